@@ -1,0 +1,212 @@
+"""What the deep-signing engine and the formats agree on.
+
+A format never touches a token, a time stamp authority, a network or a database. Signing is a
+generator: it yields batches of `SignatureRequest`, is sent the matching `SignatureResult` list, and
+returns an `Outcome`. The engine can so keep thousands of files waiting for signatures at once.
+Everything here is deterministic: the same file, directive, identity and results give the same bytes.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import BinaryIO, Protocol, runtime_checkable
+
+
+class Mechanism(enum.StrEnum):
+    """How the key is used. The digest is always computed before the token sees anything."""
+
+    RSA_PKCS1 = "rsa-pkcs1"  # RFC 8017, 8.2: the signer wraps the digest in a DigestInfo
+    RSA_PSS = "rsa-pss"  # RFC 8017, 8.1: MGF1 with the same hash, salt as long as the digest
+    ECDSA = "ecdsa"  # signature is a DER ECDSA-Sig-Value (RFC 3279, 2.2.3)
+
+
+class TimestampForm(enum.StrEnum):
+    """Which time stamp a signature wants. The message imprint is over the signature value."""
+
+    NONE = "none"
+    RFC3161 = "rfc3161"
+
+
+@dataclass(frozen=True)
+class SignatureRequest:
+    """One signature that a file waits for.
+
+    Attributes:
+        digest: the digest that is signed, raw bytes of `hash_algorithm`'s length. For CMS it is
+            the digest of the DER of the signed attributes as SET OF (RFC 5652, 5.4).
+        hash_algorithm: ``sha256``, ``sha384`` or ``sha512``.
+        mechanism: how the key signs the digest.
+        timestamp: the time stamp that the resulting signature value is to get.
+    """
+
+    digest: bytes
+    hash_algorithm: str
+    mechanism: Mechanism
+    timestamp: TimestampForm = TimestampForm.NONE
+
+
+@dataclass(frozen=True)
+class SignatureResult:
+    """The answer to one request.
+
+    Attributes:
+        signature: raw RSA signature (big-endian, modulus length) or DER ``ECDSA-Sig-Value``.
+        timestamp_token: DER of the ``TimeStampToken`` (a CMS ContentInfo; RFC 3161, 2.4.2), or
+            None where none was asked for. It has been validated before it gets here.
+    """
+
+    signature: bytes
+    timestamp_token: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Whose signature it is: everything about the key that is public.
+
+    Attributes:
+        certificate: DER of the signing certificate.
+        chain: DER of the issuers that are embedded besides, leaf's issuer first. Self-signed
+            roots may be present; formats leave them out of what they embed.
+        signing_time: POSIX seconds, fixed in the plan so that a repetition gives the same bytes.
+    """
+
+    certificate: bytes
+    chain: tuple[bytes, ...] = ()
+    signing_time: int = 0
+
+
+@dataclass(frozen=True)
+class Directive:
+    """What the artifact configuration asks to be done to one file.
+
+    Attributes:
+        name: the element's name in the configuration: ``authenticode-sign``,
+            ``create-cms-signature``, ``create-raw-signature``, ``authenticode-verify``.
+        options: its attributes after parameter substitution, by attribute name, checked by the
+            language against the directive's declaration (see `formats`): strings, with defaults
+            filled in.
+        where: ``line 4, column 9`` of the configuration.
+    """
+
+    name: str
+    options: Mapping[str, str] = field(default_factory=dict)
+    where: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a format did.
+
+    Attributes:
+        summary: a short phrase for people, such as ``Authenticode, SHA-256, appended``.
+        side_files: output name -> content, for directives that create files beside the one signed
+            (a detached signature). Names are relative to the signed file's own folder.
+        replaced: whether the target holds a new version of the file itself (False: only side files).
+    """
+
+    summary: str
+    side_files: Mapping[str, bytes] = field(default_factory=dict)
+    replaced: bool = True
+
+
+@dataclass(frozen=True)
+class SignatureFact:
+    """One signature found in a file by a strict verifier. Times are POSIX seconds.
+
+    Attributes:
+        format: ``authenticode``, ``cms`` or ``raw``, ...
+        hash_algorithm: of the file digest.
+        signer: DER of the signer's certificate.
+        certificates: DER of every certificate carried with it.
+        timestamp: time that the time stamp asserts, or None without one.
+        timestamp_signer: DER of the time stamp authority's certificate, or None.
+        index: 0 for the primary signature, 1... for nested or appended ones.
+    """
+
+    format: str
+    hash_algorithm: str
+    signer: bytes
+    certificates: tuple[bytes, ...] = ()
+    timestamp: int | None = None
+    timestamp_signer: bytes | None = None
+    index: int = 0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A member of a container as its metadata claims it; nothing has been decompressed yet.
+
+    Attributes:
+        path: normalized with ``/``; never absolute, never with ``..`` (the container refuses those).
+        size: declared uncompressed bytes.
+        is_directory: True for an explicit directory entry.
+        order: position in the container, the handle to pass back.
+    """
+
+    path: str
+    size: int
+    is_directory: bool
+    order: int
+
+
+SignGenerator = Generator[list[SignatureRequest], list[SignatureResult], Outcome]
+
+
+class Format(Protocol):
+    """A module in `formats/`: leaf files that can be signed. Stateless."""
+
+    name: str  #: file element in the configuration, such as ``pe-file``
+
+    def recognize(self, file: BinaryIO) -> bool:
+        """Tell by the file's own header whether it is of this format (never by its name)."""
+        ...
+
+    def directives(self) -> Mapping[str, Mapping[str, tuple[str, ...] | None]]:
+        """Directive name -> option name -> allowed values (first is the default), None: any text
+        (default empty)."""
+        ...
+
+    def metadata(self, file: BinaryIO) -> Mapping[str, str]:
+        """Values for metadata restrictions, by attribute name (``product-name``, ...)."""
+        ...
+
+    def sign(
+        self, source: BinaryIO, directive: Directive, identity: Identity, target: BinaryIO
+    ) -> SignGenerator:
+        """Sign `source` into `target` (both seekable; target empty, read-write)."""
+        ...
+
+    def verify(self, file: BinaryIO) -> list[SignatureFact]:
+        """Strictly check every signature in `file`: digests, CMS structure, signatures, time stamp
+        imprint. Chain building to roots is the caller's. Empty list: unsigned.
+
+        Raises:
+            VerificationError: a signature is present and does not verify.
+            ArtifactError: the file is malformed.
+        """
+        ...
+
+
+@runtime_checkable
+class Container(Protocol):
+    """A module in `containers/` opened on one file."""
+
+    def entries(self) -> Iterator[Entry]:
+        """Members in their order. Raises ArtifactError on anything hostile or malformed."""
+        ...
+
+    def extract(self, entry: Entry, target: BinaryIO) -> None:
+        """Write the member's content, bounded by its declared size and checked by its CRC."""
+        ...
+
+    def rebuild(
+        self,
+        target: BinaryIO,
+        changed: Mapping[int, BinaryIO],
+        added: Mapping[str, BinaryIO],
+    ) -> None:
+        """Write the container anew: members whose `order` is in `changed` get that content, all
+        others are copied byte for byte in their order, `added` paths come last, sorted."""
+        ...
