@@ -1,0 +1,194 @@
+"""The server's own settings: a TOML file, overridden by ``SEALWRIGHT_*`` environment variables.
+
+Every process reads the same file and takes what it needs. Secrets are named by file, never given
+here: this object may be printed.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sealwright.errors import ConfigurationError
+
+MIB = 1 << 20
+
+
+class TimestampAuthoritySettings(BaseModel):
+    """One RFC 3161 authority. They are tried in the order given."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    url: str
+    roots: Path = Field(description="PEM file of the roots that its certificate must chain to")
+    timeout: float = Field(10.0, gt=0, description="seconds for one reply")
+    concurrency: int = Field(16, ge=1, le=256)
+
+
+class Settings(BaseModel):
+    """All settings; the defaults make an embedded server below one data folder."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: Path = Field(description="folder that holds everything the embedded server keeps")
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=65535)
+    external_url: str = Field("", description="address users see; default from host and port")
+    allowed_hosts: tuple[str, ...] = Field((), description="Host header values; default: external")
+    trusted_proxies: tuple[str, ...] = ()
+
+    database_url: str = Field("", description="sqlite:///file or postgresql://...")
+    signer_database_url: str = Field("", description="the signer's own role; default: database_url")
+    redis_url: str = Field("", description="redis://... or unix:///...; default: embedded")
+    artifact_store: str = Field("", description="file:///folder or s3://bucket/prefix?endpoint=...")
+    spool: Path | None = Field(None, description="scratch folder of the worker")
+
+    signer_socket: Path | None = None
+    token_uri: str = Field(
+        "", description="RFC 7512 URI with module-path; default: embedded SoftHSM"
+    )
+    pin_file: Path | None = None
+    signer_sessions: int = Field(2, ge=1, le=64, description="session processes on the token")
+    log_key: Path | None = Field(None, description="Ed25519 key of the log's checkpoints")
+    log_origin: str = Field("", description="origin line of the log's checkpoints")
+    log_export: Path | None = Field(None, description="second location of tiles and checkpoints")
+
+    timestamp_authorities: tuple[TimestampAuthoritySettings, ...] = ()
+    timestamp_budget: float = Field(60.0, gt=0, description="seconds for one batch over all TSAs")
+
+    worker_jobs: int = Field(
+        4, ge=1, le=256, description="requests that one worker works on at once"
+    )
+    children: int = Field(0, ge=0, le=256, description="format children at once; 0: one per core")
+    lease_seconds: float = Field(20.0, gt=1)
+    max_attempts: int = Field(5, ge=1)
+    require_confinement: bool = Field(
+        default=False, description="refuse to work where the kernel cannot confine a child"
+    )
+    max_upload_bytes: int = Field(8 << 30, ge=1)
+    max_inflated_bytes: int = Field(64 << 30, ge=1)
+    max_members: int = Field(200_000, ge=1)
+    max_depth: int = Field(8, ge=1, le=32)
+    retrieval_hosts: tuple[str, ...] = Field((), description="hosts artifacts may be fetched from")
+    request_seconds: float = Field(3600.0, gt=0, description="wall clock for one signing attempt")
+
+    log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
+
+    @property
+    def url(self) -> str:
+        """The address that users see, without a trailing slash."""
+        return (self.external_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+    @property
+    def database(self) -> str:
+        """The database's URL."""
+        return self.database_url or f"sqlite:///{self.data / 'sealwright.sqlite3'}"
+
+    @property
+    def signer_database(self) -> str:
+        """The database's URL with the signer's role."""
+        return self.signer_database_url or self.database
+
+    @property
+    def redis(self) -> str:
+        """The queue's URL."""
+        return self.redis_url or f"unix://{self.data / 'run' / 'redis.sock'}"
+
+    @property
+    def artifacts(self) -> str:
+        """The artifact store's URL."""
+        return self.artifact_store or f"file://{self.data / 'artifacts'}"
+
+    @property
+    def spool_folder(self) -> Path:
+        """Scratch space of the worker and its children."""
+        return self.spool or self.data / "spool"
+
+    @property
+    def socket(self) -> Path:
+        """The signer's socket."""
+        return self.signer_socket or self.data / "run" / "signer.sock"
+
+    @property
+    def token_folder(self) -> Path:
+        """Where the embedded SoftHSM keeps its token."""
+        return self.data / "token"
+
+    @property
+    def checkpoint_key(self) -> Path:
+        """The log's Ed25519 private key."""
+        return self.log_key or self.data / "log.key"
+
+    @property
+    def origin(self) -> str:
+        """The origin line of the log: names the log for good, so it never follows the port."""
+        return self.log_origin or "sealwright.local/log"
+
+
+def load(file: Path | None = None, **overrides: Any) -> Settings:
+    """Read the settings.
+
+    Order, later wins: defaults, the TOML file (``SEALWRIGHT_CONFIG`` or `file`), environment
+    variables ``SEALWRIGHT_<FIELD>``, `overrides` that are not None.
+
+    Raises:
+        ConfigurationError: unreadable file, unknown or malformed setting; names all of them.
+    """
+    values: dict[str, Any] = {"data": default_data_folder()}
+    named = file or (
+        Path(os.environ["SEALWRIGHT_CONFIG"]) if "SEALWRIGHT_CONFIG" in os.environ else None
+    )
+    if named is not None:
+        values |= _read_toml(named)
+    for name, field in Settings.model_fields.items():
+        text = os.environ.get(f"SEALWRIGHT_{name.upper()}")
+        if text is not None:
+            values[name] = _from_environment(text, str(field.annotation))
+    values |= {name: value for name, value in overrides.items() if value is not None}
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc'])) or 'settings'}: {fault['msg']}"
+            for fault in error.errors()
+        )
+        message = f"The settings are not valid: {faults}."
+        raise ConfigurationError(
+            message, advice="See docs/settings.md for every setting."
+        ) from None
+    return settings.model_copy(update={"data": settings.data.expanduser().absolute()})
+
+
+def default_data_folder() -> Path:
+    """``$XDG_DATA_HOME/sealwright`` (XDG Base Directory Specification), else below the home."""
+    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(base) / "sealwright"
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        message = f"The settings file {file} cannot be read: {error.strerror}."
+        raise ConfigurationError(message, advice="Give --config or SEALWRIGHT_CONFIG.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        message = f"The settings file {file} is not valid TOML: {error}."
+        raise ConfigurationError(message) from None
+
+
+def _from_environment(text: str, annotation: str) -> Any:
+    """Tuples are given as comma-separated words, or as TOML arrays where items are tables."""
+    if not annotation.startswith("tuple"):
+        return text
+    if text.lstrip().startswith("["):
+        try:
+            return tuple(tomllib.loads(f"value = {text}")["value"])
+        except tomllib.TOMLDecodeError as error:
+            message = f"A SEALWRIGHT_ variable is not a valid TOML array: {error}."
+            raise ConfigurationError(message) from None
+    return tuple(word.strip() for word in text.split(",") if word.strip())

@@ -1,0 +1,147 @@
+"""Opening the database and its transactions."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from sealwright.errors import ConfigurationError, UnavailableError
+
+SQLITE_BUSY_SECONDS = 30
+
+
+class Transaction:
+    """An open transaction. Handed to the query modules; nobody else looks inside."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self.connection = connection
+
+    async def one(self, statement: sa.Executable) -> sa.RowMapping | None:
+        """The only row of the answer, or None."""
+        return (await self.connection.execute(statement)).mappings().one_or_none()
+
+    async def all(self, statement: sa.Executable) -> Sequence[sa.RowMapping]:
+        """Every row of the answer."""
+        return (await self.connection.execute(statement)).mappings().all()
+
+    async def change(
+        self, statement: sa.Executable, rows: Sequence[Mapping[str, Any]] | None = None
+    ) -> int:
+        """Run an INSERT, UPDATE or DELETE; how many rows it touched."""
+        result = await self.connection.execute(statement, rows)
+        return result.rowcount
+
+    @property
+    def is_postgresql(self) -> bool:
+        """Whether row locks and array operators exist."""
+        return self.connection.dialect.name == "postgresql"
+
+
+class Database:
+    """One database, by URL: ``sqlite:///file`` (WAL) or ``postgresql://...``.
+
+    Every transaction is either committed whole or leaves nothing. Errors of the connection come out
+    as UnavailableError: the caller does not know whether a commit that raised one has happened, and
+    must find out by reading.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+        self.url = url
+        self.engine = _engine(url, pool_size)
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """Open a transaction that may write; commit at the end, roll back on an exception."""
+        async with self._connection() as connection:
+            if connection.dialect.name == "sqlite":
+                # take the write lock at once: an upgrade in the middle fails without waiting
+                await connection.exec_driver_sql("BEGIN IMMEDIATE")
+            try:
+                yield Transaction(connection)
+            except BaseException:
+                await connection.rollback()
+                raise
+            await connection.commit()
+
+    @contextlib.asynccontextmanager
+    async def read(self) -> AsyncIterator[Transaction]:
+        """Open a transaction that only reads, from one consistent state on SQLite."""
+        async with self._connection() as connection:
+            if connection.dialect.name == "sqlite":
+                await connection.exec_driver_sql("BEGIN")
+            try:
+                yield Transaction(connection)
+            finally:
+                await connection.rollback()
+
+    @contextlib.asynccontextmanager
+    async def _connection(self) -> AsyncIterator[AsyncConnection]:
+        try:
+            async with self.engine.connect() as connection:
+                yield connection
+        except (OperationalError, InterfaceError, OSError, sa.exc.TimeoutError) as error:
+            raise _unavailable(error) from error
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise _unavailable(error) from error
+            raise
+
+    async def check(self) -> None:
+        """Raise UnavailableError unless the database answers."""
+        async with self.read() as tx:
+            await tx.one(sa.select(sa.literal(1)))
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.engine.dispose()
+
+
+def _unavailable(error: Exception) -> UnavailableError:
+    kind = type(error).__name__
+    message = f"The database does not answer ({kind})."
+    return UnavailableError(
+        message, advice="Check that it runs and that SEALWRIGHT_DATABASE_URL fits."
+    )
+
+
+def _engine(url: str, pool_size: int) -> AsyncEngine:
+    scheme, _, rest = url.partition("://")
+    if scheme == "sqlite":
+        path = Path("/" + rest.lstrip("/"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        engine = create_async_engine(
+            f"sqlite+aiosqlite:///{path}",
+            pool_size=pool_size,
+            max_overflow=0,
+            connect_args={"timeout": SQLITE_BUSY_SECONDS},
+        )
+        sa.event.listen(engine.sync_engine, "connect", _configure_sqlite)
+        return engine
+    if scheme in ("postgresql", "postgres"):
+        return create_async_engine(
+            f"postgresql+asyncpg://{rest}",
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            pool_pre_ping=True,
+            pool_timeout=10,
+            connect_args={"timeout": 10},
+        )
+    message = f"The database URL begins with {scheme!r}."
+    raise ConfigurationError(message, advice="Use sqlite:///file or postgresql://user@host/name.")
+
+
+def _configure_sqlite(connection: Any, _record: Any) -> None:
+    # begin and commit are ours (see transaction), not the driver's
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    # FULL, not NORMAL: an intent must be on the disk before the token is used
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()

@@ -1,0 +1,183 @@
+"""Leaves, tiles and head of the log.
+
+A leaf's body is inserted by whoever changes the state, in the same transaction. The sequencer
+(`transparency`) numbers pending leaves in the order of their ids, writes tiles and moves the head.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from sealwright.db.database import Transaction
+from sealwright.db.tables import log_entries, log_head, log_tiles
+
+
+@dataclass(frozen=True)
+class NewEntry:
+    """A leaf not yet in the tree. `body` is the JSON object without its sequence."""
+
+    organization_id: str
+    request_id: str | None
+    action: str
+    body: str
+    created_at: dt.datetime
+
+
+@dataclass(frozen=True)
+class Entry(NewEntry):
+    """A leaf as stored; `sequence` is None until it is in the tree."""
+
+    id: int
+    sequence: int | None
+
+
+@dataclass(frozen=True)
+class HeadRow:
+    """The tree's head: `head` is the sequencer's own serialization of its right edge."""
+
+    size: int
+    head: str
+    checkpoint: str
+    signed_at: dt.datetime | None
+    verifier_key: str
+
+
+def _entry(row: sa.RowMapping) -> Entry:
+    return Entry(**row)
+
+
+async def append(tx: Transaction, entries: Sequence[NewEntry]) -> None:
+    """Insert leaves; they are in the log once this transaction commits."""
+    if entries:
+        await tx.change(
+            log_entries.insert(),
+            [
+                {
+                    "organization_id": entry.organization_id,
+                    "request_id": entry.request_id,
+                    "action": entry.action,
+                    "body": entry.body,
+                    "created_at": entry.created_at,
+                }
+                for entry in entries
+            ],
+        )
+
+
+async def pending(tx: Transaction, limit: int) -> list[Entry]:
+    """The oldest leaves that are not in the tree."""
+    rows = await tx.all(
+        sa.select(log_entries)
+        .where(log_entries.c.sequence.is_(None))
+        .order_by(log_entries.c.id)
+        .limit(limit)
+    )
+    return [_entry(row) for row in rows]
+
+
+async def number(tx: Transaction, sequences: Mapping[int, int]) -> None:
+    """Give entries (by id) their sequence numbers."""
+    if sequences:
+        await tx.change(
+            log_entries.update()
+            .where(log_entries.c.id == sa.bindparam("entry"), log_entries.c.sequence.is_(None))
+            .values(sequence=sa.bindparam("position")),
+            [{"entry": entry, "position": position} for entry, position in sequences.items()],
+        )
+
+
+async def of_request(tx: Transaction, request_id: str) -> list[Entry]:
+    """Every leaf of one request, oldest first."""
+    rows = await tx.all(
+        sa.select(log_entries)
+        .where(log_entries.c.request_id == request_id)
+        .order_by(log_entries.c.id)
+    )
+    return [_entry(row) for row in rows]
+
+
+async def page(
+    tx: Transaction, organization_id: str, *, before: int | None = None, limit: int = 100
+) -> list[Entry]:
+    """Leaves of one organization, newest first, older than entry id `before`."""
+    statement = sa.select(log_entries).where(log_entries.c.organization_id == organization_id)
+    if before is not None:
+        statement = statement.where(log_entries.c.id < before)
+    rows = await tx.all(statement.order_by(log_entries.c.id.desc()).limit(limit))
+    return [_entry(row) for row in rows]
+
+
+async def head(tx: Transaction, *, lock: bool = False) -> HeadRow | None:
+    """The head; with `lock` nobody else may move it until this transaction ends."""
+    statement = sa.select(log_head).where(log_head.c.id == 1)
+    if lock:
+        statement = statement.with_for_update()
+    row = await tx.one(statement)
+    if row is None:
+        return None
+    return HeadRow(
+        row["size"], row["head"], row["checkpoint"], row["signed_at"], row["verifier_key"]
+    )
+
+
+async def create_head(tx: Transaction, row: HeadRow) -> None:
+    """Insert the head of an empty log."""
+    await tx.change(
+        log_head.insert().values(
+            id=1,
+            size=row.size,
+            head=row.head,
+            checkpoint=row.checkpoint,
+            signed_at=row.signed_at,
+            verifier_key=row.verifier_key,
+        )
+    )
+
+
+async def move_head(tx: Transaction, from_size: int, row: HeadRow) -> bool:
+    """Compare-and-set of the head; False where another sequencer was there first."""
+    return (
+        await tx.change(
+            log_head.update()
+            .where(log_head.c.id == 1, log_head.c.size == from_size)
+            .values(
+                size=row.size, head=row.head, checkpoint=row.checkpoint, signed_at=row.signed_at
+            )
+        )
+        == 1
+    )
+
+
+async def put_tiles(tx: Transaction, tiles: Mapping[str, bytes], tree_size: int) -> None:
+    """Insert tiles and bundles by path; a path never comes with other content."""
+    if tiles:
+        await tx.change(
+            log_tiles.insert(),
+            [
+                {"path": path, "content": content, "tree_size": tree_size}
+                for path, content in tiles.items()
+            ],
+        )
+
+
+async def tile(tx: Transaction, path: str) -> bytes | None:
+    """One tile or bundle by its C2SP path."""
+    row = await tx.one(sa.select(log_tiles.c.content).where(log_tiles.c.path == path))
+    return bytes(row["content"]) if row else None
+
+
+async def tiles_since(
+    tx: Transaction, tree_size: int, limit: int = 1000
+) -> list[tuple[int, str, bytes]]:
+    """(tree size, path, content) of tiles written after the tree had `tree_size` leaves."""
+    rows = await tx.all(
+        sa.select(log_tiles)
+        .where(log_tiles.c.tree_size > tree_size)
+        .order_by(log_tiles.c.tree_size, log_tiles.c.path)
+        .limit(limit)
+    )
+    return [(row["tree_size"], row["path"], bytes(row["content"])) for row in rows]

@@ -1,0 +1,414 @@
+"""Signing requests, approvals, plans and per-file results.
+
+States change only through `move` and `claim`, both compare-and-set: who loses a race is told.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import datetime as dt
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from sealwright.db.database import Transaction
+from sealwright.db.tables import (
+    approvals,
+    artifact_configurations,
+    file_results,
+    idempotency_keys,
+    plans,
+    projects,
+    signing_policies,
+    signing_requests,
+    timestamp_tokens,
+    users,
+)
+from sealwright.model.origin import Origin
+from sealwright.model.project import PolicySnapshot
+from sealwright.model.request import (
+    TRANSITIONS,
+    Approval,
+    FileResult,
+    HashToSign,
+    RequestKind,
+    RetrievalLink,
+    SigningRequest,
+    State,
+    StoredArtifact,
+    Verdict,
+    check_transition,
+)
+
+_T = signing_requests
+
+#: fields of SigningRequest that come from a join, not from the table itself
+_JOINED = {
+    "project_slug": projects.c.slug,
+    "project_name": projects.c.name,
+    "signing_policy_slug": signing_policies.c.slug,
+    "signing_policy_name": signing_policies.c.name,
+    "artifact_configuration_slug": artifact_configurations.c.slug,
+    "artifact_configuration_name": artifact_configurations.c.name,
+}
+
+
+def _select() -> sa.Select[Any]:
+    return sa.select(_T, *(column.label(name) for name, column in _JOINED.items())).select_from(
+        _T.join(projects, _T.c.project_id == projects.c.id)
+        .join(signing_policies, _T.c.signing_policy_id == signing_policies.c.id)
+        .outerjoin(
+            artifact_configurations,
+            _T.c.artifact_configuration_id == artifact_configurations.c.id,
+        )
+    )
+
+
+def _request(row: sa.RowMapping) -> SigningRequest:
+    fields: dict[str, Any] = dict(row)
+    fields |= {
+        "kind": RequestKind(row["kind"]),
+        "state": State(row["state"]),
+        "snapshot": PolicySnapshot(row["snapshot"]),
+        "origin": Origin(**row["origin"]),
+        "input": StoredArtifact(**row["input"]) if row["input"] else None,
+        "output": StoredArtifact(**row["output"]) if row["output"] else None,
+        "retrieval": RetrievalLink(**row["retrieval"]) if row["retrieval"] else None,
+        "hash": _hash_from_json(row["hash"]) if row["hash"] else None,
+        "failed_stage": State(row["failed_stage"]) if row["failed_stage"] else None,
+    }
+    return SigningRequest(**fields)
+
+
+def _hash_from_json(value: Mapping[str, Any]) -> HashToSign:
+    signature = value["signature"]
+    return HashToSign(
+        digest=base64.b64decode(value["digest"]),
+        hash_algorithm=value["hash_algorithm"],
+        mechanism=value["mechanism"],
+        signature=base64.b64decode(signature) if signature else None,
+    )
+
+
+def _column_value(value: Any) -> Any:
+    """What a field looks like in its column."""
+    if isinstance(value, HashToSign):
+        return {
+            "digest": base64.b64encode(value.digest).decode(),
+            "hash_algorithm": value.hash_algorithm,
+            "mechanism": value.mechanism,
+            "signature": base64.b64encode(value.signature).decode() if value.signature else None,
+        }
+    if isinstance(value, PolicySnapshot):
+        return value.text
+    if isinstance(value, Origin | StoredArtifact | RetrievalLink):
+        return dataclasses.asdict(value)
+    return value
+
+
+async def add(tx: Transaction, request: SigningRequest) -> None:
+    """Insert a new request."""
+    values = {
+        field.name: _column_value(getattr(request, field.name))
+        for field in dataclasses.fields(request)
+        if field.name not in _JOINED
+    }
+    await tx.change(_T.insert().values(**values))
+
+
+async def get(
+    tx: Transaction, organization_id: str, request_id: str, *, lock: bool = False
+) -> SigningRequest | None:
+    """The request with this id in this organization; with `lock` no other transaction may change
+    it until this one ends (on SQLite a writing transaction holds that lock already)."""
+    statement = _select().where(_T.c.id == request_id, _T.c.organization_id == organization_id)
+    if lock:
+        statement = statement.with_for_update(of=_T)
+    row = await tx.one(statement)
+    return _request(row) if row else None
+
+
+async def get_any(tx: Transaction, request_id: str) -> SigningRequest | None:
+    """The request with this id whatever its organization: for the worker and the signer."""
+    row = await tx.one(_select().where(_T.c.id == request_id))
+    return _request(row) if row else None
+
+
+async def page(
+    tx: Transaction,
+    organization_id: str,
+    *,
+    project_ids: Sequence[str] | None = None,
+    state: State | None = None,
+    before: str | None = None,
+    limit: int = 50,
+) -> list[SigningRequest]:
+    """Requests, newest first, from the one after `before` (an id) on; `project_ids` restricts."""
+    statement = _select().where(_T.c.organization_id == organization_id)
+    if project_ids is not None:
+        statement = statement.where(_T.c.project_id.in_(project_ids))
+    if state is not None:
+        statement = statement.where(_T.c.state == state.value)
+    if before is not None:
+        statement = statement.where(_T.c.id < before)
+    rows = await tx.all(statement.order_by(_T.c.id.desc()).limit(limit))
+    return [_request(row) for row in rows]
+
+
+async def move(
+    tx: Transaction,
+    request: SigningRequest,
+    to: State,
+    now: dt.datetime,
+    **changes: Any,
+) -> SigningRequest | None:
+    """Compare-and-set: `request` as it was read becomes `to` with `changes`, or None.
+
+    None means that somebody else moved it, or that a newer attempt has taken it over.
+
+    Raises:
+        ConflictError: the table of transitions does not hold this step.
+    """
+    check_transition(request.state, to)
+    if not TRANSITIONS[to]:
+        changes |= {"finished_at": now, "lease_until": None}
+    return await _update(tx, request, {"state": to, "updated_at": now} | changes)
+
+
+async def amend(
+    tx: Transaction, request: SigningRequest, now: dt.datetime, **changes: Any
+) -> SigningRequest | None:
+    """Compare-and-set of fields within the same state and attempt, or None."""
+    return await _update(tx, request, {"updated_at": now} | changes)
+
+
+async def _update(
+    tx: Transaction, request: SigningRequest, changes: Mapping[str, Any]
+) -> SigningRequest | None:
+    touched = await tx.change(
+        _T.update()
+        .where(
+            _T.c.id == request.id,
+            _T.c.state == request.state.value,
+            _T.c.attempt == request.attempt,
+        )
+        .values({name: _column_value(value) for name, value in changes.items()})
+    )
+    return dataclasses.replace(request, **changes) if touched == 1 else None
+
+
+async def claim(
+    tx: Transaction, request: SigningRequest, now: dt.datetime, lease_until: dt.datetime
+) -> SigningRequest | None:
+    """Take the request for work: a new attempt with a lease, or None where another holds it.
+
+    From QueuedForProcessing it becomes Processing; in RetrievingArtifact and Processing it stays,
+    and may be claimed once the earlier lease has run out.
+    """
+    to = State.PROCESSING if request.state is State.QUEUED else request.state
+    touched = await tx.change(
+        _T.update()
+        .where(
+            _T.c.id == request.id,
+            _T.c.state == request.state.value,
+            _T.c.attempt == request.attempt,
+            sa.or_(_T.c.lease_until.is_(None), _T.c.lease_until < now),
+        )
+        .values(
+            state=to.value, attempt=request.attempt + 1, lease_until=lease_until, updated_at=now
+        )
+    )
+    if touched != 1:
+        return None
+    return dataclasses.replace(
+        request, state=to, attempt=request.attempt + 1, lease_until=lease_until, updated_at=now
+    )
+
+
+async def renew(tx: Transaction, request: SigningRequest, lease_until: dt.datetime) -> bool:
+    """Extend the lease; False where the request was taken over, canceled or finished."""
+    return (
+        await tx.change(
+            _T.update()
+            .where(
+                _T.c.id == request.id,
+                _T.c.state == request.state.value,
+                _T.c.attempt == request.attempt,
+            )
+            .values(lease_until=lease_until)
+        )
+        == 1
+    )
+
+
+async def due(
+    tx: Transaction, now: dt.datetime, *, quiet_seconds: float, limit: int = 500
+) -> list[str]:
+    """Ids of requests that wait for a worker though none holds them: lost in the queue, or begun by
+    a worker that is gone."""
+    waiting = (State.QUEUED.value, State.RETRIEVING_ARTIFACT.value, State.PROCESSING.value)
+    quiet = now - dt.timedelta(seconds=quiet_seconds)
+    rows = await tx.all(
+        sa.select(_T.c.id)
+        .where(
+            _T.c.finished_at.is_(None),
+            _T.c.state.in_(waiting),
+            sa.or_(_T.c.lease_until.is_(None), _T.c.lease_until < now),
+            _T.c.updated_at < quiet,
+        )
+        .order_by(_T.c.id)
+        .limit(limit)
+    )
+    return [row["id"] for row in rows]
+
+
+async def stranded(
+    tx: Transaction, now: dt.datetime, *, quiet_seconds: float, limit: int = 500
+) -> list[SigningRequest]:
+    """Requests still Submitted long after: the process that took them in died in between."""
+    rows = await tx.all(
+        _select()
+        .where(
+            _T.c.state == State.SUBMITTED.value,
+            _T.c.finished_at.is_(None),
+            _T.c.updated_at < now - dt.timedelta(seconds=quiet_seconds),
+        )
+        .limit(limit)
+    )
+    return [_request(row) for row in rows]
+
+
+async def add_idempotency_key(
+    tx: Transaction, user_id: str, key: str, fingerprint: str, request_id: str, now: dt.datetime
+) -> None:
+    """Bind a client's key to the request it made. Call `find_idempotency_key` first."""
+    await tx.change(
+        idempotency_keys.insert().values(
+            user_id=user_id, key=key, fingerprint=fingerprint, request_id=request_id, created_at=now
+        )
+    )
+
+
+async def find_idempotency_key(tx: Transaction, user_id: str, key: str) -> tuple[str, str] | None:
+    """(fingerprint, request id) of an earlier use of the key by this user.
+
+    Takes a lock on the key first where the database has such locks, so that two uses at the same
+    time come one after the other.
+    """
+    if tx.is_postgresql:
+        named = hashlib.sha256(f"{user_id}/{key}".encode()).digest()
+        number = int.from_bytes(named[:8], "big", signed=True)
+        await tx.connection.execute(sa.select(sa.func.pg_advisory_xact_lock(number)))
+    row = await tx.one(
+        sa.select(idempotency_keys).where(
+            idempotency_keys.c.user_id == user_id, idempotency_keys.c.key == key
+        )
+    )
+    return (row["fingerprint"], row["request_id"]) if row else None
+
+
+async def add_approval(tx: Transaction, organization_id: str, approval: Approval) -> None:
+    """Insert a decision. One per user and request: check `decisions` under the request's lock."""
+    await tx.change(
+        approvals.insert().values(
+            id=approval.id,
+            organization_id=organization_id,
+            request_id=approval.request_id,
+            user_id=approval.user_id,
+            verdict=approval.verdict.value,
+            comment=approval.comment,
+            decided_at=approval.decided_at,
+        )
+    )
+
+
+async def decisions(tx: Transaction, request_id: str) -> list[Approval]:
+    """Every decision on the request, oldest first."""
+    rows = await tx.all(
+        sa.select(approvals, users.c.name.label("user_name"))
+        .join_from(approvals, users, approvals.c.user_id == users.c.id)
+        .where(approvals.c.request_id == request_id)
+        .order_by(approvals.c.id)
+    )
+    return [
+        Approval(
+            id=row["id"],
+            request_id=row["request_id"],
+            user_id=row["user_id"],
+            user_name=row["user_name"],
+            verdict=Verdict(row["verdict"]),
+            comment=row["comment"],
+            decided_at=row["decided_at"],
+        )
+        for row in rows
+    ]
+
+
+async def put_plan(
+    tx: Transaction, request_id: str, sha256: str, plan: str, now: dt.datetime
+) -> None:
+    """Store the plan. It is deterministic: a later attempt finds its own already there."""
+    await tx.change(
+        plans.insert().values(request_id=request_id, sha256=sha256, plan=plan, created_at=now)
+    )
+
+
+async def get_plan(tx: Transaction, request_id: str) -> str | None:
+    """The stored plan's text."""
+    row = await tx.one(sa.select(plans.c.plan).where(plans.c.request_id == request_id))
+    return row["plan"] if row else None
+
+
+async def put_results(tx: Transaction, request_id: str, results: Sequence[FileResult]) -> None:
+    """Replace the per-file results."""
+    await tx.change(file_results.delete().where(file_results.c.request_id == request_id))
+    if results:
+        await tx.change(
+            file_results.insert(),
+            [
+                {"request_id": request_id, "position": position} | dataclasses.asdict(result)
+                for position, result in enumerate(results)
+            ],
+        )
+
+
+async def results(tx: Transaction, request_id: str) -> list[FileResult]:
+    """The per-file results in the artifact's order."""
+    names = [field.name for field in dataclasses.fields(FileResult)]
+    rows = await tx.all(
+        sa.select(*(file_results.c[name] for name in names))
+        .where(file_results.c.request_id == request_id)
+        .order_by(file_results.c.position)
+    )
+    return [FileResult(**row) for row in rows]
+
+
+async def put_timestamps(
+    tx: Transaction, request_id: str, tokens: Mapping[str, bytes], now: dt.datetime
+) -> None:
+    """Keep time stamp tokens by the hex SHA-256 of the signature they stamp."""
+    if tokens:
+        await tx.change(
+            timestamp_tokens.insert(),
+            [
+                {"request_id": request_id, "imprint": imprint, "token": token, "created_at": now}
+                for imprint, token in tokens.items()
+            ],
+        )
+
+
+async def timestamps(tx: Transaction, request_id: str, imprints: Sequence[str]) -> dict[str, bytes]:
+    """Kept tokens among `imprints`."""
+    found: dict[str, bytes] = {}
+    for start in range(0, len(imprints), 500):  # SQLite bounds the variables of one statement
+        rows = await tx.all(
+            sa.select(timestamp_tokens.c.imprint, timestamp_tokens.c.token).where(
+                timestamp_tokens.c.request_id == request_id,
+                timestamp_tokens.c.imprint.in_(imprints[start : start + 500]),
+            )
+        )
+        found |= {row["imprint"]: row["token"] for row in rows}
+    return found

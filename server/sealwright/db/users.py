@@ -1,0 +1,103 @@
+"""Users and API tokens."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+
+import sqlalchemy as sa
+
+from sealwright.db.database import Transaction
+from sealwright.db.tables import api_tokens, users
+from sealwright.model.user import ApiToken, Role, TokenKind, User, UserKind
+
+
+def _user(row: sa.RowMapping) -> User:
+    fields = {field.name: row[field.name] for field in dataclasses.fields(User)}
+    return User(**fields | {"kind": UserKind(row["kind"]), "role": Role(row["role"])})
+
+
+def _token(row: sa.RowMapping) -> ApiToken:
+    fields = {field.name: row[field.name] for field in dataclasses.fields(ApiToken)}
+    return ApiToken(**fields | {"kind": TokenKind(row["kind"])})
+
+
+async def add(tx: Transaction, user: User) -> None:
+    """Insert a user."""
+    await tx.change(users.insert().values(**dataclasses.asdict(user)))
+
+
+async def get(tx: Transaction, organization_id: str, user_id: str) -> User | None:
+    """The user with this id in this organization."""
+    row = await tx.one(
+        sa.select(users).where(users.c.id == user_id, users.c.organization_id == organization_id)
+    )
+    return _user(row) if row else None
+
+
+async def by_email(tx: Transaction, email: str) -> User | None:
+    """The interactive user with this address, compared without case."""
+    row = await tx.one(sa.select(users).where(users.c.email == email.strip().lower()))
+    return _user(row) if row else None
+
+
+async def every(tx: Transaction, organization_id: str) -> list[User]:
+    """All users of the organization, oldest first."""
+    rows = await tx.all(
+        sa.select(users).where(users.c.organization_id == organization_id).order_by(users.c.id)
+    )
+    return [_user(row) for row in rows]
+
+
+async def add_token(tx: Transaction, token: ApiToken) -> None:
+    """Insert a token's hash."""
+    await tx.change(api_tokens.insert().values(**dataclasses.asdict(token)))
+
+
+async def by_token(tx: Transaction, sha256: str, now: dt.datetime) -> tuple[User, ApiToken] | None:
+    """The active user whose unexpired, unrevoked token has this hash (hex)."""
+    row = await tx.one(
+        sa.select(api_tokens).where(
+            api_tokens.c.sha256 == sha256,
+            api_tokens.c.revoked_at.is_(None),
+            sa.or_(api_tokens.c.expires_at.is_(None), api_tokens.c.expires_at > now),
+        )
+    )
+    if row is None:
+        return None
+    token = _token(row)
+    user = await get(tx, token.organization_id, token.user_id)
+    return (user, token) if user and user.active else None
+
+
+async def tokens(tx: Transaction, organization_id: str, user_id: str) -> list[ApiToken]:
+    """All tokens of one user, oldest first."""
+    rows = await tx.all(
+        sa.select(api_tokens)
+        .where(api_tokens.c.organization_id == organization_id, api_tokens.c.user_id == user_id)
+        .order_by(api_tokens.c.id)
+    )
+    return [_token(row) for row in rows]
+
+
+async def touch_token(tx: Transaction, token_id: str, now: dt.datetime) -> None:
+    """Note when a token was last used."""
+    await tx.change(api_tokens.update().where(api_tokens.c.id == token_id).values(last_used_at=now))
+
+
+async def revoke_token(
+    tx: Transaction, organization_id: str, token_id: str, now: dt.datetime
+) -> bool:
+    """Revoke a token for good; False where there is none that is still valid."""
+    return (
+        await tx.change(
+            api_tokens.update()
+            .where(
+                api_tokens.c.id == token_id,
+                api_tokens.c.organization_id == organization_id,
+                api_tokens.c.revoked_at.is_(None),
+            )
+            .values(revoked_at=now)
+        )
+        == 1
+    )

@@ -1,0 +1,121 @@
+"""Projects, their artifact configurations and their signing policies."""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Project:
+    """What is signed: one product, usually one repository."""
+
+    id: str
+    organization_id: str
+    slug: str
+    name: str
+    repository_url: str
+    created_at: dt.datetime
+
+
+@dataclass(frozen=True)
+class ArtifactConfiguration:
+    """One version of an artifact configuration. Versions are never changed, only added."""
+
+    id: str
+    organization_id: str
+    project_id: str
+    slug: str
+    name: str
+    version: int
+    xml: str
+    sha256: str
+    is_default: bool
+    created_at: dt.datetime
+
+
+class PolicyKind(enum.StrEnum):
+    """What the certificate of the policy is trusted for."""
+
+    TEST = "test-signing"
+    RELEASE = "release-signing"
+
+
+@dataclass(frozen=True)
+class SigningPolicy:
+    """Who may have what signed with which certificate, and under which conditions.
+
+    Attributes:
+        submitters: user ids that may submit.
+        approvers: user ids that may approve or deny.
+        quorum: approvals needed; 0: none.
+        timestamp_required: sign only with RFC 3161 time stamps.
+        hash_signing_allowed: whether bare digests may be signed (no artifact is seen).
+        origin_required: accept only requests whose origin was verified with the CI system.
+        enabled: a disabled policy takes no requests and signs none.
+    """
+
+    id: str
+    organization_id: str
+    project_id: str
+    slug: str
+    name: str
+    kind: PolicyKind
+    certificate_id: str
+    submitters: frozenset[str]
+    approvers: frozenset[str]
+    quorum: int
+    timestamp_required: bool
+    hash_signing_allowed: bool
+    origin_required: bool
+    enabled: bool
+    created_at: dt.datetime
+
+
+@dataclass(frozen=True)
+class PolicySnapshot:
+    """The policy as it stood when the request was decided: what the signer decides by.
+
+    `text` is canonical JSON; `sha256` (hex) names it in the log and on the request.
+    """
+
+    text: str
+
+    @property
+    def sha256(self) -> str:
+        """Hex SHA-256 of the text's UTF-8 bytes."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """The snapshot as an object; its keys are those of `snapshot`."""
+        loaded: dict[str, Any] = json.loads(self.text)
+        return loaded
+
+
+def snapshot(
+    policy: SigningPolicy, certificate_sha256: str, configuration: ArtifactConfiguration | None
+) -> PolicySnapshot:
+    """Freeze everything the decision rested on, in a form that hashes the same everywhere."""
+    fields = {
+        "policy_id": policy.id,
+        "policy_slug": policy.slug,
+        "kind": policy.kind.value,
+        "project_id": policy.project_id,
+        "certificate_id": policy.certificate_id,
+        "certificate_sha256": certificate_sha256,
+        "submitters": sorted(policy.submitters),
+        "approvers": sorted(policy.approvers),
+        "quorum": policy.quorum,
+        "timestamp_required": policy.timestamp_required,
+        "hash_signing_allowed": policy.hash_signing_allowed,
+        "origin_required": policy.origin_required,
+        "artifact_configuration_id": configuration.id if configuration else None,
+        "artifact_configuration_sha256": configuration.sha256 if configuration else None,
+    }
+    return PolicySnapshot(json.dumps(fields, sort_keys=True, separators=(",", ":")))

@@ -1,0 +1,191 @@
+"""The signing request and its state machine."""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sealwright.errors import ConflictError
+from sealwright.model.origin import Origin
+from sealwright.model.project import PolicySnapshot
+
+
+class State(enum.StrEnum):
+    """Where a signing request stands."""
+
+    SUBMITTED = "Submitted"
+    RETRIEVING_ARTIFACT = "RetrievingArtifact"
+    WAITING_FOR_APPROVAL = "WaitingForApproval"
+    SCANNING_FOR_MALWARE = "ScanningForMalware"
+    QUEUED = "QueuedForProcessing"
+    PROCESSING = "Processing"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+    DENIED = "Denied"
+    CANCELED = "Canceled"
+
+    @property
+    def is_final(self) -> bool:
+        """Final states never change."""
+        return not TRANSITIONS[self]
+
+
+_ENDS = frozenset({State.FAILED, State.DENIED, State.CANCELED})
+
+#: The one table of transitions: state -> states that may follow.
+TRANSITIONS: Mapping[State, frozenset[State]] = {
+    State.SUBMITTED: _ENDS
+    | {
+        State.RETRIEVING_ARTIFACT,
+        State.WAITING_FOR_APPROVAL,
+        State.SCANNING_FOR_MALWARE,
+        State.QUEUED,
+    },
+    State.RETRIEVING_ARTIFACT: _ENDS
+    | {State.WAITING_FOR_APPROVAL, State.SCANNING_FOR_MALWARE, State.QUEUED},
+    State.WAITING_FOR_APPROVAL: _ENDS | {State.SCANNING_FOR_MALWARE, State.QUEUED},
+    State.SCANNING_FOR_MALWARE: _ENDS | {State.QUEUED},
+    State.QUEUED: _ENDS | {State.PROCESSING},
+    State.PROCESSING: _ENDS | {State.COMPLETED},
+    State.COMPLETED: frozenset(),
+    State.FAILED: frozenset(),
+    State.DENIED: frozenset(),
+    State.CANCELED: frozenset(),
+}
+
+
+def check_transition(current: State, following: State) -> None:
+    """Refuse a step that the table does not hold.
+
+    Raises:
+        ConflictError: `following` may not come after `current`.
+    """
+    if following not in TRANSITIONS[current]:
+        message = f"A request that is {current.value} cannot become {following.value}."
+        raise ConflictError(message, advice="Read the request again: it has moved on.")
+
+
+class RequestKind(enum.StrEnum):
+    """What was handed in."""
+
+    ARTIFACT = "artifact"
+    HASH = "hash"  # a bare digest: the server never sees the artifact
+
+
+@dataclass(frozen=True)
+class StoredArtifact:
+    """Bytes in the artifact store. `sha256` is hex."""
+
+    key: str
+    file_name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class RetrievalLink:
+    """Where the server fetches the artifact itself. `headers` may hold credentials: never log."""
+
+    url: str
+    file_name: str
+    sha256: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class HashToSign:
+    """The payload of a hash signing request. `digest` is raw, of `hash_algorithm`'s length."""
+
+    digest: bytes
+    hash_algorithm: str
+    mechanism: str
+    signature: bytes | None = None
+
+
+@dataclass(frozen=True)
+class SigningRequest:
+    """One artifact (or digest) to be signed under one policy.
+
+    Attributes:
+        reason: why it failed, was denied or canceled; for people.
+        advice: what to do about it.
+        failed_stage: the state in which it failed.
+        original_request_id: the request that this one retries or resubmits.
+        attempt: how often a worker has begun; with `lease_until` it is the worker's claim.
+        signatures: how many signatures its plan asks for (0 until planned).
+    """
+
+    id: str
+    organization_id: str
+    kind: RequestKind
+    state: State
+    project_id: str
+    project_slug: str
+    project_name: str
+    signing_policy_id: str
+    signing_policy_slug: str
+    signing_policy_name: str
+    artifact_configuration_id: str | None
+    artifact_configuration_slug: str | None
+    artifact_configuration_name: str | None
+    certificate_id: str
+    snapshot: PolicySnapshot
+    policy_hash: str
+    description: str
+    parameters: Mapping[str, str]
+    origin: Origin
+    submitted_by: str
+    submitted_at: dt.datetime
+    updated_at: dt.datetime
+    input: StoredArtifact | None = None
+    output: StoredArtifact | None = None
+    retrieval: RetrievalLink | None = None
+    hash: HashToSign | None = None
+    original_request_id: str | None = None
+    reason: str = ""
+    advice: str = ""
+    failed_stage: State | None = None
+    attempt: int = 0
+    lease_until: dt.datetime | None = None
+    finished_at: dt.datetime | None = None
+    plan_hash: str = ""
+    signatures: int = 0
+
+
+class Verdict(enum.StrEnum):
+    """An approver's decision."""
+
+    APPROVE = "approve"
+    DENY = "deny"
+
+
+@dataclass(frozen=True)
+class Approval:
+    """One approver's decision on one request."""
+
+    id: str
+    request_id: str
+    user_id: str
+    user_name: str
+    verdict: Verdict
+    comment: str
+    decided_at: dt.datetime
+
+
+@dataclass(frozen=True)
+class FileResult:
+    """What was done to one file. Digests are hex SHA-256.
+
+    `path` runs through containers: ``setup.zip!/bin/app.exe``; empty for the artifact itself.
+    """
+
+    path: str
+    format: str
+    directive: str
+    summary: str
+    sha256_before: str
+    sha256_after: str
+    size_after: int
+    timestamp: dt.datetime | None = None

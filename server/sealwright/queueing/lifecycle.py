@@ -1,0 +1,57 @@
+"""The one function that moves a signing request from state to state."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import Any
+
+from sealwright.db import Transaction, requests
+from sealwright.errors import ConflictError
+from sealwright.model.request import SigningRequest, State
+from sealwright.transparency.record import record, request_entry
+
+
+async def advance(
+    tx: Transaction,
+    request: SigningRequest,
+    to: State,
+    *,
+    actor: str,
+    now: dt.datetime,
+    data: Mapping[str, Any] | None = None,
+    **changes: Any,
+) -> SigningRequest:
+    """Move `request`, as it was read, to `to`, and log it in the same transaction.
+
+    Args:
+        data: goes into the log's leaf besides the two states.
+        changes: other fields of the request that change with it.
+
+    Returns:
+        The request as it is once `tx` commits.
+
+    Raises:
+        ConflictError: the step is not in the table, or somebody else moved the request meanwhile.
+    """
+    moved = await requests.move(tx, request, to, now, **changes)
+    if moved is None:
+        message = f"The signing request {request.id} was changed by somebody else meanwhile."
+        raise ConflictError(message, advice="Read it again and decide anew.")
+    entry = request_entry(
+        request,
+        f"request.{_verb(to)}",
+        actor=actor,
+        now=now,
+        data={"from": request.state.value, "to": to.value} | dict(data or {}),
+    )
+    await record(tx, entry)
+    return moved
+
+
+def _verb(state: State) -> str:
+    """``QueuedForProcessing`` -> ``queued-for-processing``."""
+    return "".join(
+        f"-{letter.lower()}" if letter.isupper() and index else letter.lower()
+        for index, letter in enumerate(state.value)
+    )

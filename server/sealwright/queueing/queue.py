@@ -1,0 +1,125 @@
+"""The queue: a hint that a request is due, and a hint that it has changed.
+
+Both carry a request id and nothing else. Losing, repeating or flushing them changes nothing: the
+database is the truth, `reconcile` asks it, and a waiter reads it again now and then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from arq.connections import ArqRedis, RedisSettings, create_pool
+from redis.exceptions import RedisError
+
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+QUEUE_NAME = "sealwright:queue"
+JOB_NAME = "fulfil"
+#: how often a waiter reads the database though nothing was announced
+POLL_SECONDS = 1.0
+
+
+def redis_settings(url: str) -> RedisSettings:
+    """arq's settings for ``redis://``, ``rediss://`` or ``unix:///path``."""
+    settings = RedisSettings.from_dsn(url)
+    settings.conn_retries = 1
+    return settings
+
+
+class Queue:
+    """Where the web process announces work and everybody announces changes."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._pool: ArqRedis | None = None
+        self._opening = asyncio.Lock()
+
+    async def pool(self) -> ArqRedis:
+        """The connection pool, opened on first use."""
+        async with self._opening:
+            if self._pool is None:
+                self._pool = await create_pool(
+                    redis_settings(self._url), default_queue_name=QUEUE_NAME
+                )
+            return self._pool
+
+    async def enqueue(self, request_id: str) -> None:
+        """Say that a request is due. Call after the commit; a failure is logged, not raised:
+        the reconciler finds the request in the database."""
+        try:
+            pool = await self.pool()
+            # a job id of its own: arq ignores a repeated id while an old job or result is kept,
+            # and a killed worker's job stays locked. Doing work twice is prevented by `claim`.
+            job_id = f"{request_id}:{secrets.token_hex(6)}"
+            await pool.enqueue_job(JOB_NAME, request_id, _job_id=job_id)
+        except (RedisError, OSError) as error:
+            _log.warning("queue is away (%s); the reconciler will find %s", error, request_id)
+
+    async def announce(self, request_id: str) -> None:
+        """Say that a request has changed. Call after the commit; a failure is logged, not raised."""
+        try:
+            pool = await self.pool()
+            await pool.publish(_channel(request_id), b"changed")
+        except (RedisError, OSError) as error:
+            _log.warning("queue is away (%s); change of %s not announced", error, request_id)
+
+    async def wait(
+        self,
+        request_id: str,
+        read: Callable[[], Awaitable[T]],
+        done: Callable[[T], bool],
+        seconds: float,
+    ) -> T:
+        """Read until `done` or until `seconds` have passed; returns the last reading.
+
+        Reads at once, after every announcement, and every `POLL_SECONDS` in case one was lost.
+        """
+        deadline = asyncio.get_running_loop().time() + seconds
+        async with contextlib.AsyncExitStack() as stack:
+            subscription = None
+            try:
+                pool = await self.pool()
+                subscription = await stack.enter_async_context(pool.pubsub())
+                await subscription.subscribe(_channel(request_id))
+            except (RedisError, OSError):
+                _log.info("queue is away; waiting for %s by reading", request_id)
+            while True:
+                # subscribed before read: no change can fall in between
+                value = await read()
+                left = deadline - asyncio.get_running_loop().time()
+                if done(value) or left <= 0:
+                    return value
+                pause = min(POLL_SECONDS, left)
+                try:
+                    if subscription is None:
+                        await asyncio.sleep(min(pause, 0.1))
+                    else:
+                        await subscription.get_message(
+                            ignore_subscribe_messages=True, timeout=pause
+                        )
+                except (RedisError, OSError):
+                    subscription = None
+
+    async def healthy(self) -> bool:
+        """Whether the queue's server answers."""
+        try:
+            pool = await self.pool()
+            return bool(await pool.ping())
+        except (RedisError, OSError):
+            return False
+
+    async def close(self) -> None:
+        """Close the pool."""
+        if self._pool is not None:
+            await self._pool.aclose()
+            self._pool = None
+
+
+def _channel(request_id: str) -> str:
+    return f"sealwright:changed:{request_id}"
