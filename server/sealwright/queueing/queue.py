@@ -62,7 +62,7 @@ class Queue:
             _log.warning("queue is away (%s); the reconciler will find %s", error, request_id)
 
     async def announce(self, request_id: str) -> None:
-        """Say that a request has changed. Call after the commit; a failure is logged, not raised."""
+        """Say that a request has changed. Call after the commit; failures are only logged."""
         try:
             pool = await self.pool()
             await pool.publish(_channel(request_id), b"changed")
