@@ -8,7 +8,7 @@ import secrets
 import stat
 from pathlib import Path
 
-from sealwright.errors import ConflictError, InvalidInputError, UnavailableError
+from sealwright.errors import ConflictError, InvalidInputError, UnavailableError, VerificationError
 from sealwright.transparency.note import MAX_NOTE
 from sealwright.transparency.tiles import CHECKPOINT_PATH, ENTRIES, MAX_BUNDLE, MAX_TILE, Tile
 
@@ -28,21 +28,13 @@ class FolderTiles:
         """Give the content at `path`, or None; see `TileStore.read`."""
         limit = _limit(path)
         try:
-            # Not blocking: in a folder from elsewhere the name may belong to a pipe.
-            descriptor = os.open(self._root / path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            return _read_file(self._root / path, limit)
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except ValueError as error:
+            raise VerificationError(f"{error}", where=path) from None
         except OSError as error:
             raise _unavailable(error, path) from error
-        with os.fdopen(descriptor, "rb") as file:
-            try:
-                status = os.fstat(descriptor)
-                if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
-                    message = f"Not a file of at most {limit} bytes."
-                    raise UnavailableError(message, where=path)
-                return file.read(limit)
-            except OSError as error:
-                raise _unavailable(error, path) from error
 
     def write(self, path: str, content: bytes) -> None:
         """Keep `content` at `path`; see `TileStore.write`."""
@@ -116,6 +108,21 @@ def _limit(path: str) -> int:
     if path == CHECKPOINT_PATH:
         return MAX_NOTE
     return MAX_BUNDLE if Tile.parse(path).level == ENTRIES else MAX_TILE
+
+
+def _read_file(file: Path, limit: int) -> bytes:
+    """Read a plain file of at most `limit` bytes; ValueError if it is none."""
+    # Not blocking: in a folder from elsewhere the name may belong to a pipe.
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
+            message = f"Not a plain file of at most {limit} bytes."
+            raise ValueError(message)
+        with os.fdopen(descriptor, "rb", closefd=False) as content:
+            return content.read(limit)
+    finally:
+        os.close(descriptor)
 
 
 def _synchronize(folder: Path) -> None:
