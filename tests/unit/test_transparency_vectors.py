@@ -6,7 +6,9 @@ import base64
 import functools
 import hashlib
 import json
+import re
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -178,3 +180,48 @@ def test_the_documentation_shows_this_proof() -> None:
     shown += [base64.b64encode(sibling).decode() for sibling in bundle.path]
     for value in shown:
         assert value in page
+
+
+def by_hand(tmp_path: Path, proof: bytes, digest: str) -> subprocess.CompletedProcess[str]:
+    """Run the documentation's own script, which uses no part of Sealwright."""
+    page = (VECTORS.parents[2] / "docs" / "log.md").read_text()
+    (script,) = re.findall(r"^```bash\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    (tmp_path / "p.tlog-proof").write_bytes(proof)
+    return subprocess.run(
+        ["bash", "-c", script, "bash", "p.tlog-proof", VKEY, digest],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_the_documented_check_by_hand(tmp_path: Path) -> None:
+    proof = (VECTORS / "release-200.tlog-proof").read_bytes()
+    digest = (VECTORS / "release-200.sha256").read_text().strip()
+    done = by_hand(tmp_path, proof, digest)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("logged by log.example.com/sealwright\n")
+    assert by_hand(tmp_path, proof, "ef" * 32).returncode != 0
+    for old, new in [
+        (b"index 200", b"index 201"),
+        (b"xId1", b"xId2"),
+        (b"\n300\n", b"\n301\n"),
+        (b"xuBigQPo", b"xuBigQPp"),
+        (b"extra eyJhY3", b"extra fyJhY3"),
+    ]:
+        assert old in proof
+        done = by_hand(tmp_path, proof.replace(old, new), digest)
+        assert done.returncode != 0
+        assert "logged by" not in done.stdout
+
+
+def test_the_documented_check_by_hand_accepts_our_proofs(tmp_path: Path) -> None:
+    for index in (2, 5, 254, 257, 296):
+        leaves: list[LeafEntry] = []
+        verify_log(FolderTiles(LOG), CHECKPOINT, VKEY, on_leaf=leaves.append)
+        bundle = prove(
+            FolderTiles(LOG), leaves[index].encode(), index, CHECKPOINT.decode(), VKEY
+        ).encode()
+        digest = re.findall(r'"sha256":"(\w+)"', leaves[index].encode().decode())[0]
+        assert by_hand(tmp_path, bundle.encode(), digest).returncode == 0

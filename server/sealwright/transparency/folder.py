@@ -28,11 +28,9 @@ class FolderTiles:
         """Give the content at `path`, or None; see `TileStore.read`."""
         limit = _limit(path)
         try:
-            return _read_file(self._root / path, limit)
+            return self._read_file(path, limit)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except ValueError as error:
-            raise VerificationError(f"{error}", where=path) from None
         except OSError as error:
             raise _unavailable(error, path) from error
 
@@ -71,6 +69,19 @@ class FolderTiles:
         except OSError as error:
             raise _unavailable(error, path) from error
 
+    def _read_file(self, path: str, limit: int) -> bytes:
+        # Not blocking: in a folder from elsewhere the name may belong to a pipe.
+        descriptor = os.open(self._root / path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
+                message = f"Not a plain file of at most {limit} bytes."
+                raise VerificationError(message, where=path)
+            with os.fdopen(descriptor, "rb", closefd=False) as content:
+                return content.read(limit)
+        finally:
+            os.close(descriptor)
+
     def _link_once(self, temporary: Path, target: Path, path: str, content: bytes) -> None:
         try:
             os.link(temporary, target)
@@ -108,21 +119,6 @@ def _limit(path: str) -> int:
     if path == CHECKPOINT_PATH:
         return MAX_NOTE
     return MAX_BUNDLE if Tile.parse(path).level == ENTRIES else MAX_TILE
-
-
-def _read_file(file: Path, limit: int) -> bytes:
-    """Read a plain file of at most `limit` bytes; ValueError if it is none."""
-    # Not blocking: in a folder from elsewhere the name may belong to a pipe.
-    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
-            message = f"Not a plain file of at most {limit} bytes."
-            raise ValueError(message)
-        with os.fdopen(descriptor, "rb", closefd=False) as content:
-            return content.read(limit)
-    finally:
-        os.close(descriptor)
 
 
 def _synchronize(folder: Path) -> None:
