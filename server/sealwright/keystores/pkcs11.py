@@ -199,7 +199,7 @@ class Token:
     ) -> None:
         self.close()
 
-    def keys(self) -> list[KeyInfo]:
+    def list_keys(self) -> list[KeyInfo]:
         """List the key pairs that can sign, by label: RSA and NIST curves with a public key."""
         found = self._perform("list its keys", self._find_keys)
         return sorted((key.info for key in found), key=lambda info: (info.label, info.id))
