@@ -32,17 +32,22 @@ def read_pin(path: Path) -> str:
     except OSError as error:
         message = f"The PIN file {path} cannot be opened ({error.strerror})."
         raise ConfigurationError(message, advice="Create it with mode 0600.") from error
-    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, so that what is checked is what is read
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            message = f"The PIN file {path} is not a regular file."
-            raise ConfigurationError(message, advice="Name a file of mode 0600 or 0400.")
-        if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) not in (0o600, 0o400):
-            message = f"The PIN file {path} can be used by others than this service's user."
-            advice = f"Run 'chown {os.geteuid()} {path}' and 'chmod 0600 {path}'."
-            raise ConfigurationError(message, advice=advice)
-        content = file.read(_MAX_PIN + 2)
+    try:
+        _check(os.fstat(descriptor), path)
+        content = os.read(descriptor, _MAX_PIN + len(b"\r\n") + 1)
+    finally:
+        os.close(descriptor)
     return _decode(content.removesuffix(b"\n").removesuffix(b"\r"), path)
+
+
+def _check(status: os.stat_result, path: Path) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        message = f"The PIN file {path} is not a regular file."
+        raise ConfigurationError(message, advice="Name a file of mode 0600 or 0400.")
+    if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) not in (0o600, 0o400):
+        message = f"The PIN file {path} can be used by others than this service's user."
+        advice = f"Run 'chown {os.geteuid()} {path}' and 'chmod 0600 {path}'."
+        raise ConfigurationError(message, advice=advice)
 
 
 def _decode(content: bytes, path: Path) -> str:

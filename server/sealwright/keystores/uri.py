@@ -100,7 +100,7 @@ class Pkcs11Uri:
             query.append("module-path=" + quote_from_bytes(bytes(self.module_path), safe="/:+,="))
         if self.pin_source is not None:
             query.append(
-                "pin-source=file:" + quote_from_bytes(bytes(self.pin_source), safe="/:+,=")
+                "pin-source=file://" + quote_from_bytes(bytes(self.pin_source), safe="/:+,=")
             )
         return "pkcs11:" + ";".join(path) + ("?" + "&".join(query) if query else "")
 
