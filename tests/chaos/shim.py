@@ -96,7 +96,9 @@ class Shim:
 
     def clear(self) -> None:
         """Drop all rules that are left."""
-        self._control.write_text("")
+        with self._control.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.truncate(0)
 
     def signatures(self) -> list[Signature]:
         """All signatures that were made, in order."""

@@ -51,14 +51,13 @@ def _check(status: os.stat_result, path: Path) -> None:
 
 
 def _decode(content: bytes, path: Path) -> str:
-    # `from None`: the cause would carry the PIN into a traceback.
     try:
         pin = content.decode()
     except UnicodeDecodeError:
-        pin = ""
+        pin = ""  # raised below, where no cause carries the PIN into a traceback
     if not 1 <= len(content) <= _MAX_PIN or not pin.isprintable() or not pin:
         message = f"The PIN file {path} does not hold 1 to {_MAX_PIN} printable bytes on one line."
-        raise ConfigurationError(message, advice="Write the PIN alone into it.") from None
+        raise ConfigurationError(message, advice="Write the PIN alone into it.")
     return pin
 
 

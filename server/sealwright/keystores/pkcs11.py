@@ -211,6 +211,9 @@ class Token:
     def generate_key(self, algorithm: KeyAlgorithm, label: str) -> KeyInfo:
         """Generate a key pair on the token: private, sensitive, not extractable, for signing only.
 
+        Processes that share a token must generate one after another, or they may not see each
+        other's new keys until they open the token again.
+
         Raises:
             KeyStoreError: the token refused, or made a key that it would let out (it is destroyed).
         """
@@ -406,6 +409,9 @@ class Token:
     ) -> KeyInfo:
         writable = session.token.open(rw=True)  # shares the log-in; the lasting one is read-only
         try:
+            # Tokens that keep their objects in files, as SoftHSM does, notice what other processes
+            # have added when they search, but not once they have written something themselves.
+            list(writable.get_objects({Attribute.ID: key_id}))
             public, private = _generate_pair(writable, algorithm, label, key_id)
             key = _describe(writable, private)
             if key is None or key.info.exposed or key.info.algorithm != algorithm:

@@ -19,9 +19,10 @@ import sys
 import time
 from asyncio.subprocess import DEVNULL, Process
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from sealwright.errors import SealwrightError, UnavailableError
 from sealwright.keystores.faults import SignatureUncertainError
@@ -33,6 +34,7 @@ from sealwright.signer.wire import Json, SignItem
 
 __all__ = ["Answer", "SessionPool", "SignItem"]
 
+T = TypeVar("T")
 Answer = bytes | SealwrightError
 
 #: What a session process inherits from the signer's environment; `environment` adds the rest.
@@ -242,6 +244,9 @@ class SessionPool:
         self._slots: list[_Slot] = []
         self._idle: asyncio.Queue[_Slot] = asyncio.Queue()
         self._opening = asyncio.Lock()
+        self._writing = asyncio.Lock()
+        self._exchanges: set[asyncio.Task[Any]] = set()
+        self._closed = False
 
     async def start(self, sessions: int = 2) -> None:
         """Open that many sessions, one after another.
@@ -263,10 +268,12 @@ class SessionPool:
 
     async def close(self) -> None:
         """Wait for what is being signed, then log out and end the processes."""
-        slots, self._slots = self._slots, []
-        for _ in slots:
+        self._closed = True
+        for _ in self._slots:
             await self._idle.get()
-        await asyncio.gather(*(slot.end() for slot in slots))
+        await asyncio.gather(*(slot.end() for slot in self._slots))
+        for slot in self._slots:
+            self._idle.put_nowait(slot)  # whoever waits for one finds that the pool is closed
 
     async def sign_batch(self, items: Sequence[SignItem]) -> list[Answer]:
         """Sign, spread over the sessions.
@@ -280,9 +287,12 @@ class SessionPool:
         answers: dict[int, Answer] = {}
         workers = min(len(self._slots), len(items))
         size = -(-len(items) // (_CHUNKS_PER_SESSION * max(workers, 1)))
-        failures = await asyncio.gather(
-            *(self._work(pending, answers, min(size, wire.MAX_ITEMS)) for _ in range(workers))
-        )
+        try:
+            failures = await asyncio.gather(
+                *(self._work(pending, answers, min(size, wire.MAX_ITEMS)) for _ in range(workers))
+            )
+        finally:
+            pending.clear()  # if canceled: what has not been begun is not begun
         reason = next(filter(None, failures), None) or _closed()
         return [answers.get(index, reason) for index in range(len(items))]
 
@@ -293,9 +303,8 @@ class SessionPool:
             SignatureUncertainError: the session died meanwhile; it may have been carried out.
             SealwrightError: what the operation raised.
         """
-        if not self._slots:
-            raise _closed()
-        async with self._slot() as slot:
+
+        async def exchange(slot: _Slot) -> Json:
             session = await slot.session(self._settings, self._opening)
             try:
                 result = await session.call({"op": operation, **arguments})
@@ -306,13 +315,16 @@ class SessionPool:
             slot.succeeded()
             return result
 
+        return await self._with_slot(exchange)
+
     async def list_keys(self) -> list[KeyInfo]:
         """See `Token.list_keys`."""
         return [wire.decode_key(fields) for fields in await self.call("list_keys")]
 
     async def generate_key(self, algorithm: KeyAlgorithm, label: str) -> KeyInfo:
-        """See `Token.generate_key`."""
-        fields = await self.call("generate_key", algorithm=algorithm.value, label=label)
+        """See `Token.generate_key`. Keys are generated one after another, see there."""
+        async with self._writing:
+            fields = await self.call("generate_key", algorithm=algorithm.value, label=label)
         return wire.decode_key(fields)
 
     async def self_signed_certificate(
@@ -365,37 +377,52 @@ class SessionPool:
     async def _certificate(self, operation: str, **arguments: Json) -> bytes:
         return bytes.fromhex(await self.call(operation, **arguments))
 
-    @contextlib.asynccontextmanager
-    async def _slot(self) -> AsyncIterator[_Slot]:
-        slot = await self._idle.get()
-        try:
-            yield slot
-        finally:
-            self._idle.put_nowait(slot)
-
     async def _work(
         self, pending: deque[tuple[int, SignItem]], answers: dict[int, Answer], size: int
     ) -> SealwrightError | None:
         """Sign chunks of `pending` until none is left; or say why no session can be had."""
+
+        async def exchange(slot: _Slot) -> None:
+            session = await slot.session(self._settings, self._opening)
+            chunk = [pending.popleft() for _ in range(min(size, len(pending)))]
+            received: list[Answer] = []
+            try:
+                await session.sign(
+                    [item for _, item in chunk], received, self._settings.stall_timeout
+                )
+            except _LostSessionError:
+                received.append(_uncertain())
+            answers.update(zip((index for index, _ in chunk), received, strict=False))
+            pending.extendleft(reversed(chunk[len(received) :]))
+            if any(isinstance(answer, bytes) for answer in received):
+                slot.succeeded()
+
         while pending:
-            async with self._slot() as slot:
-                try:
-                    session = await slot.session(self._settings, self._opening)
-                except SealwrightError as error:
-                    return error
-                chunk = [pending.popleft() for _ in range(min(size, len(pending)))]
-                received: list[Answer] = []
-                try:
-                    await session.sign(
-                        [item for _, item in chunk], received, self._settings.stall_timeout
-                    )
-                except _LostSessionError:
-                    received.append(_uncertain())
-                answers.update(zip((index for index, _ in chunk), received, strict=False))
-                pending.extendleft(reversed(chunk[len(received) :]))
-                if any(isinstance(answer, bytes) for answer in received):
-                    slot.succeeded()
+            try:
+                await self._with_slot(exchange)
+            except SealwrightError as error:
+                return error
         return None
+
+    async def _with_slot(self, exchange: Callable[[_Slot], Awaitable[T]]) -> T:
+        """Run an exchange in the next idle slot; to its end, even if the caller is canceled: to
+        stop it half-way would cost the session, and with it a log-in."""
+        if not self._slots:
+            raise _closed()
+        slot = await self._idle.get()
+
+        async def run() -> T:
+            try:
+                if self._closed:
+                    raise _closed()
+                return await exchange(slot)
+            finally:
+                self._idle.put_nowait(slot)
+
+        task = asyncio.create_task(run())
+        self._exchanges.add(task)
+        task.add_done_callback(self._exchanges.discard)
+        return await asyncio.shield(task)
 
 
 def _environment(settings: _Settings) -> dict[str, str]:
@@ -411,4 +438,4 @@ def _uncertain() -> SignatureUncertainError:
 
 
 def _closed() -> UnavailableError:
-    return UnavailableError("The key store has no session open.", advice="Try again.")
+    return UnavailableError("The key store has no session open.", advice="Start the signer.")

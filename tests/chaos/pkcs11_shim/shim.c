@@ -16,14 +16,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 typedef unsigned long CK_ULONG;
 typedef unsigned char CK_BYTE;
 typedef CK_ULONG CK_RV;
-enum { CKR_OK = 0, CKR_GENERAL_ERROR = 5, CKR_HOST_MEMORY = 2, CKR_BUFFER_TOO_SMALL = 0x150 };
+enum { CKR_OK = 0, CKR_GENERAL_ERROR = 5 };
 
 struct mechanism { CK_ULONG type; void *parameter; CK_ULONG length; };
 
@@ -111,13 +110,10 @@ static int take_from(FILE *file, const char *function, const char *when, struct 
 static int take(const char *function, const char *when, struct rule *taken)
 {
     const char *path = getenv("SEALWRIGHT_SHIM_CONTROL");
-    struct stat status;
-    if (!path || stat(path, &status) || status.st_size == 0)
-        return 0;
-    FILE *file = fopen(path, "r+e");
-    if (!file)
-        return 0;
-    int found = !flock(fileno(file), LOCK_EX) && take_from(file, function, when, taken);
+    FILE *file = path ? fopen(path, "r+e") : NULL;
+    if (!file || flock(fileno(file), LOCK_EX))
+        abort(); /* a rule that is not seen would make a test pass that must not */
+    int found = take_from(file, function, when, taken);
     fclose(file);
     return found;
 }
@@ -177,10 +173,12 @@ static CK_RV sign(CK_ULONG session, CK_BYTE *data, CK_ULONG length, CK_BYTE *sig
     CK_RV (*call)(CK_ULONG, CK_BYTE *, CK_ULONG, CK_BYTE *, CK_ULONG *) = real->function[SIGN];
     if (!signature) /* asks for the length alone */
         return call(session, data, length, signature, signature_length);
-    CK_RV result = interfere("C_Sign", "before");
-    if (result != CKR_OK)
-        return result;
-    result = call(session, data, length, signature, signature_length);
+    CK_RV failure = interfere("C_Sign", "before");
+    CK_RV result = call(session, data, length, signature, signature_length);
+    if (failure != CKR_OK) { /* the call above has ended the operation, as a failing token would */
+        memset(signature, 0, *signature_length);
+        return failure;
+    }
     if (result != CKR_OK)
         return result;
     note_signature(data, length);
