@@ -169,13 +169,13 @@ class Token:
                 message,
                 advice="Give both, like '?module-path=/path/module.so&pin-source=file:/path/pin'.",
             )
-        module = Path(os.path.realpath(uri.module_path))
-        if str(module) in cls._modules_in_use:
+        module = uri.module_path
+        if os.path.realpath(module) in cls._modules_in_use:
             message = f"This process has a token of {module} open already."
             raise InternalError(message)
         record = (state_folder or pin_path.parent) / f"{pin_path.name}.refused"
         token = cls(uri, module, pin_path, PinRefusals(record))
-        cls._modules_in_use.add(str(module))
+        cls._modules_in_use.add(os.path.realpath(module))
         try:
             token._open_session()
         except BaseException:
@@ -186,7 +186,7 @@ class Token:
     def close(self) -> None:
         """Log out, close the session and finalize the module."""
         self._drop_session()
-        self._modules_in_use.discard(str(self._module))
+        self._modules_in_use.discard(os.path.realpath(self._module))
 
     def __enter__(self) -> Self:
         return self
