@@ -354,6 +354,13 @@ def test_odd_tables_are_refused(content: bytes, reason: str) -> None:
         verify(content)
 
 
+def test_efi_image_with_gaps_is_refused() -> None:
+    """Firmware and Windows would see different digests; without gaps both see the same."""
+    with pytest.raises(ArtifactError, match="gaps"):
+        sign(pe_images.image(subsystem=10, gap=512))
+    sign(pe_images.image(subsystem=10, overlay=b"symbols"))
+
+
 def test_append_needs_an_aligned_table() -> None:
     content = bytearray(pe_images.image(overlay=b"123"))
     table = _entry(PADDED)
