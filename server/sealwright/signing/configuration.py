@@ -172,7 +172,9 @@ class _Reader:
         element = self.element(node, root=True)
         for directive in element.directives:
             if OUTPUT_FILE_NAME in directive.options:
-                message = f"<{directive.name}> adds a file, which the root <{node.name}> cannot hold."
+                message = (
+                    f"<{directive.name}> adds a file, which the root <{node.name}> cannot hold."
+                )
                 advice = "Submit a ZIP archive and put the element into <zip-file>."
                 raise ArtifactConfigurationError(message, advice=advice, where=directive.where)
         if not _does_something(element):

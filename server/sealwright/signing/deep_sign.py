@@ -397,7 +397,9 @@ class DeepSign:
         assert signing is not None  # noqa: S101 - set by the caller
         signing.answers = {}
         try:
-            requests = next(signing.generator) if results is None else signing.generator.send(results)
+            requests = (
+                next(signing.generator) if results is None else signing.generator.send(results)
+            )
             while not requests:
                 requests = signing.generator.send([])
         except StopIteration as stop:
@@ -457,7 +459,8 @@ class DeepSign:
                 raise InternalError(message)
             write = content
             task.outputs[path] = self._spool.create(
-                lambda target, write=write: target.write(write), len(content)  # type: ignore[misc]
+                lambda target, write=write: target.write(write),
+                len(content),  # type: ignore[misc]
             )
             kept.append(f"{task.parent.node.path}!/{path}")
         return tuple(kept)

@@ -72,9 +72,7 @@ def did_you_mean(name: str, candidates: Sequence[str]) -> str:
     return f"Known are: {known}." if 0 < len(candidates) <= 40 else ""
 
 
-def parameter_values(
-    declared: Sequence[Parameter], given: Mapping[str, str]
-) -> Mapping[str, str]:
+def parameter_values(declared: Sequence[Parameter], given: Mapping[str, str]) -> Mapping[str, str]:
     """Complete the submitted values with defaults.
 
     Raises:

@@ -271,10 +271,15 @@ class Budget:
         if entry.size > self.limits.member_size:
             problem = f"The member has {entry.size} bytes, more than {self.limits.member_size}"
         elif self.extracted > self.largest:
-            problem = f"Extracting it would exceed the {self.largest} bytes that this artifact may use"
+            problem = (
+                f"Extracting it would exceed the {self.largest} bytes that this artifact may use"
+            )
         if problem:
-            advice = "This looks like an archive bomb; have the server's limits raised if it is not."
-            raise ArtifactError(f"{problem}.", advice=advice, where=entry.path)
+            advice = (
+                "This looks like an archive bomb; have the server's limits raised if it is not."
+            )
+            message = f"{problem}."
+            raise ArtifactError(message, advice=advice, where=entry.path)
         container.extract(entry, target)
 
 
@@ -385,9 +390,7 @@ class _Claims:
             self.by_order[entry.order] = (entry, element, include)
 
 
-def _check_count(
-    found: int, what: str, element: Element, include: Include, folder: Folder
-) -> None:
+def _check_count(found: int, what: str, element: Element, include: Include, folder: Folder) -> None:
     most = include.max_matches
     if found >= include.min_matches and (most is None or found <= most):
         return
@@ -436,7 +439,9 @@ def _for_file(directive: Directive, name: str) -> Directive:
     options = {k: substitute(v, {FILE_NAME: name}) for k, v in directive.options.items()}
     output = options.get(OUTPUT_FILE_NAME)
     if output is not None and ("/" in output or output in ("", ".", "..")):
-        message = f'{OUTPUT_FILE_NAME} gives "{output}", which is not a file name ({directive.where}).'
+        message = (
+            f'{OUTPUT_FILE_NAME} gives "{output}", which is not a file name ({directive.where}).'
+        )
         raise ArtifactError(message)
     return replace(directive, options=options)
 

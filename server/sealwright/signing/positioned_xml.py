@@ -84,9 +84,11 @@ class _Builder:
         name = self.local_name(qualified)
         self.count += 1
         if self.count > MAX_ELEMENTS:
-            raise self.fail(f"The configuration has more than {MAX_ELEMENTS} elements.")
+            message = f"The configuration has more than {MAX_ELEMENTS} elements."
+            raise self.fail(message)
         if len(self.open) >= MAX_DEPTH:
-            raise self.fail(f"Elements are nested more than {MAX_DEPTH} deep.")
+            message = f"Elements are nested more than {MAX_DEPTH} deep."
+            raise self.fail(message)
         element = XmlElement(name, self.attributes(name, raw), self.where())
         if self.open:
             self.open[-1].children.append(element)
@@ -99,8 +101,9 @@ class _Builder:
         if namespace == self.namespace:
             return name
         found = f'the namespace "{namespace}"' if separator else "no namespace"
+        message = f"<{name}> is in {found}."
         raise self.fail(
-            f"<{name}> is in {found}.",
+            message,
             f'Write xmlns="{self.namespace}" on the root element.',
         )
 
@@ -111,12 +114,14 @@ class _Builder:
             if namespace == _SCHEMA_INSTANCE:
                 continue
             if namespace:
-                raise self.fail(f'<{name}>: attribute "{attribute}" is in a foreign namespace.')
+                message = f'<{name}>: attribute "{attribute}" is in a foreign namespace.'
+                raise self.fail(message)
             if len(value) > MAX_ATTRIBUTE_LENGTH:
-                raise self.fail(
+                message = (
                     f'<{name}>: attribute "{attribute}" is longer than {MAX_ATTRIBUTE_LENGTH} '
                     "characters."
                 )
+                raise self.fail(message)
             found[attribute] = value
         return found
 
@@ -125,10 +130,12 @@ class _Builder:
 
     def text(self, data: str) -> None:
         if data.strip():
+            message = f'Text "{data.strip()[:40]}" is not allowed in <{self.open[-1].name}>.'
             raise self.fail(
-                f'Text "{data.strip()[:40]}" is not allowed in <{self.open[-1].name}>.',
+                message,
                 "The language consists of elements and attributes only.",
             )
 
     def doctype(self, *_: object) -> None:
-        raise self.fail("A document type declaration is not allowed.", "Remove <!DOCTYPE ...>.")
+        message = "A document type declaration is not allowed."
+        raise self.fail(message, "Remove <!DOCTYPE ...>.")

@@ -75,8 +75,11 @@ class Spool:
     def start(self, expected: int) -> tuple[Path, BinaryIO]:
         """A new file of which the caller takes care until `adopt`."""
         if self.used + expected > self.limit:
+            message = (
+                f"Signing this artifact needs more than {self.limit} bytes of temporary space."
+            )
             raise ArtifactError(
-                f"Signing this artifact needs more than {self.limit} bytes of temporary space.",
+                message,
                 advice="Submit a smaller artifact, or have the server's limit raised.",
             )
         self._number += 1

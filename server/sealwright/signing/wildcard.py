@@ -121,9 +121,11 @@ def compile_pattern(source: str) -> Pattern:
             or ``**`` beside other characters in a segment.
     """
     if not source:
-        raise PatternError("the path is empty")
+        message = "the path is empty"
+        raise PatternError(message)
     if len(source) > MAX_PATTERN_LENGTH:
-        raise PatternError(f"the path is longer than {MAX_PATTERN_LENGTH} characters")
+        message = f"the path is longer than {MAX_PATTERN_LENGTH} characters"
+        raise PatternError(message)
     segments = fold(source.replace("\\", "/")).split("/")
     tokens: list[_Token] = []
     for position, segment in enumerate(segments):
@@ -160,11 +162,14 @@ def _globstar(*, after: list[_Token], last: bool) -> list[_Token]:
 
 def _check_segment(segment: str) -> None:
     if not segment:
-        raise PatternError("the path starts or ends with a separator, or has two in a row")
+        message = "the path starts or ends with a separator, or has two in a row"
+        raise PatternError(message)
     if segment in (".", ".."):
-        raise PatternError(f'the path has a "{segment}" segment')
+        message = f'the path has a "{segment}" segment'
+        raise PatternError(message)
     if "**" in segment:
-        raise PatternError('"**" must be a path segment of its own, as in "**/*.dll"')
+        message = '"**" must be a path segment of its own, as in "**/*.dll"'
+        raise PatternError(message)
 
 
 def _segment_tokens(segment: str) -> Iterator[_Token]:
@@ -176,7 +181,8 @@ def _segment_tokens(segment: str) -> Iterator[_Token]:
             first = at + (2 if segment[at + 1 : at + 2] == "!" else 1)
             end = segment.find("]", first + 1)
             if end < 0:
-                raise PatternError(f'the "[" of "{segment[at:]}" is not closed by "]"')
+                message = f'the "[" of "{segment[at:]}" is not closed by "]"'
+                raise PatternError(message)
             yield _character_class(segment[first:end], negated=first == at + 2)
             at = end
         elif character == "*":
@@ -198,7 +204,8 @@ def _character_class(body: str, *, negated: bool) -> _Token:
         if body[at + 1 : at + 2] == "-" and at + 2 < len(body):
             low, high = body[at], body[at + 2]
             if low > high:
-                raise PatternError(f'the range "{low}-{high}" runs backwards')
+                message = f'the range "{low}-{high}" runs backwards'
+                raise PatternError(message)
             ranges.append((low, high))
             at += 3
         else:

@@ -94,8 +94,9 @@ class ZipContainer:
         """
         record = self._records[entry.order]
         if reason := record.why_closed:
+            message = f"The member {reason}, so it cannot be signed or checked."
             raise ArtifactError(
-                f"The member {reason}, so it cannot be signed or checked.",
+                message,
                 advice="Exclude it from the configuration, or pack it as an ordinary file.",
                 where=record.path,
             )
@@ -202,8 +203,9 @@ class ZipContainer:
         taken = {folded(record.path.removesuffix("/")) for record in self._records}
         for path in added:
             if folded(path) in taken:
+                message = "An output would replace a member that exists already."
                 raise ArtifactError(
-                    "An output would replace a member that exists already.",
+                    message,
                     advice="Choose another output-file-name.",
                     where=path,
                 )
@@ -229,7 +231,8 @@ class ZipContainer:
     def _write_added(self, path: str, content: BinaryIO, target: BinaryIO) -> bytes:
         name = path.encode("utf-8")
         if len(name) > MAX_16:
-            raise ArtifactError("An output's path is too long.", where=path[:120])
+            message = "An output's path is too long."
+            raise ArtifactError(message, where=path[:120])
         flags = 0 if name.isascii() else UTF8
         times = [struct.unpack_from("<2H", each.central, 12)[::-1] for each in self._records]
         date, time = max(times, default=(0x21, 0))  # 0x21: 1980-01-01
@@ -237,7 +240,19 @@ class ZipContainer:
         head = (20, flags, DEFLATED, time, date)
         crc, compressed, size = _write_member(target, head, name, b"", content)
         central = CENTRAL.pack(
-            CENTRAL_SIGNATURE, 3 << 8 | 20, *head, crc, 0, 0, len(name), 0, 0, 0, 0, 0o100644 << 16, 0
+            CENTRAL_SIGNATURE,
+            3 << 8 | 20,
+            *head,
+            crc,
+            0,
+            0,
+            len(name),
+            0,
+            0,
+            0,
+            0,
+            0o100644 << 16,
+            0,
         )
         return _central(central + name, b"", compressed, size, offset)
 
@@ -256,7 +271,9 @@ class ZipContainer:
             for number, limit, old in zip(numbers, limits, original[1:7], strict=True)
         ]
         if self._end.end64 or short != numbers:
-            made, needed = END64.unpack(self._end.end64)[2:4] if self._end.end64 else (_ZIP64_VERSION,) * 2
+            made, needed = (
+                END64.unpack(self._end.end64)[2:4] if self._end.end64 else (_ZIP64_VERSION,) * 2
+            )
             at = target.tell()
             fields = (END64.size - 12, made, needed, 0, 0, count, count, size, start)
             target.write(END64.pack(END64_SIGNATURE, *fields))
@@ -336,7 +353,9 @@ def _central(central: bytes, extra: bytes, compressed: int, size: int, offset: i
 
 def _offset_place(record: Record) -> int | None:
     """Where in the central record the Zip64 field holds the offset, or None."""
-    compressed, size, offset = struct.unpack("<2L14xL", record.central[20:42] + record.central[42:46])
+    compressed, size, offset = struct.unpack(
+        "<2L14xL", record.central[20:42] + record.central[42:46]
+    )
     place = zip64_field(record.extra)
     if offset != MAX_32 or place is None:
         return None

@@ -120,7 +120,9 @@ class Record:
         if self.flags & ENCRYPTED:
             return "is encrypted"
         if self.method not in (STORED, DEFLATED):
-            return f"is compressed with method {self.method}; stored (0) and deflate (8) can be opened"
+            return (
+                f"is compressed with method {self.method}; stored (0) and deflate (8) can be opened"
+            )
         return ""
 
 
@@ -142,16 +144,21 @@ def read_end(file: BinaryIO) -> End:
         if locator.startswith(LOCATOR64_SIGNATURE):
             end64, directory_end = _read_end64(file, locator, at - LOCATOR64.size)
     if not end64 and (MAX_16 in (here, count) or MAX_32 in (directory_size, start)):
-        raise _fail("The end record points to a Zip64 record that is not there.")
+        message = "The end record points to a Zip64 record that is not there."
+        raise _fail(message)
     if end64:
         _, _, _, _, disk, first_disk, *large = _agree(raw, end64)
         here, count, directory_size, start = large
     if disk or first_disk or here != count:
-        raise _fail("The archive is split over several files.", "Submit it as one file.")
+        message = "The archive is split over several files."
+        raise _fail(message, "Submit it as one file.")
     if start + directory_size != directory_end:
-        raise _fail(
+        message = (
             "The central directory does not lie where the end record says: something was put in "
-            "front of the archive, or changed, without adjusting its offsets.",
+            "front of the archive, or changed, without adjusting its offsets."
+        )
+        raise _fail(
+            message,
             'Submit the plain archive, or adjust the offsets (for example with "zip -A").',
         )
     return End(count, start, directory_size, tail[at - base + END.size :], end64, raw)
@@ -164,9 +171,11 @@ def read_records(file: BinaryIO, end: End, max_members: int) -> list[Record]:
         ArtifactError: malformed, hostile, or more than `max_members`.
     """
     if end.count > max_members:
-        raise _fail(f"The archive has {end.count} members; at most {max_members} are accepted.")
+        message = f"The archive has {end.count} members; at most {max_members} are accepted."
+        raise _fail(message)
     if end.size > MAX_CENTRAL_DIRECTORY:
-        raise _fail(f"The central directory has {end.size} bytes, which is too many.")
+        message = f"The central directory has {end.size} bytes, which is too many."
+        raise _fail(message)
     directory = read_exactly(file, end.start, end.size)
     records = list(_parse_directory(directory, end.count))
     _check_names(records)
@@ -192,7 +201,8 @@ def zip64_field(extra: bytes) -> tuple[int, int] | None:
     """Where the Zip64 payload lies in an extra field, or None."""
     found = [(start, end) for i, start, end in split_extra(extra) if i == ZIP64_FIELD]
     if len(found) > 1:
-        raise _fail("A member has two Zip64 fields.")
+        message = "A member has two Zip64 fields."
+        raise _fail(message)
     return found[0] if found else None
 
 
@@ -210,21 +220,26 @@ def _end_position(tail: bytes) -> int:
             found.append(at)
         at = tail.rfind(END_SIGNATURE, 0, at)
     if len(found) > 1:
-        raise _fail("The archive has several end records, so tools disagree about its content.")
+        message = "The archive has several end records, so tools disagree about its content."
+        raise _fail(message)
     if found:
         return found[0]
     if any_signature:
-        raise _fail("There is other data after the end of the archive.", "Remove it, or pack again.")
-    raise _fail("The file is not a ZIP archive: it has no end of central directory record.")
+        message = "There is other data after the end of the archive."
+        raise _fail(message, "Remove it, or pack again.")
+    message = "The file is not a ZIP archive: it has no end of central directory record."
+    raise _fail(message)
 
 
 def _read_end64(file: BinaryIO, locator: bytes, locator_at: int) -> tuple[bytes, int]:
     _, disk, at, disks = LOCATOR64.unpack(locator)
     if disk or disks > 1 or at + END64.size != locator_at:
-        raise _fail("The Zip64 locator does not point to a plain Zip64 end record before it.")
+        message = "The Zip64 locator does not point to a plain Zip64 end record before it."
+        raise _fail(message)
     raw = read_exactly(file, at, END64.size)
     if not raw.startswith(END64_SIGNATURE) or END64.unpack(raw)[1] != END64.size - 12:
-        raise _fail("The Zip64 end record is malformed or has fields that are not supported.")
+        message = "The Zip64 end record is malformed or has fields that are not supported."
+        raise _fail(message)
     return raw, at
 
 
@@ -235,7 +250,8 @@ def _agree(raw: bytes, end64: bytes) -> tuple[int, ...]:
         END.unpack(raw)[1:7], fields[4:10], [MAX_16] * 4 + [MAX_32] * 2, strict=True
     ):
         if value not in (limit, large):
-            raise _fail("The end record and the Zip64 end record contradict each other.")
+            message = "The end record and the Zip64 end record contradict each other."
+            raise _fail(message)
     return fields
 
 
@@ -243,15 +259,18 @@ def _parse_directory(directory: bytes, count: int) -> Iterator[Record]:
     at = 0
     for order in range(count):
         if directory[at : at + 4] != CENTRAL_SIGNATURE or at + CENTRAL.size > len(directory):
-            raise _fail(f"The central directory ends or breaks off at member {order + 1}.")
+            message = f"The central directory ends or breaks off at member {order + 1}."
+            raise _fail(message)
         lengths = struct.unpack_from("<3H", directory, at + 28)
         length = CENTRAL.size + sum(lengths)
         if at + length > len(directory):
-            raise _fail(f"The central directory breaks off inside member {order + 1}.")
+            message = f"The central directory breaks off inside member {order + 1}."
+            raise _fail(message)
         yield _parse_central(directory[at : at + length], order, lengths[0])
         at += length
     if at != len(directory):
-        raise _fail("The central directory holds more than its members.")
+        message = "The central directory holds more than its members."
+        raise _fail(message)
 
 
 def _parse_central(central: bytes, order: int, name_length: int) -> Record:
@@ -276,7 +295,8 @@ def _parse_central(central: bytes, order: int, name_length: int) -> Record:
     elif record.is_directory and record.size:
         problem = "is a directory with content"
     if problem:
-        raise _fail(f"The member {problem}.", where=record.path)
+        message = f"The member {problem}."
+        raise _fail(message, where=record.path)
     return record
 
 
@@ -285,7 +305,8 @@ def _zip64_values(extra: bytes, count: int, path: str) -> tuple[int, ...]:
         return ()
     place = zip64_field(extra)
     if place is None or place[1] - place[0] < 8 * count:
-        raise _fail("The member's Zip64 sizes are missing.", where=path)
+        message = "The member's Zip64 sizes are missing."
+        raise _fail(message, where=path)
     return struct.unpack_from(f"<{count}Q", extra, place[0])
 
 
@@ -302,9 +323,11 @@ def _decode_path(name: bytes, flags: int, extra: bytes) -> str:
                 _check_path(path)
     except UnicodeDecodeError:
         shown = name[:80].decode("utf-8", "backslashreplace")
-        raise _fail("A member's name is not valid UTF-8.", where=shown) from None
+        message = "A member's name is not valid UTF-8."
+        raise _fail(message, where=shown) from None
     if path.endswith("/") != name.endswith(b"/"):
-        raise _fail("A member's two names disagree.", where=path)
+        message = "A member's two names disagree."
+        raise _fail(message, where=path)
     return path
 
 
@@ -321,7 +344,8 @@ def _check_path(path: str) -> None:
         problem = 'has an empty, "." or ".." segment'
     if problem:
         shown = path[:120].encode("unicode_escape").decode()
-        raise _fail(f"A member's path {problem}.", where=shown)
+        message = f"A member's path {problem}."
+        raise _fail(message, where=shown)
 
 
 def folded(path: str) -> str:
@@ -345,7 +369,8 @@ def _check_names(records: list[Record]) -> None:
         while (cut := path.rfind("/")) >= 0 and (path := path[:cut]) not in parents:
             parents.add(path)
     if both := files & parents:
-        raise _fail("A path is a file and a directory at once.", where=min(both))
+        message = "A path is a file and a directory at once."
+        raise _fail(message, where=min(both))
 
 
 def _check_locals(file: BinaryIO, records: list[Record], directory_start: int) -> None:
@@ -353,7 +378,8 @@ def _check_locals(file: BinaryIO, records: list[Record], directory_start: int) -
     limits = [*(record.offset for record in by_offset[1:]), directory_start]
     for record, limit in zip(by_offset, limits, strict=True):
         if record.offset + LOCAL.size + len(record.name) > limit:
-            raise _fail("The member overlaps another record.", where=record.path)
+            message = "The member overlaps another record."
+            raise _fail(message, where=record.path)
         _check_local(file, record, limit)
         record.end = limit
 
@@ -379,7 +405,8 @@ def _check_local(file: BinaryIO, record: Record, limit: int) -> None:
     record.data = record.offset + len(head) + extra_length
     after = limit - record.data - record.compressed
     if after < 0:
-        raise _fail("The member overlaps another record.", where=record.path)
+        message = "The member overlaps another record."
+        raise _fail(message, where=record.path)
     descriptor = read_exactly(file, limit - after, min(after, 25))
     if not _is_descriptor(descriptor, expected) if flags & HAS_DESCRIPTOR else after:
         message = f"{after} bytes after the member belong to no record."
