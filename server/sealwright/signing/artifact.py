@@ -225,9 +225,9 @@ class Container(Protocol):
         ...
 
     def fingerprint(self, entry: Entry | None, *, content: bool = True) -> bytes:
-        """SHA-256 of everything stored about a member but its position: equal fingerprints mean that
-        it was copied byte for byte. With `content` False only its name and attributes. `entry` None
-        means what belongs to no member."""
+        """SHA-256 of everything stored about a member but its position: equal fingerprints mean
+        that it was copied byte for byte. With `content` False only its name and attributes.
+        `entry` None means what belongs to no member."""
         ...
 
     def rebuild(

@@ -9,8 +9,9 @@ member is, which keeps the spool small.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -457,11 +458,7 @@ class DeepSign:
             if task.parent is None or path not in task.node.outputs or path in task.outputs:
                 message = f'The format made a file "{name}" that was not planned.'
                 raise InternalError(message)
-            write = content
-            task.outputs[path] = self._spool.create(
-                lambda target, write=write: target.write(write),
-                len(content),  # type: ignore[misc]
-            )
+            task.outputs[path] = self._spool.create(partial(_write, content), len(content))
             kept.append(f"{task.parent.node.path}!/{path}")
         return tuple(kept)
 
@@ -552,8 +549,8 @@ class DeepSign:
         if task.content is not None:
             self._spool.release(task.content)
         task.content, task.replaced = rebuilt, True
-        with rebuilt.open() as file:
-            task.sha256 = sha256_of(file)
+        with rebuilt.open() as content:
+            task.sha256 = sha256_of(content)
         changes = f"{len(task.changed)} changed" + (f", {len(task.added)} added" * bool(task.added))
         task.results.append(
             FileResult(
@@ -575,6 +572,10 @@ class DeepSign:
             content.close()
             self._spool.release(task.content)
         self.done = True
+
+
+def _write(content: bytes, target: BinaryIO) -> None:
+    target.write(content)
 
 
 def _made(task: _Task) -> list[SpoolFile]:
