@@ -207,6 +207,11 @@ class DeepSign:
         """Requests that wait for an answer, taken or not."""
         return len(self._waiting)
 
+    @property
+    def finished_files(self) -> int:
+        """Files to sign that are done."""
+        return sum(1 for _, results in self._results if results)
+
     def step(self) -> bool:
         """Do one piece of work: start, continue or finish one file.
 

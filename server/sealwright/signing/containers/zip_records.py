@@ -1,8 +1,8 @@
 """ZIP's records, read strictly (PKWARE APPNOTE 6.3.10, section 4).
 
 Different ZIP readers look at different records, so whatever two records say about the same thing
-must agree here, and every byte of the file must belong to exactly one record: what one reader shows,
-all show.
+must agree here, and every byte of the file must belong to exactly one record: what one reader shows
+is what all show.
 """
 
 from __future__ import annotations
@@ -312,7 +312,7 @@ def _zip64_values(extra: bytes, count: int, path: str) -> tuple[int, ...]:
 
 
 def _decode_path(name: bytes, flags: int, extra: bytes) -> str:
-    """Decode a name (4.4.4, Appendix D; 4.6.9 for the Unicode path field that most tools prefer)."""
+    """Decode a name (4.4.4, Appendix D; 4.6.9: most tools prefer the Unicode path field)."""
     try:
         path = name.decode("utf-8" if flags & UTF8 else "cp437")
         _check_path(path)
