@@ -85,12 +85,13 @@ def verify_cms(file: BinaryIO, signature: bytes) -> list[SignatureFact]:
     facts = []
     for index, signer in enumerate(signers):
         stamp = timestamps.of_signer(signer, cms.TIMESTAMP_TOKEN)
+        carried = (*data.certificates, *(stamp.certificates if stamp else ()))
         facts.append(
             SignatureFact(
                 format="cms",
                 hash_algorithm=signer.hash_algorithm,
                 signer=signer.certificate.encoding,
-                certificates=tuple(entry.encoding for entry in data.certificates),
+                certificates=tuple(dict.fromkeys(entry.encoding for entry in carried)),
                 timestamp=stamp.time if stamp else None,
                 timestamp_signer=stamp.signer.encoding if stamp else None,
                 index=index,
