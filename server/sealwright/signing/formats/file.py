@@ -47,6 +47,11 @@ def metadata(file: BinaryIO) -> Mapping[str, str]:  # noqa: ARG001 - there is no
     return {}
 
 
+def content_digest(file: BinaryIO) -> bytes:
+    """SHA-256 of the whole file: signing leaves it as it is."""
+    return streams.digest_of(file, "sha256")
+
+
 def sign(
     source: BinaryIO,
     directive: Directive,
@@ -93,6 +98,20 @@ def verify_cms(file: BinaryIO, signature: bytes) -> list[SignatureFact]:
             )
         )
     return facts
+
+
+def verify_detached(
+    file: BinaryIO, directive: Directive, output: bytes, certificate: bytes
+) -> list[SignatureFact]:
+    """Check the side file that `directive` made; see `verify_cms` for one of unknown making."""
+    if directive.name == "create-cms-signature":
+        return verify_cms(file, output)
+    hash_algorithm = cms.hash_algorithm_of(directive)
+    signer = Certificate.parse(certificate)
+    mechanism = cms.mechanism_of(signer, directive.options.get("rsa-padding") or "pkcs1")
+    digest = streams.digest_of(file, hash_algorithm)
+    cms.verify_value(signer, mechanism, hash_algorithm, digest, output)
+    return [SignatureFact("raw", hash_algorithm, certificate)]
 
 
 def _sign_cms(source: BinaryIO, directive: Directive, identity: Identity) -> SignGenerator:

@@ -99,6 +99,11 @@ def metadata(file: BinaryIO) -> Mapping[str, str]:
     return version_info.read(file, image.resources, image.sections)
 
 
+def content_digest(file: BinaryIO) -> bytes:
+    """The Authenticode digest: all but checksum and certificate table."""
+    return _digest(file, parse(file), "sha256")
+
+
 def sign(
     source: BinaryIO, directive: Directive, identity: Identity, target: BinaryIO
 ) -> SignGenerator:
