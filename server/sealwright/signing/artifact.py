@@ -13,13 +13,7 @@ from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol, runtime_checkable
 
-
-class Mechanism(enum.StrEnum):
-    """How the key is used. The digest is always computed before the token sees anything."""
-
-    RSA_PKCS1 = "rsa-pkcs1"  # RFC 8017, 8.2: the signer wraps the digest in a DigestInfo
-    RSA_PSS = "rsa-pss"  # RFC 8017, 8.1: MGF1 with the same hash, salt as long as the digest
-    ECDSA = "ecdsa"  # signature is a DER ECDSA-Sig-Value (RFC 3279, 2.2.3)
+from sealwright.model.mechanism import Mechanism as Mechanism
 
 
 class TimestampForm(enum.StrEnum):
