@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol, runtime_checkable
 
-from sealwright.model.mechanism import Mechanism as Mechanism
+from sealwright.model.mechanism import Mechanism as Mechanism  # noqa: PLC0414 (exported)
 
 
 class TimestampForm(enum.StrEnum):
