@@ -1,0 +1,203 @@
+"""How the log grows: from a head and new leaves to the files to publish and the next head. Pure.
+
+The caller keeps the head in the database and moves it by compare-and-set, in the transaction that
+numbers the leaves. Only the winner then publishes, in this order, and may repeat all of it after a
+crash, since the same head and leaves give the same bytes:
+
+1. write every file of `Advance.files`;
+2. sign `Advance.checkpoint(origin)` and write it to ``checkpoint``;
+3. remove the partial tiles of the tiles that are full now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sealwright.errors import InvalidInputError, VerificationError
+from sealwright.transparency.checkpoint import Checkpoint
+from sealwright.transparency.merkle import (
+    HASH_SIZE,
+    MAX_SIZE,
+    frontier,
+    leaf_hash,
+    root_of,
+    subtree_hash,
+)
+from sealwright.transparency.tiles import (
+    ENTRIES,
+    HEIGHT,
+    WIDTH,
+    Tile,
+    TileStore,
+    decode_bundle,
+    decode_tile,
+    encode_bundle,
+    encode_tile,
+    levels,
+    read_hashes,
+    tile_at,
+)
+
+_SIZE_BYTES = 8
+
+
+@dataclass(frozen=True)
+class Head:
+    """Where the tree ends: all that is needed to append, at most 8 KiB for each level of tiles.
+
+    Attributes:
+        size: leaves in the tree.
+        edges: for each level of tiles, leaves' first, the hashes of its partial tile, none to 255.
+
+    Raises:
+        InvalidInputError: the edges are not those of a tree of that size.
+    """
+
+    size: int = 0
+    edges: tuple[tuple[bytes, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.size <= MAX_SIZE or _widths(self.size) != [len(e) for e in self.edges]:
+            message = f"The edges do not belong to a tree of {self.size} leaves."
+            raise InvalidInputError(message)
+
+    @property
+    def root(self) -> bytes:
+        """The root of the tree, 32 bytes."""
+        return edges_root(self.edges)
+
+    @property
+    def bundle(self) -> Tile | None:
+        """The partial entry bundle that the next leaf goes into; None at a multiple of 256."""
+        width = self.size % WIDTH
+        return Tile(ENTRIES, self.size // WIDTH, width) if width else None
+
+    def encode(self) -> bytes:
+        """Write the head: the size as 8 big-endian bytes, then the edges' hashes."""
+        hashes = (encode_tile(edge) for edge in self.edges)
+        return self.size.to_bytes(_SIZE_BYTES) + b"".join(hashes)
+
+    @classmethod
+    def parse(cls, raw: bytes) -> Head:
+        """Read what `encode` wrote.
+
+        Raises:
+            InvalidInputError: another length than its size requires.
+        """
+        size = int.from_bytes(raw[:_SIZE_BYTES])
+        widths = _widths(min(size, MAX_SIZE))
+        if size > MAX_SIZE or len(raw) != _SIZE_BYTES + HASH_SIZE * sum(widths):
+            message = "The stored head of the log is damaged."
+            advice = "Rebuild it from the tiles and the last checkpoint."
+            raise InvalidInputError(message, advice=advice)
+        edges = []
+        at = _SIZE_BYTES
+        for width in widths:
+            end = at + width * HASH_SIZE
+            edges.append(tuple(decode_tile(raw[at:end], width)))
+            at = end
+        return cls(size, tuple(edges))
+
+    @classmethod
+    def from_tiles(cls, store: TileStore, checkpoint: Checkpoint) -> Head:
+        """Rebuild the head of a verified checkpoint from the published tiles.
+
+        Raises:
+            VerificationError: a tile is missing or malformed, or they do not give its root.
+        """
+        size = checkpoint.size
+        edges = tuple(
+            tuple(read_hashes(store, tile_at(level, size >> HEIGHT * (level + 1), size)))
+            if width
+            else ()
+            for level, width in enumerate(_widths(size))
+        )
+        head = cls(size, edges)
+        if head.root != checkpoint.root:
+            message = "The tiles do not give the root that the checkpoint signs."
+            raise VerificationError(message, advice="Verify the log to find the tile at fault.")
+        return head
+
+
+@dataclass(frozen=True)
+class Advance:
+    """One step of the log.
+
+    Attributes:
+        head: the new head.
+        files: what to publish: bundles first, then tiles from the leaves upwards; full ones and
+            the partial ones of the new size.
+    """
+
+    head: Head
+    files: tuple[tuple[Tile, bytes], ...]
+
+    def checkpoint(self, origin: str) -> Checkpoint:
+        """Give the checkpoint to sign."""
+        return Checkpoint(origin, self.head.size, self.head.root)
+
+
+def advance(head: Head, leaves: Sequence[bytes], bundle: bytes = b"") -> Advance:
+    """Append `leaves`. Costs two hashes a leaf, and at most 255 a level for the root.
+
+    Args:
+        head: of the tree so far.
+        leaves: bodies in their order, of at most 65,535 bytes each. Leaf i gets the index
+            ``head.size + i``, which the caller has written into it. All files are held at once:
+            give a few thousand at a time.
+        bundle: content of the partial entry bundle `head.bundle`, from the store or put together
+            from the database; empty where there is none.
+
+    Raises:
+        VerificationError: `bundle` does not hold the leaves that the head's hashes are of.
+        InvalidInputError: a leaf is too long, or the tree would be too large.
+    """
+    if head.size + len(leaves) > MAX_SIZE:
+        message = f"A log holds at most {MAX_SIZE} leaves."
+        raise InvalidInputError(message)
+    tail = decode_bundle(bundle, head.size % WIDTH)
+    edge = head.edges[0] if head.edges else ()
+    if tuple(map(leaf_hash, tail)) != edge:
+        message = "The partial entry bundle does not belong to the head of the log."
+        where = head.bundle.path if head.bundle else ""
+        raise VerificationError(message, advice="Verify the log before it grows.", where=where)
+    if not leaves:
+        return Advance(head, ())
+    edges, tiles = _append_hashes(head, [leaf_hash(leaf) for leaf in leaves])
+    bundles = _cut(ENTRIES, head.size // WIDTH, [*tail, *leaves])
+    files = [(tile, encode_bundle(part)) for tile, part in bundles]
+    files += [(tile, encode_tile(part)) for tile, part in tiles]
+    return Advance(Head(head.size + len(leaves), edges), tuple(files))
+
+
+def edges_root(edges: Sequence[Sequence[bytes]]) -> bytes:
+    """Give the tree's root from the partial tiles at its right edge, leaves' level first."""
+    return root_of(root for edge in reversed(edges) for root in frontier(edge))
+
+
+def _append_hashes(
+    head: Head, hashes: Sequence[bytes]
+) -> tuple[tuple[tuple[bytes, ...], ...], list[tuple[Tile, Sequence[bytes]]]]:
+    """Add leaf hashes at the right edge: the new edges, and the tiles that changed."""
+    edges = []
+    changed = []
+    for level in levels(head.size + len(hashes)):
+        edge = head.edges[level] if level < len(head.edges) else ()
+        row = [*edge, *hashes]
+        if hashes:
+            changed += _cut(level, head.size >> HEIGHT * (level + 1), row)
+        full = len(row) // WIDTH * WIDTH
+        edges.append(tuple(row[full:]))
+        hashes = [subtree_hash(row[at : at + WIDTH]) for at in range(0, full, WIDTH)]
+    return tuple(edges), changed
+
+
+def _cut(level: int, index: int, row: Sequence[bytes]) -> list[tuple[Tile, Sequence[bytes]]]:
+    """Cut a row of hashes or leaves, from tile `index` on, into tiles."""
+    parts = (row[at : at + WIDTH] for at in range(0, len(row), WIDTH))
+    return [(Tile(level, index + n, len(part)), part) for n, part in enumerate(parts)]
+
+
+def _widths(size: int) -> list[int]:
+    return [(size >> HEIGHT * level) % WIDTH for level in levels(size)]
