@@ -1,0 +1,1 @@
+"""Everything that comes in from clients: uploads, streamed and hashed, and retrieval links."""

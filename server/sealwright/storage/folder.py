@@ -1,0 +1,320 @@
+"""Artifacts in a local folder (or a network file system that every host mounts).
+
+    <root>/requests/acme/1f3c/input.artifact/<sha256>     an artifact: a folder with one file
+    <root>/.incoming/<random>/content                     an upload in progress, locked
+
+The artifact's hash is the file's name, so that name and content can be compared with ``sha256sum``
+alone. rename(2) moves the finished folder to its place: it is atomic, and it refuses to replace a
+folder that is not empty, which makes the first writer of a key win without a lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from io import FileIO
+from itertools import islice
+from pathlib import Path
+
+from sealwright.errors import InternalError, NotFoundError, UnavailableError
+from sealwright.storage.store import (
+    ARTIFACT_SUFFIX,
+    CHUNK_SIZE,
+    StoredArtifact,
+    StreamWriter,
+    check_key,
+    check_prefix,
+    check_range,
+    explained,
+    fetch_file,
+    put_file,
+    require_same,
+    write_all,
+)
+
+_INCOMING = ".incoming"
+_GRACE_SECONDS = 60.0
+"""An upload's folder is locked within moments of its creation; younger ones are never swept."""
+
+_LIST_BATCH = 1000
+
+
+class FolderStore:
+    """An `ArtifactStore` in a folder of this machine.
+
+    Opening it creates the folder and removes what earlier processes left unfinished.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.absolute()
+        self._incoming = self._root / _INCOMING
+        with explained("The artifact store could not be opened"):
+            self._incoming.mkdir(mode=0o750, parents=True, exist_ok=True)
+            _sweep(self._incoming)
+
+    async def put(self, key: str, source: Path, *, sha256: str, size: int) -> StoredArtifact:
+        return await put_file(self, key, source, sha256=sha256, size=size)
+
+    async def put_stream(self, key: str, *, limit: int) -> StreamWriter:
+        place = self._place(key)
+        upload = await asyncio.to_thread(_Upload, self._incoming)
+        return StreamWriter(_FolderSink(key, place, upload, self._root), limit=limit)
+
+    async def open_range(
+        self, key: str, start: int = 0, end: int | None = None
+    ) -> AsyncIterator[bytes]:
+        artifact = await self.stat(key)
+        start, stop = check_range(artifact, start, end)
+        return _read(self._place(key) / artifact.sha256, key, start, stop)
+
+    async def fetch(self, key: str, target: Path) -> str:
+        return await fetch_file(self, key, target)
+
+    async def stat(self, key: str) -> StoredArtifact:
+        return await asyncio.to_thread(_stat, key, self._place(key))
+
+    async def delete(self, key: str) -> None:
+        await asyncio.to_thread(_delete, self._place(key), self._root)
+
+    async def list(self, prefix: str = "") -> AsyncIterator[str]:
+        keys = _walk(self._root, check_prefix(prefix))
+        while batch := await asyncio.to_thread(lambda: list(islice(keys, _LIST_BATCH))):
+            for key in batch:
+                yield key
+
+    async def health(self) -> None:
+        await asyncio.to_thread(_probe, self._incoming)
+
+    async def sweep(self) -> int:
+        return await asyncio.to_thread(_sweep, self._incoming)
+
+    def local_path(self, key: str) -> Path | None:
+        place = self._place(key)
+        try:
+            return place / _stat(key, place).sha256
+        except NotFoundError:
+            return None
+
+    def _place(self, key: str) -> Path:
+        return self._root / (check_key(key) + ARTIFACT_SUFFIX)
+
+
+class _Upload:
+    """One unfinished upload: a locked folder with one file. Blocking; safe from any thread.
+
+    The kernel drops the lock with the process that holds it, however that ends: an unlocked folder
+    is nobody's.
+    """
+
+    def __init__(self, incoming: Path) -> None:
+        self._guard = threading.Lock()
+        self.folder = incoming / secrets.token_hex(16)
+        with explained("The artifact store cannot take an upload"):
+            self.folder.mkdir(mode=0o750)
+            self._file: FileIO | None = None
+            self._lock = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_SH)
+                self._file = FileIO(self.folder / "content", "xb", opener=_open_read_only)
+            except OSError:
+                self.discard()
+                raise
+
+    def append(self, block: bytes | bytearray) -> None:
+        with self._guard, explained("The artifact store could not be written to"):
+            write_all(self._require_file(), block)
+
+    def flush(self) -> None:
+        """Have the disk confirm what was written."""
+        with self._guard, explained("The artifact store could not be written to"):
+            os.fsync(self._require_file().fileno())
+
+    def publish(self, place: Path, root: Path, sha256: str) -> None:
+        """Move the upload to its place, with everything on disk before anything is visible."""
+        with self._guard:
+            os.fsync(self._require_file().fileno())
+            (self.folder / "content").rename(self.folder / sha256)
+            os.fsync(self._lock)
+            _move_into(self.folder, place, root)
+            self._close()
+
+    def discard(self) -> None:
+        with self._guard:
+            self._close()
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def _require_file(self) -> FileIO:
+        if self._file is None:
+            message = "The upload was already published or discarded."
+            raise InternalError(message)
+        return self._file
+
+
+def _open_read_only(path: str, flags: int) -> int:
+    """Create with a mode that later opens cannot write through; this descriptor still can."""
+    return os.open(path, flags, mode=0o440)
+
+
+class _FolderSink:
+    block_size = CHUNK_SIZE
+
+    def __init__(self, key: str, place: Path, upload: _Upload, root: Path) -> None:
+        self._key = key
+        self._place = place
+        self._upload = upload
+        self._root = root
+
+    async def append(self, block: bytes | bytearray) -> None:
+        await asyncio.to_thread(self._upload.append, block)
+
+    async def publish(self, sha256: str, size: int) -> StoredArtifact:
+        return await asyncio.to_thread(self._publish, sha256, size)
+
+    async def discard(self) -> None:
+        await asyncio.to_thread(self._upload.discard)
+
+    def _publish(self, sha256: str, size: int) -> StoredArtifact:
+        with explained("The artifact store could not keep the artifact"):
+            try:
+                self._upload.publish(self._place, self._root, sha256)
+            except OSError as error:
+                if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                    raise
+                self._upload.discard()
+                return require_same(_stat(self._key, self._place), sha256, size)
+        return StoredArtifact(self._key, size, sha256)
+
+
+def _move_into(folder: Path, place: Path, root: Path) -> None:
+    """Rename `folder` to `place`, making parents; a concurrent `_delete` may remove them again."""
+    for attempt in range(10):
+        _make_parents(place.parent, root)
+        try:
+            folder.rename(place)
+        except FileNotFoundError:
+            if attempt == 9 or not folder.exists():
+                raise
+        else:
+            _sync_folder(place.parent)
+            return
+
+
+def _make_parents(folder: Path, root: Path) -> None:
+    if folder == root or folder.is_dir():
+        return
+    _make_parents(folder.parent, root)
+    with contextlib.suppress(FileExistsError, FileNotFoundError):
+        folder.mkdir(mode=0o750)
+        _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _stat(key: str, place: Path) -> StoredArtifact:
+    with explained("The artifact store could not be read"):
+        try:
+            with os.scandir(place) as entries:
+                for entry in entries:
+                    return StoredArtifact(key, entry.stat().st_size, entry.name)
+        except FileNotFoundError:
+            pass
+    message = "The artifact store holds nothing under this key."
+    raise NotFoundError(message, where=key)
+
+
+def _delete(place: Path, root: Path) -> None:
+    with explained("The artifact store could not delete an artifact"):
+        try:
+            for name in os.listdir(place):  # noqa: PTH208
+                (place / name).unlink(missing_ok=True)
+        except FileNotFoundError:
+            return
+        _sync_folder(place)
+        folder = place
+        # Stops at the first folder that is in use, which includes one filled this instant.
+        with contextlib.suppress(OSError):
+            while folder != root:
+                folder.rmdir()
+                folder = folder.parent
+
+
+def _walk(root: Path, prefix: str) -> Iterator[str]:
+    start = root / prefix.rpartition("/")[0]
+    for folder, names, files in os.walk(start):
+        if Path(folder) == root:
+            names[:] = [name for name in names if name != _INCOMING]
+        if folder.endswith(ARTIFACT_SUFFIX) and files:
+            key = Path(folder).relative_to(root).as_posix().removesuffix(ARTIFACT_SUFFIX)
+            if key.startswith(prefix):
+                yield key
+
+
+async def _read(path: Path, key: str, start: int, stop: int) -> AsyncIterator[bytes]:
+    try:
+        file = await asyncio.to_thread(path.open, "rb", buffering=0)
+    except FileNotFoundError as error:
+        message = "The artifact was deleted while it was read."
+        raise NotFoundError(message, where=key) from error
+    with file:
+        while start < stop:
+            size = min(CHUNK_SIZE, stop - start)
+            with explained("The artifact store could not be read"):
+                chunk = await asyncio.to_thread(os.pread, file.fileno(), size, start)
+            if not chunk:
+                message = "The stored artifact is shorter than it was."
+                raise UnavailableError(message, advice="Restore it from a backup.", where=key)
+            start += len(chunk)
+            yield chunk
+
+
+def _probe(incoming: Path) -> None:
+    upload = _Upload(incoming)
+    try:
+        upload.append(b"\0" * 4096)
+        upload.flush()
+    finally:
+        upload.discard()
+
+
+def _sweep(incoming: Path) -> int:
+    return sum(_sweep_one(folder) for folder in incoming.iterdir())
+
+
+def _sweep_one(folder: Path) -> bool:
+    """Remove one upload's folder if nobody holds its lock and it is not just being made."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        if time.time() - os.fstat(descriptor).st_mtime < _GRACE_SECONDS:
+            return False
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
