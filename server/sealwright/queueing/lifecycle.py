@@ -50,7 +50,7 @@ async def advance(
 
 
 def _verb(state: State) -> str:
-    """``QueuedForProcessing`` -> ``queued_for_processing``."""
+    """``QueuedForProcessing`` -> ``queued_for_processing``: the log's grammar for actions."""
     return "".join(
         f"_{letter.lower()}" if letter.isupper() and index else letter.lower()
         for index, letter in enumerate(state.value)

@@ -83,6 +83,24 @@ def request_entry(
     )
 
 
+def organization_entry(
+    organization_id: str,
+    action: str,
+    *,
+    actor: str,
+    now: dt.datetime,
+    data: Mapping[str, Any] | None = None,
+) -> db_log.NewEntry:
+    """A leaf about an organization's users, projects, policies or certificates."""
+    return db_log.NewEntry(
+        organization_id=organization_id,
+        request_id=None,
+        action=action,
+        body=body(action, actor=actor, organization=organization_id, now=now, data=data),
+        created_at=now,
+    )
+
+
 async def record(tx: Transaction, *entries: db_log.NewEntry) -> None:
     """Insert leaves. They are in the log once `tx` commits; the tree takes them up soon after."""
     await db_log.append(tx, entries)
