@@ -80,7 +80,7 @@ class Directive:
             ``create-cms-signature``, ``create-raw-signature``, ``authenticode-verify``.
         options: its attributes after parameter substitution, by attribute name, checked by the
             language against the directive's declaration (see `formats`): strings, with defaults
-            filled in.
+            filled in. Beside them the engine sets ``timestamp`` to a `TimestampForm`.
         where: ``line 4, column 9`` of the configuration.
     """
 
@@ -166,6 +166,10 @@ class Format(Protocol):
         """Values for metadata restrictions, by attribute name (``product-name``, ...)."""
         ...
 
+    def content_digest(self, file: BinaryIO) -> bytes:
+        """Digest over all that signing does not change: equal before and after."""
+        ...
+
     def sign(
         self, source: BinaryIO, directive: Directive, identity: Identity, target: BinaryIO
     ) -> SignGenerator:
@@ -184,6 +188,25 @@ class Format(Protocol):
 
 
 @runtime_checkable
+class DetachedFormat(Protocol):
+    """What a `Format` has besides if one of its directives creates a file beside the signed one."""
+
+    def verify_detached(
+        self, file: BinaryIO, directive: Directive, output: bytes, certificate: bytes
+    ) -> list[SignatureFact]:
+        """Strictly check the side file `output` that `directive` made for `file`.
+
+        Args:
+            certificate: DER of the expected signer; raw signatures do not carry theirs.
+
+        Raises:
+            VerificationError: it does not verify.
+            ArtifactError: it is malformed.
+        """
+        ...
+
+
+@runtime_checkable
 class Container(Protocol):
     """A module in `containers/` opened on one file."""
 
@@ -195,6 +218,12 @@ class Container(Protocol):
         """Write the member's content, bounded by its declared size and checked by its CRC."""
         ...
 
+    def fingerprint(self, entry: Entry | None, *, content: bool = True) -> bytes:
+        """SHA-256 of everything stored about a member but its position: equal fingerprints mean that
+        it was copied byte for byte. With `content` False only its name and attributes. `entry` None
+        means what belongs to no member."""
+        ...
+
     def rebuild(
         self,
         target: BinaryIO,
@@ -202,5 +231,6 @@ class Container(Protocol):
         added: Mapping[str, BinaryIO],
     ) -> None:
         """Write the container anew: members whose `order` is in `changed` get that content, all
-        others are copied byte for byte in their order, `added` paths come last, sorted."""
+        others are copied byte for byte in their order, `added` paths come last, sorted. Each stream
+        is looked up and read once, one after another."""
         ...

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import verification
@@ -27,6 +28,7 @@ from sealwright.errors import ArtifactError, VerificationError
 from sealwright.signing import der
 
 _MAX_ISSUERS = 6
+_MIN_RSA_BITS = 2048
 _ExtensionType = TypeVar("_ExtensionType", bound=x509.ExtensionType)
 
 
@@ -132,7 +134,8 @@ def verify_chain(
     """Build and verify a path to a trusted root (RFC 5280, section 6).
 
     Every certificate must be valid at the given time. The leaf must carry `purpose` in its extended
-    key usage, and so must each issuer that has this extension at all.
+    key usage, and so must each issuer that has this extension at all. Keys and signature algorithms
+    must be as strong as browsers ask for (RSA from 2048 bits, SHA-2).
 
     Args:
         leaf: certificate to be judged.
@@ -147,6 +150,10 @@ def verify_chain(
     Raises:
         VerificationError: there is no such path.
     """
+    key = leaf.public_key
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size < _MIN_RSA_BITS:
+        message = f"The RSA key of {leaf.name} has {key.key_size} bits, which is too few."
+        raise VerificationError(message)
     if not roots:
         message = "There is no trusted root to verify against."
         raise VerificationError(message)
