@@ -16,6 +16,7 @@ from typing import Any
 from sealwright.config import Settings, TimestampAuthoritySettings
 from sealwright.errors import ConfigurationError, SealwrightError, UnavailableError
 from sealwright.signing.signer_client import SignerClient
+from sealwright.supervisor import test_tsa
 from sealwright.supervisor.process import Part
 
 #: sun_path of unix(7) holds 108 bytes, the last one is zero
@@ -56,8 +57,9 @@ def embedded(settings: Settings, listeners: Listeners) -> Settings:
         authority = TimestampAuthoritySettings(
             name=TSA_NAME,
             url=f"http://127.0.0.1:{listeners.tsa.getsockname()[1]}/",
-            roots=tsa_folder(settings) / "root.pem",
+            roots=tsa_folder(settings) / test_tsa.ROOT,
         )
+        test_tsa.provide(tsa_folder(settings))
         changes["timestamp_authorities"] = (authority,)
     sockets = [settings.socket] + ([] if settings.redis_url else [_queue_socket(settings)])
     for path in sockets:
