@@ -195,7 +195,7 @@ def _verify_signature(
         else:
             message = f"The signature algorithm {oid} does not fit the signer's key."
             raise VerificationError(message)
-    except InvalidSignature as error:
+    except (InvalidSignature, ValueError) as error:
         message = "The signature value is not the signer's over these signed attributes."
         raise VerificationError(message) from error
 

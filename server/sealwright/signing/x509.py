@@ -75,14 +75,17 @@ class Certificate:
         """The certificate with its extensions. Raises ArtifactError if it does not parse."""
         try:
             return x509.load_der_x509_certificate(self.encoding)
-        except ValueError as error:
+        except (ValueError, x509.InvalidVersion) as error:
             message = f"A certificate is malformed: {error}."
             raise ArtifactError(message) from error
 
     @property
     def name(self) -> str:
         """The subject as RFC 4514 writes it, for messages."""
-        return self.loaded.subject.rfc4514_string()
+        try:
+            return self.loaded.subject.rfc4514_string()
+        except ValueError:
+            return "a certificate with a malformed name"
 
     def is_valid_at(self, posix: int) -> bool:
         """Whether the moment lies within the validity period, ends included."""
@@ -167,7 +170,7 @@ def verify_chain(
     )
     try:
         path = verifier.verify(leaf.loaded, [entry.loaded for entry in intermediates])
-    except verification.VerificationError as error:
+    except (verification.VerificationError, ValueError) as error:
         message = f"No path to a trusted root for {leaf.name}: {error}."
         raise VerificationError(message) from error
     return tuple(Certificate.parse(entry.public_bytes(Encoding.DER)) for entry in path.chain)
