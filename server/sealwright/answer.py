@@ -20,6 +20,7 @@ from sealwright.model.identifiers import utc_now
 from sealwright.model.request import SigningRequest
 from sealwright.queueing import lease
 from sealwright.signing.artifact import SignatureRequest, SignatureResult, TimestampForm
+from sealwright.signing.deep_sign import PendingSignature
 from sealwright.signing.signer_client import SignerClient
 from sealwright.signing.timestamp_client import TimestampClient
 
@@ -40,6 +41,10 @@ class Answerer:
     database: Database
     signer: SignerClient
     timestamps: TimestampClient | None
+
+    async def answer_pending(self, batch: Sequence[PendingSignature]) -> list[SignatureResult]:
+        """`answer`, as a format child asks it."""
+        return await self.answer([pending.request for pending in batch])
 
     async def answer(self, batch: Sequence[SignatureRequest]) -> list[SignatureResult]:
         """The results of one batch, in its order.

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import datetime as dt
 import hashlib
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,10 +49,14 @@ from sealwright.policy.decide import state_after_receipt
 from sealwright.queueing import lease
 from sealwright.queueing.lifecycle import advance
 from sealwright.queueing.queue import Queue
-from sealwright.signing.artifact import Identity, SignatureRequest
+from sealwright.signing import deep_sign
+from sealwright.signing.artifact import Identity, SignatureRequest, TimestampForm
+from sealwright.signing.plan import Plan
+from sealwright.signing.sandbox import ChildPool, FormatChild
 from sealwright.signing.signature_value import verify_signature_value
 from sealwright.signing.signer_client import SignerClient
 from sealwright.signing.timestamp_client import TimestampClient
+from sealwright.signing.verify_result import VerifiedSignature
 from sealwright.storage import ArtifactStore
 from sealwright.storage.scratch import Scratch
 from sealwright.transparency.leaf import ARTIFACT_RELEASED
@@ -78,6 +84,7 @@ class Workbench:
     signer: SignerClient
     timestamps: TimestampClient | None
     children: ChildPool
+    room: asyncio.Semaphore  #: one place for each child that may be at work
     outgoing: OutgoingClient
 
 
@@ -189,16 +196,122 @@ async def _sign_hash(bench: Workbench, request: SigningRequest) -> None:
 
 
 async def _sign_artifact(bench: Workbench, request: SigningRequest) -> None:
-    """Sign the artifact from the inside out."""
+    """Sign the artifact from the inside out, and have a second child judge the result."""
     artifact = request.input
     if artifact is None:
         message = "The request has no artifact."
         raise InternalError(message)
     certificate, configuration = await _load(bench, request)
     identity = Identity(certificate.certificate, certificate.chain)
-    async with bench.scratch.folder(f"{request.id}-{request.attempt}", artifact.size) as folder:
-        source = await _fetch(bench, artifact, folder / "input")
-        raise NotImplementedError
+    answerer = Answerer(request, bench.database, bench.signer, bench.timestamps)
+    bench.scratch.require_room(artifact.size)
+    async with bench.room, bench.children.child() as signing:
+        await _fetch(bench, artifact, signing.input)
+        plan = await _plan(bench, request, signing, configuration)
+        made = await signing.deep_sign(plan, identity, answerer.answer_pending)
+        await signing.close()  # what it has written does not change any more
+        sha256, size = await asyncio.to_thread(_measure, signing)
+        async with bench.children.child() as judging:
+            signing.input.replace(judging.input)
+            signing.output.replace(judging.output)
+            found = await judging.verify(plan, certificate.certificate)
+            output = await _store(bench, request, judging.output, sha256, size)
+    results = _results(made, found)
+    await _release(bench, request, ARTIFACT_RELEASED, _facts(plan, output, results), results)
+    await _complete(bench, request, output=output)
+
+
+async def _plan(
+    bench: Workbench, request: SigningRequest, child: FormatChild, configuration: str
+) -> Plan:
+    """Make the plan, and record it before anything is signed by it.
+
+    The signing time is that of the first attempt: a later one finds it in the recorded plan, and
+    must come to the same plan.
+    """
+    assert request.input is not None  # noqa: S101 - checked by the caller
+    async with bench.database.read() as tx:
+        recorded = await requests.get_plan(tx, request.id)
+    now = utc_now()
+    wants_time = bool(request.snapshot.fields["timestamp_required"])
+    plan = await child.plan(
+        configuration.encode(),
+        request.parameters,
+        artifact_name=request.input.file_name,
+        signing_time=Plan.from_json(recorded).signing_time if recorded else int(now.timestamp()),
+        timestamp=TimestampForm.RFC3161 if wants_time else TimestampForm.NONE,
+    )
+    text = plan.to_json()
+    if recorded is not None:
+        if recorded != text:
+            message = "The artifact gives another plan than in the attempt before."
+            raise VerificationError(
+                message, advice="The server was upgraded in between: submit the artifact again."
+            )
+        return plan
+    async with bench.database.transaction() as tx:
+        await lease.require(tx, request)
+        await requests.put_plan(tx, request.id, plan.plan_hash, text, now)
+        signatures = sum(len(node.signs) for node in plan.root.walk())
+        await requests.amend(tx, request, now, plan_hash=plan.plan_hash, signatures=signatures)
+    return plan
+
+
+def _measure(child: FormatChild) -> tuple[str, int]:
+    """SHA-256 and size of what the child has written."""
+    with child.open_output() as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256, file.tell()
+
+
+async def _store(
+    bench: Workbench, request: SigningRequest, file: Path, sha256: str, size: int
+) -> StoredArtifact:
+    """Put the signed artifact into the store, under a name that no other content can have."""
+    assert request.input is not None  # noqa: S101 - checked by the caller
+    key = f"requests/{request.organization_id}/{request.id}/output-{sha256}"
+    await patiently(
+        "storing the artifact", lambda: bench.store.put(key, file, sha256=sha256, size=size)
+    )
+    return StoredArtifact(key, request.input.file_name, size, sha256)
+
+
+def _results(
+    made: Sequence[deep_sign.FileResult], found: Sequence[VerifiedSignature]
+) -> list[FileResult]:
+    """What was done, with the times that the verified time stamps assert."""
+    times = {(one.path, one.directive): one.fact.timestamp for one in found}
+    return [
+        FileResult(
+            path=one.path,
+            format=one.element,
+            directive=one.directive,
+            summary=one.summary,
+            sha256_before=one.sha256_before,
+            sha256_after=one.sha256_after,
+            size_after=one.size,
+            timestamp=_time(times.get((one.path, one.directive))),
+        )
+        for one in made
+    ]
+
+
+def _time(posix: int | None) -> dt.datetime | None:
+    return None if posix is None else dt.datetime.fromtimestamp(posix, dt.UTC)
+
+
+def _facts(plan: Plan, output: StoredArtifact, results: Sequence[FileResult]) -> dict[str, Any]:
+    """What the log says of a release: digests and counts, no names but the output's."""
+    files = [[one.path, one.directive, one.sha256_before, one.sha256_after] for one in results]
+    listed = json.dumps(files, separators=(",", ":")).encode()
+    return {
+        "input_sha256": plan.root.sha256,
+        "outputs": [{"name": output.file_name, "sha256": output.sha256}],
+        "output_size": output.size,
+        "plan_sha256": plan.plan_hash,
+        "files": len(results),
+        "files_sha256": hashlib.sha256(listed).hexdigest(),
+    }
 
 
 async def _load(bench: Workbench, request: SigningRequest) -> tuple[Certificate, str]:
@@ -243,8 +356,8 @@ async def _load(bench: Workbench, request: SigningRequest) -> tuple[Certificate,
     return certificate, configuration.xml
 
 
-async def _fetch(bench: Workbench, artifact: StoredArtifact, target: Path) -> Path:
-    """The artifact as a file of this machine, its hash compared with the one in the record."""
+async def _fetch(bench: Workbench, artifact: StoredArtifact, target: Path) -> None:
+    """Copy the artifact to `target`; its hash must be the one in the record."""
 
     async def fetch() -> str:
         target.unlink(missing_ok=True)
@@ -254,7 +367,6 @@ async def _fetch(bench: Workbench, artifact: StoredArtifact, target: Path) -> Pa
     if sha256 != artifact.sha256 or target.stat().st_size != artifact.size:
         message = "The stored artifact is not the one that was submitted."
         raise VerificationError(message, advice="Submit again; the store may be damaged.")
-    return target
 
 
 async def _release(

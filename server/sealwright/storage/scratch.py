@@ -1,13 +1,11 @@
-"""Scratch folders of one worker, gone when they are no longer needed, whatever happened."""
+"""The scratch folder of one worker, gone with it, however it ended."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 from sealwright.errors import UnavailableError
@@ -24,11 +22,14 @@ class Scratch:
 
     Args:
         spool: made with mode 0700 where it is missing.
+
+    Attributes:
+        folder: exists between `open` and `close`.
     """
 
     def __init__(self, spool: Path) -> None:
         self._spool = spool
-        self._folder = spool / f"{_PREFIX}{os.getpid()}"
+        self.folder = spool / f"{_PREFIX}{os.getpid()}"
         self._lock = -1
 
     def open(self) -> None:
@@ -41,8 +42,8 @@ class Scratch:
             self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)
             for left in self._spool.glob(f"{_PREFIX}*"):
                 _remove_if_dead(left)
-            self._folder.mkdir(mode=0o700)
-            self._lock = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self.folder.mkdir(mode=0o700)
+            self._lock = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             fcntl.flock(self._lock, fcntl.LOCK_EX)
         except OSError as error:
             message = f"The spool {self._spool} cannot be used: {error.strerror}."
@@ -50,30 +51,18 @@ class Scratch:
 
     def close(self) -> None:
         """Remove the folder with everything in it."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
 
-    @contextlib.asynccontextmanager
-    async def folder(self, name: str, size: int) -> AsyncIterator[Path]:
-        """A new folder for one attempt on an artifact of `size` bytes; removed at the end.
+    def require_room(self, size: int) -> None:
+        """Make sure that an artifact of `size` bytes can be worked on.
 
         Raises:
             UnavailableError: the disk has no room for it now.
         """
-        self._require_room(size)
-        folder = self._folder / name
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-        folder.mkdir(mode=0o700)
-        try:
-            yield folder
-        finally:
-            # also where this task is being cancelled
-            await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True))
-
-    def _require_room(self, size: int) -> None:
-        free = shutil.disk_usage(self._folder).free
+        free = shutil.disk_usage(self.folder).free
         if free < size * _ROOM_FACTOR:
             message = f"The spool has {free} bytes free, too few for an artifact of {size} bytes."
             raise UnavailableError(message, advice="Free space on the spool's disk.")

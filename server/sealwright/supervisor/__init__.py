@@ -12,7 +12,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from sealwright.config import Settings
@@ -70,12 +70,14 @@ class Supervisor:
 async def supervise(
     settings: Settings,
     *,
+    prepare: Callable[[], Awaitable[None]],
     emit: Callable[[str, str], None],
-    ready: Callable[[Settings], None],
+    ready: Callable[[Settings], Awaitable[None]],
 ) -> None:
     """Run the whole server until SIGTERM or SIGINT; a second signal ends it at once.
 
     Args:
+        prepare: called before any part is started, once the data folder is ours.
         emit: takes the parts' output, line by line.
         ready: called once all parts answer, with the settings as the parts have them.
 
@@ -87,6 +89,7 @@ async def supervise(
         listeners = Listeners.open(settings)
         stack.callback(listeners.close)
         settings = embedded(settings, listeners)
+        await prepare()
         supervisor = Supervisor.of(parts_of(settings, listeners, lock), emit)
         stop = _stop_signal()
         try:
@@ -95,7 +98,7 @@ async def supervise(
             await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 await starting
-                ready(settings)
+                await ready(settings)
             else:
                 starting.cancel()
             await stopping

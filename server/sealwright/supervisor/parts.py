@@ -35,8 +35,8 @@ class Listeners:
     @classmethod
     def open(cls, settings: Settings) -> Listeners:
         """Listen where the settings say; for the embedded authority on a free loopback port."""
-        web = _listen(settings.host, settings.port)
-        tsa = None if settings.timestamp_authorities else _listen("127.0.0.1", 0)
+        web = listen(settings.host, settings.port)
+        tsa = None if settings.timestamp_authorities else listen("127.0.0.1", 0)
         return cls(web, tsa)
 
     def close(self) -> None:
@@ -202,7 +202,12 @@ def _reachable(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - read, not bound
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """Listen on an address.
+
+    Raises:
+        UnavailableError: it is taken, or not this machine's.
+    """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=512)
