@@ -330,7 +330,7 @@ class ScriptedTsa:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_address[1]}/"
 
-    def authority(self, name: str = "fake", timeout: float = 0.5) -> timestamps.TimestampAuthority:
+    def authority(self, name: str = "fake", timeout: float = 10) -> timestamps.TimestampAuthority:
         """Configuration that trusts this authority's root."""
         return timestamps.TimestampAuthority(
             name, self.url, (keys.pki().tsa_root.der,), timeout=timeout

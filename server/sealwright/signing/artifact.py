@@ -113,7 +113,7 @@ class SignatureFact:
         format: ``authenticode``, ``cms`` or ``raw``, ...
         hash_algorithm: of the file digest.
         signer: DER of the signer's certificate.
-        certificates: DER of every certificate carried with it.
+        certificates: DER of every certificate carried with it and with its time stamp.
         timestamp: time that the time stamp asserts, or None without one.
         timestamp_signer: DER of the time stamp authority's certificate, or None.
         index: 0 for the primary signature, 1... for nested or appended ones.
@@ -219,9 +219,9 @@ class Container(Protocol):
         ...
 
     def fingerprint(self, entry: Entry | None, *, content: bool = True) -> bytes:
-        """SHA-256 of everything stored about a member but its position: equal fingerprints mean that
-        it was copied byte for byte. With `content` False only its name and attributes. `entry` None
-        means what belongs to no member."""
+        """SHA-256 of everything stored about a member but its position: equal fingerprints mean
+        that it was copied byte for byte. With `content` False only its name and attributes.
+        `entry` None means what belongs to no member."""
         ...
 
     def rebuild(

@@ -14,6 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from sealwright.errors import ArtifactConfigurationError, ArtifactError, VerificationError
 from sealwright.signing import cms, der, timestamps
 from sealwright.signing.artifact import Directive, Identity, SignatureFact
+from sealwright.signing.x509 import Certificate
 
 SPC_INDIRECT_DATA = "1.3.6.1.4.1.311.2.1.4"
 SPC_STATEMENT_TYPE = "1.3.6.1.4.1.311.2.1.11"
@@ -189,43 +190,41 @@ def _verify_single(
     if hash_algorithm != signer.hash_algorithm:
         message = "The file's digest and the signer's have different algorithms."
         raise VerificationError(message)
-    time, authority = _verify_timestamp(signer, data)
+    stamp = timestamps.of_signer(signer, SPC_RFC3161_TIMESTAMP)
+    older = _countersignature(signer, data)
+    if stamp is not None and older is not None:
+        message = "The signature has time stamps of two kinds."
+        raise VerificationError(message)
+    time, authority = (stamp.time, stamp.signer) if stamp else older or (None, None)
+    carried = (*data.certificates, *(stamp.certificates if stamp else ()))
     return SignatureFact(
         format="authenticode",
         hash_algorithm=hash_algorithm,
         signer=signer.certificate.encoding,
-        certificates=tuple(entry.encoding for entry in data.certificates),
+        certificates=tuple(dict.fromkeys(entry.encoding for entry in carried)),
         timestamp=time,
-        timestamp_signer=authority,
+        timestamp_signer=authority.encoding if authority else None,
         index=index,
     )
 
 
-def _verify_timestamp(
-    signer: cms.Signer, data: cms.SignedData
-) -> tuple[int, bytes] | tuple[None, None]:
-    """Time and authority of the RFC 3161 token, or of the older countersignature (PKCS #9)."""
-    stamp = timestamps.of_signer(signer, SPC_RFC3161_TIMESTAMP)
-    countersignature = signer.info.unsigned_value(cms.COUNTERSIGNATURE)
-    if stamp is not None and countersignature is not None:
-        message = "The signature has time stamps of two kinds."
+def _countersignature(signer: cms.Signer, data: cms.SignedData) -> tuple[int, Certificate] | None:
+    """Time and authority of the older kind of time stamp, a countersignature (PKCS #9, 6.6)."""
+    value = signer.info.unsigned_value(cms.COUNTERSIGNATURE)
+    if value is None:
+        return None
+    authority = cms.verify_signer(
+        cms.SignerInfo.parse(value),
+        data.certificates,
+        lambda hash_algorithm: cms.digest(hash_algorithm, signer.info.signature),
+        cms.DATA,
+    )
+    usage = authority.certificate.extended_key_usage
+    purposes = list(usage.value) if usage else []
+    if authority.signing_time is None or ExtendedKeyUsageOID.TIME_STAMPING not in purposes:
+        message = "The countersignature has no time, or its signer is not for time stamps."
         raise VerificationError(message)
-    if stamp is not None:
-        return stamp.time, stamp.signer.encoding
-    if countersignature is not None:
-        authority = cms.verify_signer(
-            cms.SignerInfo.parse(countersignature),
-            data.certificates,
-            lambda hash_algorithm: cms.digest(hash_algorithm, signer.info.signature),
-            cms.DATA,
-        )
-        usage = authority.certificate.extended_key_usage
-        purposes = list(usage.value) if usage else []
-        if authority.signing_time is None or ExtendedKeyUsageOID.TIME_STAMPING not in purposes:
-            message = "The countersignature has no time, or its signer is not for time stamps."
-            raise VerificationError(message)
-        return authority.signing_time, authority.certificate.encoding
-    return None, None
+    return authority.signing_time, authority.certificate
 
 
 def _statement_type() -> bytes:

@@ -200,6 +200,22 @@ def _verify_signature(
         raise VerificationError(message) from error
 
 
+def verify_value(
+    certificate: Certificate,
+    mechanism: Mechanism,
+    hash_algorithm: str,
+    signed_digest: bytes,
+    signature: bytes,
+) -> None:
+    """Check a bare signature value, of which `mechanism` and hash are known beforehand.
+
+    Raises:
+        VerificationError: it is not the certificate's over this digest.
+    """
+    algorithm = der.single(_signature_algorithm(mechanism, hash_algorithm), der.SEQUENCE)
+    _verify_signature(certificate, algorithm, hash_algorithm, signed_digest, signature)
+
+
 def hash_algorithm_of(directive: Directive) -> str:
     """The directive's ``hash-algorithm``; without one the first of `HASH_ALGORITHMS`."""
     return directive.options.get("hash-algorithm") or HASH_ALGORITHMS[0]

@@ -1,8 +1,8 @@
 """The artifact configuration: XML in, frozen description of what is to be signed out.
 
-Reading has two steps over one tree of XML elements: `parse_configuration` checks everything that does
-not depend on parameters, `Configuration.resolve` substitutes their values and checks the rest. Both
-run the same reader, so that they cannot disagree.
+Reading has two steps over one tree of XML elements: `parse_configuration` checks everything that
+does not depend on parameters, `Configuration.resolve` substitutes their values and checks the rest.
+Both run the same reader, so that they cannot disagree.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def parse_configuration(document: bytes, language: Language = LANGUAGE) -> Confi
         language: the elements that are available.
 
     Raises:
-        ArtifactConfigurationError: with line, column, element and attribute, and what would be right.
+        ArtifactConfigurationError: names line, column, element and attribute, and what is right.
     """
     tree = read_xml(document, NAMESPACE)
     return _Reader(language, None).configuration(tree, hashlib.sha256(document).hexdigest())
@@ -255,7 +255,7 @@ class _Reader:
             if child.name == "include":
                 _no_children(child)
                 self.check_attributes(child, ("path", *_MATCHES, *kind.restrictions))
-                own = restrictions | dict(self.restrictions(child, kind))  # type: ignore[operator]
+                own = {**restrictions, **self.restrictions(child, kind)}
                 includes.append(self.include(child, kind, own))
             elif child.name == "for-each":
                 self.check_attributes(child, ())

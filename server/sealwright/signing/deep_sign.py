@@ -9,8 +9,9 @@ member is, which keeps the spool small.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -205,6 +206,11 @@ class DeepSign:
     def unanswered(self) -> int:
         """Requests that wait for an answer, taken or not."""
         return len(self._waiting)
+
+    @property
+    def finished_files(self) -> int:
+        """Files to sign that are done."""
+        return sum(1 for _, results in self._results if results)
 
     def step(self) -> bool:
         """Do one piece of work: start, continue or finish one file.
@@ -457,11 +463,7 @@ class DeepSign:
             if task.parent is None or path not in task.node.outputs or path in task.outputs:
                 message = f'The format made a file "{name}" that was not planned.'
                 raise InternalError(message)
-            write = content
-            task.outputs[path] = self._spool.create(
-                lambda target, write=write: target.write(write),
-                len(content),  # type: ignore[misc]
-            )
+            task.outputs[path] = self._spool.create(partial(_write, content), len(content))
             kept.append(f"{task.parent.node.path}!/{path}")
         return tuple(kept)
 
@@ -552,8 +554,8 @@ class DeepSign:
         if task.content is not None:
             self._spool.release(task.content)
         task.content, task.replaced = rebuilt, True
-        with rebuilt.open() as file:
-            task.sha256 = sha256_of(file)
+        with rebuilt.open() as content:
+            task.sha256 = sha256_of(content)
         changes = f"{len(task.changed)} changed" + (f", {len(task.added)} added" * bool(task.added))
         task.results.append(
             FileResult(
@@ -575,6 +577,10 @@ class DeepSign:
             content.close()
             self._spool.release(task.content)
         self.done = True
+
+
+def _write(content: bytes, target: BinaryIO) -> None:
+    target.write(content)
 
 
 def _made(task: _Task) -> list[SpoolFile]:

@@ -1,8 +1,8 @@
 """The words of the artifact configuration language, as data.
 
 `Language` joins the registered formats and containers to what the language says about each name. A
-new format or container becomes usable in configurations by its line in its own registry; nothing here
-changes for it.
+new format or container becomes usable in configurations by its line in its own registry; nothing
+here changes for it.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ DirectiveOptions = Mapping[str, tuple[str, ...] | None]
 
 @dataclass(frozen=True)
 class ElementType:
-    """What stands behind one file element: a format that signs it, a container that opens it, or both."""
+    """What stands behind a file element: a format that signs, a container that opens, or both."""
 
     name: str
     format: Format | None = None
@@ -88,7 +88,7 @@ class ElementType:
 
     @property
     def directives(self) -> Mapping[str, DirectiveOptions]:
-        """Directive name -> option name -> allowed values, first is the default (None: any text)."""
+        """Directive name -> option name -> allowed values, default first (None: any text)."""
         return self.format.directives() if self.format else {}
 
     @property

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, BinaryIO
 
 from sealwright.errors import ArtifactError, InternalError, InvalidInputError, VerificationError
@@ -339,8 +340,7 @@ class Planner:
             inside = Place(path, entry.path, entry.order, place.depth + 1)
             with at(place.path):
                 extracted = self.spool.create(
-                    lambda target, entry=entry: self.budget.extract(container, entry, target),  # type: ignore[misc]
-                    entry.size,
+                    partial(self.budget.extract, container, entry), entry.size
                 )
             try:
                 with at(path), extracted.open() as file:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from sealwright.errors import ArtifactError
+from sealwright.signing.streams import digest_of
 
 Key = TypeVar("Key", int, str)
 
@@ -57,31 +56,23 @@ class Spool:
         Raises:
             ArtifactError: `expected` does not fit into the limit.
         """
-        with self.unfinished(expected) as (path, file):
-            fill(file)
-        return self.adopt(path)
-
-    @contextmanager
-    def unfinished(self, expected: int) -> Iterator[tuple[Path, BinaryIO]]:
-        """A new file that is deleted again if the block fails."""
         path, file = self.start(expected)
         try:
             with file:
-                yield path, file
+                fill(file)
         except BaseException:
-            path.unlink(missing_ok=True)
+            path.unlink()
             raise
+        return self.adopt(path)
 
     def start(self, expected: int) -> tuple[Path, BinaryIO]:
-        """A new file of which the caller takes care until `adopt`."""
+        """A new file, open for reading and writing; the caller's until `adopt`."""
         if self.used + expected > self.limit:
             message = (
                 f"Signing this artifact needs more than {self.limit} bytes of temporary space."
             )
-            raise ArtifactError(
-                message,
-                advice="Submit a smaller artifact, or have the server's limit raised.",
-            )
+            advice = "Submit a smaller artifact, or have the server's limit raised."
+            raise ArtifactError(message, advice=advice)
         self._number += 1
         path = self.folder / f"{self._number:08d}"
         return path, path.open("x+b")
@@ -104,7 +95,7 @@ class OneAtATime(Mapping[Key, BinaryIO]):
     """Spooled files by key, of which only the one looked up last is open."""
 
     def __init__(self, files: Mapping[Key, SpoolFile]) -> None:
-        self._files = files
+        self._files: Mapping[Key, SpoolFile] = files
         self._open: BinaryIO | None = None
 
     def __getitem__(self, key: Key) -> BinaryIO:
@@ -131,5 +122,4 @@ class OneAtATime(Mapping[Key, BinaryIO]):
 
 def sha256_of(file: BinaryIO) -> str:
     """SHA-256 of the whole file, hexadecimal."""
-    file.seek(0)
-    return hashlib.file_digest(file, "sha256").hexdigest()
+    return digest_of(file, "sha256").hex()

@@ -1,8 +1,8 @@
 """Path patterns of the artifact configuration: ``* ? [abc] [a-z] [!abc] **``.
 
 Matching ignores case and takes ``/`` and ``\\`` for the same separator. A pattern becomes a
-nondeterministic automaton whose set of states is one integer, so that a path is matched in one pass,
-in time proportional to its length whatever the pattern: there is nothing to backtrack.
+nondeterministic automaton whose set of states is one integer, so that a path is matched in one
+pass, in time proportional to its length whatever the pattern: there is nothing to backtrack.
 """
 
 from __future__ import annotations

@@ -7,30 +7,16 @@ import os
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from sealwright.errors import ArtifactError
+from sealwright.signing.streams import read_at
 
 BUFFER = 1 << 20
 _IN_KERNEL = 1 << 18  # below this, the extra flush costs more than it saves
 
 
-def read_exactly(file: BinaryIO, offset: int, length: int) -> bytes:
-    """Read `length` bytes at `offset`.
-
-    Raises:
-        ArtifactError: the file ends before.
-    """
-    file.seek(offset)
-    data = file.read(length)
-    if len(data) != length:
-        message = f"The file ends at byte {offset + len(data)}, inside a record."
-        raise ArtifactError(message, advice="It was probably cut off; submit it again.")
-    return data
-
-
 def chunks(file: BinaryIO, offset: int, length: int) -> Iterator[bytes]:
     """Yield the range in pieces of at most 1 MiB. The file's position may be used in between."""
     while length:
-        piece = read_exactly(file, offset, min(length, BUFFER))
+        piece = read_at(file, offset, min(length, BUFFER))
         yield piece
         offset += len(piece)
         length -= len(piece)

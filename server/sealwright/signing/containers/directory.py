@@ -1,4 +1,4 @@
-"""Folders of a container. They are prefixes of its members' paths: nothing more is stored of them."""
+"""Folders of a container. They are prefixes of its members' paths and nothing more."""
 
 from __future__ import annotations
 

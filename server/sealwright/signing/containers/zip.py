@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from sealwright.errors import ArtifactError
 from sealwright.signing.artifact import Entry
-from sealwright.signing.containers.bulk_copy import BUFFER, chunks, copy_range, read_exactly
+from sealwright.signing.containers.bulk_copy import BUFFER, chunks, copy_range
 from sealwright.signing.containers.zip_records import (
     CENTRAL,
     CENTRAL_SIGNATURE,
@@ -35,6 +35,7 @@ from sealwright.signing.containers.zip_records import (
     read_records,
     zip64_field,
 )
+from sealwright.signing.streams import read_at
 
 _ZIP64_MARGIN = 16 << 20  # more than deflate can add to 4 GiB
 _ZIP64_VERSION = 45
@@ -42,7 +43,7 @@ _LEVEL_FLAGS = 1 << 1 | 1 << 2
 
 
 def is_zip(file: BinaryIO) -> bool:
-    """Tell by the first four bytes. An archive behind a stub is opened only where one is required."""
+    """Tell by the first four bytes, so not for an archive behind a stub."""
     file.seek(0)
     return file.read(4) in (LOCAL_SIGNATURE, END_SIGNATURE)
 
@@ -212,12 +213,12 @@ class ZipContainer:
 
     def _local_extra(self, record: Record) -> bytes:
         start = record.offset + LOCAL.size + len(record.name)
-        return without_zip64(read_exactly(self._file, start, record.data - start))
+        return without_zip64(read_at(self._file, start, record.data - start))
 
     def _write_changed(self, record: Record, content: BinaryIO, target: BinaryIO) -> bytes:
-        version, _, _, time, date = LOCAL.unpack(
-            read_exactly(self._file, record.offset, LOCAL.size)
-        )[1:6]
+        version, _, _, time, date = LOCAL.unpack(read_at(self._file, record.offset, LOCAL.size))[
+            1:6
+        ]
         flags = record.flags & ~(HAS_DESCRIPTOR | _LEVEL_FLAGS)
         head = (version, flags, record.method, time, date)
         extra = self._local_extra(record)
@@ -359,7 +360,7 @@ def _offset_place(record: Record) -> int | None:
     place = zip64_field(record.extra)
     if offset != MAX_32 or place is None:
         return None
-    before = (size == MAX_32) + (compressed == MAX_32)
+    before = [size, compressed].count(MAX_32)
     return CENTRAL.size + len(record.name) + place[0] + 8 * before
 
 

@@ -1,8 +1,8 @@
 """ZIP's records, read strictly (PKWARE APPNOTE 6.3.10, section 4).
 
-Different ZIP readers look at different records, so whatever two records say about the same thing must
-agree here, and every byte of the file must belong to exactly one record: what one reader shows, all
-show.
+Different ZIP readers look at different records, so whatever two records say about the same thing
+must agree here, and every byte of the file must belong to exactly one record: what one reader shows
+is what all show.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import unicodedata
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from sealwright.errors import ArtifactError
-from sealwright.signing.containers.bulk_copy import read_exactly
+from sealwright.signing.streams import read_at
 
 STORED = 0
 DEFLATED = 8
@@ -51,7 +51,8 @@ _REPACK = "Pack the archive again with a common tool."
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]|^[A-Za-z]:")
 
 
-class End(NamedTuple):
+@dataclass(frozen=True)
+class End:
     """What the end of the archive says.
 
     Attributes:
@@ -133,14 +134,14 @@ def read_end(file: BinaryIO) -> End:
         ArtifactError: there is none, more than one fits, or they disagree.
     """
     size = file.seek(0, 2)
-    tail = read_exactly(file, max(0, size - END.size - MAX_16), min(size, END.size + MAX_16))
+    tail = read_at(file, max(0, size - END.size - MAX_16), min(size, END.size + MAX_16))
     base = size - len(tail)
     at = base + _end_position(tail)
     raw = tail[at - base : at - base + END.size]
     _, disk, first_disk, here, count, directory_size, start, _ = END.unpack(raw)
     end64, directory_end = b"", at
     if at >= LOCATOR64.size:
-        locator = read_exactly(file, at - LOCATOR64.size, LOCATOR64.size)
+        locator = read_at(file, at - LOCATOR64.size, LOCATOR64.size)
         if locator.startswith(LOCATOR64_SIGNATURE):
             end64, directory_end = _read_end64(file, locator, at - LOCATOR64.size)
     if not end64 and (MAX_16 in (here, count) or MAX_32 in (directory_size, start)):
@@ -176,7 +177,7 @@ def read_records(file: BinaryIO, end: End, max_members: int) -> list[Record]:
     if end.size > MAX_CENTRAL_DIRECTORY:
         message = f"The central directory has {end.size} bytes, which is too many."
         raise _fail(message)
-    directory = read_exactly(file, end.start, end.size)
+    directory = read_at(file, end.start, end.size)
     records = list(_parse_directory(directory, end.count))
     _check_names(records)
     _check_locals(file, records, end.start)
@@ -236,7 +237,7 @@ def _read_end64(file: BinaryIO, locator: bytes, locator_at: int) -> tuple[bytes,
     if disk or disks > 1 or at + END64.size != locator_at:
         message = "The Zip64 locator does not point to a plain Zip64 end record before it."
         raise _fail(message)
-    raw = read_exactly(file, at, END64.size)
+    raw = read_at(file, at, END64.size)
     if not raw.startswith(END64_SIGNATURE) or END64.unpack(raw)[1] != END64.size - 12:
         message = "The Zip64 end record is malformed or has fields that are not supported."
         raise _fail(message)
@@ -311,7 +312,7 @@ def _zip64_values(extra: bytes, count: int, path: str) -> tuple[int, ...]:
 
 
 def _decode_path(name: bytes, flags: int, extra: bytes) -> str:
-    """Decode a name (4.4.4, Appendix D; 4.6.9 for the Unicode path field that most tools prefer)."""
+    """Decode a name (4.4.4, Appendix D; 4.6.9: most tools prefer the Unicode path field)."""
     try:
         path = name.decode("utf-8" if flags & UTF8 else "cp437")
         _check_path(path)
@@ -385,12 +386,12 @@ def _check_locals(file: BinaryIO, records: list[Record], directory_start: int) -
 
 
 def _check_local(file: BinaryIO, record: Record, limit: int) -> None:
-    head = read_exactly(file, record.offset, LOCAL.size + len(record.name))
+    head = read_at(file, record.offset, LOCAL.size + len(record.name))
     fields = LOCAL.unpack_from(head)
     signature, _, flags, method, _, _, crc, compressed, size, name_length, extra_length = fields
     if signature != LOCAL_SIGNATURE or name_length != len(record.name):
         raise _contradiction(record, "header" if signature != LOCAL_SIGNATURE else "name")
-    extra = read_exactly(file, record.offset + len(head), extra_length)
+    extra = read_at(file, record.offset + len(head), extra_length)
     if head[LOCAL.size :] != record.name or record.path != _decode_path(record.name, flags, extra):
         raise _contradiction(record, "name")
     if method != record.method or (flags ^ record.flags) & _COMPARED_FLAGS:
@@ -407,7 +408,7 @@ def _check_local(file: BinaryIO, record: Record, limit: int) -> None:
     if after < 0:
         message = "The member overlaps another record."
         raise _fail(message, where=record.path)
-    descriptor = read_exactly(file, limit - after, min(after, 25))
+    descriptor = read_at(file, limit - after, min(after, 25))
     if not _is_descriptor(descriptor, expected) if flags & HAS_DESCRIPTOR else after:
         message = f"{after} bytes after the member belong to no record."
         raise _fail(message, where=record.path)

@@ -47,6 +47,11 @@ def metadata(file: BinaryIO) -> Mapping[str, str]:  # noqa: ARG001 - there is no
     return {}
 
 
+def content_digest(file: BinaryIO) -> bytes:
+    """SHA-256 of the whole file: signing leaves it as it is."""
+    return streams.digest_of(file, "sha256")
+
+
 def sign(
     source: BinaryIO,
     directive: Directive,
@@ -80,18 +85,33 @@ def verify_cms(file: BinaryIO, signature: bytes) -> list[SignatureFact]:
     facts = []
     for index, signer in enumerate(signers):
         stamp = timestamps.of_signer(signer, cms.TIMESTAMP_TOKEN)
+        carried = (*data.certificates, *(stamp.certificates if stamp else ()))
         facts.append(
             SignatureFact(
                 format="cms",
                 hash_algorithm=signer.hash_algorithm,
                 signer=signer.certificate.encoding,
-                certificates=tuple(entry.encoding for entry in data.certificates),
+                certificates=tuple(dict.fromkeys(entry.encoding for entry in carried)),
                 timestamp=stamp.time if stamp else None,
                 timestamp_signer=stamp.signer.encoding if stamp else None,
                 index=index,
             )
         )
     return facts
+
+
+def verify_detached(
+    file: BinaryIO, directive: Directive, output: bytes, certificate: bytes
+) -> list[SignatureFact]:
+    """Check the side file that `directive` made; see `verify_cms` for one of unknown making."""
+    if directive.name == "create-cms-signature":
+        return verify_cms(file, output)
+    hash_algorithm = cms.hash_algorithm_of(directive)
+    signer = Certificate.parse(certificate)
+    mechanism = cms.mechanism_of(signer, directive.options.get("rsa-padding") or "pkcs1")
+    digest = streams.digest_of(file, hash_algorithm)
+    cms.verify_value(signer, mechanism, hash_algorithm, digest, output)
+    return [SignatureFact("raw", hash_algorithm, certificate)]
 
 
 def _sign_cms(source: BinaryIO, directive: Directive, identity: Identity) -> SignGenerator:

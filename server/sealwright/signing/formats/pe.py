@@ -28,7 +28,7 @@ name = "pe-file"
 
 SPC_PE_IMAGE_DATA = "1.3.6.1.4.1.311.2.1.15"
 
-_HEADERS = 1 << 20  # the PE header lies within these first bytes, or the file is refused
+_HEADERS = streams.CHUNK  # the PE header lies within the first chunk, or the file is refused
 _PE32, _PE32_PLUS = 0x10B, 0x20B
 _SECURITY_DIRECTORY = 4
 _RESOURCE_DIRECTORY = 2
@@ -36,6 +36,7 @@ _MAX_DIRECTORIES = 16
 _MAX_FILE = 0xFFFF_FFFF  # offsets of the certificate table have 32 bits
 _MAX_TABLE = 16 << 20
 _MAX_CERTIFICATES = 16
+_SLICE = 1 << 16
 _WIN_CERTIFICATE = struct.Struct("<IHH")
 _REVISION_2 = 0x0200
 _PKCS_SIGNED_DATA = 0x0002
@@ -83,6 +84,11 @@ def metadata(file: BinaryIO) -> Mapping[str, str]:
     return version_info.read(file, image.resources, image.sections)
 
 
+def content_digest(file: BinaryIO) -> bytes:
+    """The Authenticode digest: all but checksum and certificate table."""
+    return _scan(file, parse(file), "sha256")[0]
+
+
 def sign(
     source: BinaryIO, directive: Directive, identity: Identity, target: BinaryIO
 ) -> SignGenerator:
@@ -103,7 +109,7 @@ def verify(file: BinaryIO) -> list[SignatureFact]:
     def check(data: cms.SignedData) -> str:
         indirect = authenticode.indirect_data(data, SPC_PE_IMAGE_DATA)
         if indirect.hash_algorithm not in digests:
-            digests[indirect.hash_algorithm] = _scan(file, image, indirect.hash_algorithm)[0]
+            digests[indirect.hash_algorithm] = _digest(file, image, indirect.hash_algorithm)
         if indirect.digest != digests[indirect.hash_algorithm]:
             message = "The digest of the file differs from the signed one: it has been changed."
             raise VerificationError(message)
@@ -124,16 +130,17 @@ def _sign(
     if existing and image.content % 8:
         message = "The certificate table is not aligned to 8 bytes, so nothing can be appended."
         raise ArtifactError(message, advice="Sign the file anew, without append.")
-    file_digest, word_sum = _scan(source, image, hash_algorithm)
+    words = _WordSum()
+    digest = _digest(source, image, hash_algorithm, words)
     indirect = authenticode.IndirectData(
-        SPC_PE_IMAGE_DATA, _pe_image_data(), hash_algorithm, file_digest
+        SPC_PE_IMAGE_DATA, _pe_image_data(), hash_algorithm, digest
     )
     prepared = authenticode.prepare(indirect, directive, identity)
     (result,) = yield [prepared.request]
     signature = prepared.finish(result)
     if existing:
         existing[0] = authenticode.append(existing[0], signature)
-    _write(source, image, existing or [signature], word_sum, target)
+    _write(source, image, existing or [signature], words, target)
     what = "appended" if existing else "signed"
     return Outcome(summary=f"Authenticode, {hash_algorithm}, {what}")
 
@@ -256,37 +263,51 @@ def _aligned(length: int) -> int:
 # --- digest and writing -------------------------------------------------------------------------
 
 
-def _scan(file: BinaryIO, image: Image, hash_algorithm: str) -> tuple[bytes, int]:
-    """Authenticode digest of the content, padded with zeros to 8 bytes, and the sum of its 16-bit
-    words modulo 65535 without the excluded fields, in one pass."""
+def _digest(
+    file: BinaryIO, image: Image, hash_algorithm: str, words: _WordSum | None = None
+) -> bytes:
+    """Authenticode digest: the content without its excluded fields, padded with zeros to 8 bytes.
+
+    All of the content, excluded fields included, goes into `words` in the same pass.
+    """
     hasher = hashlib.new(hash_algorithm, usedforsecurity=False)
-    word_sum = 0
-    excluded = ((image.checksum, image.checksum + 4), (image.security, image.security + 8))
     for number, data in enumerate(streams.chunks(file, 0, image.content)):
         if number == 0:
-            start = 0
-            kept = bytearray(data)
-            for begin, end in excluded:
-                hasher.update(data[start:begin])
-                kept[begin:end] = bytes(end - begin)
-                start = end
-            hasher.update(data[start:])
-            word_sum += _sum_words(bytes(kept))
+            hasher.update(data[: image.checksum])
+            hasher.update(data[image.checksum + 4 : image.security])
+            hasher.update(data[image.security + 8 :])
         else:
             hasher.update(data)
-            word_sum += _sum_words(data)
+        if words is not None:
+            words.add(data, at=0)
     hasher.update(bytes(_aligned(image.content) - image.content))
-    return hasher.digest(), word_sum
+    return hasher.digest()
 
 
-def _sum_words(data: bytes) -> int:
-    """Sum of little-endian 16-bit words modulo 65535: as a number in base 65536, `data` is
-    congruent to the sum of its digits, and a single long division beats a loop."""
-    return int.from_bytes(data, "little") % 0xFFFF
+class _WordSum:
+    """Sum of a file's little-endian 16-bit words modulo 65535, which the checksum is made of.
+
+    A number is congruent to the sum of its digits in base 65536, so that slices may be added as the
+    long numbers they are, which is much faster than adding words.
+    """
+
+    def __init__(self) -> None:
+        self._total = 0
+
+    def add(self, data: bytes, *, at: int, sign: int = 1) -> None:
+        """Add (or with ``sign=-1`` take away) data at an offset of which only the parity counts."""
+        shift = 8 * (at % 2)
+        for start in range(0, len(data), _SLICE):
+            number = int.from_bytes(data[start : start + _SLICE], "little") << shift
+            self._total += sign * number
+
+    def checksum(self, size: int) -> int:
+        """CheckSum of a file of `size` bytes: carries folded into 16 bits, plus the size."""
+        return ((self._total - 1) % 0xFFFF + 1 + size) & 0xFFFF_FFFF
 
 
 def _write(
-    source: BinaryIO, image: Image, signatures: list[bytes], word_sum: int, target: BinaryIO
+    source: BinaryIO, image: Image, signatures: list[bytes], words: _WordSum, target: BinaryIO
 ) -> None:
     table = b"".join(
         _WIN_CERTIFICATE.pack(
@@ -301,13 +322,16 @@ def _write(
         message = "The signed file would be larger than 4 GiB, which the format cannot express."
         raise ArtifactError(message)
     entry = struct.pack("<II", start, len(table))
+    words.add(streams.read_at(source, image.checksum, 4), at=image.checksum, sign=-1)
+    words.add(streams.read_at(source, image.security, 8), at=image.security, sign=-1)
+    words.add(entry, at=image.security)
+    words.add(table, at=start)
     streams.copy(source, target, image.content)
     target.write(bytes(start - image.content) + table)
     target.seek(image.security)
     target.write(entry)
     target.seek(image.checksum)
-    total = word_sum + _sum_words(bytes(image.security % 2) + entry) + _sum_words(table)
-    target.write(struct.pack("<I", ((total - 1) % 0xFFFF + 1 + size) & 0xFFFF_FFFF))
+    target.write(struct.pack("<I", words.checksum(size)))
     target.flush()
 
 
