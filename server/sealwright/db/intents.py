@@ -14,7 +14,6 @@ from sealwright.db.database import Transaction
 from sealwright.db.tables import signature_intents as _T  # noqa: N812 (a table, used as one letter)
 from sealwright.db.tables import signing_requests
 
-
 INTENDED = "intended"  #: committed; the token is being asked, or nobody knows what became of it
 MADE = "made"  #: signed; `signature` is set
 REFUSED = "refused"  #: the token did not sign
@@ -60,7 +59,7 @@ async def of_request(
 
 
 async def lock(tx: Transaction, request_id: str) -> None:
-    """Let no other signer intend for this request until `tx` ends (SQLite has one writer anyway)."""
+    """Let no other signer intend for this request until `tx` ends; SQLite has one writer anyway."""
     if tx.is_postgresql:
         number = int.from_bytes(hashlib.sha256(request_id.encode()).digest()[:8], signed=True)
         await tx.connection.execute(sa.select(sa.func.pg_advisory_xact_lock(number)))

@@ -15,6 +15,8 @@ import sqlalchemy as sa
 from sealwright.db.database import Transaction
 from sealwright.db.tables import log_entries, log_head, log_tiles
 
+_FOUNDING = 0x5EA1_3119_0002  #: advisory lock
+
 
 @dataclass(frozen=True)
 class NewEntry:
@@ -137,8 +139,13 @@ async def head(tx: Transaction, *, lock: bool = False) -> HeadRow | None:
     )
 
 
-async def create_head(tx: Transaction, row: HeadRow) -> None:
-    """Insert the head of an empty log."""
+async def found(tx: Transaction, row: HeadRow) -> HeadRow:
+    """Insert the head of an empty log; the head that there is now, whoever was first."""
+    if tx.is_postgresql:
+        await tx.connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_FOUNDING)))
+    present = await head(tx)
+    if present is not None:
+        return present
     await tx.change(
         log_head.insert().values(
             id=1,
@@ -149,6 +156,7 @@ async def create_head(tx: Transaction, row: HeadRow) -> None:
             verifier_key=row.verifier_key,
         )
     )
+    return row
 
 
 async def move_head(tx: Transaction, from_size: int, row: HeadRow) -> bool:
@@ -197,16 +205,16 @@ async def tiles(tx: Transaction, paths: Sequence[str]) -> dict[str, bytes]:
     return {row["path"]: bytes(row["content"]) for row in rows}
 
 
-async def tiles_since(
-    tx: Transaction, tree_size: int, after_path: str = "", limit: int = 64
+async def tiles_after(
+    tx: Transaction, tree_size: int, path: str, limit: int = 64
 ) -> list[tuple[int, str, bytes]]:
-    """(tree size, path, content) of tiles that were written when the tree grew beyond `tree_size`,
-    oldest first; with `after_path` also those of that size after that path."""
-    size, path = log_tiles.c.tree_size, log_tiles.c.path
+    """(tree size, path, content) of the tiles that come after (`tree_size`, `path`), in that order;
+    a tile's tree size is the one that the tree reached when the tile was written."""
+    column = log_tiles.c
     rows = await tx.all(
         sa.select(log_tiles)
-        .where(sa.or_(size > tree_size, sa.and_(size == tree_size, path > after_path, after_path != "")))
-        .order_by(size, path)
+        .where(sa.tuple_(column.tree_size, column.path) > sa.tuple_(tree_size, path))
+        .order_by(column.tree_size, column.path)
         .limit(limit)
     )
     return [(row["tree_size"], row["path"], bytes(row["content"])) for row in rows]

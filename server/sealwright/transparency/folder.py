@@ -8,7 +8,7 @@ import secrets
 import stat
 from pathlib import Path
 
-from sealwright.errors import ConflictError, InvalidInputError, UnavailableError
+from sealwright.errors import ConflictError, InvalidInputError, UnavailableError, VerificationError
 from sealwright.transparency.note import MAX_NOTE
 from sealwright.transparency.tiles import CHECKPOINT_PATH, ENTRIES, MAX_BUNDLE, MAX_TILE, Tile
 
@@ -28,21 +28,11 @@ class FolderTiles:
         """Give the content at `path`, or None; see `TileStore.read`."""
         limit = _limit(path)
         try:
-            # Not blocking: in a folder from elsewhere the name may belong to a pipe.
-            descriptor = os.open(self._root / path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            return self._read_file(path, limit)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise _unavailable(error, path) from error
-        with os.fdopen(descriptor, "rb") as file:
-            try:
-                status = os.fstat(descriptor)
-                if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
-                    message = f"Not a file of at most {limit} bytes."
-                    raise UnavailableError(message, where=path)
-                return file.read(limit)
-            except OSError as error:
-                raise _unavailable(error, path) from error
 
     def write(self, path: str, content: bytes) -> None:
         """Keep `content` at `path`; see `TileStore.write`."""
@@ -78,6 +68,19 @@ class FolderTiles:
             return
         except OSError as error:
             raise _unavailable(error, path) from error
+
+    def _read_file(self, path: str, limit: int) -> bytes:
+        # Not blocking: in a folder from elsewhere the name may belong to a pipe.
+        descriptor = os.open(self._root / path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
+                message = f"Not a plain file of at most {limit} bytes."
+                raise VerificationError(message, where=path)
+            with os.fdopen(descriptor, "rb", closefd=False) as content:
+                return content.read(limit)
+        finally:
+            os.close(descriptor)
 
     def _link_once(self, temporary: Path, target: Path, path: str, content: bytes) -> None:
         try:

@@ -12,6 +12,7 @@ from sealwright.errors import InternalError, InvalidInputError, TooLargeError
 from sealwright.model.request import SigningRequest
 from sealwright.transparency.leaf import Event
 
+
 def body(
     action: str,
     *,

@@ -1,12 +1,15 @@
 """How the log grows: from a head and new leaves to the files to publish and the next head. Pure.
 
-The caller keeps the head in the database and moves it by compare-and-set, in the transaction that
-numbers the leaves. Only the winner then publishes, in this order, and may repeat all of it after a
-crash, since the same head and leaves give the same bytes:
+The caller numbers the pending leaves in one transaction that moves the head by compare-and-set, and
+then publishes, one publisher at a time:
 
-1. write every file of `Advance.files`;
-2. sign `Advance.checkpoint(origin)` and write it to ``checkpoint``;
-3. remove the partial tiles of the tiles that are full now.
+1. `advance` from the head that was *published* last to all leaves that have a number;
+2. write every file of `Advance.files`;
+3. sign `Advance.checkpoint(origin)` and write it to ``checkpoint``;
+4. remove the partial tiles of the tiles that are full now.
+
+After a crash anywhere, all of it is done again: the same head and leaves give the same bytes, and a
+step that was cut off is part of the next one. `Head.from_tiles` gives the head published last.
 """
 
 from __future__ import annotations

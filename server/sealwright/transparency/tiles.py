@@ -36,6 +36,7 @@ class TileStore(Protocol):
         """Give the content at `path` whole, or None where there is none.
 
         Raises:
+            VerificationError: what is there cannot be a file of a log.
             UnavailableError: the store cannot be read now.
         """
         ...
