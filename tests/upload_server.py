@@ -1,6 +1,6 @@
 """A web application that does nothing but receive uploads, run in a process of its own.
 
-    python -m tests.upload_server FOLDER        prints its port, then serves until it is terminated
+python -m tests.upload_server FOLDER        prints its port, then serves until it is terminated
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import logging
 import re
 import socket
 import ssl
@@ -32,6 +33,7 @@ _MAX_URL = 4096
 _MAX_ADDRESSES = 8
 _MAX_HEADERS = 32
 _MAX_HEADER_BYTES = 8192
+_HOST = re.compile(rb"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}")
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,128}")  # token, RFC 9110, 5.6.2
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
 _OUR_HEADERS = frozenset(
@@ -117,6 +119,8 @@ class OutgoingClient:
         # The transport alone, without httpx's client above it: that one keeps cookies from one
         # organization's call to the next, and logs whole URLs.
         self._transport = _JudgingTransport(policy, resolve, tls)
+        # Its debug messages quote the headers of answers, cookies and signed addresses included.
+        logging.getLogger("httpcore").setLevel(logging.INFO)
 
     async def __aenter__(self) -> OutgoingClient:
         return self
@@ -214,9 +218,12 @@ class OutgoingClient:
         except httpx.InvalidURL as error:
             message = "The URL is malformed."
             raise InvalidInputError(message) from error
-        if len(url) > _MAX_URL or not target.host or target.userinfo or target.fragment:
-            message = "The URL is too long, has no host, or has a user name or a fragment."
+        if len(url) > _MAX_URL or target.userinfo or target.fragment:
+            message = "The URL is too long, or has a user name or a fragment."
             raise InvalidInputError(message, advice="Send credentials in a header.")
+        if not _HOST.fullmatch(target.raw_host) or not 0 < (target.port or 443) < 65536:
+            message = "The URL has no usable host or port."
+            raise InvalidInputError(message, advice="Give an absolute URL.")
         schemes = ("https", "http") if self._policy.allow_http else ("https",)
         if target.scheme not in schemes:
             message = f"The URL's scheme is {target.scheme[:20]!r}."
@@ -286,7 +293,7 @@ class _JudgingTransport(httpx.AsyncBaseTransport):
         host = url.raw_host.decode("ascii")
         try:
             found = list(dict.fromkeys(await self._resolve(host, port)))[:_MAX_ADDRESSES]
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             message = f"{url.host} cannot be resolved."
             raise UnavailableError(message, advice="Check the host name.") from error
         internal = _folded(url.host) in {_folded(name) for name in self._policy.internal_hosts}
@@ -348,7 +355,10 @@ def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
 
 
 def _check_headers(headers: Mapping[str, str]) -> httpx.Headers:
-    """The headers to send. Refuse what would change the request's frame; never quote a value, it may be a secret."""
+    """Give the headers to send; refuse those that would change the request's frame.
+
+    Values are never quoted in an error: they may be secret.
+    """
     size = sum(len(name) + len(value) for name, value in headers.items())
     if len(headers) > _MAX_HEADERS or size > _MAX_HEADER_BYTES:
         message = (
