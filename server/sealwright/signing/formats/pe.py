@@ -86,7 +86,7 @@ def metadata(file: BinaryIO) -> Mapping[str, str]:
 
 def content_digest(file: BinaryIO) -> bytes:
     """The Authenticode digest: all but checksum and certificate table."""
-    return _scan(file, parse(file), "sha256")[0]
+    return _digest(file, parse(file), "sha256")
 
 
 def sign(
