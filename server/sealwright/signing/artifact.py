@@ -207,6 +207,15 @@ class DetachedFormat(Protocol):
 
 
 @runtime_checkable
+class MemberSigningFormat(Protocol):
+    """What a `Format` has besides if it signs a container by means of members."""
+
+    def is_signature_member(self, path: str) -> bool:
+        """Whether signing may add, change or remove the member at this path."""
+        ...
+
+
+@runtime_checkable
 class Container(Protocol):
     """A module in `containers/` opened on one file."""
 
@@ -221,7 +230,7 @@ class Container(Protocol):
     def fingerprint(self, entry: Entry | None, *, content: bool = True) -> bytes:
         """SHA-256 of everything stored about a member but its position: equal fingerprints mean
         that it was copied byte for byte. With `content` False only its name and attributes.
-        `entry` None means what belongs to no member."""
+        `entry` None means what belongs neither to a member nor to the container's signature."""
         ...
 
     def rebuild(

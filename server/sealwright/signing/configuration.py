@@ -254,6 +254,8 @@ class _Reader:
         for child in node.children:
             if child.name == "include":
                 _no_children(child)
+                if bodies:
+                    raise _fail(child, "<include> stands after <for-each>.", "Put it before.")
                 self.check_attributes(child, ("path", *_MATCHES, *kind.restrictions))
                 own = {**restrictions, **self.restrictions(child, kind)}
                 includes.append(self.include(child, kind, own))

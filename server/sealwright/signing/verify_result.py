@@ -8,7 +8,7 @@ have been added but the planned files.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO
@@ -20,6 +20,7 @@ from sealwright.signing.artifact import (
     Directive,
     Entry,
     Format,
+    MemberSigningFormat,
     SignatureFact,
     TimestampForm,
 )
@@ -183,42 +184,45 @@ class _Check:
         depth = node.path.count(INSIDE) + 1
         before, old = self.before.open_container(kind.open, source, depth)
         after, new = self.after.open_container(kind.open, output, depth)
-        planned = {child.order: child for child in node.children if child.has_work}
+        is_signature = self.signature_members(node)
+        old = [entry for entry in old if not is_signature(entry.path)]
+        new = [entry for entry in new if not is_signature(entry.path)]
         added = sorted(path for child in node.children for path in child.outputs)
-        paths = [entry.path for entry in new]
-        expected = [entry.path for entry in old] + added
-        if paths != expected:
-            other = next(iter(Counter(paths) - Counter(expected)), "") or next(
-                iter(Counter(expected) - Counter(paths)), ""
-            )
-            message = "Members were added, removed or moved, against the plan."
-            raise VerificationError(message, advice=_ADVICE, where=other)
+        _compare_paths([*(entry.path for entry in old), *added], [entry.path for entry in new])
         same = before.fingerprint(None) == after.fingerprint(None)
         _require(same, "What surrounds the members was changed.")
+        planned = {child.order: child for child in node.children if child.has_work}
+        outputs = {entry.path: entry for entry in new[len(old) :]}
         for entry, entry_after in zip(old, new[: len(old)], strict=True):
             child = planned.get(entry.order)
-            content = child is None or not child.is_replaced
-            same = before.fingerprint(entry, content=content) == after.fingerprint(
-                entry_after, content=content
+            whole = child is None or not child.is_replaced
+            same = before.fingerprint(entry, content=whole) == after.fingerprint(
+                entry_after, content=whole
             )
             _require(same, "The member was changed, against the plan.", entry.path)
-        outputs = {entry.path: entry for entry in new[len(old) :]}
-        for order, child in sorted(planned.items()):
-            with at(node.path), at(child.path):
-                self.member(child, (before, old[order]), (after, new[order]), after, outputs)
+            if child is not None:
+                with at(node.path), at(child.path):
+                    self.member(child, (before, entry), (after, entry_after), outputs)
+
+    def signature_members(self, node: PlanNode) -> Callable[[str], bool]:
+        """Which members of a container belong to its own signature."""
+        format_ = self.language.types[node.element].format
+        signed = any(OUTPUT_FILE_NAME not in directive.options for directive in node.signs)
+        if format_ is not None and signed and isinstance(format_, MemberSigningFormat):
+            return format_.is_signature_member
+        return lambda _path: False
 
     def member(
         self,
         node: PlanNode,
         old: tuple[Container, Entry],
         new: tuple[Container, Entry],
-        container: Container,
         outputs: dict[str, Entry],
     ) -> None:
         extracted = [self.extract(self.before, *old)]
         try:
             extracted.append(self.extract(self.after, *new))
-            extracted += [self.extract(self.after, container, outputs[p]) for p in node.outputs]
+            extracted += [self.extract(self.after, new[0], outputs[p]) for p in node.outputs]
             with extracted[0].open() as source, extracted[1].open() as output:
                 _require(sha256_of(source) == node.sha256, "The file is not the planned one.")
                 self.file(node, source, output, extracted[2:])
@@ -228,6 +232,14 @@ class _Check:
 
     def extract(self, budget: Budget, container: Container, entry: Entry) -> SpoolFile:
         return self.spool.create(partial(budget.extract, container, entry), entry.size)
+
+
+def _compare_paths(expected: list[str], paths: list[str]) -> None:
+    if paths != expected:
+        added, removed = Counter(paths) - Counter(expected), Counter(expected) - Counter(paths)
+        message = "Members were added, removed or moved, against the plan."
+        where = next(iter([*added, *removed]), "")
+        raise VerificationError(message, advice=_ADVICE, where=where)
 
 
 def _require(condition: bool, message: str, where: str = "") -> None:  # noqa: FBT001
