@@ -76,7 +76,9 @@ class Answerer:
             for item, signature in zip(batch, signatures, strict=True)
         ]
 
-    async def _stamp(self, signatures: Mapping[str, bytes], hash_algorithm: str) -> dict[str, bytes]:
+    async def _stamp(
+        self, signatures: Mapping[str, bytes], hash_algorithm: str
+    ) -> dict[str, bytes]:
         """Tokens by imprint: kept ones first, then new ones, which are kept before they are used."""
         imprints = list(signatures)
         async with self.database.read() as tx:
@@ -86,17 +88,17 @@ class Answerer:
             return kept
         client = self.timestamps
         if client is None:
-            message = "The artifact configuration wants time stamps, and no authority is configured."
+            message = (
+                "The artifact configuration wants time stamps, and no authority is configured."
+            )
             raise TimestampError(message, advice="Configure timestamp_authorities.")
         made = await client.stamp([signatures[name] for name in missing], hash_algorithm)
         async with self.database.transaction() as tx:
             await lease.require(tx, self.request)
-            # equal signatures in another batch may have been stamped meanwhile: the first token wins
+            # another batch may have stamped an equal signature meanwhile: the first token wins
             kept |= await requests.timestamps(tx, self.request.id, missing)
             new = {
-                name: token
-                for name, token in zip(missing, made, strict=True)
-                if name not in kept
+                name: token for name, token in zip(missing, made, strict=True) if name not in kept
             }
             await requests.put_timestamps(tx, self.request.id, new, utc_now())
         return kept | new

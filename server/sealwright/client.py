@@ -220,7 +220,7 @@ def _connecting(url: str) -> Iterator[None]:
     try:
         yield
     except httpx.TransportError as error:
-        message = f"The server at {url} does not answer: {error or type(error).__name__}."
+        message = f"The server at {url} does not answer: {str(error) or type(error).__name__}."
         raise UnavailableError(message, advice="Check the address and that it runs.") from error
 
 

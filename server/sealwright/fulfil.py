@@ -1,8 +1,8 @@
 """The worker half: load -> re-check -> deep-sign -> verify -> store -> log -> report.
 
-`fulfil` is called with the id of a request that may be due. It can be called too often, too late, or
-by many workers at once: the lease in the database decides who works, and each step may be repeated
-by a later attempt with the same result. The queue is never asked anything.
+`fulfil` is called with the id of a request that may be due. It may be called too often, too late,
+or by many workers at once: the lease in the database decides who works, and each step may be
+repeated by a later attempt with the same result. The queue is never asked anything.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ from sealwright.signing.plan import Plan
 from sealwright.signing.sandbox import ChildPool, FormatChild
 from sealwright.signing.signature_value import verify_signature_value
 from sealwright.signing.signer_client import SignerClient
+from sealwright.signing.spool import sha256_of
 from sealwright.signing.timestamp_client import TimestampClient
 from sealwright.signing.verify_result import VerifiedSignature
 from sealwright.storage import ArtifactStore
@@ -102,9 +103,7 @@ async def fulfil(bench: Workbench, request_id: str) -> None:
     _log.info("%s: attempt %d", request.id, request.attempt)
     await bench.queue.announce(request.id)
     try:
-        await lease.hold(
-            bench.database, request, settings.lease_seconds, _attempt(bench, request)
-        )
+        await lease.hold(bench.database, request, settings.lease_seconds, _attempt(bench, request))
     except lease.LeaseLostError:
         _log.info("%s: attempt %d was taken off the request", request.id, request.attempt)
     except asyncio.CancelledError:
@@ -160,9 +159,7 @@ async def _retrieve(bench: Workbench, request: SigningRequest) -> None:
             actor=ACTOR,
             now=utc_now(),
             data={"sha256": artifact.sha256, "size": artifact.size},
-            input=StoredArtifact(
-                artifact.key, received.file_name, artifact.size, artifact.sha256
-            ),
+            input=StoredArtifact(artifact.key, received.file_name, artifact.size, artifact.sha256),
             # the headers may hold credentials, and are of no more use
             retrieval=dataclasses.replace(link, headers={}),
             attempt=0,
@@ -260,8 +257,7 @@ async def _plan(
 def _measure(child: FormatChild) -> tuple[str, int]:
     """SHA-256 and size of what the child has written."""
     with child.open_output() as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        return sha256, file.tell()
+        return sha256_of(file), file.tell()
 
 
 async def _store(
@@ -359,12 +355,10 @@ async def _load(bench: Workbench, request: SigningRequest) -> tuple[Certificate,
 async def _fetch(bench: Workbench, artifact: StoredArtifact, target: Path) -> None:
     """Copy the artifact to `target`; its hash must be the one in the record."""
 
-    async def fetch() -> str:
-        target.unlink(missing_ok=True)
-        return await bench.store.fetch(artifact.key, target)
-
-    sha256 = await patiently("fetching the artifact", fetch)
-    if sha256 != artifact.sha256 or target.stat().st_size != artifact.size:
+    sha256 = await patiently(
+        "fetching the artifact", lambda: bench.store.fetch(artifact.key, target)
+    )
+    if sha256 != artifact.sha256:
         message = "The stored artifact is not the one that was submitted."
         raise VerificationError(message, advice="Submit again; the store may be damaged.")
 
@@ -384,14 +378,11 @@ async def _release(
         await lease.require(tx, request)
         earlier = await db_log.of_request(tx, request.id)
         logged = any(
-            entry.action == action and json.loads(entry.body)["data"] == facts
-            for entry in earlier
+            entry.action == action and json.loads(entry.body)["data"] == facts for entry in earlier
         )
         if not logged:
             await requests.put_results(tx, request.id, results)
-            await record(
-                tx, request_entry(request, action, actor=ACTOR, now=utc_now(), data=facts)
-            )
+            await record(tx, request_entry(request, action, actor=ACTOR, now=utc_now(), data=facts))
     await patiently("signing a checkpoint", bench.signer.checkpoint)
 
 

@@ -11,7 +11,6 @@ import dataclasses
 import datetime as dt
 import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import click
@@ -45,7 +44,7 @@ organization_option = click.option(
 password_option = click.option(
     "--password-file",
     type=click.File(),
-    help="File with the password on its first line; '-' reads standard input. Else it is asked for.",
+    help="File whose first line is the password ('-': standard input).  [default: asks]",
 )
 
 
@@ -109,9 +108,7 @@ async def init(
         if token:
             await users.add_token(tx, token)
     if as_json:
-        emit_json(
-            {"organization_id": organization.id, "user_id": user.id, "token": text or None}
-        )
+        emit_json({"organization_id": organization.id, "user_id": user.id, "token": text or None})
         return
     click.echo(f"The organization {slug} has the administrator {user.email}.")
     if text:

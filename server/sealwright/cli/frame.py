@@ -64,9 +64,7 @@ class Manual(click.Group):
         """Write the sections."""
         width = max(len(str(c.name)) for _, commands in self.sections for c in commands)
         for title, commands in self.sections:
-            rows = [
-                (str(c.name).ljust(width), c.get_short_help_str(100 - width)) for c in commands
-            ]
+            rows = [(str(c.name).ljust(width), c.get_short_help_str(100 - width)) for c in commands]
             with formatter.section(title):
                 formatter.write_dl(rows)
 

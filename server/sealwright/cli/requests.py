@@ -48,13 +48,14 @@ def server_options(function: F) -> F:
     return function
 
 
-def _pairs(_context: click.Context, parameter: click.Parameter, values: Any) -> dict[str, str]:
-    pairs = [value.partition("=") for value in values]
-    for name, equals, _ in pairs:
+def pairs(_context: click.Context, parameter: click.Parameter, values: Any) -> dict[str, str]:
+    """NAME=VALUE options as a dictionary."""
+    split = [value.partition("=") for value in values]
+    for name, equals, _ in split:
         if not name or not equals:
             message = f"{name!r} is not of the form NAME=VALUE."
             raise click.BadParameter(message, param=parameter)
-    return {name: value for name, _, value in pairs}
+    return {name: value for name, _, value in split}
 
 
 @click.command()
@@ -67,14 +68,14 @@ def _pairs(_context: click.Context, parameter: click.Parameter, values: Any) -> 
     "--parameter",
     "parameters",
     multiple=True,
-    callback=_pairs,
+    callback=pairs,
     metavar="NAME=VALUE",
     help="Parameter of the artifact configuration; may be repeated.",
 )
 @click.option(
     "--origin",
     multiple=True,
-    callback=_pairs,
+    callback=pairs,
     metavar="NAME=VALUE",
     help=f"Where it comes from, as a claim: {', '.join(_ORIGIN)}.",
 )

@@ -19,9 +19,7 @@ _HASHES: dict[str, type[hashes.HashAlgorithm]] = {
 }
 
 
-def verify_signature_value(
-    certificate: bytes, request: SignatureRequest, signature: bytes
-) -> None:
+def verify_signature_value(certificate: bytes, request: SignatureRequest, signature: bytes) -> None:
     """Check that `signature` is that of the certificate's key over the request's digest.
 
     Args:

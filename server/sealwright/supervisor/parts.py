@@ -58,6 +58,8 @@ def embedded(settings: Settings, listeners: Listeners) -> Settings:
             name=TSA_NAME,
             url=f"http://127.0.0.1:{listeners.tsa.getsockname()[1]}/",
             roots=tsa_folder(settings) / test_tsa.ROOT,
+            timeout=10,
+            concurrency=16,
         )
         test_tsa.provide(tsa_folder(settings))
         changes["timestamp_authorities"] = (authority,)
@@ -214,4 +216,3 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         message = f"Cannot listen on {host} port {port}: {error.strerror}."
         raise UnavailableError(message, advice="Give another --host or --port.") from None
-

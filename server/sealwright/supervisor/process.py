@@ -136,7 +136,7 @@ class PartProcess:
         self._process = process
         if self._stopping.is_set():  # asked to stop while it was being started
             process.terminate()
-        assert process.stdout is not None
+        assert process.stdout is not None  # noqa: S101 - asked for above
         forwarding = asyncio.create_task(self._forward(process.stdout))
         try:
             status = await process.wait()

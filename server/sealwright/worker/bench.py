@@ -93,7 +93,9 @@ def timestamp_authority(settings: TimestampAuthoritySettings) -> TimestampAuthor
     try:
         roots = x509.load_pem_x509_certificates(settings.roots.read_bytes())
     except (OSError, ValueError) as error:
-        message = f"The roots of the time stamp authority {settings.name!r} cannot be read: {error}."
+        message = (
+            f"The roots of the time stamp authority {settings.name!r} cannot be read: {error}."
+        )
         raise ConfigurationError(
             message, advice="Name a PEM file with its root certificates in 'roots'."
         ) from None

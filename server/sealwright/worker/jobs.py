@@ -36,7 +36,7 @@ class Jobs:
                 await fulfil(self._bench, request_id)
         except SealwrightError as error:
             _log.warning("%s: %s", request_id, error)
-        except Exception:
+        except Exception:  # noqa: BLE001 - the job wrapper: nothing else would tell of it
             _log.exception("%s: the job broke", request_id)
 
     async def finish(self, seconds: float) -> None:

@@ -28,8 +28,9 @@ def arq_worker(settings: Settings, jobs: Jobs, pool: ArqRedis) -> Worker:
     async def run(_context: dict[Any, Any], request_id: str) -> None:
         await jobs.run(request_id)
 
+    job: Any = run  # arq's own type wants arguments of any number
     return Worker(
-        [func(run, name=JOB_NAME)],
+        [func(job, name=JOB_NAME)],
         queue_name=QUEUE_NAME,
         redis_pool=pool,
         max_jobs=settings.worker_jobs,
