@@ -7,8 +7,23 @@ from pathlib import Path
 import click
 
 from sealwright import __version__
-from sealwright.cli import administration, engine, log, requests, server
-from sealwright.cli.frame import Manual, Sealwright
+from sealwright.cli.frame import Manual, Sealwright, Section
+
+SECTIONS = (
+    Section(
+        "Server",
+        "sealwright.cli.server",
+        ("up", "web", "worker", "signer", "tsa", "db", "settings"),
+    ),
+    Section(
+        "Administration",
+        "sealwright.cli.administration",
+        ("init", "certificate", "user", "token"),
+    ),
+    Section("Signing requests", "sealwright.cli.requests", ("submit", "request")),
+    Section("Without a server", "sealwright.cli.engine", ("sign", "verify", "plan")),
+    Section("Transparency log", "sealwright.cli.log", ("log",)),
+)
 
 EPILOG = """\b
 Settings come from --config (TOML), then SEALWRIGHT_* variables, then options:
@@ -35,6 +50,7 @@ Examples:
 
 @click.group(
     cls=Manual,
+    sections=SECTIONS,
     epilog=EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -58,13 +74,6 @@ def cli(context: click.Context, config: Path | None, data: Path | None) -> None:
     'verify' and 'plan' work on files without any server.
     """
     context.obj = Sealwright(config, data)
-
-
-cli.add_section("Server", server.COMMANDS)
-cli.add_section("Administration", administration.COMMANDS)
-cli.add_section("Signing requests", requests.COMMANDS)
-cli.add_section("Without a server", engine.COMMANDS)
-cli.add_section("Transparency log", log.COMMANDS)
 
 
 def main() -> None:

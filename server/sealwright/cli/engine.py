@@ -13,8 +13,7 @@ from typing import Any
 
 import click
 
-from sealwright.cli.frame import asynchronous, emit_json, json_option
-from sealwright.cli.requests import pairs
+from sealwright.cli.frame import asynchronous, emit_json, json_option, pairs
 from sealwright.errors import ConfigurationError, InvalidInputError, SealwrightError
 
 parameter_option = click.option(

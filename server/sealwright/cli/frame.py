@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import importlib
 import json
 import os
 import sys
@@ -47,25 +48,48 @@ class Sealwright:
 pass_sealwright = click.make_pass_decorator(Sealwright)
 
 
+@dataclass(frozen=True)
+class Section:
+    """Commands under one heading of the help, in `COMMANDS` of one module. The module is imported
+    when one of them is asked for: a part of the server starts faster without the others' imports.
+    """
+
+    title: str
+    module: str
+    names: tuple[str, ...]
+
+    def command(self, name: str) -> click.Command:
+        """The command of that name."""
+        commands: Sequence[click.Command] = importlib.import_module(self.module).COMMANDS
+        return next(command for command in commands if command.name == name)
+
+
 class Manual(click.Group):
     """A group whose help lists the commands in sections, and whose errors are ours."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, sections: Sequence[Section], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.sections: list[tuple[str, list[click.Command]]] = []
+        self.sections = sections
 
-    def add_section(self, title: str, commands: Sequence[click.Command]) -> None:
-        """Add commands under a heading."""
-        self.sections.append((title, list(commands)))
-        for command in commands:
-            self.add_command(command)
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """Names in the order of the sections."""
+        return [name for section in self.sections for name in section.names]
 
-    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
+        """The command, imported now."""
+        found = next((section for section in self.sections if name in section.names), None)
+        return found.command(name) if found else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the sections."""
-        width = max(len(str(c.name)) for _, commands in self.sections for c in commands)
-        for title, commands in self.sections:
-            rows = [(str(c.name).ljust(width), c.get_short_help_str(100 - width)) for c in commands]
-            with formatter.section(title):
+        width = max(map(len, self.list_commands(ctx)))
+        for section in self.sections:
+            commands = [section.command(name) for name in section.names]
+            rows = [
+                (str(one.name).ljust(width), one.get_short_help_str(100 - width))
+                for one in commands
+            ]
+            with formatter.section(section.title):
                 formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -116,3 +140,13 @@ def asynchronous(function: Callable[..., Coroutine[Any, Any, T]]) -> Callable[..
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Write one JSON document instead of text."
 )
+
+
+def pairs(_context: click.Context, parameter: click.Parameter, values: Any) -> dict[str, str]:
+    """NAME=VALUE options as a dictionary."""
+    split = [value.partition("=") for value in values]
+    for name, equals, _ in split:
+        if not name or not equals:
+            message = f"{name!r} is not of the form NAME=VALUE."
+            raise click.BadParameter(message, param=parameter)
+    return {name: value for name, _, value in split}

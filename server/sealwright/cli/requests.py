@@ -8,7 +8,13 @@ from typing import Any, TypeVar
 
 import click
 
-from sealwright.cli.frame import EXIT_REFUSED, EXIT_UNAVAILABLE, emit_json, json_option
+from sealwright.cli.frame import (
+    EXIT_REFUSED,
+    EXIT_UNAVAILABLE,
+    emit_json,
+    json_option,
+    pairs,
+)
 from sealwright.cli.progress import Display
 from sealwright.client import Client, Json, Submission
 from sealwright.errors import InvalidInputError
@@ -46,16 +52,6 @@ def server_options(function: F) -> F:
     ):
         function = option(function)
     return function
-
-
-def pairs(_context: click.Context, parameter: click.Parameter, values: Any) -> dict[str, str]:
-    """NAME=VALUE options as a dictionary."""
-    split = [value.partition("=") for value in values]
-    for name, equals, _ in split:
-        if not name or not equals:
-            message = f"{name!r} is not of the form NAME=VALUE."
-            raise click.BadParameter(message, param=parameter)
-    return {name: value for name, _, value in split}
 
 
 @click.command()

@@ -106,11 +106,11 @@ def _emit_text(part: str, line: str) -> None:
 @pass_sealwright
 def web(sealwright: Sealwright, fd: int | None) -> None:
     """Run one web process: API and pages."""
-    from sealwright.web.app import serve
+    from sealwright.web.app import server
 
     settings = sealwright.settings()
     logs.configure(settings.log_level)
-    serve(settings, socket.socket(fileno=fd) if fd is not None else None)
+    server(settings).run(sockets=None if fd is None else [socket.socket(fileno=fd)])
 
 
 @click.command()
