@@ -33,8 +33,8 @@ _PE32, _PE32_PLUS = 0x10B, 0x20B
 _SECURITY_DIRECTORY = 4
 _RESOURCE_DIRECTORY = 2
 _MAX_DIRECTORIES = 16
-_MAX_FILE = 0xFFFF_FFFF  # offsets of the certificate table have 32 bits
 _MAX_TABLE = 16 << 20
+_MAX_CONTENT = 0xFFFF_FFFF - _MAX_TABLE  # offsets of the certificate table have 32 bits
 _MAX_CERTIFICATES = 16
 _SLICE = 1 << 16
 _WIN_CERTIFICATE = struct.Struct("<IHH")
@@ -125,6 +125,9 @@ def _sign(
     source: BinaryIO, directive: Directive, identity: Identity, target: BinaryIO
 ) -> SignGenerator:
     image = parse(source)
+    if image.content > _MAX_CONTENT:
+        message = "The file is too large: what is signed must stay below 4 GiB."
+        raise ArtifactError(message)
     hash_algorithm = cms.hash_algorithm_of(directive)
     existing = list(_certificates(source, image)) if _appends(directive) else []
     if existing and image.content % 8:
@@ -194,9 +197,7 @@ def parse(file: BinaryIO) -> Image:
     elif table_offset < end_of_headers or table_offset + table_size != size or not table_size:
         message = "The certificate table is not at the end of the file."
         raise ArtifactError(message, advice="Remove what was appended after it was signed.")
-    if table_size > _MAX_TABLE:
-        message = f"The certificate table has {table_size} bytes, more than {_MAX_TABLE}."
-        raise ArtifactError(message)
+    _check_table(table_size)
     return Image(
         size=size,
         checksum=optional + 64,
@@ -206,6 +207,12 @@ def parse(file: BinaryIO) -> Image:
         resources=struct.unpack_from("<II", headers, directories + 8 * _RESOURCE_DIRECTORY),
         sections=tuple(_sections(headers, sections, section_count)),
     )
+
+
+def _check_table(size: int) -> None:
+    if size > _MAX_TABLE:
+        message = f"The certificate table has {size} bytes, more than {_MAX_TABLE}."
+        raise ArtifactError(message)
 
 
 def _optional_header(headers: bytes) -> int | None:
@@ -316,11 +323,8 @@ def _write(
         + signature.ljust(_aligned(len(signature)), b"\0")
         for signature in signatures
     )
+    _check_table(len(table))
     start = _aligned(image.content)
-    size = start + len(table)
-    if size > _MAX_FILE:
-        message = "The signed file would be larger than 4 GiB, which the format cannot express."
-        raise ArtifactError(message)
     entry = struct.pack("<II", start, len(table))
     words.add(streams.read_at(source, image.checksum, 4), at=image.checksum, sign=-1)
     words.add(streams.read_at(source, image.security, 8), at=image.security, sign=-1)
@@ -331,7 +335,7 @@ def _write(
     target.seek(image.security)
     target.write(entry)
     target.seek(image.checksum)
-    target.write(struct.pack("<I", words.checksum(size)))
+    target.write(struct.pack("<I", words.checksum(start + len(table))))
     target.flush()
 
 
