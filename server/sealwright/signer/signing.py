@@ -143,9 +143,9 @@ class Signing:
 
     async def _intend(self, request_id: str, attempt: int, items: Sequence[DigestToSign]) -> _Batch:
         """Decide, and commit the intents. Nothing has been asked of the token when this raises."""
-        now = utc_now()
         async with self._database.transaction() as tx:
             await intents.lock(tx, request_id)
+            now = utc_now()  # both may have taken long
             request = await requests.get_any(tx, request_id)
             if request is None:
                 message = f"There is no signing request {request_id[:40]!r}."
