@@ -1,9 +1,9 @@
 """What the deep-signing engine and the formats agree on.
 
 A format never touches a token, a time stamp authority, a network or a database. Signing is a
-generator: it yields batches of `SignatureRequest`, is sent the matching `SignatureResult` list, and
+generator: it yields batches of `SignatureRequest`, is sent the matching `SignatureResult` list and
 returns an `Outcome`. The engine can so keep thousands of files waiting for signatures at once.
-Everything here is deterministic: same file, directive, identity and results, same bytes.
+Everything here is deterministic: same file, directive, identity and results give the same bytes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol, runtime_checkable
 
-from sealwright.model.mechanism import Mechanism
+from sealwright.model.mechanism import Mechanism as Mechanism  # noqa: PLC0414 (exported)
 
 
 class TimestampForm(enum.StrEnum):
@@ -95,9 +95,9 @@ class Outcome:
 
     Attributes:
         summary: a short phrase for people, such as ``Authenticode, SHA-256, appended``.
-        side_files: output name -> content, for directives that create files beside the one signed
-            (a detached signature). Names are relative to the signed file's own folder.
-        replaced: whether the target holds a new version of the file (False: only side files).
+        side_files: output name -> content, for directives that create files beside the one
+            signed (a detached signature). Names are relative to the signed file's own folder.
+        replaced: whether the target holds a new version of the file itself (False: side files).
     """
 
     summary: str
@@ -133,7 +133,7 @@ class Entry:
     """A member of a container as its metadata claims it; nothing has been decompressed yet.
 
     Attributes:
-        path: normalized with ``/``; never absolute or with ``..`` (the container refuses those).
+        path: normalized with ``/``; never absolute, never with ``..`` (the container refuses).
         size: declared uncompressed bytes.
         is_directory: True for an explicit directory entry.
         order: position in the container, the handle to pass back.
