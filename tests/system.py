@@ -26,7 +26,7 @@ from typing import Any
 from sealwright.supervisor.parts import queue_command
 
 START_SECONDS = 90.0
-PASSWORD = "correct horse battery staple"  # noqa: S105 - of a server that lives for one test
+PASSWORD = "correct horse battery staple"
 _TETHER = Path(__file__).parent.parent / "server" / "sealwright" / "supervisor" / "tether.py"
 
 
