@@ -26,6 +26,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sealwright.supervisor import tether
+
 from artifact import build  # isort: skip  (the demo's own folder)
 from foreign import SignedArtifact
 
@@ -98,7 +100,9 @@ def server(data: Path) -> Iterator[str]:
     port = _port(data)
     url = f"http://127.0.0.1:{port}"
     log = (data / "server.log").open("ab")
-    command = [sys.executable, "-m", "sealwright", "--data", str(data), "up", "--port", str(port)]
+    # ends with the demo, also when that is killed
+    command = [sys.executable, tether.__file__, str(os.getpid())]
+    command += [sys.executable, "-m", "sealwright", "--data", str(data), "up", "--port", str(port)]
     # a session of its own: an interrupt at the terminal is ours to pass on, once
     process = subprocess.Popen(command, stderr=log, stdout=log, start_new_session=True)
     try:
@@ -354,7 +358,9 @@ def _interrupt(*_: object) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _interrupt)
+    # also where the shell started us with interrupts ignored, as it does in the background
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupt)
     try:
         sys.exit(main())
     except DemoError as error:
