@@ -447,7 +447,9 @@ def _for_file(directive: Directive, name: str) -> Directive:
 
 
 def _check_outputs(nodes: Sequence[PlanNode], entries: Sequence[Entry]) -> None:
-    taken = {fold(entry.path) for entry in entries}
+    if not any(node.outputs for node in nodes):
+        return
+    taken = {fold(path) for entry in entries for path in _with_parents(entry.path)}
     for node in nodes:
         for output in node.outputs:
             if fold(output) in taken:
@@ -455,6 +457,12 @@ def _check_outputs(nodes: Sequence[PlanNode], entries: Sequence[Entry]) -> None:
                 advice = f"Choose another {OUTPUT_FILE_NAME}, or remove the old file."
                 raise ArtifactError(message, advice=advice, where=node.path)
             taken.add(fold(output))
+
+
+def _with_parents(path: str) -> Iterator[str]:
+    while path:
+        yield path
+        path = path.rpartition("/")[0]
 
 
 def _size(file: BinaryIO) -> int:

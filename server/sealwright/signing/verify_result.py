@@ -193,6 +193,9 @@ class _Check:
         _require(same, "What surrounds the members was changed.")
         planned = {child.order: child for child in node.children if child.has_work}
         outputs = {entry.path: entry for entry in new[len(old) :]}
+        for path, entry in outputs.items():
+            same = after.fingerprint(entry, content=False) == before.added_fingerprint(path)
+            _require(same, "The output has other attributes than it was given.", path)
         for entry, entry_after in zip(old, new[: len(old)], strict=True):
             child = planned.get(entry.order)
             whole = child is None or not child.is_replaced
