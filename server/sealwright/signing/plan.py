@@ -27,7 +27,7 @@ from sealwright.signing.elements import (
     is_verification,
 )
 from sealwright.signing.parameters import FILE_NAME, did_you_mean, substitute
-from sealwright.signing.spool import Spool, sha256_of
+from sealwright.signing.spool import Spool, SpoolFile, sha256_of
 from sealwright.signing.wildcard import fold
 
 INSIDE = "!/"  # between a container's path and a member's
@@ -265,7 +265,7 @@ class Budget:
         self.members += len(entries)
         return container, entries
 
-    def extract(self, container: Container, entry: Entry, target: BinaryIO) -> None:
+    def extract(self, container: Container, entry: Entry, spool: Spool) -> SpoolFile:
         """Extract a member if the limits allow it."""
         self.extracted += entry.size
         problem = ""
@@ -281,7 +281,7 @@ class Budget:
             )
             message = f"{problem}."
             raise ArtifactError(message, advice=advice, where=entry.path)
-        container.extract(entry, target)
+        return spool.create(partial(container.extract, entry), entry.size)
 
 
 @dataclass(frozen=True)
@@ -339,9 +339,7 @@ class Planner:
             path = f"{place.path}{INSIDE}{entry.path}"
             inside = Place(path, entry.path, entry.order, place.depth + 1)
             with at(place.path):
-                extracted = self.spool.create(
-                    partial(self.budget.extract, container, entry), entry.size
-                )
+                extracted = self.budget.extract(container, entry, self.spool)
             try:
                 with at(path), extracted.open() as file:
                     nodes.append(self.node(file, inside, child, include))

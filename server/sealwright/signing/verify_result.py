@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import BinaryIO
 
 from sealwright.errors import InternalError, VerificationError
@@ -234,7 +233,7 @@ class _Check:
                 self.spool.release(file)
 
     def extract(self, budget: Budget, container: Container, entry: Entry) -> SpoolFile:
-        return self.spool.create(partial(budget.extract, container, entry), entry.size)
+        return budget.extract(container, entry, self.spool)
 
 
 def _compare_paths(expected: list[str], paths: list[str]) -> None:

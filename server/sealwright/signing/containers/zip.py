@@ -41,7 +41,7 @@ from sealwright.signing.streams import read_at
 _ZIP64_MARGIN = 16 << 20  # more than deflate can add to 4 GiB
 _PLAIN_VERSION = 20
 _ZIP64_VERSION = 45
-_LEVEL_FLAGS = 1 << 1 | 1 << 2
+_CONTENT_FLAGS = HAS_DESCRIPTOR | 1 << 1 | 1 << 2  # the others tell how hard deflate tried
 
 
 def is_zip(file: BinaryIO) -> bool:
@@ -233,16 +233,14 @@ class ZipContainer:
         return without_zip64(read_at(self._file, start, record.data - start))
 
     def _write_changed(self, record: Record, content: BinaryIO, target: BinaryIO) -> bytes:
-        version, _, _, time, date = LOCAL.unpack(read_at(self._file, record.offset, LOCAL.size))[
-            1:6
-        ]
-        flags = record.flags & ~(HAS_DESCRIPTOR | _LEVEL_FLAGS)
-        head = (version, flags, record.method, time, date)
+        local = LOCAL.unpack(read_at(self._file, record.offset, LOCAL.size))
+        version, flags, method, time, date = local[1:6]
+        head = (version, flags & ~_CONTENT_FLAGS, method, time, date)
         extra = self._local_extra(record)
         offset = target.tell()
         crc, compressed, size = _write_member(target, head, record.name, extra, content)
         central = bytearray(record.central)
-        struct.pack_into("<H", central, 8, flags)
+        struct.pack_into("<H", central, 8, record.flags & ~_CONTENT_FLAGS)
         struct.pack_into("<L", central, 16, crc)
         return _central(bytes(central), without_zip64(record.extra), compressed, size, offset)
 
@@ -309,7 +307,7 @@ def _kept_fields(fields: bytes) -> bytes:
     """Version needed, flags, method, time and date, less what new content may change in them."""
     version, flags, method, time, date = struct.unpack("<5H", fields)
     version = _PLAIN_VERSION if version == _ZIP64_VERSION else version
-    return struct.pack("<5H", version, flags & ~(HAS_DESCRIPTOR | _LEVEL_FLAGS), method, time, date)
+    return struct.pack("<5H", version, flags & ~_CONTENT_FLAGS, method, time, date)
 
 
 def _damaged(record: Record, why: str) -> ArtifactError:
