@@ -277,11 +277,13 @@ async def test_hostile_archives_in_real_children(tmp_path: Path) -> None:
                     await child.deep_sign(plan, keys.pki().identity(), answer)
                     outcomes.add((kind, "signed"))
                 except ArtifactError as error:
-                    assert "longer than" not in error.message
-                    assert "could not be processed" not in error.message, error.__notes__
-                    outcomes.add((kind, "refused"))
+                    outcomes.add((kind, error.message))
     assert len(outcomes) == len(KINDS)
-    assert {outcome for _, outcome in outcomes} == {"signed", "refused"}
+    assert len([kind for kind, outcome in outcomes if outcome == "signed"]) >= 2
+    wrong = ("took longer", "could not be processed", "The process that read")
+    assert [
+        each for each in outcomes if each[1].startswith(wrong) or "longer than" in each[1]
+    ] == []
 
 
 # A child that has been taken over. What it may do is tried from inside, with the real confinement.
