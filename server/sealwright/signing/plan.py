@@ -44,8 +44,8 @@ class Limits:
         members: members of all opened containers together.
         member_size: bytes of one extracted member.
         extracted: bytes of all extracted members together.
-        ratio: extracted bytes for each byte of the artifact, beyond `ratio_allowance`.
-        ratio_allowance: extracted bytes that are free of the ratio.
+        ratio: extracted bytes for each byte of the artifact.
+        ratio_allowance: extracted bytes that are allowed whatever the ratio.
         spool: bytes of temporary files at a time.
     """
 

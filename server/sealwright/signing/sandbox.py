@@ -240,7 +240,7 @@ class FormatChild:
         }
         async with self._deadline():
             reply = await self._ask(request, "verified")
-            return protocol.verified_from_json(reply.get("found"))
+            return protocol.verified_from_json(reply)
 
     async def close(self) -> None:
         """Let the child end; kill it if it does not within a second."""
