@@ -149,6 +149,15 @@ def sqlite_web(
         yield server
 
 
+@pytest.fixture
+def own_web(own_valkey: Valkey, sqlite_template: Path, tmp_path: Path) -> Iterator[WebServer]:
+    """A server of the test's own, on SQLite, with `own_valkey`."""
+    file = tmp_path / "sealwright.sqlite3"
+    file.write_bytes(sqlite_template.read_bytes())
+    with running(own_valkey, f"sqlite:///{file}") as server:
+        yield server
+
+
 @pytest.fixture(scope="session")
 def postgresql_web(valkey: Valkey, postgres: Postgres) -> Iterator[WebServer]:
     """The session's server on PostgreSQL."""
