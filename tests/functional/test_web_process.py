@@ -158,7 +158,7 @@ async def test_headers(sqlite: Web) -> None:
         assert "unsafe" not in policy
         assert "frame-ancestors 'none'" in policy
         assert headers["x-content-type-options"] == "nosniff"
-        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["referrer-policy"] == "same-origin"
         assert "permissions-policy" in headers
         assert "server" not in headers
         assert "strict-transport-security" not in headers
