@@ -149,3 +149,13 @@ def test_endless_proofs_are_refused() -> None:
         verify_inclusion(EMPTY_ROOT, 5, MAX_SIZE, EMPTY_ROOT, proof)
     with pytest.raises(VerificationError):
         verify_consistency(5, EMPTY_ROOT, MAX_SIZE, EMPTY_ROOT, proof)
+
+
+def test_a_tree_cannot_claim_more_leaves_than_its_root_has() -> None:
+    """The hashes lead to the root, but the proof is too short for a tree of the claimed size."""
+    verify_inclusion(HASHES[0], 0, 2, ROOTS[2], [HASHES[1]])
+    verify_consistency(1, ROOTS[1], 2, ROOTS[2], [HASHES[1]])
+    with pytest.raises(VerificationError):
+        verify_inclusion(HASHES[0], 0, 4, ROOTS[2], [HASHES[1]])
+    with pytest.raises(VerificationError):
+        verify_consistency(1, ROOTS[1], 4, ROOTS[2], [HASHES[1]])

@@ -232,6 +232,16 @@ def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
     assert store.read(TILE) is None
 
 
+def test_folder_that_cannot_be_read_or_cleared(tmp_path: Path) -> None:
+    store = FolderTiles(tmp_path)
+    (tmp_path / "checkpoint").symlink_to("checkpoint")
+    with pytest.raises(UnavailableError, match="symbolic links"):
+        store.read("checkpoint")
+    (tmp_path / f"{TILE}.p/3").mkdir(parents=True)
+    with pytest.raises(UnavailableError):
+        store.remove_partials(TILE)
+
+
 def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
