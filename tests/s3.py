@@ -1,4 +1,4 @@
-"""An S3 service for tests: moto's server, which speaks the protocol over HTTP and keeps it in memory."""
+"""An S3 service for tests: moto, which speaks the protocol over HTTP and keeps it in memory."""
 
 from __future__ import annotations
 

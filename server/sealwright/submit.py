@@ -40,7 +40,7 @@ from sealwright.queueing import lifecycle
 from sealwright.queueing.queue import Queue
 from sealwright.storage import ArtifactStore, ArtifactWriter
 from sealwright.transparency.record import record, request_entry
-from sealwright.visible import find_policy, find_project, find_request, missing
+from sealwright.visible import find_policy, find_project, find_request, is_name, missing
 
 _DUE = frozenset({State.QUEUED, State.RETRIEVING_ARTIFACT})
 
@@ -61,7 +61,7 @@ class Submission:
     configuration: str | None = None
     description: str = ""
     parameters: Mapping[str, str] = field(default_factory=dict)
-    claimed_origin: Origin = Origin()
+    claimed_origin: Origin = field(default_factory=Origin)
     idempotency_key: str | None = None
     original_request_id: str | None = None
 
@@ -240,11 +240,14 @@ async def resolve(tx: Transaction, grant: Grant, submission: Submission) -> Targ
     if project is None or certificate is None:
         message = f"The signing policy {policy.id} lacks its project or certificate."
         raise InternalError(message)
-    configuration = await projects.find_configuration(
-        tx, grant.organization_id, project.id, submission.configuration
-    )
-    if configuration is None and submission.configuration:
-        raise missing(submission.configuration, "artifact configuration")
+    named = submission.configuration
+    configuration = None
+    if named is None or is_name(named):
+        configuration = await projects.find_configuration(
+            tx, grant.organization_id, project.id, named
+        )
+    if configuration is None and named:
+        raise missing(named, "artifact configuration")
     return Target(project, policy, certificate, configuration)
 
 

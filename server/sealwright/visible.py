@@ -1,10 +1,10 @@
-"""What a caller may see: everything else is missing to them, and so answers as if it were not there."""
+"""What a caller may see. Everything else is missing to them, as if it were not there."""
 
 from __future__ import annotations
 
 from sealwright.db import Transaction, projects, requests, users
 from sealwright.errors import NotFoundError
-from sealwright.model.identifiers import is_id
+from sealwright.model.identifiers import is_id, is_slug
 from sealwright.model.project import Project, SigningPolicy
 from sealwright.model.request import SigningRequest
 from sealwright.model.user import User
@@ -17,13 +17,20 @@ def missing(name: str, what: str) -> NotFoundError:
     return NotFoundError(message, advice="Check its id or slug, and that you have access to it.")
 
 
+def is_name(text: str) -> bool:
+    """Tell whether `text` can be an id or a slug: nothing else is worth a look-up."""
+    return is_id(text) or is_slug(text)
+
+
 async def find_project(tx: Transaction, grant: Grant, id_or_slug: str) -> Project:
     """The project, by id or slug.
 
     Raises:
         NotFoundError: missing, foreign, or not for the caller.
     """
-    project = await projects.find(tx, grant.organization_id, id_or_slug)
+    project = None
+    if is_name(id_or_slug):
+        project = await projects.find(tx, grant.organization_id, id_or_slug)
     if project is None or not await _takes_part(tx, grant, project.id):
         raise missing(id_or_slug, "project")
     return project
@@ -37,9 +44,11 @@ async def find_policy(
     Raises:
         NotFoundError: missing, foreign, or not for the caller.
     """
-    policy = await projects.find_policy(
-        tx, grant.organization_id, project.id if project else None, id_or_slug
-    )
+    policy = None
+    if is_name(id_or_slug):
+        policy = await projects.find_policy(
+            tx, grant.organization_id, project.id if project else None, id_or_slug
+        )
     if policy is None or not await _takes_part(tx, grant, policy.project_id):
         raise missing(id_or_slug, "signing policy")
     return policy
@@ -69,7 +78,7 @@ async def find_user(tx: Transaction, grant: Grant, user_id: str) -> User:
     Raises:
         NotFoundError: missing, foreign, or not for the caller.
     """
-    user = await users.get(tx, grant.organization_id, user_id)
+    user = await users.get(tx, grant.organization_id, user_id) if is_id(user_id) else None
     if user is None or (grant.access is not Access.ORGANIZATION and user.id != grant.user.id):
         raise missing(user_id, "user")
     return user

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.s3 import new_bucket, s3_server
 
 from sealwright.errors import (
     ConflictError,
@@ -20,7 +21,6 @@ from sealwright.errors import (
     VerificationError,
 )
 from sealwright.storage import ArtifactStore, StoredArtifact, open_store
-from tests.s3 import new_bucket, s3_server
 
 MIB = 1024 * 1024
 KEY = "requests/acme/42/input"

@@ -1,7 +1,7 @@
 """API and session tokens: made here, shown once, kept as a hash.
 
-``swt_<kind>_<30 base62 characters><6 base62 characters of CRC-32>``: the prefix lets secret scanners
-find a leaked token, the checksum lets a mistyped or made-up one be refused without a look-up.
+``swt_<kind>_<30 base62 characters><6 base62 characters of CRC-32>``: by the prefix secret scanners
+find a leaked token, by the checksum a mistyped or made-up one is refused without a look-up.
 """
 
 from __future__ import annotations

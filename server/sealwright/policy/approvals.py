@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sealwright.errors import ConflictError, ForbiddenError, PolicyViolationError
+from sealwright.errors import (
+    ConflictError,
+    ForbiddenError,
+    PolicyViolationError,
+    SealwrightError,
+)
 from sealwright.model.project import SigningPolicy
 from sealwright.model.request import Approval, SigningRequest, State, Verdict
 from sealwright.model.user import User
@@ -43,6 +48,17 @@ def check_approver(
     if verdict is Verdict.APPROVE and not policy.enabled:
         message = f"The signing policy {policy.slug} is disabled."
         raise PolicyViolationError(message, advice="Enable it first, or deny the request.")
+
+
+def may_decide(
+    user: User, request: SigningRequest, policy: SigningPolicy, earlier: Sequence[Approval]
+) -> bool:
+    """Tell whether `check_approver` would let the user deny: what a page offers."""
+    try:
+        check_approver(user, request, policy, earlier, Verdict.DENY)
+    except SealwrightError:
+        return False
+    return True
 
 
 def outcome(quorum: int, decisions: Sequence[Approval]) -> State:

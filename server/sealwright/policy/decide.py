@@ -1,4 +1,4 @@
-"""The decision whether a signing request is accepted. Pure: facts in, a `Decision` or a refusal out."""
+"""Whether a signing request is accepted. Pure: facts in, a `Decision` or a refusal out."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from sealwright.model.mechanism import Mechanism
 from sealwright.model.origin import Origin
 from sealwright.model.project import (
     ArtifactConfiguration,
+    PolicyKind,
     PolicySnapshot,
     Project,
     SigningPolicy,
@@ -128,3 +129,18 @@ def _check_digest(digest: HashToSign, target: Target) -> None:
         message = f"The certificate's key is {key.value}, which cannot sign by {digest.mechanism}."
         fitting = "rsa-pkcs1 or rsa-pss" if key.is_rsa else "ecdsa"
         raise InvalidInputError(message, advice=f"Use {fitting}.")
+
+
+def check_policy(policy: SigningPolicy) -> None:
+    """Refuse a policy that could never work, or that is too weak for a release.
+
+    Raises:
+        InvalidInputError: a quorum that its approvers cannot reach.
+        PolicyViolationError: a release policy without approval.
+    """
+    if policy.quorum > len(policy.approvers):
+        message = f"{policy.quorum} approvals cannot be had of {len(policy.approvers)} approvers."
+        raise InvalidInputError(message, advice="Name more approvers or lower the quorum.")
+    if policy.kind is PolicyKind.RELEASE and policy.quorum == 0:
+        message = f"The release policy {policy.slug} asks for no approval."
+        raise PolicyViolationError(message, advice="Set a quorum, or make it a test policy.")

@@ -174,14 +174,19 @@ def participates(user: User, policies: Iterable[SigningPolicy]) -> bool:
     return any(user.id in policy.submitters | policy.approvers for policy in policies)
 
 
+def may_cancel(user: User, request: SigningRequest) -> bool:
+    """Tell whether the user is the request's submitter or an administrator."""
+    administrators = {Role.GLOBAL_ADMINISTRATOR, Role.PROJECT_ADMINISTRATOR}
+    return request.submitted_by == user.id or user.role in administrators
+
+
 def check_may_cancel(user: User, request: SigningRequest) -> None:
     """Let the submitter and administrators cancel.
 
     Raises:
         ForbiddenError: the user is neither.
     """
-    administrators = {Role.GLOBAL_ADMINISTRATOR, Role.PROJECT_ADMINISTRATOR}
-    if request.submitted_by != user.id and user.role not in administrators:
+    if not may_cancel(user, request):
         message = "Only the submitter and administrators may cancel a signing request."
         raise ForbiddenError(message, advice="An approver can deny it.")
 

@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any, TypeVar
 
 from arq.connections import ArqRedis, RedisSettings, create_pool
+from arq.constants import in_progress_key_prefix
 from redis.exceptions import RedisError
+
+from sealwright.errors import UnavailableError
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 QUEUE_NAME = "sealwright:queue"
 JOB_NAME = "fulfil"
+#: for how long a server that did not answer is not asked again
+AWAY_SECONDS = 1.0
 #: how often a waiter reads the database though nothing was announced
 POLL_SECONDS = 1.0
 
@@ -28,8 +34,26 @@ POLL_SECONDS = 1.0
 def redis_settings(url: str) -> RedisSettings:
     """arq's settings for ``redis://``, ``rediss://`` or ``unix:///path``."""
     settings = RedisSettings.from_dsn(url)
-    settings.conn_retries = 1
+    settings.conn_retries = 0  # who needs it asks again, and nobody waits meanwhile
     return settings
+
+
+async def open_pool(url: str) -> ArqRedis:
+    """Connect to the queue's server.
+
+    Jobs are written as JSON: arq's default is pickle, which would let whoever can write to the
+    queue run code in the worker.
+    """
+    return await create_pool(
+        redis_settings(url),
+        default_queue_name=QUEUE_NAME,
+        job_serializer=_serialize,
+        job_deserializer=json.loads,
+    )
+
+
+def _serialize(job: dict[str, Any]) -> bytes:
+    return json.dumps(job).encode()
 
 
 class Queue:
@@ -39,14 +63,25 @@ class Queue:
         self._url = url
         self._pool: ArqRedis | None = None
         self._opening = asyncio.Lock()
+        self._away_until = 0.0
 
     async def pool(self) -> ArqRedis:
-        """The connection pool, opened on first use."""
+        """The connection pool, opened on first use.
+
+        Raises:
+            RedisError, OSError: the server is away. Then nobody waits for it: it is asked once,
+                and those who come soon after are told the same.
+        """
         async with self._opening:
             if self._pool is None:
-                self._pool = await create_pool(
-                    redis_settings(self._url), default_queue_name=QUEUE_NAME
-                )
+                if asyncio.get_running_loop().time() < self._away_until:
+                    message = "the queue did not answer a moment ago"
+                    raise ConnectionError(message)
+                try:
+                    self._pool = await open_pool(self._url)
+                except (RedisError, OSError):
+                    self._away_until = asyncio.get_running_loop().time() + AWAY_SECONDS
+                    raise
             return self._pool
 
     async def enqueue(self, request_id: str) -> None:
@@ -69,6 +104,32 @@ class Queue:
         except (RedisError, OSError) as error:
             _log.warning("queue is away (%s); change of %s not announced", error, request_id)
 
+    async def waiting(self, request_ids: Collection[str]) -> set[str]:
+        """Those of `request_ids` that the queue holds and that no worker has begun.
+
+        A job that was begun is not counted, whether its worker lives or not: the lease in the
+        database tells, and arq keeps a dead worker's job locked for long.
+
+        Raises:
+            UnavailableError: the queue is away.
+        """
+        wanted = frozenset(request_ids)
+        try:
+            pool = await self.pool()
+            jobs = [
+                job
+                for job in map(bytes.decode, await pool.zrange(QUEUE_NAME, 0, -1))
+                if _request_of(job) in wanted
+            ]
+            async with pool.pipeline(transaction=False) as pipe:
+                for job in jobs:
+                    pipe.exists(in_progress_key_prefix + job)
+                begun = await pipe.execute()
+        except (RedisError, OSError) as error:
+            message = f"The queue does not answer ({type(error).__name__})."
+            raise UnavailableError(message, advice="Check that Redis or Valkey runs.") from error
+        return {_request_of(job) for job, taken in zip(jobs, begun, strict=True) if not taken}
+
     async def wait(
         self,
         request_id: str,
@@ -85,8 +146,9 @@ class Queue:
             subscription = None
             try:
                 pool = await self.pool()
-                subscription = await stack.enter_async_context(pool.pubsub())
-                await subscription.subscribe(_channel(request_id))
+                channel = await stack.enter_async_context(pool.pubsub())
+                await channel.subscribe(_channel(request_id))
+                subscription = channel
             except (RedisError, OSError):
                 _log.info("queue is away; waiting for %s by reading", request_id)
             while True:
@@ -123,3 +185,7 @@ class Queue:
 
 def _channel(request_id: str) -> str:
     return f"sealwright:changed:{request_id}"
+
+
+def _request_of(job_id: str) -> str:
+    return job_id.partition(":")[0]

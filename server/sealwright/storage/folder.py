@@ -1,7 +1,7 @@
 """Artifacts in a local folder (or a network file system that every host mounts).
 
     <root>/requests/acme/1f3c/input.artifact/<sha256>     an artifact: a folder with one file
-    <root>/.incoming/<random>/content                     an upload in progress, locked
+    <root>/.incoming/<random>/content                     an upload in progress, its file locked
 
 The artifact's hash is the file's name, so that name and content can be compared with ``sha256sum``
 alone. rename(2) moves the finished folder to its place: it is atomic, and it refuses to replace a
@@ -42,7 +42,7 @@ from sealwright.storage.store import (
 
 _INCOMING = ".incoming"
 _GRACE_SECONDS = 60.0
-"""An upload's folder is locked within moments of its creation; younger ones are never swept."""
+"""An upload's file is locked within moments of its creation; younger ones are never swept."""
 
 _LIST_BATCH = 1000
 
@@ -108,10 +108,10 @@ class FolderStore:
 
 
 class _Upload:
-    """One unfinished upload: a locked folder with one file. Blocking; safe from any thread.
+    """One unfinished upload: a folder with one locked file. Blocking; safe from any thread.
 
-    The kernel drops the lock with the process that holds it, however that ends: an unlocked folder
-    is nobody's.
+    The kernel drops the lock with the process that holds it, however that ends: an unlocked file is
+    nobody's.
     """
 
     def __init__(self, incoming: Path) -> None:
@@ -120,10 +120,9 @@ class _Upload:
         with explained("The artifact store cannot take an upload"):
             self.folder.mkdir(mode=0o750)
             self._file: FileIO | None = None
-            self._lock = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                fcntl.flock(self._lock, fcntl.LOCK_SH)
                 self._file = FileIO(self.folder / "content", "xb", opener=_open_read_only)
+                fcntl.flock(self._file, fcntl.LOCK_EX)
             except OSError:
                 self.discard()
                 raise
@@ -142,7 +141,7 @@ class _Upload:
         with self._guard:
             os.fsync(self._require_file().fileno())
             (self.folder / "content").rename(self.folder / sha256)
-            os.fsync(self._lock)
+            _sync_folder(self.folder)
             _move_into(self.folder, place, root)
             self._close()
 
@@ -155,9 +154,6 @@ class _Upload:
         if self._file is not None:
             self._file.close()
             self._file = None
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
 
     def _require_file(self) -> FileIO:
         if self._file is None:
@@ -305,16 +301,21 @@ def _sweep(incoming: Path) -> int:
 def _sweep_one(folder: Path) -> bool:
     """Remove one upload's folder if nobody holds its lock and it is not just being made."""
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        if time.time() - os.fstat(descriptor).st_mtime < _GRACE_SECONDS:
+        if time.time() - folder.stat().st_mtime < _GRACE_SECONDS:
             return False
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder, ignore_errors=True)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(descriptor)
+        if any(_is_locked(file) for file in folder.iterdir()):
+            return False
+    except OSError:
+        return False  # published or discarded this instant, or nothing of ours
+    shutil.rmtree(folder, ignore_errors=True)
     return True
+
+
+def _is_locked(file: Path) -> bool:
+    with file.open("rb") as opened:
+        try:
+            # A shared lock needs no more than a descriptor for reading, on NFS as well.
+            fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

@@ -27,7 +27,12 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from sealwright.errors import ConfigurationError, NotFoundError, UnavailableError
+from sealwright.errors import (
+    ConfigurationError,
+    InvalidInputError,
+    NotFoundError,
+    UnavailableError,
+)
 from sealwright.storage.store import (
     ARTIFACT_SUFFIX,
     CHUNK_SIZE,
@@ -99,13 +104,18 @@ class S3Settings:
             message = "The artifact store's address contains credentials."
             advice = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use a role."
             raise ConfigurationError(message, advice=advice)
-        if unknown or not parts.netloc or parts.fragment or (endpoint is not None and not host):
+        try:
+            prefix = check_prefix(parts.path.strip("/"))
+        except InvalidInputError:
+            prefix = None
+        bad_endpoint = endpoint is not None and not host
+        if prefix is None or unknown or bad_endpoint or not parts.netloc or parts.fragment:
             message = "The artifact store's s3: address is malformed."
             advice = "Use s3://bucket/prefix?endpoint=https://host&region=name."
             raise ConfigurationError(message, advice=advice)
         return cls(
             bucket=parts.netloc,
-            prefix=check_prefix(parts.path.strip("/")),
+            prefix=prefix,
             endpoint=endpoint,
             region=options.get("region"),
             path_style=endpoint is not None,
