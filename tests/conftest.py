@@ -5,18 +5,28 @@ from tests.database import database, database_url, empty_database_url, sqlite_te
 from tests.postgres import postgres
 from tests.signer import keys, signer, signer_settings
 from tests.softhsm import softhsm_token, token
+from tests.valkey import own_valkey, valkey
+from tests.web import own_web, postgresql_web, sqlite, sqlite_web, web, web_server
 
 __all__ = [
     "database",
     "database_url",
     "empty_database_url",
     "keys",
+    "own_valkey",
+    "own_web",
     "postgres",
+    "postgresql_web",
     "shim",
     "shim_module",
     "signer",
     "signer_settings",
     "softhsm_token",
+    "sqlite",
     "sqlite_template",
+    "sqlite_web",
     "token",
+    "valkey",
+    "web",
+    "web_server",
 ]

@@ -123,6 +123,9 @@ class Order:
         if self.usage is CertificateUsage.CA and self.issuer_id is not None:
             message = "A certification authority on the token is a root: it has no issuer."
             raise InvalidInputError(message, advice="Leave the issuer out.")
+        if not self.validity:
+            message = f"A certificate is valid for 1 to {MAX_DAYS} days."
+            raise InvalidInputError(message)
         _check_subject(self.subject)
 
 
