@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 import redis
+from tests.database import add_request, seed
+from tests.system import QueueServer
 
 from sealwright.config import Settings
 from sealwright.db import Database, requests
@@ -24,8 +26,6 @@ from sealwright.queueing.reconcile import STRANDED_SECONDS, reconcile
 from sealwright.storage.scratch import Scratch
 from sealwright.worker.consume import consume
 from sealwright.worker.jobs import Jobs
-from tests.database import add_request, seed
-from tests.system import QueueServer
 
 
 @pytest.fixture
@@ -167,16 +167,12 @@ async def test_reconciler_enqueues_what_was_lost_and_nothing_twice(
     scene = await seed(database)
     long_ago = utc_now() - dt.timedelta(minutes=1)
     fresh = {"attempt": 0, "lease_until": None, "updated_at": long_ago}
-    queued = [
-        await add_request(database, scene, state=State.QUEUED, **fresh) for _ in range(3)
-    ]
+    queued = [await add_request(database, scene, state=State.QUEUED, **fresh) for _ in range(3)]
     abandoned = await add_request(
         database, scene, lease_until=long_ago, updated_at=long_ago, attempt=2
     )
     held = await add_request(database, scene, updated_at=long_ago)
-    done = await add_request(
-        database, scene, state=State.COMPLETED, finished_at=long_ago, **fresh
-    )
+    done = await add_request(database, scene, state=State.COMPLETED, finished_at=long_ago, **fresh)
     now = utc_now()
     assert await reconcile(database, queue, now) == 4
     assert await reconcile(database, queue, now) == 0  # they are in the queue
@@ -214,9 +210,7 @@ async def test_stranded_submission_fails(database: Database, queue: Queue) -> No
 
 async def test_claim_is_one_workers(database: Database) -> None:
     scene = await seed(database)
-    made = await add_request(
-        database, scene, state=State.QUEUED, attempt=0, lease_until=None
-    )
+    made = await add_request(database, scene, state=State.QUEUED, attempt=0, lease_until=None)
     claims = await asyncio.gather(*(lease.claim(database, made.id, 20) for _ in range(8)))
     [won] = [claim for claim in claims if claim]
     assert (won.state, won.attempt) == (State.PROCESSING, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -110,6 +111,7 @@ def web(sealwright: Sealwright, fd: int | None) -> None:
 
     settings = sealwright.settings()
     logs.configure(settings.log_level)
+    _end_quietly()
     server(settings).run(sockets=None if fd is None else [socket.socket(fileno=fd)])
 
 
@@ -157,7 +159,15 @@ async def tsa(sealwright: Sealwright, port: int, fd: int | None) -> None:
     listener = socket.socket(fileno=fd) if fd is not None else listen("127.0.0.1", port)
     if fd is None:
         click.echo(f"http://127.0.0.1:{listener.getsockname()[1]}/, root {folder / test_tsa.ROOT}")
+    _end_quietly()
     await test_tsa.serve(authority, listener)
+
+
+def _end_quietly() -> None:
+    """Let a stop that was asked for be exit status 0: uvicorn stops on a signal, and then raises it
+    once more for whoever handled it before."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
 
 
 @click.group()
