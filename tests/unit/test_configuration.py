@@ -139,9 +139,8 @@ WRONG_MEANING = {
     f'<pe-file product-version="${{versoin}}">{SIGN}</pe-file>': ['"versoin"'],
     f'<zip-file><pe-file path="${{file.name}}">{SIGN}</pe-file></zip-file>': ["file.name"],
     f'<pe-file product-name="${{a">{SIGN}</pe-file>': ["not closed"],
-    f"<parameters>{2 * "<parameter name='a'/>"}</parameters><pe-file>{SIGN}</pe-file>": [
-        "declared"
-    ],
+    "<parameters><parameter name='a'/><parameter name='a'/></parameters>"
+    f"<pe-file>{SIGN}</pe-file>": ["declared"],
     '<file><create-cms-signature output-file-name="x"/></file>': ["root", "<zip-file>"],
     '<zip-file><pe-file path="a"/></zip-file>': ["no directive"],
 }

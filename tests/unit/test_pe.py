@@ -354,6 +354,13 @@ def test_odd_tables_are_refused(content: bytes, reason: str) -> None:
         verify(content)
 
 
+def test_efi_image_with_gaps_is_refused() -> None:
+    """Firmware and Windows would see different digests; without gaps both see the same."""
+    with pytest.raises(ArtifactError, match="gaps"):
+        sign(pe_images.image(subsystem=10, gap=512))
+    sign(pe_images.image(subsystem=10, overlay=b"symbols"))
+
+
 def test_append_needs_an_aligned_table() -> None:
     content = bytearray(pe_images.image(overlay=b"123"))
     table = _entry(PADDED)
@@ -415,6 +422,17 @@ def test_odd_numbers_of_directories_are_refused(entries: int) -> None:
 def test_elements_of_the_registry() -> None:
     assert formats.by_element("pe-file") is pe
     assert formats.by_element("file") is plain
+    defaults = {
+        option: values[0] if values else ""
+        for option, values in pe.directives()["authenticode-sign"].items()
+    }
+    assert defaults == {
+        "hash-algorithm": "sha256",
+        "description": "",
+        "description-url": "",
+        "append": "false",
+    }
+    assert set(plain.directives()) == {"create-cms-signature", "create-raw-signature"}
     with pytest.raises(ArtifactConfigurationError, match=r"<exe-file>.*pe-file, file"):
         formats.by_element("exe-file")
 

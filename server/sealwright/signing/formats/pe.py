@@ -36,6 +36,7 @@ _MAX_DIRECTORIES = 16
 _MAX_TABLE = 16 << 20
 _MAX_CONTENT = 0xFFFF_FFFF - _MAX_TABLE  # offsets of the certificate table have 32 bits
 _MAX_CERTIFICATES = 16
+_EFI_SUBSYSTEMS = range(10, 14)
 _SLICE = 1 << 16
 _WIN_CERTIFICATE = struct.Struct("<IHH")
 _REVISION_2 = 0x0200
@@ -54,6 +55,8 @@ class Image:
         table: size of the certificate table, which ends the file.
         resources: address and size of the resource directory, zeros without one.
         sections: (virtual address, virtual size, file offset, file size) of each section.
+        headers: SizeOfHeaders, how much of the file the header claims.
+        is_efi: whether UEFI firmware runs it.
     """
 
     size: int
@@ -63,6 +66,18 @@ class Image:
     table: int
     resources: tuple[int, int]
     sections: tuple[tuple[int, int, int, int], ...]
+    headers: int
+    is_efi: bool
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether bytes lie between the headers and a section, or between two sections."""
+        position = self.headers
+        for offset, size in sorted((offset, size) for _, _, offset, size in self.sections if size):
+            if offset != position:
+                return True
+            position += size
+        return False
 
 
 def recognize(file: BinaryIO) -> bool:
@@ -128,6 +143,10 @@ def _sign(
     if image.content > _MAX_CONTENT:
         message = "The file is too large: what is signed must stay below 4 GiB."
         raise ArtifactError(message)
+    if image.is_efi and image.has_gaps:
+        # Firmware hashes section by section and not the file in its order.
+        message = "The EFI image has gaps between its sections: firmware would refuse a signature."
+        raise ArtifactError(message, advice="Link it so that the sections follow one another.")
     hash_algorithm = cms.hash_algorithm_of(directive)
     existing = list(_certificates(source, image)) if _appends(directive) else []
     if existing and image.content % 8:
@@ -206,6 +225,8 @@ def parse(file: BinaryIO) -> Image:
         table=table_size,
         resources=struct.unpack_from("<II", headers, directories + 8 * _RESOURCE_DIRECTORY),
         sections=tuple(_sections(headers, sections, section_count)),
+        headers=struct.unpack_from("<I", headers, optional + 60)[0],
+        is_efi=struct.unpack_from("<H", headers, optional + 68)[0] in _EFI_SUBSYSTEMS,
     )
 
 

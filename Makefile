@@ -1,0 +1,40 @@
+# Sealwright. `make demo` runs the main job; `make test` passes the tests. Both install what they need.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast lint types bench lock clean
+
+ARTIFACT ?=
+CONFIGURATION ?=
+OUT ?=
+DATA ?=
+KEEP ?=
+export ARTIFACT CONFIGURATION OUT DATA KEEP
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+demo: ## sign a real artifact: [ARTIFACT=f CONFIGURATION=f.xml OUT=f] [KEEP=1] [DATA=folder]
+	@scripts/setup demo
+	@.venv/bin/python demo/run.py
+
+test: ## lint, types, import contracts and all tests, with real parts
+	@scripts/setup test
+	@scripts/check
+
+test-fast: ## the unit tests alone
+	@scripts/setup test
+	@.venv/bin/python -m pytest -q tests/unit
+
+lint: ## ruff, mypy and the import contracts
+	@scripts/setup test
+	@scripts/check lint
+
+bench: ## ratios against peers and bounds, into docs/performance.md
+	@scripts/setup test
+	@.venv/bin/python -m tests.bench
+
+lock: ## make the lock files anew from pyproject.toml
+	@scripts/lock
+
+clean: ## remove what was built here (never data)
+	rm -rf .venv build dist htmlcov .coverage* .mypy_cache .ruff_cache .pytest_cache
