@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import socket
 import sys
@@ -17,6 +18,8 @@ from sealwright.cli.frame import Sealwright, asynchronous, pass_sealwright
 from sealwright.config import Settings
 
 _COLORS = {"error": "red", "critical": "red", "warning": "yellow"}
+#: fields of a log line that its text has a place for, or has no need of
+_SHOWN = frozenset({"time", "level", "logger", "message", "traceback", "context_id"})
 
 
 @click.command()
@@ -45,8 +48,9 @@ async def up(
     from sealwright.supervisor import supervise
 
     settings = sealwright.settings(host=host, port=port)
-    logs.configure(settings.log_level)
+    _configure_logs(settings)
     emit = _emitter(log_format or ("text" if sys.stderr.isatty() else "json"))
+    logging.getLogger().handlers[:] = [_Handler(emit)]
     await supervise(
         settings, prepare=lambda: migrate(settings.database), emit=emit, ready=_tell_ready
     )
@@ -73,6 +77,26 @@ async def _has_organization(settings: Settings) -> bool:
         await database.close()
 
 
+def _configure_logs(settings: Settings) -> None:
+    logs.configure(settings.log_level)
+    # these tell of every migration context and of every address that is called
+    for name in ("alembic", "httpx", "httpcore"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class _Handler(logging.Handler):
+    """Writes the supervisor's own lines in the form of its parts'."""
+
+    def __init__(self, emit: Callable[[str, str], None]) -> None:
+        super().__init__()
+        self.setFormatter(logs.JsonFormatter())
+        self._emit = emit
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        self._emit("up", self.format(record))
+
+
 def _emitter(log_format: str) -> Callable[[str, str], None]:
     return _emit_json if log_format == "json" else _emit_text
 
@@ -96,10 +120,11 @@ def _emit_text(part: str, line: str) -> None:
     if fields is None:
         click.echo(label + logs.redact(line), err=True)
         return
-    level = str(fields.get("level", ""))
-    text = click.style(str(fields.get("message", "")), fg=_COLORS.get(level))
-    trace = fields.get("traceback")
-    click.echo(f"{label}{text}" + (f"\n{trace}" if trace else ""), err=True)
+    color = _COLORS.get(str(fields.get("level", "")))
+    extra = "".join(f" {name}={value}" for name, value in fields.items() if name not in _SHOWN)
+    trace = f"\n{fields['traceback']}" if "traceback" in fields else ""
+    message = click.style(str(fields.get("message", "")), fg=color)
+    click.echo(f"{label}{message}{extra}{trace}", err=True)
 
 
 @click.command()
@@ -110,7 +135,7 @@ def web(sealwright: Sealwright, fd: int | None) -> None:
     from sealwright.web.app import server
 
     settings = sealwright.settings()
-    logs.configure(settings.log_level)
+    _configure_logs(settings)
     _end_quietly()
     server(settings).run(sockets=None if fd is None else [socket.socket(fileno=fd)])
 
@@ -127,19 +152,20 @@ async def worker(sealwright: Sealwright) -> None:
     from sealwright.worker import run
 
     settings = sealwright.settings()
-    logs.configure(settings.log_level)
+    _configure_logs(settings)
     await run(settings)
 
 
 @click.command()
 @pass_sealwright
-def signer(sealwright: Sealwright) -> None:
+@asynchronous
+async def signer(sealwright: Sealwright) -> None:
     """Run the signer: the only process that opens the token."""
-    from sealwright.signer.server import serve
+    from sealwright.signer.service import serve
 
     settings = sealwright.settings()
-    logs.configure(settings.log_level)
-    serve(settings)
+    _configure_logs(settings)
+    await serve(settings)
 
 
 @click.command()
@@ -153,7 +179,7 @@ async def tsa(sealwright: Sealwright, port: int, fd: int | None) -> None:
     from sealwright.supervisor.parts import listen, tsa_folder
 
     settings = sealwright.settings()
-    logs.configure(settings.log_level)
+    _configure_logs(settings)
     folder = tsa_folder(settings)
     authority = test_tsa.provide(folder)
     listener = socket.socket(fileno=fd) if fd is not None else listen("127.0.0.1", port)
