@@ -1,4 +1,4 @@
-"""Artifacts for end-to-end tests: real Windows programs, which come with pip, in nested archives."""
+"""Artifacts for end-to-end tests: real Windows programs, which come with pip, in archives."""
 
 from __future__ import annotations
 

@@ -116,10 +116,21 @@ class System:
 
     @classmethod
     @contextlib.contextmanager
-    def run(cls, *, start: bool = True, **settings: Any) -> Iterator[System]:
-        """A server with these settings (names of `config.Settings`), stopped at the end."""
+    def run(
+        cls,
+        *,
+        start: bool = True,
+        environment: Mapping[str, str] | None = None,
+        **settings: Any,
+    ) -> Iterator[System]:
+        """A server with these settings (names of `config.Settings`), stopped at the end.
+
+        Args:
+            environment: further variables of its processes.
+        """
         with short_folder() as folder:
-            made = cls(folder / "d", _environment(folder / "d", settings))
+            variables = _environment(folder / "d", settings) | dict(environment or {})
+            made = cls(folder / "d", variables)
             try:
                 if start:
                     made.start()
