@@ -24,6 +24,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from sealwright.supervisor import tether
 
 from artifact import build  # isort: skip  (the demo's own folder)
 from foreign import SignedArtifact
@@ -33,7 +36,8 @@ TEST_POLICY, RELEASE_POLICY = "test-signing", "release-signing"
 ADMINISTRATOR = "administrator@demo.invalid"
 READY_SECONDS = 90
 
-console = Console(highlight=False)
+# a pipe has no width of its own: there every row gets one line
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 Json = dict[str, Any]
 
 
@@ -96,7 +100,9 @@ def server(data: Path) -> Iterator[str]:
     port = _port(data)
     url = f"http://127.0.0.1:{port}"
     log = (data / "server.log").open("ab")
-    command = [sys.executable, "-m", "sealwright", "--data", str(data), "up", "--port", str(port)]
+    # ends with the demo, also when that is killed
+    command = [sys.executable, tether.__file__, str(os.getpid())]
+    command += [sys.executable, "-m", "sealwright", "--data", str(data), "up", "--port", str(port)]
     # a session of its own: an interrupt at the terminal is ours to pass on, once
     process = subprocess.Popen(command, stderr=log, stdout=log, start_new_session=True)
     try:
@@ -179,7 +185,7 @@ def set_up(data: Path, url: str) -> Json:
     sealwright(data, "certificate", "create", "root", "--subject", "CN=Sealwright demo TEST root",
                "--usage", "ca", "--days", "3650")  # fmt: skip
     for slug, key_type in ((TEST_POLICY, "rsa-3072"), (RELEASE_POLICY, "rsa-4096")):
-        subject = f"CN=Sealwright demo {slug} (TEST ONLY)"
+        subject = f"CN=Demo {slug} (TEST ONLY)"
         sealwright(data, "certificate", "create", slug, "--subject", subject,
                    "--key-type", key_type, "--issuer", "root")  # fmt: skip
     login = {"email": ADMINISTRATOR, "password": password}
@@ -273,7 +279,8 @@ def judge(known: Json, request: Json, signed: Path) -> bool:
     """Print what foreign tools say of every signature; whether all were content."""
     artifact = SignedArtifact(signed, Path(known["ca_file"]))
     subject = _subject(known, request)
-    table = Table("file", "format", "done", "certificate", "time stamp", "verified by")
+    table = Table("file", "format", "done", "certificate", "time stamp (UTC)", "verified by")
+    table.columns[0].overflow = "fold"
     content = True
     for one in request["files"]:
         if one["directive"] == "repack":
@@ -281,22 +288,22 @@ def judge(known: Json, request: Json, signed: Path) -> bool:
         side_file = one["outputs"][0] if one["outputs"] else ""
         verdict = artifact.verify(one["path"], one["directive"], side_file)
         content = content and not verdict.complaint
-        mark = f"[red]✗ {verdict.tool}: {verdict.complaint}" if verdict.complaint else (
-            f"[green]✓[/] {verdict.tool}")  # fmt: skip
+        mark = Text(f"✓ {verdict.tool}", "green")
+        if verdict.complaint:
+            mark = Text(f"✗ {verdict.tool}: {verdict.complaint}", "red")
         stamp = (one["timestamp"] or "none")[:19].replace("T", " ")
-        table.add_row(
-            one["path"] or signed.name, one["format"], one["summary"], subject, stamp, mark
-        )
+        name = one["path"].partition("!/")[2] or one["path"]
+        # everything from the artifact as text: its names are no markup
+        cells = (name, one["format"], one["summary"], subject, stamp)
+        table.add_row(*(Text(cell) for cell in cells), mark)
     console.print(table)
     return content
 
 
 def _subject(known: Json, request: Json) -> str:
     api = Api(known["url"], known["submitter_token"])
-    for one in api.get(f"certificates/{request['certificate_id']}").items():
-        if one[0] == "subject":
-            return str(one[1])
-    return request["certificate_id"]
+    subject = str(api.get(f"certificates/{request['certificate_id']}")["subject"])
+    return subject.removeprefix("CN=")
 
 
 def tell(known: Json, data: Path) -> None:
@@ -351,7 +358,9 @@ def _interrupt(*_: object) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _interrupt)
+    # also where the shell started us with interrupts ignored, as it does in the background
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupt)
     try:
         sys.exit(main())
     except DemoError as error:

@@ -178,7 +178,7 @@ class Approval:
 class FileResult:
     """What was done to one file. Digests are hex SHA-256.
 
-    `path` runs through containers: ``setup.zip!/bin/app.exe``; empty for the artifact itself.
+    `path` runs through containers from the artifact's own name: ``setup.zip!/bin/app.exe``.
     `outputs` are the paths of files made beside it, such as a detached signature.
     """
 
