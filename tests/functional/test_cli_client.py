@@ -54,7 +54,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scripted]:
         def do_GET(self) -> None:
             made.answer(self)
 
-        do_POST = do_GET
+        def do_POST(self) -> None:
+            made.answer(self)
 
         def log_message(self, *_: object) -> None:
             pass
@@ -190,9 +191,9 @@ def test_refusals_are_the_errors_that_they_were(
 
 
 def test_patience_ends() -> None:
-    with Client("http://127.0.0.1:9", "t", patience=0.05) as client:
-        with pytest.raises(UnavailableError, match="does not answer"):
-            client.get("me")
+    away = pytest.raises(UnavailableError, match="does not answer")
+    with Client("http://127.0.0.1:9", "t", patience=0.05) as client, away:
+        client.get("me")
     with pytest.raises(ConfigurationError):
         Client("ftp://example.com", "t")
 

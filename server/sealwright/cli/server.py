@@ -48,7 +48,7 @@ async def up(
     from sealwright.supervisor import supervise
 
     settings = sealwright.settings(host=host, port=port)
-    _configure_logs(settings)
+    logs.configure(settings.log_level)
     emit = _emitter(log_format or ("text" if sys.stderr.isatty() else "json"))
     logging.getLogger().handlers[:] = [_Handler(emit)]
     await supervise(
@@ -75,13 +75,6 @@ async def _has_organization(settings: Settings) -> bool:
             return bool(await organizations.every(tx))
     finally:
         await database.close()
-
-
-def _configure_logs(settings: Settings) -> None:
-    logs.configure(settings.log_level)
-    # these tell of every migration context and of every address that is called
-    for name in ("alembic", "httpx", "httpcore"):
-        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 class _Handler(logging.Handler):
@@ -135,7 +128,7 @@ def web(sealwright: Sealwright, fd: int | None) -> None:
     from sealwright.web.app import server
 
     settings = sealwright.settings()
-    _configure_logs(settings)
+    logs.configure(settings.log_level)
     _end_quietly()
     server(settings).run(sockets=None if fd is None else [socket.socket(fileno=fd)])
 
@@ -152,7 +145,7 @@ async def worker(sealwright: Sealwright) -> None:
     from sealwright.worker import run
 
     settings = sealwright.settings()
-    _configure_logs(settings)
+    logs.configure(settings.log_level)
     await run(settings)
 
 
@@ -164,7 +157,7 @@ async def signer(sealwright: Sealwright) -> None:
     from sealwright.signer.service import serve
 
     settings = sealwright.settings()
-    _configure_logs(settings)
+    logs.configure(settings.log_level)
     await serve(settings)
 
 
@@ -179,7 +172,7 @@ async def tsa(sealwright: Sealwright, port: int, fd: int | None) -> None:
     from sealwright.supervisor.parts import listen, tsa_folder
 
     settings = sealwright.settings()
-    _configure_logs(settings)
+    logs.configure(settings.log_level)
     folder = tsa_folder(settings)
     authority = test_tsa.provide(folder)
     listener = socket.socket(fileno=fd) if fd is not None else listen("127.0.0.1", port)
