@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from tests.artifacts import CONFIGURATION, build_artifact
 from tests.chaos.shim import Shim
