@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import click
 import pytest
+from tests.shared import REPOSITORY
 
 from sealwright.cli import cli
 from sealwright.config import Settings
-from tests.shared import REPOSITORY
 
 
 def commands(
