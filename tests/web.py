@@ -111,8 +111,8 @@ def running(valkey: Valkey, database_url: str, **changes: Any) -> Iterator[WebSe
         path = [str(REPOSITORY / "server"), str(REPOSITORY)]
         with listener, (folder / "log").open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "tests.web_child", str(listener.fileno()), folder / "modules",
-                 settings.model_dump_json()],
+                [sys.executable, "-m", "tests.web_child", str(listener.fileno()),
+                 folder / "modules", settings.model_dump_json()],
                 pass_fds=[listener.fileno()], stdout=log, stderr=log, cwd=REPOSITORY,
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(path)},
                 preexec_fn=_die_with_parent,  # noqa: PLW1509

@@ -9,6 +9,9 @@ import os
 import random
 
 import pytest
+from tests import database as rows
+from tests.valkey import Valkey
+from tests.web import Web
 
 from sealwright.approve import approve_or_deny
 from sealwright.cancel import cancel
@@ -19,9 +22,6 @@ from sealwright.model.request import SigningRequest, State, Verdict
 from sealwright.model.user import Principal, User
 from sealwright.policy.permissions import Access, Grant
 from sealwright.queueing.queue import QUEUE_NAME, Queue
-from tests import database as rows
-from tests.valkey import Valkey
-from tests.web import Web
 
 ROUNDS = int(os.environ.get("SEALWRIGHT_RACE_ROUNDS", "3"))
 CONCURRENT = 200
@@ -104,13 +104,16 @@ async def test_a_race_makes_one_transition(
     database_url: str, valkey: Valkey, round_number: int
 ) -> None:
     """200 at once: approve, deny, cancel, each several times, while approvers are removed."""
-    chance = random.Random(round_number)  # noqa: S311
+    chance = random.Random(round_number)
     database, queue = Database(database_url), Queue(valkey.url)
     try:
         request, approvers, quorum = await waiting_request(database, chance)
         jobs_before = await queued(queue, request.id)
         answers = await asyncio.gather(
-            *(decide_somehow(database, queue, request, approvers, chance) for _ in range(CONCURRENT)),
+            *(
+                decide_somehow(database, queue, request, approvers, chance)
+                for _ in range(CONCURRENT)
+            ),
             return_exceptions=True,
         )
         await check(database, request, quorum, answers)

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
+from tests.web import Web, WebServer, opened
 
 from sealwright.errors import VerificationError
 from sealwright.model.user import Role
@@ -13,7 +14,6 @@ from sealwright.transparency.proof import verify_bundle
 from sealwright.transparency.sequence import open_log, sequence
 from sealwright.transparency.tiles import ENTRIES, levels, tile_at
 from sealwright.transparency.verify import verify_log
-from tests.web import Web, WebServer, opened
 
 REQUESTS = "/api/v1/signing-requests"
 

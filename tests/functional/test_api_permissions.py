@@ -15,6 +15,9 @@ from typing import Any
 
 import httpx
 import pytest
+from tests import database as rows
+from tests.database import Scene
+from tests.web import Web, WebServer, opened, signing_certificate
 
 from sealwright.db import organizations, projects
 from sealwright.model.identifiers import new_id
@@ -23,9 +26,6 @@ from sealwright.policy.permissions import PERMISSIONS, Access
 from sealwright.web.app import ENDPOINTS
 from sealwright.web.auth import csrf_token
 from sealwright.web.routes import Endpoint, Face
-from tests import database as rows
-from tests.database import Scene
-from tests.web import Web, WebServer, opened, signing_certificate
 
 #: routes on which the signing policy's lists decide besides
 BY_POLICY = re.compile(
@@ -83,9 +83,7 @@ async def world(sqlite_web: WebServer) -> AsyncIterator[World]:
             "missing": missing,
         }
         tokens = {role: await web.token(user) for role, user in people.items()}
-        clients = {
-            role: httpx.AsyncClient(base_url=web.server.url, timeout=30) for role in people
-        }
+        clients = {role: httpx.AsyncClient(base_url=web.server.url, timeout=30) for role in people}
         yield World(web, things, people, clients, tokens)
         for client in clients.values():
             await client.aclose()

@@ -11,11 +11,11 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.web import Web, issued
 
 from sealwright.db import log as db_log
 from sealwright.model.project import snapshot
 from sealwright.model.request import State
-from tests.web import Web, issued
 
 REQUESTS = "/api/v1/signing-requests"
 
@@ -256,7 +256,7 @@ async def test_downloads(web: Web) -> None:
 
     unsigned = await client.get(f"{one}/unsigned-artifact")
     assert unsigned.content == b"0123456789"
-    assert unsigned.headers["content-disposition"].startswith("attachment; filename=\"a.exe\"")
+    assert unsigned.headers["content-disposition"].startswith('attachment; filename="a.exe"')
     assert unsigned.headers["x-content-type-options"] == "nosniff"
     assert "sandbox" in unsigned.headers["content-security-policy"]
 

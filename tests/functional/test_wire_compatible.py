@@ -14,12 +14,12 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
+from tests.shared import tool
+from tests.web import Web, issued, signing_certificate
 
 from sealwright.db import certificates, requests
 from sealwright.model.certificate import KeyType
 from sealwright.model.request import State
-from tests.shared import tool
-from tests.web import Web, issued, signing_certificate
 
 SHA256 = "2.16.840.1.101.3.4.2.1"
 
@@ -208,9 +208,7 @@ async def test_statuses(
 ) -> None:
     from tests.database import add_request
 
-    request = await add_request(
-        curl.web.database, curl.web.scene, state=state, failed_stage=stage
-    )
+    request = await add_request(curl.web.database, curl.web.scene, state=state, failed_stage=stage)
     found = await curl.json(f"SigningRequests/{request.id}")
     assert (found["status"], found["workflowStatus"]) == (status, workflow)
     assert found["isFinalStatus"] == state.is_final
