@@ -6,12 +6,12 @@ import asyncio
 from typing import Any
 
 import pytest
+from tests.database import CONFIGURATION
+from tests.web import PASSWORD, Web
 
 from sealwright.db import log as db_log
 from sealwright.intake.passwords import hash_password
 from sealwright.model.user import Role, UserKind
-from tests.database import CONFIGURATION
-from tests.web import PASSWORD, Web
 
 
 async def administrator(web: Web) -> Any:

@@ -9,19 +9,19 @@ import os
 import random
 
 import pytest
+from tests import database as rows
+from tests.valkey import Valkey
+from tests.web import Web
 
 from sealwright.approve import approve_or_deny
 from sealwright.cancel import cancel
-from sealwright.db import Database, projects, requests
+from sealwright.db import Database, projects, requests, users
 from sealwright.db import log as db_log
 from sealwright.errors import ConflictError, ForbiddenError
 from sealwright.model.request import SigningRequest, State, Verdict
 from sealwright.model.user import Principal, User
 from sealwright.policy.permissions import Access, Grant
 from sealwright.queueing.queue import QUEUE_NAME, Queue
-from tests import database as rows
-from tests.valkey import Valkey
-from tests.web import Web
 
 ROUNDS = int(os.environ.get("SEALWRIGHT_RACE_ROUNDS", "3"))
 CONCURRENT = 200
@@ -104,13 +104,16 @@ async def test_a_race_makes_one_transition(
     database_url: str, valkey: Valkey, round_number: int
 ) -> None:
     """200 at once: approve, deny, cancel, each several times, while approvers are removed."""
-    chance = random.Random(round_number)  # noqa: S311
+    chance = random.Random(round_number)
     database, queue = Database(database_url), Queue(valkey.url)
     try:
         request, approvers, quorum = await waiting_request(database, chance)
         jobs_before = await queued(queue, request.id)
         answers = await asyncio.gather(
-            *(decide_somehow(database, queue, request, approvers, chance) for _ in range(CONCURRENT)),
+            *(
+                decide_somehow(database, queue, request, approvers, chance)
+                for _ in range(CONCURRENT)
+            ),
             return_exceptions=True,
         )
         await check(database, request, quorum, answers)
@@ -133,8 +136,6 @@ async def waiting_request(
     policy = dataclasses.replace(
         scene.policy, approvers=frozenset(user.id for user in approvers), quorum=quorum
     )
-    from sealwright.db import users
-
     async with database.transaction() as tx:
         for user in approvers:
             await users.add(tx, user)

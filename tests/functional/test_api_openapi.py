@@ -6,13 +6,13 @@ import re
 
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.routing import Route
+from tests.shared import REPOSITORY
+from tests.web import Web
 
 from sealwright.config import Settings
 from sealwright.web.app import ENDPOINTS, create_app
 from sealwright.web.openapi import describe
 from sealwright.web.routes import Face
-from tests.shared import REPOSITORY
-from tests.web import Web
 
 
 async def test_it_is_valid_and_served(sqlite: Web) -> None:
@@ -44,8 +44,7 @@ def test_every_endpoint_of_the_api_is_in_the_documentation() -> None:
     missing = [
         f"{one.method} {one.path}"
         for one in ENDPOINTS
-        if one.face is Face.API
-        and f"`{one.method} {re.sub(r':[a-z]+', '', one.path)}`" not in text
+        if one.face is Face.API and f"`{one.method} {re.sub(r':[a-z]+', '', one.path)}`" not in text
     ]
     assert not missing
 

@@ -15,17 +15,17 @@ from typing import Any
 
 import httpx
 import pytest
+from tests import database as rows
+from tests.database import Scene
+from tests.web import Web, WebServer, opened
 
-from sealwright.db import organizations, projects
+from sealwright.db import organizations, projects, users
 from sealwright.model.identifiers import new_id
 from sealwright.model.user import Role, User, UserKind
 from sealwright.policy.permissions import PERMISSIONS, Access
 from sealwright.web.app import ENDPOINTS
 from sealwright.web.auth import csrf_token
 from sealwright.web.routes import Endpoint, Face
-from tests import database as rows
-from tests.database import Scene
-from tests.web import Web, WebServer, opened, signing_certificate
 
 #: routes on which the signing policy's lists decide besides
 BY_POLICY = re.compile(
@@ -83,9 +83,7 @@ async def world(sqlite_web: WebServer) -> AsyncIterator[World]:
             "missing": missing,
         }
         tokens = {role: await web.token(user) for role, user in people.items()}
-        clients = {
-            role: httpx.AsyncClient(base_url=web.server.url, timeout=30) for role in people
-        }
+        clients = {role: httpx.AsyncClient(base_url=web.server.url, timeout=30) for role in people}
         yield World(web, things, people, clients, tokens)
         for client in clients.values():
             await client.aclose()
@@ -316,15 +314,9 @@ async def test_a_token_of_one_organization_is_nothing_in_another(sqlite: Web) ->
 
 
 async def test_a_revoked_or_deactivated_caller_is_out_at_once(sqlite: Web) -> None:
-    from sealwright.db import users
-
     client = await sqlite.submitter()
     assert (await client.get("/api/v1/me")).status_code == 200
     user = dataclasses.replace(sqlite.scene.submitter, active=False)
     async with sqlite.database.transaction() as tx:
         await users.update(tx, user)
     assert (await client.get("/api/v1/me")).status_code == 401
-
-
-def test_the_certificate_of_the_tests_is_real() -> None:
-    assert len(signing_certificate("p256").certificate) > 300

@@ -7,10 +7,10 @@ import re
 
 import httpx
 import pytest
+from tests.web import PASSWORD, Web
 
 from sealwright.intake.passwords import hash_password
 from sealwright.model.user import Role, User
-from tests.web import PASSWORD, Web
 
 
 async def logged_in(web: Web, user: User | None = None) -> httpx.AsyncClient:

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-
-from sealwright.intake.passwords import hash_password
 from tests.shared import tool
 from tests.valkey import Valkey
 from tests.web import PASSWORD, Web, WebServer, opened, running
+
+from sealwright.intake.passwords import hash_password
 
 REQUESTS = "/api/v1/signing-requests"
 GIB = 1 << 30
@@ -76,7 +76,7 @@ async def test_a_gibibyte_passes_without_growing_memory(sqlite: Web, tmp_path: P
             back.update(part)
     assert back.digest() == digest.digest()
     grown = sqlite.server.peak_memory() - before
-    print(f"peak memory grew by {grown / MIB:.1f} MiB")  # noqa: T201 (a figure of the report)
+    print(f"peak memory grew by {grown / MIB:.1f} MiB")
     assert grown < 64 * MIB
     await sqlite.store.delete((await sqlite.read(body["id"])).input.key)  # type: ignore[union-attr]
 
