@@ -15,7 +15,7 @@ from tests.web import Web
 
 from sealwright.approve import approve_or_deny
 from sealwright.cancel import cancel
-from sealwright.db import Database, projects, requests
+from sealwright.db import Database, projects, requests, users
 from sealwright.db import log as db_log
 from sealwright.errors import ConflictError, ForbiddenError
 from sealwright.model.request import SigningRequest, State, Verdict
@@ -136,8 +136,6 @@ async def waiting_request(
     policy = dataclasses.replace(
         scene.policy, approvers=frozenset(user.id for user in approvers), quorum=quorum
     )
-    from sealwright.db import users
-
     async with database.transaction() as tx:
         for user in approvers:
             await users.add(tx, user)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import httpx
 import pytest
 from tests.web import Web, WebServer, opened
 
@@ -59,18 +60,15 @@ async def test_a_proof_is_checked_offline(own_web: WebServer, tmp_path: Path) ->
         assert [entry["sequence"] for entry in shown] == list(range(len(shown)))
 
         admin = await web.client(await web.add_user(role=Role.GLOBAL_READER))
-        await check_whole_log(web, await admin_tiles(web, admin), verifier)
+        await check_whole_log(web, await fetched(admin), verifier)
         listed = (await admin.get("/api/v1/log-entries", params={"limit": "2"})).json()
         older = await admin.get("/api/v1/log-entries", params={"cursor": listed["next_cursor"]})
         assert listed["items"][-1]["id"] > older.json()["items"][0]["id"]
         assert (await admin.get("/log")).status_code == 303  # the page wants a session
 
 
-async def admin_tiles(web: Web, client: object) -> dict[str, bytes]:
+async def fetched(client: httpx.AsyncClient) -> dict[str, bytes]:
     """Fetch checkpoint, tiles and bundles."""
-    import httpx
-
-    assert isinstance(client, httpx.AsyncClient)
     found = {"checkpoint": (await client.get("/log/checkpoint")).content}
     size = int(found["checkpoint"].splitlines()[1])
     for level in (ENTRIES, *levels(size)):

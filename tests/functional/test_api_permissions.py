@@ -17,9 +17,9 @@ import httpx
 import pytest
 from tests import database as rows
 from tests.database import Scene
-from tests.web import Web, WebServer, opened, signing_certificate
+from tests.web import Web, WebServer, opened
 
-from sealwright.db import organizations, projects
+from sealwright.db import organizations, projects, users
 from sealwright.model.identifiers import new_id
 from sealwright.model.user import Role, User, UserKind
 from sealwright.policy.permissions import PERMISSIONS, Access
@@ -314,15 +314,9 @@ async def test_a_token_of_one_organization_is_nothing_in_another(sqlite: Web) ->
 
 
 async def test_a_revoked_or_deactivated_caller_is_out_at_once(sqlite: Web) -> None:
-    from sealwright.db import users
-
     client = await sqlite.submitter()
     assert (await client.get("/api/v1/me")).status_code == 200
     user = dataclasses.replace(sqlite.scene.submitter, active=False)
     async with sqlite.database.transaction() as tx:
         await users.update(tx, user)
     assert (await client.get("/api/v1/me")).status_code == 401
-
-
-def test_the_certificate_of_the_tests_is_real() -> None:
-    assert len(signing_certificate("p256").certificate) > 300

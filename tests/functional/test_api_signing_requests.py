@@ -11,11 +11,12 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.web import Web, issued
+from tests.web import Web
 
+from sealwright.db import certificates
 from sealwright.db import log as db_log
+from sealwright.model.certificate import CertificateState
 from sealwright.model.project import snapshot
-from sealwright.model.request import State
 
 REQUESTS = "/api/v1/signing-requests"
 
@@ -204,20 +205,17 @@ async def test_idempotency(web: Web) -> None:
 async def test_waiting_learns_of_completion_at_once(web: Web) -> None:
     request = await web.submit()
     client = await web.submitter()
-    delays = []
-    for _ in range(1):
-        waiting = asyncio.create_task(
-            client.get(f"{REQUESTS}/{request['id']}", params={"wait": "30"})
-        )
-        await asyncio.sleep(0.5)
-        assert not waiting.done()
-        await web.complete(request["id"])
-        completed = time.monotonic()
-        answer = await waiting
-        delays.append(time.monotonic() - completed)
+    waiting = asyncio.create_task(client.get(f"{REQUESTS}/{request['id']}", params={"wait": "30"}))
+    await asyncio.sleep(0.5)
+    assert not waiting.done()
+    await web.complete(request["id"])
+    completed = time.monotonic()
+    answer = await waiting
+    delay = time.monotonic() - completed
     assert answer.json()["state"] == "Completed"
     assert answer.json()["files"][0]["path"] == "bin/0.exe"
-    assert max(delays) < 0.1, delays
+    # a waiter that only read now and then would need half a second on average
+    assert delay < 0.1
 
 
 async def test_waiting_ends_with_its_seconds(sqlite: Web) -> None:
@@ -382,13 +380,9 @@ async def test_hash_signing(web: Web) -> None:
     answer = (await waiting).json()
     assert answer["state"] == "Completed"
     assert base64.b64decode(answer["hash"]["signature"]) == b"signature"
-    assert issued("p256")
 
 
-async def test_expired_and_disabled_certificates(sqlite: Web) -> None:
-    from sealwright.db import certificates
-    from sealwright.model.certificate import CertificateState
-
+async def test_a_disabled_certificate(sqlite: Web) -> None:
     scene = sqlite.scene
     async with sqlite.database.transaction() as tx:
         await certificates.set_state(
@@ -405,7 +399,6 @@ async def test_other_methods_and_paths(sqlite: Web) -> None:
     assert (await client.put(REQUESTS)).json()["code"] == "method_not_allowed"
     assert (await client.get("/api/v1/nothing")).json()["code"] == "not_found"
     assert (await client.get(f"{REQUESTS}/../x")).status_code == 404
-    assert State.COMPLETED.is_final
 
 
 async def test_a_client_that_does_not_listen_while_it_uploads_still_learns_why(

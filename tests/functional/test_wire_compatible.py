@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
@@ -14,11 +15,13 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
+from tests.database import add_request
 from tests.shared import tool
 from tests.web import Web, issued, signing_certificate
 
 from sealwright.db import certificates, requests
 from sealwright.model.certificate import KeyType
+from sealwright.model.identifiers import new_id
 from sealwright.model.request import State
 
 SHA256 = "2.16.840.1.101.3.4.2.1"
@@ -206,8 +209,6 @@ async def test_resubmit(curl: Curl, file: Path) -> None:
 async def test_statuses(
     curl: Curl, state: State, stage: State | None, status: str, workflow: str
 ) -> None:
-    from tests.database import add_request
-
     request = await add_request(curl.web.database, curl.web.scene, state=state, failed_stage=stage)
     found = await curl.json(f"SigningRequests/{request.id}")
     assert (found["status"], found["workflowStatus"]) == (status, workflow)
@@ -263,10 +264,6 @@ async def test_fast_hash_signing_with_rsa(curl: Curl, tmp_path: Path, algorithm:
 
 async def use_rsa(web: Web) -> None:
     """Let the policy sign with an RSA key."""
-    import dataclasses
-
-    from sealwright.model.identifiers import new_id
-
     certificate = dataclasses.replace(
         signing_certificate("rsa-3072"),
         id=new_id(), organization_id=web.scene.organization.id, slug="rsa",
