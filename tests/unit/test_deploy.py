@@ -14,10 +14,10 @@ from typing import Any
 import click
 import pytest
 import yaml
+from tests.shared import REPOSITORY
 
 from sealwright.cli import cli
 from sealwright.config import Settings
-from tests.shared import REPOSITORY
 
 DEPLOY = REPOSITORY / "deploy"
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
