@@ -1,6 +1,6 @@
 """The container image, the compose file and the systemd units agree with the program.
 
-No engine runs here: what is checked is that every command, setting and volume that they name exists.
+No engine runs here: what is checked is that the commands, settings and volumes they name exist.
 """
 
 from __future__ import annotations
