@@ -67,6 +67,10 @@ class WebServer:
         """Everything that it has logged."""
         return (self.folder / "log").read_text()
 
+    def faults(self) -> list[str]:
+        """Lines of the log that tell of an exception."""
+        return [line for line in self.log.splitlines() if "traceback" in line.lower()]
+
     def modules(self) -> set[str]:
         """Names of the modules that the process has imported by now."""
         file = self.folder / "modules"
@@ -147,6 +151,7 @@ def sqlite_web(
     file.write_bytes(sqlite_template.read_bytes())
     with running(valkey, f"sqlite:///{file}") as server:
         yield server
+        assert not server.faults()
 
 
 @pytest.fixture
@@ -163,6 +168,7 @@ def postgresql_web(valkey: Valkey, postgres: Postgres) -> Iterator[WebServer]:
     """The session's server on PostgreSQL."""
     with running(valkey, postgres.migrated()) as server:
         yield server
+        assert not server.faults()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
