@@ -1,7 +1,7 @@
 # Sealwright. `make demo` runs the main job; `make test` passes the tests. Both install what they need.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint types bench lock clean
+.PHONY: help demo test test-fast lint lock clean
 
 ARTIFACT ?=
 CONFIGURATION ?=
@@ -28,10 +28,6 @@ test-fast: ## the unit tests alone
 lint: ## ruff, mypy and the import contracts
 	@scripts/setup test
 	@scripts/check lint
-
-bench: ## ratios against peers and bounds, into docs/performance.md
-	@scripts/setup test
-	@.venv/bin/python -m tests.bench
 
 lock: ## make the lock files anew from pyproject.toml
 	@scripts/lock
