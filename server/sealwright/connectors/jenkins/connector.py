@@ -4,8 +4,8 @@ Facts come from the controller's REST API, never from the build. A build of whic
 said plainly has no origin: its job is not on the allowlist or not defined in source control, it was
 replayed, rebuilt or restarted, or it checked out more than one repository or commit.
 
-Settings: ``user`` (whose API token it is), ``jobs`` (patterns of full job names, one a line or apart
-by commas; without any, no job is allowed), ``library_remotes`` (repositories of shared libraries, which
+Settings: ``user`` (whose API token it is), ``jobs`` (patterns of full job names, apart by commas or
+lines; without any, no job is allowed), ``library_remotes`` (repositories of shared libraries, which
 are no checkouts), ``oidc_issuer`` (default: ``oidc`` below the web URL), ``oidc_audience``.
 Credentials: ``token`` (the API token) and ``controller_secret`` (notifications; another one).
 """
