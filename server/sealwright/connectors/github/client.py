@@ -1,7 +1,7 @@
 """GitHub's REST API: authentication as the App, least permissions, and errors in our words.
 
 PyGithub makes and authenticates the requests; the outgoing client carries them. Repositories are
-addressed by their immutable id (``/repositories/{id}/...``, as in GitHub's own page links and in its
+addressed by their immutable id (``/repositories/{id}/...``, as in GitHub's own page links and its
 redirects of renamed repositories), and no address out of an answer is ever called with a token.
 """
 

@@ -163,7 +163,7 @@ def parse_event(event: WebhookEvent) -> GitHubEvent | None:
 
 
 def _check_signature(secrets: tuple[str, ...], sent: str, body: bytes) -> None:
-    # Every secret is tried, and bytes are compared: neither the time nor an odd header tells a thing.
+    # Every secret is tried, and bytes are compared: neither time nor an odd header tells a thing.
     matching = [
         hmac.compare_digest(
             b"sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest().encode(),
