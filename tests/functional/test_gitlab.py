@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import hashlib
 import io
@@ -9,6 +10,7 @@ import json
 import logging
 import tracemalloc
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gitlab as python_gitlab
@@ -28,11 +30,13 @@ from tests.fakes.gitlab import (
 )
 from tests.fakes.oidc import OTHER_KEY
 from tests.fakes.outgoing import LOOPBACK, TLS
+from tests.file_server import certificate_for, file_server
 
 from sealwright.connectors.connector import Connector, RemoteError
 from sealwright.connectors.gitlab import GitLabConnector
+from sealwright.connectors.gitlab.facts import _is_hosted
 from sealwright.connectors.gitlab.protection import matches
-from sealwright.connectors.outgoing import Timeouts
+from sealwright.connectors.outgoing import OutgoingPolicy, Timeouts
 from sealwright.errors import ConfigurationError, OriginError, TooLargeError
 from sealwright.model.origin import ArtifactFacts, Locator, OriginRules, RunFacts
 
@@ -281,8 +285,6 @@ def test_every_page_of_jobs_is_read(gitlab: FakeGitLab, connector: GitLabConnect
 
 
 def test_only_gitlab_com_has_hosted_runners() -> None:
-    from sealwright.connectors.gitlab.facts import _is_hosted
-
     assert _is_hosted(runner(1, "instance_type"), "gitlab.com") is True
     assert _is_hosted(runner(1, "group_type"), "gitlab.com") is False
     assert _is_hosted(runner(1, "instance_type"), "gitlab.com.example.net") is False
@@ -840,3 +842,20 @@ def test_a_store_that_redirects_without_end(gitlab: FakeGitLab, connector: GitLa
     gitlab.answers[path] = Response(b"", 302, {"Location": gitlab.url + path})
     with pytest.raises(RemoteError, match="302"):
         connector.fetch_artifact(LINK, artifact, io.BytesIO(), MEBIBYTE)
+
+
+async def test_the_store_may_not_be_without_tls(tmp_path: Path) -> None:
+    server, client = certificate_for("localhost", tmp_path)
+    async with file_server(server) as files:
+        path = "/api/v4/projects/20/jobs/300/artifacts"
+        files.serve(path, b"", "302 Found", "Location: http://127.0.0.1:9/x\r\n")
+        system = build_system(FakeGitLab())
+        system = dataclasses.replace(system, base_url=f"https://localhost:{files.port}")
+        policy = OutgoingPolicy(internal_hosts=("localhost", "127.0.0.1"), allow_http=True)
+        connector = GitLabConnector(system, outgoing=policy, tls=client)
+        artifact = ArtifactFacts("300", "", "", 0, "", False, "574", "20", "20", "")
+        with pytest.raises(RemoteError, match="without TLS"):
+            await asyncio.to_thread(
+                connector.fetch_artifact, LINK, artifact, io.BytesIO(), MEBIBYTE
+            )
+        assert [request.header("PRIVATE-TOKEN") for request in files.received] == ["glpat-server"]
