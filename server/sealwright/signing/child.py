@@ -7,6 +7,7 @@ Everything it needs has been imported before, so that a child that waits is warm
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -15,7 +16,12 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from sealwright.errors import ArtifactError, InternalError, SealwrightError
+from sealwright.errors import (
+    ArtifactError,
+    InternalError,
+    SealwrightError,
+    UnavailableError,
+)
 from sealwright.signing import child_protocol as protocol
 from sealwright.signing.artifact import Identity, TimestampForm
 from sealwright.signing.configuration import parse_configuration
@@ -45,7 +51,11 @@ class Pipe:
 
     def send(self, message: protocol.Message) -> None:
         """Write one frame, waiting as long as it takes."""
-        data = memoryview(protocol.encode(message))
+        self.send_frame(protocol.encode(message))
+
+    def send_frame(self, frame: bytes) -> None:
+        """Write an encoded frame."""
+        data = memoryview(frame)
         while data:
             data = data[os.write(self._writing, data) :]
 
@@ -82,15 +92,15 @@ class Server:
         """Answer requests until the pipe is closed."""
         while (message := self.pipe.receive()) is not None:
             try:
-                answer = self.answer(message)
+                frame = protocol.encode(self.answer(message))
             except SealwrightError as error:
-                answer = protocol.error_to_json(error)
+                frame = protocol.encode(protocol.error_to_json(error))
             except MemoryError:
-                answer = protocol.error_to_json(_out_of_memory())
+                frame = protocol.encode(protocol.error_to_json(_out_of_memory()))
             except Exception as error:  # noqa: BLE001 - whatever hostile input may provoke
                 traceback.print_exc()
-                answer = protocol.error_to_json(_unexpected(error))
-            self.pipe.send(answer)
+                frame = protocol.encode(protocol.error_to_json(_unexpected(error)))
+            self.pipe.send_frame(frame)
 
     def answer(self, message: protocol.Message) -> protocol.Message:
         """Do what one request asks for."""
@@ -177,7 +187,7 @@ class Server:
                 self.spool(limits),
                 limits=limits,
             )
-        return {"type": "verified", "found": protocol.verified_to_json(found)}
+        return {"type": "verified", **protocol.verified_to_json(found)}
 
 
 def main(arguments: list[str]) -> None:
@@ -204,7 +214,13 @@ def _out_of_memory() -> ArtifactError:
     return ArtifactError(message, advice="Submit a smaller artifact, or have the limit raised.")
 
 
-def _unexpected(error: Exception) -> ArtifactError:
+def _unexpected(error: Exception) -> SealwrightError:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        message = "There is no space left for temporary files."
+        return UnavailableError(message, advice="Make room for the worker's scratch folder.")
+    if isinstance(error, OSError) and error.errno == errno.EFBIG:
+        message = "Processing the artifact needs a larger temporary file than is allowed."
+        return ArtifactError(message, advice="Submit a smaller artifact, or raise the limit.")
     message = f"The artifact could not be processed: {type(error).__name__}."
     advice = "It is probably malformed. If other tools accept it, report this as a defect."
     return ArtifactError(message, advice=advice)

@@ -43,9 +43,8 @@ async def run(settings: Settings) -> None:
         loops: list[Awaitable[None]] = [
             reconcile_forever(bench.database, bench.queue),
             keep_house(bench.database, bench.store),
+            publish_log(bench.database, settings.log_folder),
         ]
-        if settings.log_export is not None:
-            loops.append(publish_log(bench.database, settings.log_export))
         background = [asyncio.ensure_future(each) for each in loops]
         _log.info("worker ready")
         consuming = asyncio.create_task(consume(settings, jobs, stop))
