@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from tests.database import seed
 
-from sealwright.db import Database
-from sealwright.errors import ConfigurationError, UnavailableError
+from sealwright.db import Database, projects
+from sealwright.errors import ConfigurationError, ConflictError, UnavailableError
+from sealwright.model.identifiers import new_id
 
 postgresql_only = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 
@@ -85,3 +88,10 @@ async def test_writers_of_one_process_take_turns(database: Database) -> None:
         row = await tx.one(sa.text("SELECT n FROM counter"))
     assert row is not None
     assert row["n"] == 60
+
+
+async def test_the_same_name_at_the_same_moment_is_a_conflict(database: Database) -> None:
+    scene = await seed(database)
+    with pytest.raises(ConflictError, match="somebody else"):
+        async with database.transaction() as tx:
+            await projects.add(tx, replace(scene.project, id=new_id()))

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from sealwright.errors import ConfigurationError, UnavailableError
+from sealwright.errors import ConfigurationError, ConflictError, UnavailableError
 
 SQLITE_BUSY_SECONDS = 30
 
@@ -93,6 +93,10 @@ class Database:
                 yield connection
         except (OperationalError, InterfaceError, OSError, sa.exc.TimeoutError) as error:
             raise _unavailable(error) from error
+        except IntegrityError as error:
+            # whoever inserts looks first: what breaks a constraint then was written meanwhile
+            message = "The same was written by somebody else at this moment."
+            raise ConflictError(message, advice="Read it again and decide anew.") from error
         except DBAPIError as error:
             if error.connection_invalidated or _is_outage(error):
                 raise _unavailable(error) from error
