@@ -94,6 +94,8 @@ class Database:
         except (OperationalError, InterfaceError, OSError, sa.exc.TimeoutError) as error:
             raise _unavailable(error) from error
         except IntegrityError as error:
+            if not _is_duplicate(error):
+                raise
             # whoever inserts looks first: what breaks a constraint then was written meanwhile
             message = "The same was written by somebody else at this moment."
             raise ConflictError(message, advice="Read it again and decide anew.") from error
@@ -116,6 +118,14 @@ def _is_outage(error: DBAPIError) -> bool:
     """Whether PostgreSQL, not the statement, is at fault: its state or what the role may do."""
     state = str(getattr(error.orig, "sqlstate", None) or "")
     return state[:2] in _OUTAGE_CLASSES or state in _OUTAGE_STATES
+
+
+def _is_duplicate(error: IntegrityError) -> bool:
+    """Whether a unique constraint or primary key was hit: PostgreSQL's unique_violation."""
+    if getattr(error.orig, "sqlstate", None) is not None:
+        return str(error.orig.sqlstate) == "23505"  # type: ignore[union-attr]
+    name = getattr(error.orig, "sqlite_errorname", "")
+    return name in {"SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY"}
 
 
 def _unavailable(error: Exception) -> UnavailableError:
