@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from sealwright.db.database import Transaction
 from sealwright.db.tables import signature_intents as _T  # noqa: N812 (a table, used as one letter)
+from sealwright.db.tables import signing_requests
+
+INTENDED = "intended"  #: committed; the token is being asked, or nobody knows what became of it
+MADE = "made"  #: signed; `signature` is set
+REFUSED = "refused"  #: the token did not sign
+ABANDONED = "abandoned"  #: the outcome was lost: the token may have signed, nothing was released
 
 
 @dataclass(frozen=True)
 class Intent:
     """One signature that the token was or may have been asked for. `digest` is raw.
 
-    `state`: ``intended`` (committed, outcome unknown), ``made`` (`signature` is set) or
-    ``abandoned`` (the token refused, or the outcome was lost and the digest intended anew).
+    `state` is one of the constants of this module.
     """
 
     id: str
@@ -52,28 +58,54 @@ async def of_request(
     return found
 
 
-async def count(tx: Transaction, request_id: str) -> int:
-    """How many intents the request has used, whatever became of them."""
-    row = await tx.one(
-        sa.select(sa.func.count().label("n")).select_from(_T).where(_T.c.request_id == request_id)
-    )
-    return int(row["n"]) if row else 0
+async def lock(tx: Transaction, request_id: str) -> None:
+    """Let no other signer intend for this request until `tx` ends; SQLite has one writer anyway."""
+    if tx.is_postgresql:
+        number = int.from_bytes(hashlib.sha256(request_id.encode()).digest()[:8], signed=True)
+        await tx.connection.execute(sa.select(sa.func.pg_advisory_xact_lock(number)))
 
 
-async def settle(tx: Transaction, signatures: Mapping[str, bytes | None]) -> None:
-    """Set outcomes by intent id: a signature makes it ``made``, None ``abandoned``."""
-    if not signatures:
-        return
-    await tx.change(
-        _T.update()
-        .where(_T.c.id == sa.bindparam("intent"), _T.c.state == "intended")
-        .values(state=sa.bindparam("outcome"), signature=sa.bindparam("value")),
-        [
-            {
-                "intent": intent,
-                "outcome": "abandoned" if signature is None else "made",
-                "value": signature,
-            }
-            for intent, signature in signatures.items()
-        ],
+async def count(tx: Transaction, request_id: str) -> dict[str, int]:
+    """How many intents the request has in each state."""
+    rows = await tx.all(
+        sa.select(_T.c.state, sa.func.count().label("n"))
+        .where(_T.c.request_id == request_id)
+        .group_by(_T.c.state)
     )
+    return {row["state"]: row["n"] for row in rows}
+
+
+async def locked(tx: Transaction, ids: Sequence[str]) -> dict[str, Intent]:
+    """Intents by their ids; nobody else changes them until `tx` ends."""
+    found: dict[str, Intent] = {}
+    for start in range(0, len(ids), 500):
+        part = ids[start : start + 500]
+        rows = await tx.all(sa.select(_T).where(_T.c.id.in_(part)).with_for_update())
+        found |= {row["id"]: Intent(**row) for row in rows}
+    return found
+
+
+async def left_open(tx: Transaction, limit: int) -> list[Intent]:
+    """Intents of finished requests whose outcome was never recorded."""
+    rows = await tx.all(
+        sa.select(_T)
+        .join(signing_requests, _T.c.request_id == signing_requests.c.id)
+        .where(_T.c.state == INTENDED, signing_requests.c.finished_at.is_not(None))
+        .order_by(_T.c.id)
+        .limit(limit)
+    )
+    return [Intent(**row) for row in rows]
+
+
+async def settle(tx: Transaction, settled: Sequence[Intent]) -> None:
+    """Write state and signature of intents that were INTENDED; others stay as they are."""
+    if settled:
+        await tx.change(
+            _T.update()
+            .where(_T.c.id == sa.bindparam("intent"), _T.c.state == INTENDED)
+            .values(state=sa.bindparam("outcome"), signature=sa.bindparam("value")),
+            [
+                {"intent": intent.id, "outcome": intent.state, "value": intent.signature}
+                for intent in settled
+            ],
+        )

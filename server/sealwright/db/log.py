@@ -15,6 +15,8 @@ import sqlalchemy as sa
 from sealwright.db.database import Transaction
 from sealwright.db.tables import log_entries, log_head, log_tiles
 
+_FOUNDING = 0x5EA1_3119_0002  #: advisory lock
+
 
 @dataclass(frozen=True)
 class NewEntry:
@@ -68,6 +70,13 @@ async def append(tx: Transaction, entries: Sequence[NewEntry]) -> None:
         )
 
 
+async def freeze(tx: Transaction) -> None:
+    """Let every later statement of `tx` see one state of the database. Call it first."""
+    if tx.is_postgresql:
+        level = sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        await tx.connection.execute(level)
+
+
 async def pending(tx: Transaction, limit: int) -> list[Entry]:
     """The oldest leaves that are not in the tree."""
     rows = await tx.all(
@@ -88,6 +97,12 @@ async def number(tx: Transaction, sequences: Mapping[int, int]) -> None:
             .values(sequence=sa.bindparam("position")),
             [{"entry": entry, "position": position} for entry, position in sequences.items()],
         )
+
+
+async def get(tx: Transaction, entry_id: int) -> Entry | None:
+    """One leaf, whatever its organization."""
+    row = await tx.one(sa.select(log_entries).where(log_entries.c.id == entry_id))
+    return _entry(row) if row else None
 
 
 async def of_request(tx: Transaction, request_id: str) -> list[Entry]:
@@ -124,8 +139,13 @@ async def head(tx: Transaction, *, lock: bool = False) -> HeadRow | None:
     )
 
 
-async def create_head(tx: Transaction, row: HeadRow) -> None:
-    """Insert the head of an empty log."""
+async def found(tx: Transaction, row: HeadRow) -> HeadRow:
+    """Insert the head of an empty log; the head that there is now, whoever was first."""
+    if tx.is_postgresql:
+        await tx.connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_FOUNDING)))
+    present = await head(tx)
+    if present is not None:
+        return present
     await tx.change(
         log_head.insert().values(
             id=1,
@@ -136,6 +156,7 @@ async def create_head(tx: Transaction, row: HeadRow) -> None:
             verifier_key=row.verifier_key,
         )
     )
+    return row
 
 
 async def move_head(tx: Transaction, from_size: int, row: HeadRow) -> bool:
@@ -164,20 +185,36 @@ async def put_tiles(tx: Transaction, tiles: Mapping[str, bytes], tree_size: int)
         )
 
 
+async def drop_tiles(tx: Transaction, paths: Sequence[str]) -> None:
+    """Remove partial tiles that have grown: whatever they held is a prefix of their successor."""
+    if paths:
+        await tx.change(log_tiles.delete().where(log_tiles.c.path.in_(paths)))
+
+
 async def tile(tx: Transaction, path: str) -> bytes | None:
-    """One tile or bundle by its C2SP path."""
+    """What is stored at a C2SP path; see `transparency.publish.read_tile` for partial tiles."""
     row = await tx.one(sa.select(log_tiles.c.content).where(log_tiles.c.path == path))
     return bytes(row["content"]) if row else None
 
 
-async def tiles_since(
-    tx: Transaction, tree_size: int, limit: int = 1000
+async def tiles(tx: Transaction, paths: Sequence[str]) -> dict[str, bytes]:
+    """What is stored at each of a few C2SP paths."""
+    rows = await tx.all(
+        sa.select(log_tiles.c.path, log_tiles.c.content).where(log_tiles.c.path.in_(paths))
+    )
+    return {row["path"]: bytes(row["content"]) for row in rows}
+
+
+async def tiles_after(
+    tx: Transaction, tree_size: int, path: str, limit: int = 64
 ) -> list[tuple[int, str, bytes]]:
-    """(tree size, path, content) of tiles written after the tree had `tree_size` leaves."""
+    """(tree size, path, content) of the tiles that come after (`tree_size`, `path`), in that order;
+    a tile's tree size is the one that the tree reached when the tile was written."""
+    column = log_tiles.c
     rows = await tx.all(
         sa.select(log_tiles)
-        .where(log_tiles.c.tree_size > tree_size)
-        .order_by(log_tiles.c.tree_size, log_tiles.c.path)
+        .where(sa.tuple_(column.tree_size, column.path) > sa.tuple_(tree_size, path))
+        .order_by(column.tree_size, column.path)
         .limit(limit)
     )
     return [(row["tree_size"], row["path"], bytes(row["content"])) for row in rows]

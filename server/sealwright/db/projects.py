@@ -36,6 +36,20 @@ async def add(tx: Transaction, project: Project) -> None:
     await tx.change(projects.insert().values(**dataclasses.asdict(project)))
 
 
+async def update(tx: Transaction, project: Project) -> bool:
+    """Write the project's present fields; False where there is none."""
+    return (
+        await tx.change(
+            projects.update()
+            .where(
+                projects.c.id == project.id, projects.c.organization_id == project.organization_id
+            )
+            .values(**dataclasses.asdict(project))
+        )
+        == 1
+    )
+
+
 async def find(tx: Transaction, organization_id: str, id_or_slug: str) -> Project | None:
     """The project with this id or slug in this organization."""
     row = await tx.one(

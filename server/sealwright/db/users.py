@@ -49,6 +49,18 @@ async def every(tx: Transaction, organization_id: str) -> list[User]:
     return [_user(row) for row in rows]
 
 
+async def update(tx: Transaction, user: User) -> bool:
+    """Write the user's present fields; False where there is none."""
+    return (
+        await tx.change(
+            users.update()
+            .where(users.c.id == user.id, users.c.organization_id == user.organization_id)
+            .values(**dataclasses.asdict(user))
+        )
+        == 1
+    )
+
+
 async def add_token(tx: Transaction, token: ApiToken) -> None:
     """Insert a token's hash."""
     await tx.change(api_tokens.insert().values(**dataclasses.asdict(token)))

@@ -25,6 +25,9 @@ OpenFile = Callable[[str, str], Awaitable[ArtifactWriter]]
 """Field name and cleaned file name -> writer. Raises `InvalidInputError` for a field that takes no
 file."""
 
+OnField = Callable[[str, str], None]
+"""Text field name and its value."""
+
 _BOUNDARY = re.compile(
     rb"[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:=?]"
 )  # RFC 2046, 5.1.1
@@ -81,6 +84,7 @@ async def receive(
     content_type: str,
     *,
     open_file: OpenFile,
+    on_field: OnField | None = None,
     limits: FormLimits = FormLimits(),
 ) -> FormData:
     """Receive a form. If this raises, cancellation included, every writer was aborted.
@@ -93,6 +97,8 @@ async def receive(
         body: the chunks as they arrive.
         content_type: the request's header, with the boundary.
         open_file: called at the beginning of each file part.
+        on_field: called at the end of each text field, so that `open_file` can decide by those
+            that came before the file.
         limits: bounds on everything else.
 
     Raises:
@@ -100,7 +106,7 @@ async def receive(
         TooLargeError: a limit is exceeded.
         UnavailableError, ConflictError: from the writers.
     """
-    reception = _Reception(open_file, limits)
+    reception = _Reception(open_file, limits, on_field)
     parser = _Parser(_boundary(content_type), limits)
     try:
         async for chunk in paced(body, limits.idle_seconds):
@@ -228,6 +234,7 @@ class _Reception:
 
     open_file: OpenFile
     limits: FormLimits
+    on_field: OnField | None = None
     fields: dict[str, list[str]] = field(default_factory=dict)
     files: list[_File] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
@@ -299,6 +306,8 @@ class _Reception:
             message = f"The field {self.part.name!r} is not UTF-8."
             raise InvalidInputError(message, advice="Encode the form as UTF-8.") from error
         self.fields.setdefault(self.part.name, []).append(value)
+        if self.on_field:
+            self.on_field(self.part.name, value)
 
     def _end_unchosen(self) -> None:
         """A browser sends an empty name and no content for a file input that was left empty."""

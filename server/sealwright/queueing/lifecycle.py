@@ -50,8 +50,8 @@ async def advance(
 
 
 def _verb(state: State) -> str:
-    """``QueuedForProcessing`` -> ``queued-for-processing``."""
+    """``QueuedForProcessing`` -> ``queued_for_processing``: the log's grammar for actions."""
     return "".join(
-        f"-{letter.lower()}" if letter.isupper() and index else letter.lower()
+        f"_{letter.lower()}" if letter.isupper() and index else letter.lower()
         for index, letter in enumerate(state.value)
     )

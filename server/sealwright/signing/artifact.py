@@ -1,9 +1,9 @@
 """What the deep-signing engine and the formats agree on.
 
 A format never touches a token, a time stamp authority, a network or a database. Signing is a
-generator: it yields batches of `SignatureRequest`, is sent the matching `SignatureResult` list, and
+generator: it yields batches of `SignatureRequest`, is sent the matching `SignatureResult` list and
 returns an `Outcome`. The engine can so keep thousands of files waiting for signatures at once.
-Everything here is deterministic: same file, directive, identity and results, same bytes.
+Everything here is deterministic: same file, directive, identity and results give the same bytes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol, runtime_checkable
 
-from sealwright.model.mechanism import Mechanism
+from sealwright.model.mechanism import Mechanism as Mechanism  # noqa: PLC0414 (exported)
 
 
 class TimestampForm(enum.StrEnum):
@@ -80,7 +80,7 @@ class Directive:
             ``create-cms-signature``, ``create-raw-signature``, ``authenticode-verify``.
         options: its attributes after parameter substitution, by attribute name, checked by the
             language against the directive's declaration (see `formats`): strings, with defaults
-            filled in.
+            filled in. Beside them the engine sets ``timestamp`` to a `TimestampForm`.
         where: ``line 4, column 9`` of the configuration.
     """
 
@@ -95,9 +95,9 @@ class Outcome:
 
     Attributes:
         summary: a short phrase for people, such as ``Authenticode, SHA-256, appended``.
-        side_files: output name -> content, for directives that create files beside the one signed
-            (a detached signature). Names are relative to the signed file's own folder.
-        replaced: whether the target holds a new version of the file (False: only side files).
+        side_files: output name -> content, for directives that create files beside the one
+            signed (a detached signature). Names are relative to the signed file's own folder.
+        replaced: whether the target holds a new version of the file itself (False: side files).
     """
 
     summary: str
@@ -113,7 +113,7 @@ class SignatureFact:
         format: ``authenticode``, ``cms`` or ``raw``, ...
         hash_algorithm: of the file digest.
         signer: DER of the signer's certificate.
-        certificates: DER of every certificate carried with it.
+        certificates: DER of every certificate carried with it and with its time stamp.
         timestamp: time that the time stamp asserts, or None without one.
         timestamp_signer: DER of the time stamp authority's certificate, or None.
         index: 0 for the primary signature, 1... for nested or appended ones.
@@ -133,7 +133,7 @@ class Entry:
     """A member of a container as its metadata claims it; nothing has been decompressed yet.
 
     Attributes:
-        path: normalized with ``/``; never absolute or with ``..`` (the container refuses those).
+        path: normalized with ``/``; never absolute, never with ``..`` (the container refuses).
         size: declared uncompressed bytes.
         is_directory: True for an explicit directory entry.
         order: position in the container, the handle to pass back.
@@ -166,6 +166,10 @@ class Format(Protocol):
         """Values for metadata restrictions, by attribute name (``product-name``, ...)."""
         ...
 
+    def content_digest(self, file: BinaryIO) -> bytes:
+        """Digest over all that signing does not change: equal before and after."""
+        ...
+
     def sign(
         self, source: BinaryIO, directive: Directive, identity: Identity, target: BinaryIO
     ) -> SignGenerator:
@@ -184,6 +188,34 @@ class Format(Protocol):
 
 
 @runtime_checkable
+class DetachedFormat(Protocol):
+    """What a `Format` has besides if one of its directives creates a file beside the signed one."""
+
+    def verify_detached(
+        self, file: BinaryIO, directive: Directive, output: bytes, certificate: bytes
+    ) -> list[SignatureFact]:
+        """Strictly check the side file `output` that `directive` made for `file`.
+
+        Args:
+            certificate: DER of the expected signer; raw signatures do not carry theirs.
+
+        Raises:
+            VerificationError: it does not verify.
+            ArtifactError: it is malformed.
+        """
+        ...
+
+
+@runtime_checkable
+class MemberSigningFormat(Protocol):
+    """What a `Format` has besides if it signs a container by means of members."""
+
+    def is_signature_member(self, path: str) -> bool:
+        """Whether signing may add, change or remove the member at this path."""
+        ...
+
+
+@runtime_checkable
 class Container(Protocol):
     """A module in `containers/` opened on one file."""
 
@@ -195,6 +227,12 @@ class Container(Protocol):
         """Write the member's content, bounded by its declared size and checked by its CRC."""
         ...
 
+    def fingerprint(self, entry: Entry | None, *, content: bool = True) -> bytes:
+        """SHA-256 of everything stored about a member but its position: equal fingerprints mean
+        that it was copied byte for byte. With `content` False only its name and attributes.
+        `entry` None means what belongs neither to a member nor to the container's signature."""
+        ...
+
     def rebuild(
         self,
         target: BinaryIO,
@@ -202,5 +240,6 @@ class Container(Protocol):
         added: Mapping[str, BinaryIO],
     ) -> None:
         """Write the container anew: members whose `order` is in `changed` get that content, all
-        others are copied byte for byte in their order, `added` paths come last, sorted."""
+        others are copied byte for byte in their order, `added` paths come last, sorted. Each stream
+        is looked up and read once, one after another."""
         ...

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from sealwright.db import Transaction
 from sealwright.db import log as db_log
-from sealwright.errors import InternalError
+from sealwright.errors import InternalError, InvalidInputError, TooLargeError
 from sealwright.model.request import SigningRequest
-
-#: C2SP tlog-tiles bounds an entry to 65,535 bytes; the sequencer still adds the sequence number.
-MAX_BODY_BYTES = 65_000
+from sealwright.transparency.leaf import Event
 
 
 def body(
@@ -26,7 +23,7 @@ def body(
     policy_hash: str | None = None,
     data: Mapping[str, Any] | None = None,
 ) -> str:
-    """A leaf's canonical JSON without its sequence number.
+    """A leaf's canonical JSON without its sequence number: an `Event`.
 
     Args:
         action: dotted verb, such as ``request.completed`` or ``signature.intended``.
@@ -35,26 +32,14 @@ def body(
             and objects of these.
 
     Raises:
-        InternalError: the leaf would be larger than the log takes.
+        InternalError: it would be larger than the log takes, or has no canonical form.
     """
-    text = json.dumps(
-        {
-            "action": action,
-            "actor": actor,
-            "data": data or {},
-            "organization": organization,
-            "policy_hash": policy_hash,
-            "request": request,
-            "time": now.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-        },
-        sort_keys=True,
-        separators=(",", ":"),
-        ensure_ascii=False,
-    )
-    if len(text.encode()) > MAX_BODY_BYTES:
-        message = f"A log leaf for {action} has more than {MAX_BODY_BYTES} bytes."
-        raise InternalError(message)
-    return text
+    try:
+        event = Event(now, actor, action, organization, request, policy_hash, data or {})
+        return event.encode().decode()
+    except (InvalidInputError, TooLargeError) as error:
+        message = f"No log leaf can be made of {action[:60]!r}: {error.message}"
+        raise InternalError(message) from error
 
 
 def request_entry(
@@ -79,6 +64,24 @@ def request_entry(
             policy_hash=request.policy_hash,
             data=data,
         ),
+        created_at=now,
+    )
+
+
+def organization_entry(
+    organization_id: str,
+    action: str,
+    *,
+    actor: str,
+    now: dt.datetime,
+    data: Mapping[str, Any] | None = None,
+) -> db_log.NewEntry:
+    """A leaf about an organization's users, projects, policies or certificates."""
+    return db_log.NewEntry(
+        organization_id=organization_id,
+        request_id=None,
+        action=action,
+        body=body(action, actor=actor, organization=organization_id, now=now, data=data),
         created_at=now,
     )
 

@@ -1,0 +1,29 @@
+"""Containers: files that hold files. One module each, one line in `CONTAINERS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from sealwright.signing.artifact import Container
+from sealwright.signing.containers.zip import ZipContainer, is_zip
+
+
+@dataclass(frozen=True)
+class ContainerType:
+    """A kind of container.
+
+    Attributes:
+        name: file element in the configuration, such as ``zip-file``.
+        recognize: tells by the file's own header whether it may be one.
+        open: takes the seekable file and the most members it may have. Raises ArtifactError for
+            anything malformed or hostile; the file stays open as long as the container is used.
+    """
+
+    name: str
+    recognize: Callable[[BinaryIO], bool]
+    open: Callable[[BinaryIO, int], Container]
+
+
+CONTAINERS: tuple[ContainerType, ...] = (ContainerType("zip-file", is_zip, ZipContainer),)

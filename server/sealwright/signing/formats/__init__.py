@@ -1,0 +1,34 @@
+"""Formats of single files that can be signed: one module each, registered here and nowhere else."""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+
+from sealwright.errors import ArtifactConfigurationError
+from sealwright.signing.artifact import Format
+from sealwright.signing.formats import file, pe
+
+#: In the order in which they are asked to recognize a file; ``file`` takes whatever is left.
+FORMATS: tuple[Format, ...] = (
+    pe,
+    file,
+)
+
+
+def by_element(element: str) -> Format:
+    """The format of a file element such as ``pe-file``.
+
+    Raises:
+        ArtifactConfigurationError: there is no such element.
+    """
+    for entry in FORMATS:
+        if entry.name == element:
+            return entry
+    message = f"There is no file element <{element}>."
+    known = ", ".join(entry.name for entry in FORMATS)
+    raise ArtifactConfigurationError(message, advice=f"Known are: {known}.")
+
+
+def recognize(content: BinaryIO) -> Format:
+    """The first format that knows the file by its header; ``file`` if none does."""
+    return next(entry for entry in FORMATS if entry.recognize(content))

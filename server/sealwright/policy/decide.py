@@ -1,0 +1,146 @@
+"""Whether a signing request is accepted. Pure: facts in, a `Decision` or a refusal out."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+
+from sealwright.errors import ForbiddenError, InvalidInputError, OriginError, PolicyViolationError
+from sealwright.model.certificate import Certificate, CertificateState, KeyType
+from sealwright.model.mechanism import Mechanism
+from sealwright.model.origin import Origin
+from sealwright.model.project import (
+    ArtifactConfiguration,
+    PolicyKind,
+    PolicySnapshot,
+    Project,
+    SigningPolicy,
+    snapshot,
+)
+from sealwright.model.request import HashToSign, RetrievalLink, State
+from sealwright.model.user import User
+
+DIGEST_BYTES = {"sha256": 32, "sha384": 48, "sha512": 64}
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a submission names, as found in the database."""
+
+    project: Project
+    policy: SigningPolicy
+    certificate: Certificate
+    configuration: ArtifactConfiguration | None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """That the policy accepts a request. Only `decide` makes one, and only it can be recorded.
+
+    Attributes:
+        snapshot: everything that the decision rested on.
+        origin: with what of it was verified.
+        next_state: where the request goes from Submitted.
+    """
+
+    target: Target
+    snapshot: PolicySnapshot
+    origin: Origin
+    next_state: State
+
+
+def check_submitter(user: User, target: Target) -> None:
+    """The part of the decision that needs nothing of the artifact: taken before it is received.
+
+    Raises:
+        ForbiddenError: the user is no submitter of the policy.
+        PolicyViolationError: the policy is disabled, or its certificate cannot be used.
+    """
+    policy = target.policy
+    if user.id not in policy.submitters:
+        message = f"{user.name} is not a submitter of the signing policy {policy.slug}."
+        raise ForbiddenError(message, advice="Have a project administrator add the user to it.")
+    if not policy.enabled:
+        message = f"The signing policy {policy.slug} is disabled."
+        raise PolicyViolationError(message, advice="Have a project administrator enable it.")
+    if target.certificate.state is not CertificateState.ACTIVE:
+        message = f"The certificate {target.certificate.slug} is disabled."
+        raise PolicyViolationError(message, advice="Have a certificate administrator enable it.")
+
+
+def decide(
+    user: User,
+    target: Target,
+    origin: Origin,
+    *,
+    link: RetrievalLink | None,
+    digest: HashToSign | None,
+    now: dt.datetime,
+) -> Decision:
+    """Accept the request, or refuse it.
+
+    Args:
+        user: the submitter.
+        target: what the submission names.
+        origin: as far as it was verified.
+        link: where the server is to fetch the artifact, or None.
+        digest: the digest to be signed, or None for an artifact.
+
+    Raises:
+        ForbiddenError, PolicyViolationError: as `check_submitter`; or the certificate has expired;
+            or the policy does not sign digests.
+        OriginError: the policy wants a verified origin.
+        InvalidInputError: no artifact configuration, or a digest that the key cannot sign.
+    """
+    check_submitter(user, target)
+    certificate = target.certificate
+    if not certificate.not_before <= now < certificate.not_after:
+        message = f"The certificate {certificate.slug} is not valid now."
+        raise PolicyViolationError(message, advice="Renew it and let the policy use the new one.")
+    if target.policy.origin_required and not origin.verified:
+        message = f"The signing policy {target.policy.slug} accepts only a verified origin."
+        raise OriginError(
+            message, advice="Submit from a build system that is linked to the project as trusted."
+        )
+    if digest:
+        _check_digest(digest, target)
+    elif target.configuration is None:
+        message = f"The project {target.project.slug} has no such artifact configuration."
+        raise InvalidInputError(message, advice="Add one, or name one that exists.")
+    frozen = snapshot(target.policy, certificate.sha256, None if digest else target.configuration)
+    next_state = State.RETRIEVING_ARTIFACT if link else state_after_receipt(target.policy.quorum)
+    return Decision(target, frozen, origin, next_state)
+
+
+def state_after_receipt(quorum: int) -> State:
+    """Where a request goes once its artifact is in the store."""
+    return State.WAITING_FOR_APPROVAL if quorum else State.QUEUED
+
+
+def _check_digest(digest: HashToSign, target: Target) -> None:
+    if not target.policy.hash_signing_allowed:
+        message = f"The signing policy {target.policy.slug} does not sign bare digests."
+        raise PolicyViolationError(message, advice="Submit the artifact itself.")
+    if DIGEST_BYTES.get(digest.hash_algorithm) != len(digest.digest):
+        message = f"The digest has {len(digest.digest)} bytes, which is no {digest.hash_algorithm}."
+        raise InvalidInputError(message, advice="Use sha256, sha384 or sha512.")
+    key = KeyType(target.certificate.key_type)
+    if key.is_rsa == (digest.mechanism == Mechanism.ECDSA.value):
+        message = f"The certificate's key is {key.value}, which cannot sign by {digest.mechanism}."
+        fitting = "rsa-pkcs1 or rsa-pss" if key.is_rsa else "ecdsa"
+        raise InvalidInputError(message, advice=f"Use {fitting}.")
+
+
+def check_policy(policy: SigningPolicy) -> None:
+    """Refuse a policy that could never work, or that is too weak for a release.
+
+    Raises:
+        InvalidInputError: a quorum that its approvers cannot reach.
+        PolicyViolationError: a release policy without approval.
+    """
+    if policy.quorum > len(policy.approvers):
+        message = f"{policy.quorum} approvals cannot be had of {len(policy.approvers)} approvers."
+        raise InvalidInputError(message, advice="Name more approvers or lower the quorum.")
+    if policy.kind is PolicyKind.RELEASE and policy.quorum == 0:
+        message = f"The release policy {policy.slug} asks for no approval."
+        raise PolicyViolationError(message, advice="Set a quorum, or make it a test policy.")

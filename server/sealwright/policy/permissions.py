@@ -1,0 +1,203 @@
+"""Who may use which route: one table of route x role.
+
+A role is looked at first, by the matched route alone; what the caller may not see is missing
+to them. So the answer never tells whether somebody else's thing exists.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from sealwright.errors import ForbiddenError, InternalError
+from sealwright.model.project import SigningPolicy
+from sealwright.model.request import SigningRequest
+from sealwright.model.user import Principal, Role, User
+
+
+class Access(enum.Enum):
+    """On what a role may use a route."""
+
+    ORGANIZATION = "O"  # on everything of the caller's organization
+    PARTICIPANT = "P"  # on projects in which the caller submits or approves, and on their own
+    NONE = "-"
+
+
+PUBLIC = None
+_ROLES = (
+    Role.GLOBAL_ADMINISTRATOR,
+    Role.CERTIFICATE_ADMINISTRATOR,
+    Role.USER_ADMINISTRATOR,
+    Role.PROJECT_ADMINISTRATOR,
+    Role.GLOBAL_READER,
+    Role.REGULAR_USER,
+)
+
+
+def _row(letters: str) -> Mapping[Role, Access]:
+    """One letter a role, in the order of `_ROLES`."""
+    return {role: Access(letter) for role, letter in zip(_ROLES, letters.split(), strict=True)}
+
+
+#: Columns: global, certificate, user, project administrator; global reader; regular user.
+PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
+    "health.live": PUBLIC,
+    "health.ready": PUBLIC,
+    "openapi.get": PUBLIC,
+    "sessions.create": PUBLIC,
+    "sessions.delete": _row("O O O O O O"),
+    "me.get": _row("O O O O O O"),
+    "users.list": _row("O - O - O -"),
+    "users.create": _row("O - O - - -"),
+    "users.get": _row("O P O P O P"),
+    "users.update": _row("O - O - - -"),
+    "tokens.list": _row("O P O P P P"),
+    "tokens.create": _row("O P O P P P"),
+    "tokens.revoke": _row("O P O P P P"),
+    "projects.list": _row("O P P O O P"),
+    "projects.create": _row("O - - O - -"),
+    "projects.get": _row("O P P O O P"),
+    "projects.update": _row("O - - O - -"),
+    "artifact_configurations.list": _row("O P P O O P"),
+    "artifact_configurations.create": _row("O - - O - -"),
+    "artifact_configurations.get": _row("O P P O O P"),
+    "signing_policies.list": _row("O P P O O P"),
+    "signing_policies.create": _row("O - - O - -"),
+    "signing_policies.get": _row("O P P O O P"),
+    "signing_policies.update": _row("O - - O - -"),
+    "certificates.list": _row("O O O O O O"),
+    "certificates.get": _row("O O O O O O"),
+    "certificates.update": _row("O O - - - -"),
+    # whether the caller may submit or approve is then the signing policy's to say
+    "signing_requests.list": _row("O P P O O P"),
+    "signing_requests.create": _row("O P P O P P"),
+    "signing_requests.get": _row("O P P O O P"),
+    "signing_requests.events": _row("O P P O O P"),
+    "signing_requests.plan": _row("O P P O O P"),
+    "signing_requests.proof": _row("O P P O O P"),
+    "signing_requests.unsigned_artifact": _row("O P P O O P"),
+    "signing_requests.signed_artifact": _row("O P P O O P"),
+    "signing_requests.cancel": _row("O P P O P P"),
+    "signing_requests.retry": _row("O P P O P P"),
+    "signing_requests.resubmit": _row("O P P O P P"),
+    "signing_requests.approve": _row("O P P O P P"),
+    "signing_requests.deny": _row("O P P O P P"),
+    "hash_signing_requests.create": _row("O P P O P P"),
+    "log_entries.list": _row("O - - - O -"),
+    "log.checkpoint": PUBLIC,
+    "log.key": PUBLIC,
+    "log.tile": PUBLIC,  # hashes only
+    "log.entries": _row("O - - - O -"),
+    "compatible.submit": _row("O P P O P P"),
+    "compatible.submit_with_artifact": _row("O P P O P P"),
+    "compatible.resubmit": _row("O P P O P P"),
+    "compatible.get": _row("O P P O O P"),
+    "compatible.signed_artifact": _row("O P P O O P"),
+    "compatible.unsigned_artifact": _row("O P P O O P"),
+    "compatible.my_signing_policies": _row("P P P P P P"),
+    "ui.static": PUBLIC,
+    "ui.login_page": PUBLIC,
+    "ui.login": PUBLIC,
+    "ui.logout": _row("O O O O O O"),
+    "ui.home": _row("O O O O O O"),
+    "ui.requests": _row("O P P O O P"),
+    "ui.request": _row("O P P O O P"),
+    "ui.events": _row("O P P O O P"),
+    "ui.approve": _row("O P P O P P"),
+    "ui.deny": _row("O P P O P P"),
+    "ui.cancel": _row("O P P O P P"),
+    "ui.signed_artifact": _row("O P P O O P"),
+    "ui.unsigned_artifact": _row("O P P O O P"),
+    "ui.proof": _row("O P P O O P"),
+    "ui.log": _row("O O O O O O"),
+}
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What `authorize` found: this caller may use the route, on what `access` says."""
+
+    principal: Principal
+    access: Access
+
+    @property
+    def user(self) -> User:
+        """The caller."""
+        return self.principal.user
+
+    @property
+    def organization_id(self) -> str:
+        """The caller's organization, by which every query is scoped."""
+        return self.principal.user.organization_id
+
+    @property
+    def actor(self) -> str:
+        """The caller's name in the log."""
+        return f"user:{self.principal.user.id}"
+
+
+def is_public(route: str) -> bool:
+    """Tell whether the route asks for no credential.
+
+    Raises:
+        InternalError: the table has no such route.
+    """
+    return _permission(route) is None
+
+
+def authorize(route: str, principal: Principal) -> Grant:
+    """Let the caller use the route, or refuse.
+
+    Raises:
+        ForbiddenError: the caller's role has no access.
+        InternalError: the table has no such route.
+    """
+    row = _permission(route)
+    access = Access.ORGANIZATION if row is None else row[principal.user.role]
+    if access is Access.NONE:
+        message = f"The role {principal.user.role.value} may not do this."
+        raise ForbiddenError(message, advice="Ask a global administrator.")
+    return Grant(principal, access)
+
+
+def _permission(route: str) -> Mapping[Role, Access] | None:
+    try:
+        return PERMISSIONS[route]
+    except KeyError:
+        message = f"The route {route} has no row in the table of permissions."
+        raise InternalError(message) from None
+
+
+def participates(user: User, policies: Iterable[SigningPolicy]) -> bool:
+    """Tell whether the user submits to or approves for any of the policies."""
+    return any(user.id in policy.submitters | policy.approvers for policy in policies)
+
+
+def may_cancel(user: User, request: SigningRequest) -> bool:
+    """Tell whether the user is the request's submitter or an administrator."""
+    administrators = {Role.GLOBAL_ADMINISTRATOR, Role.PROJECT_ADMINISTRATOR}
+    return request.submitted_by == user.id or user.role in administrators
+
+
+def check_may_cancel(user: User, request: SigningRequest) -> None:
+    """Let the submitter and administrators cancel.
+
+    Raises:
+        ForbiddenError: the user is neither.
+    """
+    if not may_cancel(user, request):
+        message = "Only the submitter and administrators may cancel a signing request."
+        raise ForbiddenError(message, advice="An approver can deny it.")
+
+
+def check_may_grant(user: User, role: Role) -> None:
+    """Let nobody make another more powerful than themselves.
+
+    Raises:
+        ForbiddenError: only a global administrator gives administrators' roles.
+    """
+    ordinary = {Role.REGULAR_USER, Role.GLOBAL_READER}
+    if user.role is not Role.GLOBAL_ADMINISTRATOR and role not in ordinary:
+        message = f"Only a global administrator may give or change the role {role.value}."
+        raise ForbiddenError(message)

@@ -1,0 +1,214 @@
+"""The format child: the process that opens what users have submitted.
+
+Started by `sandbox` as ``python -m sealwright.signing.child FOLDER SETTINGS``. It confines itself,
+says hello, and then serves one request at a time from its pipe: ``plan``, ``sign``, ``verify``.
+Everything it needs has been imported before, so that a child that waits is warm.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from sealwright.errors import ArtifactError, InternalError, SealwrightError
+from sealwright.signing import child_protocol as protocol
+from sealwright.signing.artifact import Identity, TimestampForm
+from sealwright.signing.configuration import parse_configuration
+from sealwright.signing.confinement import (
+    INPUT,
+    OUTPUT,
+    WORK,
+    ChildLimits,
+    confine,
+    die_with_parent,
+    protect_output,
+)
+from sealwright.signing.deep_sign import DeepSign, Pace, PendingSignature
+from sealwright.signing.plan import Limits, Plan, build_plan
+from sealwright.signing.spool import Spool
+from sealwright.signing.verify_result import verify_result
+
+_BATCH = 32  # requests that are passed on while there is still other work
+
+
+class Pipe:
+    """Frames over two descriptors."""
+
+    def __init__(self, reading: int, writing: int) -> None:
+        self._reading = reading
+        self._writing = writing
+
+    def send(self, message: protocol.Message) -> None:
+        """Write one frame, waiting as long as it takes."""
+        data = memoryview(protocol.encode(message))
+        while data:
+            data = data[os.write(self._writing, data) :]
+
+    def receive(self) -> protocol.Message | None:
+        """Read one frame; None when the parent has closed the pipe."""
+        header = self._read(protocol.HEADER)
+        if len(header) < protocol.HEADER:
+            return None
+        return protocol.decode(self._read(protocol.body_length(header)))
+
+    def has_message(self) -> bool:
+        """Whether `receive` would not have to wait for a frame to begin."""
+        return bool(select.select([self._reading], [], [], 0)[0])
+
+    def _read(self, length: int) -> bytes:
+        parts = []
+        while length:
+            part = os.read(self._reading, min(length, 1 << 20))
+            if not part:
+                break
+            parts.append(part)
+            length -= len(part)
+        return b"".join(parts)
+
+
+class Server:
+    """Serves the parent's requests on the files of one folder."""
+
+    def __init__(self, pipe: Pipe, folder: Path) -> None:
+        self.pipe = pipe
+        self.folder = folder
+
+    def serve(self) -> None:
+        """Answer requests until the pipe is closed."""
+        while (message := self.pipe.receive()) is not None:
+            try:
+                answer = self.answer(message)
+            except SealwrightError as error:
+                answer = protocol.error_to_json(error)
+            except MemoryError:
+                answer = protocol.error_to_json(_out_of_memory())
+            except Exception as error:  # noqa: BLE001 - whatever hostile input may provoke
+                traceback.print_exc()
+                answer = protocol.error_to_json(_unexpected(error))
+            self.pipe.send(answer)
+
+    def answer(self, message: protocol.Message) -> protocol.Message:
+        """Do what one request asks for."""
+        operation = {"plan": self.plan, "sign": self.sign, "verify": self.verify}
+        return operation[message["op"]](message)
+
+    def spool(self, limits: Limits) -> Spool:
+        return Spool(self.folder / WORK, limits.spool)
+
+    def plan(self, message: protocol.Message) -> protocol.Message:
+        limits = Limits(**message["limits"])
+        document = protocol.blob_from_json(message["configuration"])
+        configuration = parse_configuration(document).resolve(message["parameters"])
+        with (self.folder / INPUT).open("rb") as source:
+            plan = build_plan(
+                source,
+                message["artifactName"],
+                configuration,
+                signing_time=message["signingTime"],
+                timestamp=TimestampForm(message["timestamp"]),
+                spool=self.spool(limits),
+                limits=limits,
+            )
+        return {"type": "plan", "plan": plan.to_json()}
+
+    def sign(self, message: protocol.Message) -> protocol.Message:
+        limits = Limits(**message["limits"])
+        plan = Plan.from_json(message["plan"])
+        identity = Identity(
+            protocol.blob_from_json(message["certificate"]),
+            tuple(protocol.blob_from_json(each) for each in message["chain"]),
+        )
+        with (self.folder / INPUT).open("rb") as source, (self.folder / OUTPUT).open("r+b") as out:
+            signing = DeepSign(
+                plan,
+                source,
+                out,
+                identity,
+                self.spool(limits),
+                limits=limits,
+                pace=Pace(**message["pace"]),
+            )
+            try:
+                self.drive(signing)
+            finally:
+                signing.close()
+        return {"type": "signed", "results": protocol.results_to_json(signing.results)}
+
+    def drive(self, signing: DeepSign) -> None:
+        """Work while there is work, and pass requests and answers on in between."""
+        untold: list[PendingSignature] = []
+        while not signing.done:
+            works = signing.step()
+            untold += signing.take()
+            if untold and (not works or len(untold) >= _BATCH):
+                pending = protocol.pending_to_json(untold)
+                self.pipe.send(
+                    {"type": "requests", "pending": pending, "done": signing.finished_files}
+                )
+                untold = []
+            if not works and not signing.unanswered and not signing.done:
+                message = "Signing came to a halt."
+                raise InternalError(message)
+            while signing.unanswered and (not works or self.pipe.has_message()):
+                self.take_answers(signing)
+                works = True
+
+    def take_answers(self, signing: DeepSign) -> None:
+        message = self.pipe.receive()
+        if message is None or message.get("op") != "answers":
+            sys.exit(1)  # the parent is gone, or gave up
+        for number, result in protocol.answers_from_json(message["results"]):
+            signing.supply(number, result)
+
+    def verify(self, message: protocol.Message) -> protocol.Message:
+        protect_output(self.folder)
+        limits = Limits(**message["limits"])
+        with (self.folder / INPUT).open("rb") as source, (self.folder / OUTPUT).open("rb") as out:
+            found = verify_result(
+                Plan.from_json(message["plan"]),
+                source,
+                out,
+                protocol.blob_from_json(message["certificate"]),
+                self.spool(limits),
+                limits=limits,
+            )
+        return {"type": "verified", "found": protocol.verified_to_json(found)}
+
+
+def main(arguments: list[str]) -> None:
+    """Entry point of the process.
+
+    Args:
+        arguments: the folder, and JSON with ``parent`` (process id) and ``limits``.
+    """
+    folder = Path(arguments[0])
+    settings: dict[str, Any] = json.loads(arguments[1])
+    die_with_parent(settings["parent"])
+    pipe = Pipe(os.dup(0), os.dup(1))
+    # What a library may print must not get between the frames.
+    os.dup2(2, 1)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.chdir(folder / WORK)
+    confinement = confine(folder, ChildLimits(**settings["limits"]))
+    pipe.send({"type": "hello", "confinement": dict(confinement)})
+    Server(pipe, folder).serve()
+
+
+def _out_of_memory() -> ArtifactError:
+    message = "Processing the artifact needs more memory than is allowed."
+    return ArtifactError(message, advice="Submit a smaller artifact, or have the limit raised.")
+
+
+def _unexpected(error: Exception) -> ArtifactError:
+    message = f"The artifact could not be processed: {type(error).__name__}."
+    advice = "It is probably malformed. If other tools accept it, report this as a defect."
+    return ArtifactError(message, advice=advice)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

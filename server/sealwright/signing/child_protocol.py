@@ -1,0 +1,278 @@
+"""What a format child and its parent say to each other.
+
+A frame is four bytes of length (big-endian) and that many bytes of JSON. The parent does not trust
+the child: everything that it reads is checked for shape and size before it becomes an object.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from sealwright import errors
+from sealwright.errors import InternalError, SealwrightError
+from sealwright.signing.artifact import (
+    Mechanism,
+    SignatureFact,
+    SignatureRequest,
+    SignatureResult,
+    TimestampForm,
+)
+from sealwright.signing.deep_sign import FileResult, PendingSignature
+from sealwright.signing.verify_result import VerifiedSignature
+
+MAX_FRAME = 64 << 20
+HEADER = 4
+_MAX_TEXT = 16 << 10
+_MAX_BLOB = 1 << 20
+_MAX_ITEMS = 1_000_000
+_DIGEST_SIZES = {"sha256": 32, "sha384": 48, "sha512": 64}
+
+Message = Mapping[str, Any]
+Item = TypeVar("Item")
+
+ERRORS: Mapping[str, type[SealwrightError]] = {
+    kind.code: kind
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, SealwrightError)
+}
+
+
+def encode(message: Message) -> bytes:
+    """One frame."""
+    body = json.dumps(message, separators=(",", ":")).encode()
+    if len(body) > MAX_FRAME:
+        text = f"A message to the format child has {len(body)} bytes."
+        raise InternalError(text)
+    return len(body).to_bytes(HEADER, "big") + body
+
+
+def body_length(header: bytes) -> int:
+    """Length of the JSON that follows.
+
+    Raises:
+        InternalError: over the limit.
+    """
+    length = int.from_bytes(header, "big")
+    if not 0 < length <= MAX_FRAME:
+        raise malformed()
+    return length
+
+
+def decode(body: bytes) -> Message:
+    """The message in a frame's body.
+
+    Raises:
+        InternalError: not a JSON object.
+    """
+    try:
+        message = json.loads(body)
+    except (ValueError, RecursionError):
+        raise malformed() from None
+    if not isinstance(message, dict):
+        raise malformed()
+    return message
+
+
+def malformed() -> InternalError:
+    """The peer does not keep to the protocol."""
+    text = "The format child's pipe carried something that is not a message."
+    return InternalError(text)
+
+
+def pending_to_json(pending: Iterable[PendingSignature]) -> list[Message]:
+    """Signature requests for the parent."""
+    return [
+        {
+            "number": each.number,
+            "path": each.path,
+            "directive": each.directive,
+            "digest": each.request.digest.hex(),
+            "hash": each.request.hash_algorithm,
+            "mechanism": each.request.mechanism,
+            "timestamp": each.request.timestamp,
+        }
+        for each in pending
+    ]
+
+
+def pending_from_json(value: object) -> list[PendingSignature]:
+    """Signature requests from the child, checked."""
+    found = []
+    for each in _items(value):
+        try:
+            digest = bytes.fromhex(_text(each["digest"]))
+            hash_algorithm = _text(each["hash"])
+            if _DIGEST_SIZES.get(hash_algorithm) != len(digest):
+                raise malformed()
+            request = SignatureRequest(
+                digest,
+                hash_algorithm,
+                Mechanism(each["mechanism"]),
+                TimestampForm(each["timestamp"]),
+            )
+            path, directive = _text(each["path"]), _text(each["directive"])
+            found.append(PendingSignature(_number(each["number"]), path, directive, request))
+        except (KeyError, ValueError):
+            raise malformed() from None
+    return found
+
+
+def answers_to_json(answers: Iterable[tuple[int, SignatureResult]]) -> list[Message]:
+    """Signature results for the child, by request number."""
+    return [
+        {
+            "number": number,
+            "signature": blob_to_json(result.signature),
+            "token": None
+            if result.timestamp_token is None
+            else blob_to_json(result.timestamp_token),
+        }
+        for number, result in answers
+    ]
+
+
+def answers_from_json(value: object) -> list[tuple[int, SignatureResult]]:
+    """Signature results, in the child."""
+    return [
+        (
+            _number(each["number"]),
+            SignatureResult(
+                blob_from_json(each["signature"]),
+                None if each["token"] is None else blob_from_json(each["token"]),
+            ),
+        )
+        for each in _items(value)
+    ]
+
+
+def results_to_json(results: Iterable[FileResult]) -> list[Message]:
+    """What was done, for the parent."""
+    return [dataclasses.asdict(result) for result in results]
+
+
+def results_from_json(value: object) -> tuple[FileResult, ...]:
+    """What was done, checked."""
+    try:
+        return tuple(
+            FileResult(
+                path=_text(each["path"]),
+                element=_text(each["element"]),
+                directive=_text(each["directive"]),
+                sha256_before=_text(each["sha256_before"]),
+                sha256_after=_text(each["sha256_after"]),
+                size=_number(each["size"]),
+                summary=_text(each["summary"]),
+                digests=tuple(_text(digest) for digest in _list(each["digests"])),
+                hash_algorithm=_text(each["hash_algorithm"]),
+                outputs=tuple(_text(path) for path in _list(each["outputs"])),
+            )
+            for each in _items(value)
+        )
+    except KeyError:
+        raise malformed() from None
+
+
+def verified_to_json(found: Iterable[VerifiedSignature]) -> list[Message]:
+    """Verified signatures, for the parent."""
+    return [
+        {
+            "path": each.path,
+            "directive": each.directive,
+            "format": each.fact.format,
+            "hash": each.fact.hash_algorithm,
+            "signer": blob_to_json(each.fact.signer),
+            "certificates": [blob_to_json(entry) for entry in each.fact.certificates],
+            "timestamp": each.fact.timestamp,
+            "timestampSigner": blob_to_json(each.fact.timestamp_signer or b""),
+            "index": each.fact.index,
+        }
+        for each in found
+    ]
+
+
+def verified_from_json(value: object) -> list[VerifiedSignature]:
+    """Verified signatures, checked for shape."""
+    try:
+        return [
+            VerifiedSignature(
+                _text(each["path"]),
+                _text(each["directive"]),
+                SignatureFact(
+                    format=_text(each["format"]),
+                    hash_algorithm=_text(each["hash"]),
+                    signer=blob_from_json(each["signer"]),
+                    certificates=tuple(blob_from_json(c) for c in _list(each["certificates"])),
+                    timestamp=None if each["timestamp"] is None else _number(each["timestamp"]),
+                    timestamp_signer=blob_from_json(each["timestampSigner"]) or None,
+                    index=_number(each["index"]),
+                ),
+            )
+            for each in _items(value)
+        ]
+    except KeyError:
+        raise malformed() from None
+
+
+def error_to_json(error: SealwrightError) -> Message:
+    """An error of the family."""
+    return {
+        "type": "error",
+        "code": error.code,
+        "message": error.message[:_MAX_TEXT],
+        "advice": error.advice[:_MAX_TEXT],
+        "where": error.where[:_MAX_TEXT],
+    }
+
+
+def error_from_json(message: Message) -> SealwrightError:
+    """The error to raise in the parent."""
+    kind = ERRORS.get(str(message.get("code")), InternalError)
+    text, advice, where = (
+        str(message.get(name, ""))[:_MAX_TEXT] for name in ("message", "advice", "where")
+    )
+    return kind(text, advice=advice, where=where)
+
+
+def blob_to_json(data: bytes) -> str:
+    """Base64."""
+    return base64.b64encode(data).decode()
+
+
+def blob_from_json(value: object) -> bytes:
+    """Bytes from base64, at most 1 MiB."""
+    if not isinstance(value, str) or len(value) > _MAX_BLOB * 4 // 3 + 4:
+        raise malformed()
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        raise malformed() from None
+
+
+def _items(value: object) -> Sequence[Mapping[str, Any]]:
+    items = _list(value)
+    if not all(isinstance(each, dict) for each in items):
+        raise malformed()
+    return items
+
+
+def _list(value: object) -> Sequence[Any]:
+    if not isinstance(value, list) or len(value) > _MAX_ITEMS:
+        raise malformed()
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or len(value) > _MAX_TEXT:
+        raise malformed()
+    return value
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
+        raise malformed()
+    return value

@@ -1,0 +1,712 @@
+"""Cryptographic Message Syntax: SignedData (RFC 5652, section 5), written in steps, strictly read.
+
+`prepare` fixes the signed attributes and tells the digest to be signed; `Prepared.finish` takes the
+signature and gives the ContentInfo. `parse` and `verify` accept DER only, demand signed attributes
+and know of no lenient mode: each deviation raises an error that names it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+
+from sealwright.errors import ArtifactError, ConfigurationError, InternalError, VerificationError
+from sealwright.signing import der
+from sealwright.signing.artifact import (
+    Directive,
+    Identity,
+    Mechanism,
+    SignatureRequest,
+    SignatureResult,
+    TimestampForm,
+)
+from sealwright.signing.der import Element, Reader
+from sealwright.signing.x509 import Certificate
+
+DATA = "1.2.840.113549.1.7.1"
+SIGNED_DATA = "1.2.840.113549.1.7.2"
+
+CONTENT_TYPE = "1.2.840.113549.1.9.3"
+MESSAGE_DIGEST = "1.2.840.113549.1.9.4"
+SIGNING_TIME = "1.2.840.113549.1.9.5"
+COUNTERSIGNATURE = "1.2.840.113549.1.9.6"
+SIGNING_CERTIFICATE = "1.2.840.113549.1.9.16.2.12"
+SIGNING_CERTIFICATE_V2 = "1.2.840.113549.1.9.16.2.47"
+TIMESTAMP_TOKEN = "1.2.840.113549.1.9.16.2.14"  # noqa: S105 - an object identifier
+
+#: Hash algorithms that sign, by their names in the artifact configuration.
+HASH_ALGORITHMS = ("sha256", "sha384", "sha512")
+
+_HASH_OIDS = {
+    "sha1": "1.3.14.3.2.26",
+    "sha256": "2.16.840.1.101.3.4.2.1",
+    "sha384": "2.16.840.1.101.3.4.2.2",
+    "sha512": "2.16.840.1.101.3.4.2.3",
+}
+_HASH_NAMES = {oid: name for name, oid in _HASH_OIDS.items()}
+_HASH_CLASSES: dict[str, Callable[[], hashes.HashAlgorithm]] = {
+    "sha1": hashes.SHA1,
+    "sha256": hashes.SHA256,
+    "sha384": hashes.SHA384,
+    "sha512": hashes.SHA512,
+}
+
+_RSA = "1.2.840.113549.1.1.1"
+_RSA_PSS = "1.2.840.113549.1.1.10"
+_MGF1 = "1.2.840.113549.1.1.8"
+_ECDSA = {
+    "sha1": "1.2.840.10045.4.1",
+    "sha256": "1.2.840.10045.4.3.2",
+    "sha384": "1.2.840.10045.4.3.3",
+    "sha512": "1.2.840.10045.4.3.4",
+}
+#: Signature algorithm -> mechanism and the hash algorithm it fixes, if any.
+_SIGNATURE_ALGORITHMS: dict[str, tuple[Mechanism, str | None]] = {
+    _RSA: (Mechanism.RSA_PKCS1, None),
+    "1.2.840.113549.1.1.5": (Mechanism.RSA_PKCS1, "sha1"),
+    "1.2.840.113549.1.1.11": (Mechanism.RSA_PKCS1, "sha256"),
+    "1.2.840.113549.1.1.12": (Mechanism.RSA_PKCS1, "sha384"),
+    "1.2.840.113549.1.1.13": (Mechanism.RSA_PKCS1, "sha512"),
+    _RSA_PSS: (Mechanism.RSA_PSS, None),
+    "1.2.840.10045.2.1": (Mechanism.ECDSA, None),
+    **{oid: (Mechanism.ECDSA, name) for name, oid in _ECDSA.items()},
+}
+
+_PEM_BEGIN, _PEM_END = "-----BEGIN CMS-----", "-----END CMS-----"
+_MAX_SIGNERS = 16
+_MAX_CERTIFICATES = 64
+_MAX_ATTRIBUTES = 64
+_MAX_SALT = 512
+
+DigestOf = Callable[[str], bytes]  #: hash algorithm -> digest of the content
+
+
+# --- algorithms ---------------------------------------------------------------------------------
+
+
+def digest(hash_algorithm: str, data: bytes) -> bytes:
+    """Digest of `data`; SHA-1 only ever identifies or checks what others signed."""
+    return hashlib.new(hash_algorithm, data, usedforsecurity=False).digest()
+
+
+def digest_algorithm(hash_algorithm: str, parameters: bytes = b"") -> bytes:
+    """AlgorithmIdentifier of a hash; SHA-2 without parameters (RFC 5754, section 2)."""
+    return der.sequence(der.object_identifier(_HASH_OIDS[hash_algorithm]), parameters)
+
+
+def read_digest_algorithm(element: Element) -> str:
+    """Name of the hash in an AlgorithmIdentifier with absent or NULL parameters.
+
+    Raises:
+        VerificationError: it is not one of SHA-1, SHA-256, SHA-384 and SHA-512.
+    """
+    reader = element.children()
+    oid = der.read_oid(reader.take(der.OBJECT_IDENTIFIER))
+    parameters = reader.maybe(der.NULL)
+    reader.finish()
+    if oid not in _HASH_NAMES or (parameters and parameters.content):
+        message = f"The hash algorithm {oid} is not acceptable."
+        raise VerificationError(message)
+    return _HASH_NAMES[oid]
+
+
+def mechanism_of(certificate: Certificate, rsa_padding: str = "pkcs1") -> Mechanism:
+    """How the certificate's key signs; `rsa_padding` (``pkcs1``, ``pss``) matters for RSA alone."""
+    key = certificate.public_key
+    if isinstance(key, rsa.RSAPublicKey):
+        return Mechanism.RSA_PSS if rsa_padding == "pss" else Mechanism.RSA_PKCS1
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return Mechanism.ECDSA
+    message = f"A key of type {type(key).__name__} cannot make CMS signatures."
+    raise ConfigurationError(message, advice="Use a certificate with an RSA or NIST curve key.")
+
+
+def _signature_algorithm(mechanism: Mechanism, hash_algorithm: str) -> bytes:
+    """RFC 3370, 3.2 (PKCS #1), RFC 4056, section 3 (PSS) and RFC 5754, 3.3 (ECDSA)."""
+    if mechanism is Mechanism.ECDSA:
+        return der.sequence(der.object_identifier(_ECDSA[hash_algorithm]))
+    if mechanism is Mechanism.RSA_PKCS1:
+        return der.sequence(der.object_identifier(_RSA), der.null())
+    hashed = digest_algorithm(hash_algorithm)
+    parameters = der.sequence(
+        der.explicit(0, hashed),
+        der.explicit(1, der.sequence(der.object_identifier(_MGF1), hashed)),
+        der.explicit(2, der.integer(hashlib.new(hash_algorithm).digest_size)),
+    )
+    return der.sequence(der.object_identifier(_RSA_PSS), parameters)
+
+
+def _read_pss_salt_length(parameters: Element, hash_algorithm: str) -> int:
+    """Salt length of RSASSA-PSS-params whose hashes are both `hash_algorithm` (RFC 4055, 3.1)."""
+    reader = parameters.children()
+    hashed = der.single(reader.take(der.context(0)).content, der.SEQUENCE)
+    mask = der.single(reader.take(der.context(1)).content, der.SEQUENCE).children()
+    mask_oid = der.read_oid(mask.take(der.OBJECT_IDENTIFIER))
+    mask_hash = mask.take(der.SEQUENCE)
+    mask.finish()
+    salt = reader.maybe(der.context(2))
+    reader.finish()
+    named = {read_digest_algorithm(hashed), read_digest_algorithm(mask_hash)}
+    if mask_oid != _MGF1 or named != {hash_algorithm}:
+        message = "The RSASSA-PSS parameters do not match the digest algorithm."
+        raise VerificationError(message)
+    length = der.read_integer(der.single(salt.content)) if salt else 20
+    if not 0 <= length <= _MAX_SALT:
+        message = f"The RSASSA-PSS salt length {length} is not acceptable."
+        raise VerificationError(message)
+    return length
+
+
+def _verify_signature(
+    certificate: Certificate,
+    algorithm: Element,
+    hash_algorithm: str,
+    signed_digest: bytes,
+    signature: bytes,
+) -> None:
+    """Check a signature value over a digest, refusing algorithms that contradict each other."""
+    reader = algorithm.children()
+    oid = der.read_oid(reader.take(der.OBJECT_IDENTIFIER))
+    parameters = reader.maybe(der.NULL, der.SEQUENCE)
+    reader.finish()
+    mechanism, fixed = _SIGNATURE_ALGORITHMS.get(oid, (None, None))
+    if mechanism is None or (fixed is not None and fixed != hash_algorithm):
+        message = f"The signature algorithm {oid} does not fit the digest {hash_algorithm}."
+        raise VerificationError(message)
+    prehashed = Prehashed(_HASH_CLASSES[hash_algorithm]())
+    key = certificate.public_key
+    try:
+        if mechanism is Mechanism.ECDSA and isinstance(key, ec.EllipticCurvePublicKey):
+            key.verify(signature, signed_digest, ec.ECDSA(prehashed))
+        elif mechanism is Mechanism.RSA_PKCS1 and isinstance(key, rsa.RSAPublicKey):
+            key.verify(signature, signed_digest, padding.PKCS1v15(), prehashed)
+        elif mechanism is Mechanism.RSA_PSS and isinstance(key, rsa.RSAPublicKey) and parameters:
+            salt_length = _read_pss_salt_length(parameters, hash_algorithm)
+            mask = padding.MGF1(_HASH_CLASSES[hash_algorithm]())
+            key.verify(signature, signed_digest, padding.PSS(mask, salt_length), prehashed)
+        else:
+            message = f"The signature algorithm {oid} does not fit the signer's key."
+            raise VerificationError(message)
+    except (InvalidSignature, ValueError) as error:
+        message = "The signature value is not the signer's over these signed attributes."
+        raise VerificationError(message) from error
+
+
+def verify_value(
+    certificate: Certificate,
+    mechanism: Mechanism,
+    hash_algorithm: str,
+    signed_digest: bytes,
+    signature: bytes,
+) -> None:
+    """Check a bare signature value, of which `mechanism` and hash are known beforehand.
+
+    Raises:
+        VerificationError: it is not the certificate's over this digest.
+    """
+    algorithm = der.single(_signature_algorithm(mechanism, hash_algorithm), der.SEQUENCE)
+    _verify_signature(certificate, algorithm, hash_algorithm, signed_digest, signature)
+
+
+def hash_algorithm_of(directive: Directive) -> str:
+    """The directive's ``hash-algorithm``; without one the first of `HASH_ALGORITHMS`."""
+    return directive.options.get("hash-algorithm") or HASH_ALGORITHMS[0]
+
+
+def timestamp_form(directive: Directive) -> TimestampForm:
+    """The option ``timestamp`` that the engine sets; without it there is no time stamp."""
+    return TimestampForm(directive.options.get("timestamp", TimestampForm.NONE))
+
+
+# --- attributes ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """One attribute of a SignerInfo (RFC 5652, 5.3).
+
+    Attributes:
+        oid: its type, dotted decimal.
+        values: its values, at least one.
+        encoding: DER of the whole attribute.
+    """
+
+    oid: str
+    values: tuple[Element, ...]
+    encoding: bytes
+
+
+def attribute(oid: str, *values: bytes) -> bytes:
+    """DER of an Attribute with already encoded values."""
+    return der.sequence(der.object_identifier(oid), der.set_of(values))
+
+
+def _parse_attributes(reader: Reader) -> tuple[Attribute, ...]:
+    attributes = []
+    for element in reader.rest(der.SEQUENCE):
+        fields = element.children()
+        oid = der.read_oid(fields.take(der.OBJECT_IDENTIFIER))
+        values = fields.take(der.SET).children().rest()
+        fields.finish()
+        if not values:
+            message = f"The attribute {oid} has no value."
+            raise ArtifactError(message)
+        attributes.append(Attribute(oid, tuple(values), element.encoding))
+    names = [entry.oid for entry in attributes]
+    if len(names) > _MAX_ATTRIBUTES or len(names) != len(set(names)):
+        message = "Attributes are repeated or too many."
+        raise ArtifactError(message)
+    return tuple(attributes)
+
+
+def _signing_certificate_v2(certificate: Certificate) -> bytes:
+    """SigningCertificateV2 with SHA-256, the default (RFC 5035, section 3)."""
+    general_names = der.sequence(der.explicit(4, certificate.issuer))
+    cert_id = der.sequence(
+        der.octet_string(certificate.fingerprint("sha256")),
+        der.sequence(general_names, certificate.serial_number),
+    )
+    return attribute(SIGNING_CERTIFICATE_V2, der.sequence(der.sequence(cert_id)))
+
+
+def _check_signing_certificate(value: Element, certificate: Certificate, default: str) -> None:
+    """The first ESSCertID or ESSCertIDv2 must name the signer (RFC 5035, sections 4 and 5)."""
+    cert_ids = value.children().take(der.SEQUENCE).children()
+    cert_id = cert_ids.take(der.SEQUENCE).children()
+    algorithm = cert_id.maybe(der.SEQUENCE) if default != "sha1" else None
+    hash_algorithm = read_digest_algorithm(algorithm) if algorithm else default
+    matches = cert_id.take(der.OCTET_STRING).content == certificate.fingerprint(hash_algorithm)
+    issuer_serial = cert_id.maybe(der.SEQUENCE)
+    cert_id.finish()
+    if issuer_serial:
+        names = der.sequence(der.explicit(4, certificate.issuer))
+        matches &= issuer_serial.content == names + certificate.serial_number
+    if not matches:
+        message = "The signing certificate attribute names another certificate than the signer's."
+        raise VerificationError(message)
+
+
+# --- writing ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The conventions in which dialects of SignedData differ.
+
+    Attributes:
+        version: of SignedData, or None for what RFC 5652, 5.1 prescribes.
+        digest_parameters: DER of the parameters of digest AlgorithmIdentifiers.
+        timestamp_attribute: object identifier of the unsigned attribute that holds the token.
+        names_signing_certificate: whether signing-certificate-v2 is among the signed attributes.
+    """
+
+    version: int | None = None
+    digest_parameters: bytes = b""
+    timestamp_attribute: str = TIMESTAMP_TOKEN
+    names_signing_certificate: bool = True
+
+
+RFC5652 = Profile()
+
+
+@dataclass(frozen=True)
+class Content:
+    """What is signed.
+
+    Attributes:
+        content_type: object identifier of the content's type.
+        digest: its digest, with the hash algorithm that `prepare` is given.
+        encapsulated: DER of the value inside ``[0]``, or None for a detached signature.
+    """
+
+    content_type: str
+    digest: bytes
+    encapsulated: bytes | None = None
+
+    @classmethod
+    def embedded(cls, content_type: str, value: bytes, hash_algorithm: str) -> Content:
+        """Content that travels inside; its digest covers the contents octets of `value` only, for
+        an OCTET STRING (RFC 5652, 5.4) as for any other type (PKCS #7 1.5, 9.3)."""
+        return cls(content_type, digest(hash_algorithm, der.single(value).content), value)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A SignedData that waits for its signature value; `request` tells what to sign."""
+
+    request: SignatureRequest
+    _profile: Profile = field(repr=False)
+    _content: Content = field(repr=False)
+    _certificates: tuple[Certificate, ...] = field(repr=False)
+    _signed_attributes: tuple[bytes, ...] = field(repr=False)
+    _carries_certificates: bool = True
+
+    def finish(self, result: SignatureResult, unsigned_attributes: Sequence[bytes] = ()) -> bytes:
+        """DER of the ContentInfo.
+
+        Args:
+            result: signature and time stamp token as `request` asked for.
+            unsigned_attributes: DER of further unsigned attributes.
+        """
+        wanted = self.request.timestamp is not TimestampForm.NONE
+        if wanted != (result.timestamp_token is not None):
+            message = "The time stamp was asked for and is missing, or came unasked."
+            raise InternalError(message)
+        unsigned = list(unsigned_attributes)
+        if result.timestamp_token is not None:
+            unsigned.append(attribute(self._profile.timestamp_attribute, result.timestamp_token))
+        return self._content_info(self._signer_info(result.signature, unsigned))
+
+    def _signer_info(self, signature: bytes, unsigned: list[bytes]) -> bytes:
+        hash_algorithm = self.request.hash_algorithm
+        return der.sequence(
+            der.integer(1),
+            self._certificates[0].issuer_and_serial_number,
+            digest_algorithm(hash_algorithm, self._profile.digest_parameters),
+            der.set_of(self._signed_attributes, tag=der.context(0)),
+            _signature_algorithm(self.request.mechanism, hash_algorithm),
+            der.octet_string(signature),
+            der.set_of(unsigned, tag=der.context(1)) if unsigned else b"",
+        )
+
+    def _content_info(self, signer_info: bytes) -> bytes:
+        content = self._content
+        version = self._profile.version or (1 if content.content_type == DATA else 3)
+        algorithm = digest_algorithm(self.request.hash_algorithm, self._profile.digest_parameters)
+        inside = b"" if content.encapsulated is None else der.explicit(0, content.encapsulated)
+        carried = self._certificates if self._carries_certificates else ()
+        certificates = [certificate.encoding for certificate in carried]
+        signed_data = der.sequence(
+            der.integer(version),
+            der.set_of([algorithm]),
+            der.sequence(der.object_identifier(content.content_type), inside),
+            der.set_of(certificates, tag=der.context(0)) if certificates else b"",
+            der.set_of([signer_info]),
+        )
+        return der.sequence(der.object_identifier(SIGNED_DATA), der.explicit(0, signed_data))
+
+
+def prepare(
+    content: Content,
+    hash_algorithm: str,
+    identity: Identity,
+    *,
+    profile: Profile = RFC5652,
+    attributes: Iterable[bytes] = (),
+    timestamp: TimestampForm = TimestampForm.NONE,
+    rsa_padding: str = "pkcs1",
+    carries_certificates: bool = True,
+) -> Prepared:
+    """Fix everything but the signature value.
+
+    Args:
+        content: what is signed; its digest is of `hash_algorithm`.
+        hash_algorithm: one of `HASH_ALGORITHMS`, for content and signed attributes alike.
+        identity: signer; self-signed issuers are left out. Without a `signing_time` (0) there is
+            no signing-time attribute.
+        profile: dialect.
+        attributes: DER of further signed attributes.
+        timestamp: which time stamp the signature is to get.
+        rsa_padding: ``pkcs1`` or ``pss``; without effect for elliptic curves.
+        carries_certificates: whether signer and chain are embedded.
+    """
+    leaf = Certificate.parse(identity.certificate)
+    issuers = [Certificate.parse(encoding) for encoding in identity.chain]
+    embedded = {entry.encoding: entry for entry in issuers if not entry.is_self_issued}
+    embedded.pop(leaf.encoding, None)
+    signed = [
+        attribute(CONTENT_TYPE, der.object_identifier(content.content_type)),
+        attribute(MESSAGE_DIGEST, der.octet_string(content.digest)),
+        *attributes,
+    ]
+    if identity.signing_time:
+        signed.append(attribute(SIGNING_TIME, der.time(identity.signing_time)))
+    if profile.names_signing_certificate:
+        signed.append(_signing_certificate_v2(leaf))
+    request = SignatureRequest(
+        digest=digest(hash_algorithm, der.set_of(signed)),
+        hash_algorithm=hash_algorithm,
+        mechanism=mechanism_of(leaf, rsa_padding),
+        timestamp=timestamp,
+    )
+    certificates = (leaf, *embedded.values())
+    return Prepared(request, profile, content, certificates, tuple(signed), carries_certificates)
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SignerInfo:
+    """RFC 5652, 5.3. `identifier` is IssuerAndSerialNumber or ``[0]`` subject key identifier."""
+
+    version: int
+    identifier: Element
+    digest_algorithm: Element
+    signed_attributes: tuple[Attribute, ...]
+    signed_attributes_set: bytes
+    signature_algorithm: Element
+    signature: bytes
+    unsigned_attributes: tuple[Attribute, ...]
+
+    @classmethod
+    def parse(cls, element: Element) -> SignerInfo:
+        """Raises ArtifactError for anything but DER with signed attributes in their order."""
+        reader = element.children()
+        version = der.read_integer(reader.take(der.INTEGER))
+        identifier = reader.take(der.SEQUENCE, der.context(0, constructed=False))
+        hashed_with = reader.take(der.SEQUENCE)
+        signed = reader.maybe(der.context(0))
+        signed_with = reader.take(der.SEQUENCE)
+        signature = reader.take(der.OCTET_STRING)
+        unsigned = reader.maybe(der.context(1))
+        reader.finish()
+        if version != (1 if identifier.tag == der.SEQUENCE else 3):
+            message = f"A signer's version {version} contradicts its kind of identifier."
+            raise ArtifactError(message)
+        if signed is None or not der.is_set_of(signed.children().rest()):
+            message = "Signed attributes are missing or not in DER's order."
+            raise ArtifactError(message)
+        return cls(
+            version,
+            identifier,
+            hashed_with,
+            _parse_attributes(signed.children()),
+            der.encode(der.SET, signed.content),
+            signed_with,
+            signature.content,
+            _parse_attributes(unsigned.children()) if unsigned else (),
+        )
+
+    def signed_value(self, oid: str) -> Element | None:
+        """The single value of a signed attribute, None if it is absent."""
+        return _single_value(self.signed_attributes, oid)
+
+    def unsigned_value(self, oid: str) -> Element | None:
+        """The single value of an unsigned attribute, None if it is absent."""
+        return _single_value(self.unsigned_attributes, oid)
+
+    def identifies(self, certificate: Certificate) -> bool:
+        """Whether the signer identifier names this certificate."""
+        if self.identifier.tag == der.SEQUENCE:
+            return self.identifier.encoding == certificate.issuer_and_serial_number
+        return self.identifier.content == certificate.subject_key_identifier
+
+
+def _single_value(attributes: Sequence[Attribute], oid: str) -> Element | None:
+    for entry in attributes:
+        if entry.oid == oid:
+            if len(entry.values) != 1:
+                message = f"The attribute {oid} has {len(entry.values)} values."
+                raise ArtifactError(message)
+            return entry.values[0]
+    return None
+
+
+@dataclass(frozen=True)
+class SignedData:
+    """RFC 5652, 5.1, parsed; nothing is verified yet.
+
+    Attributes:
+        version: of SignedData.
+        digest_algorithms: names of the declared hashes.
+        content_type: object identifier of the content's type.
+        content: the value inside ``[0]``, or None for a detached signature.
+        certificates: X.509 certificates that are carried, in their order (other choices of
+            CertificateChoices, such as attribute certificates of old time stamps, are left aside).
+        signers: at least one.
+    """
+
+    version: int
+    digest_algorithms: tuple[str, ...]
+    content_type: str
+    content: Element | None
+    certificates: tuple[Certificate, ...]
+    signers: tuple[SignerInfo, ...]
+    _fields: tuple[bytes, ...] = field(repr=False)
+    _signer_encodings: tuple[Element, ...] = field(repr=False)
+
+    def with_unsigned_attributes(self, attributes: Sequence[bytes]) -> bytes:
+        """DER of the ContentInfo with the only signer's unsigned attributes replaced.
+
+        Every other byte stays, so that the signature keeps its validity.
+        """
+        if len(self._signer_encodings) != 1:
+            message = "Unsigned attributes can be changed only where there is a single signer."
+            raise ArtifactError(message)
+        parts = self._signer_encodings[0].children().rest()
+        kept = [part.encoding for part in parts if part.tag != der.context(1)]
+        signer = der.sequence(*kept, der.set_of(attributes, tag=der.context(1)))
+        signed_data = der.sequence(*self._fields, der.set_of([signer]))
+        return der.sequence(der.object_identifier(SIGNED_DATA), der.explicit(0, signed_data))
+
+
+def parse(encoding: bytes) -> SignedData:
+    """Parse a ContentInfo with SignedData, without anything after it.
+
+    Raises:
+        ArtifactError: it is not DER, or not SignedData with certificates and signed attributes.
+        VerificationError: it names an unknown hash algorithm.
+    """
+    info = der.single(encoding, der.SEQUENCE).children()
+    if der.read_oid(info.take(der.OBJECT_IDENTIFIER)) != SIGNED_DATA:
+        message = "The content is not CMS SignedData."
+        raise ArtifactError(message)
+    body = der.single(info.take(der.context(0)).content, der.SEQUENCE).children()
+    info.finish()
+    version = body.take(der.INTEGER)
+    algorithms = body.take(der.SET)
+    encapsulated = body.take(der.SEQUENCE)
+    certificates = body.maybe(der.context(0))
+    revocations = body.maybe(der.context(1))
+    signers = body.take(der.SET)
+    body.finish()
+    content_type, content = _parse_encapsulated(encapsulated)
+    signer_elements = signers.children().rest(der.SEQUENCE)
+    carried = certificates.children().rest() if certificates else []
+    certificate_elements = [entry for entry in carried if entry.tag == der.SEQUENCE]
+    if not 0 < len(signer_elements) <= _MAX_SIGNERS or len(carried) > _MAX_CERTIFICATES:
+        message = "A SignedData without signers, or with too many signers or certificates."
+        raise ArtifactError(message)
+    before_signers = (version, algorithms, encapsulated, certificates, revocations)
+    return SignedData(
+        version=der.read_integer(version),
+        digest_algorithms=tuple(
+            read_digest_algorithm(entry) for entry in algorithms.children().rest(der.SEQUENCE)
+        ),
+        content_type=content_type,
+        content=content,
+        certificates=tuple(Certificate.parse(entry.encoding) for entry in certificate_elements),
+        signers=tuple(SignerInfo.parse(entry) for entry in signer_elements),
+        _fields=tuple(part.encoding for part in before_signers if part),
+        _signer_encodings=tuple(signer_elements),
+    )
+
+
+def _parse_encapsulated(element: Element) -> tuple[str, Element | None]:
+    reader = element.children()
+    content_type = der.read_oid(reader.take(der.OBJECT_IDENTIFIER))
+    wrapper = reader.maybe(der.context(0))
+    reader.finish()
+    return content_type, der.single(wrapper.content) if wrapper else None
+
+
+def to_pem(encoding: bytes) -> bytes:
+    """Textual encoding of a ContentInfo (RFC 7468, section 9)."""
+    lines = textwrap.wrap(base64.b64encode(encoding).decode(), 64)
+    return "\n".join((_PEM_BEGIN, *lines, _PEM_END, "")).encode()
+
+
+def from_pem(text: bytes) -> bytes:
+    """DER of a ContentInfo in its textual encoding, without anything around it.
+
+    Raises:
+        ArtifactError: it is something else.
+    """
+    lines = text.decode("ascii", "replace").strip().splitlines()
+    if len(lines) < 3 or lines[0] != _PEM_BEGIN or lines[-1] != _PEM_END:
+        message = "The text is not a CMS structure in PEM."
+        raise ArtifactError(message)
+    try:
+        return base64.b64decode("".join(lines[1:-1]), validate=True)
+    except ValueError as error:
+        message = "The PEM text holds no valid base64."
+        raise ArtifactError(message) from error
+
+
+@dataclass(frozen=True)
+class Signer:
+    """A signer whose signature was verified.
+
+    Attributes:
+        info: the SignerInfo.
+        certificate: the signer's.
+        hash_algorithm: of content and signed attributes.
+    """
+
+    info: SignerInfo
+    certificate: Certificate
+    hash_algorithm: str
+
+    @property
+    def signing_time(self) -> int | None:
+        """POSIX seconds that the signer claims, or None."""
+        value = self.info.signed_value(SIGNING_TIME)
+        return der.read_time(value) if value else None
+
+
+def verify(data: SignedData, detached: DigestOf | None = None) -> tuple[Signer, ...]:
+    """Verify every signer: digest of the content, signed attributes and signature value.
+
+    Whether the certificates lead to a trusted root is not judged here.
+
+    Args:
+        data: parsed SignedData.
+        detached: gives the content's digest; exactly if `data` has no content of its own.
+
+    Raises:
+        VerificationError: something does not verify.
+        ArtifactError: an attribute is malformed.
+    """
+    if (data.content is None) == (detached is None):
+        message = "The content is missing, or is inside a signature that should be detached."
+        raise VerificationError(message)
+    content = data.content
+
+    def digest_of(hash_algorithm: str) -> bytes:
+        if content is not None:
+            return digest(hash_algorithm, content.content)
+        assert detached is not None  # noqa: S101 - shown above, said for the type checker
+        return detached(hash_algorithm)
+
+    signers = tuple(
+        verify_signer(info, data.certificates, digest_of, data.content_type)
+        for info in data.signers
+    )
+    if not {signer.hash_algorithm for signer in signers} <= set(data.digest_algorithms):
+        message = "A signer's digest algorithm is not among the declared ones."
+        raise VerificationError(message)
+    return signers
+
+
+def verify_signer(
+    info: SignerInfo,
+    certificates: Sequence[Certificate],
+    digest_of: DigestOf,
+    content_type: str,
+) -> Signer:
+    """Verify one SignerInfo over content of the given type and digest (RFC 5652, 5.6 and 11)."""
+    candidates = {entry.encoding: entry for entry in certificates if info.identifies(entry)}
+    if len(candidates) != 1:
+        message = "The signer's certificate is missing or ambiguous."
+        raise VerificationError(message)
+    (certificate,) = candidates.values()
+    hash_algorithm = read_digest_algorithm(info.digest_algorithm)
+    claimed_type = info.signed_value(CONTENT_TYPE)
+    if claimed_type is None or der.read_oid(claimed_type) != content_type:
+        message = "The content-type attribute is missing or names another type."
+        raise VerificationError(message)
+    claimed_digest = info.signed_value(MESSAGE_DIGEST)
+    if claimed_digest is None or claimed_digest.tag != der.OCTET_STRING:
+        message = "The message-digest attribute is missing."
+        raise VerificationError(message)
+    if claimed_digest.content != digest_of(hash_algorithm):
+        message = "The digest of the content differs from the signed one: it has been changed."
+        raise VerificationError(message)
+    for oid, default in ((SIGNING_CERTIFICATE, "sha1"), (SIGNING_CERTIFICATE_V2, "sha256")):
+        value = info.signed_value(oid)
+        if value is not None:
+            _check_signing_certificate(value, certificate, default)
+    signed_digest = digest(hash_algorithm, info.signed_attributes_set)
+    _verify_signature(
+        certificate, info.signature_algorithm, hash_algorithm, signed_digest, info.signature
+    )
+    return Signer(info, certificate, hash_algorithm)

@@ -1,0 +1,382 @@
+"""ZIP archives: members read with bounds, rebuilt with everything else left byte for byte."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import BinaryIO
+
+from sealwright.errors import ArtifactError
+from sealwright.signing.artifact import Entry
+from sealwright.signing.containers.bulk_copy import BUFFER, chunks, copy_range
+from sealwright.signing.containers.zip_records import (
+    CENTRAL,
+    CENTRAL_SIGNATURE,
+    DEFLATED,
+    END,
+    END64,
+    END64_SIGNATURE,
+    END_SIGNATURE,
+    HAS_DESCRIPTOR,
+    LOCAL,
+    LOCAL_SIGNATURE,
+    LOCATOR64,
+    LOCATOR64_SIGNATURE,
+    MAX_16,
+    MAX_32,
+    STORED,
+    UTF8,
+    ZIP64_FIELD,
+    Record,
+    folded,
+    read_end,
+    read_records,
+    zip64_field,
+)
+from sealwright.signing.streams import read_at
+
+_ZIP64_MARGIN = 16 << 20  # more than deflate can add to 4 GiB
+_ZIP64_VERSION = 45
+_LEVEL_FLAGS = 1 << 1 | 1 << 2
+
+
+def is_zip(file: BinaryIO) -> bool:
+    """Tell by the first four bytes, so not for an archive behind a stub."""
+    file.seek(0)
+    return file.read(4) in (LOCAL_SIGNATURE, END_SIGNATURE)
+
+
+def compress(pieces: Iterable[bytes], method: int) -> Iterator[bytes]:
+    """Compress a stream: the one place that decides how.
+
+    zlib at level 6 and its default window and memory: the same bytes on every run.
+    """
+    if method == STORED:
+        yield from pieces
+        return
+    compressor = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
+    for piece in pieces:
+        yield compressor.compress(piece)
+    yield compressor.flush()
+
+
+class ZipContainer:
+    """A ZIP archive.
+
+    Args:
+        file: seekable; stays the caller's and must stay open.
+        max_members: the most members accepted.
+
+    Raises:
+        ArtifactError: malformed, hostile or ambiguous; `where` is the member.
+    """
+
+    def __init__(self, file: BinaryIO, max_members: int) -> None:
+        self._file = file
+        self._end = read_end(file)
+        self._records = read_records(file, self._end, max_members)
+        self._by_offset = sorted(self._records, key=lambda record: record.offset)
+        self._prefix = self._by_offset[0].offset if self._by_offset else self._end.start
+
+    def entries(self) -> Iterator[Entry]:
+        """Members in the central directory's order."""
+        for record in self._records:
+            path = record.path.removesuffix("/")
+            yield Entry(path, record.size, record.is_directory, record.order)
+
+    def extract(self, entry: Entry, target: BinaryIO) -> None:
+        """Write the member's content to `target`.
+
+        Raises:
+            ArtifactError: it is a link, encrypted, or compressed in an unsupported way; or its
+                content is longer or shorter than declared, or does not match its CRC.
+        """
+        record = self._records[entry.order]
+        if reason := record.why_closed:
+            message = f"The member {reason}, so it cannot be signed or checked."
+            raise ArtifactError(
+                message,
+                advice="Exclude it from the configuration, or pack it as an ordinary file.",
+                where=record.path,
+            )
+        crc, size = 0, 0
+        for piece in self._inflate(record):
+            crc = zlib.crc32(piece, crc)
+            size += len(piece)
+            target.write(piece)
+        if size != record.size or crc != record.crc:
+            what = "length" if size != record.size else "checksum"
+            raise _damaged(record, f"its content does not have the declared {what}")
+
+    def fingerprint(self, entry: Entry | None, *, content: bool = True) -> bytes:
+        """SHA-256 of what makes up a member besides its position.
+
+        Args:
+            entry: the member, or None for what belongs to no member (comment, stub in front).
+            content: include the stored bytes and sizes; otherwise only name and attributes.
+        """
+        digest = hashlib.sha256()
+        if entry is None:
+            digest.update(self._end.comment)
+            for piece in chunks(self._file, 0, self._prefix):
+                digest.update(piece)
+            return digest.digest()
+        record = self._records[entry.order]
+        if content:
+            digest.update(_central_without_offset(record))
+            for piece in chunks(self._file, record.offset, record.end - record.offset):
+                digest.update(piece)
+            return digest.digest()
+        flags = record.flags & ~(HAS_DESCRIPTOR | _LEVEL_FLAGS)
+        tail = record.central[CENTRAL.size + len(record.name) + len(record.extra) :]
+        kept = (record.name, without_zip64(record.extra), self._local_extra(record), tail)
+        digest.update(struct.pack("<2H", flags, record.method) + record.central[4:6])
+        digest.update(record.central[12:16] + record.central[36:42])
+        digest.update(b"".join(struct.pack("<L", len(each)) + each for each in kept))
+        return digest.digest()
+
+    def rebuild(
+        self,
+        target: BinaryIO,
+        changed: Mapping[int, BinaryIO],
+        added: Mapping[str, BinaryIO],
+    ) -> None:
+        """Write the archive to the empty, seekable `target`.
+
+        Members not in `changed` are copied as they are, in their places; changed ones keep name,
+        attributes, times, extra fields and method. Added ones come last, sorted by path, with the
+        time of the archive's newest member.
+
+        Raises:
+            ArtifactError: an added path exists already.
+        """
+        self._check_added(added)
+        copy_range(self._file, 0, self._prefix, target)
+        directory: dict[int, bytes] = {}
+        at = 0
+        while at < len(self._by_offset):
+            record = self._by_offset[at]
+            if record.order in changed:
+                directory[record.order] = self._write_changed(record, changed[record.order], target)
+                at += 1
+                continue
+            until = at
+            while until < len(self._by_offset) and self._by_offset[until].order not in changed:
+                until += 1
+            unchanged = self._by_offset[at:until]
+            moved = target.tell() - record.offset
+            for each in unchanged:
+                directory[each.order] = _moved_central(each, each.offset + moved)
+            copy_range(self._file, record.offset, unchanged[-1].end - record.offset, target)
+            at = until
+        rows = [directory[order] for order in range(len(self._records))]
+        rows += [self._write_added(path, added[path], target) for path in sorted(added)]
+        self._write_end(rows, target)
+
+    def _inflate(self, record: Record) -> Iterator[bytes]:
+        pieces = chunks(self._file, record.data, record.compressed)
+        if record.method == STORED:
+            yield from pieces
+            return
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        left = record.size
+        waiting = b""
+        while not inflater.eof:
+            waiting = waiting or next(pieces, b"")
+            try:
+                # One byte more than is due shows that there is more than was declared.
+                out = inflater.decompress(waiting, min(BUFFER, left + 1))
+            except zlib.error:
+                raise _damaged(record, "its compressed data is malformed") from None
+            if not waiting and not out and not inflater.eof:
+                raise _damaged(record, "its compressed data breaks off")
+            waiting = inflater.unconsumed_tail
+            left -= len(out)
+            if left < 0:
+                raise _damaged(record, "it inflates to more than its declared size")
+            yield out
+        if inflater.unused_data or next(pieces, b""):
+            raise _damaged(record, "there is other data behind its compressed data")
+
+    def _check_added(self, added: Mapping[str, BinaryIO]) -> None:
+        taken = {folded(record.path.removesuffix("/")) for record in self._records}
+        for path in added:
+            if folded(path) in taken:
+                message = "An output would replace a member that exists already."
+                raise ArtifactError(
+                    message,
+                    advice="Choose another output-file-name.",
+                    where=path,
+                )
+
+    def _local_extra(self, record: Record) -> bytes:
+        start = record.offset + LOCAL.size + len(record.name)
+        return without_zip64(read_at(self._file, start, record.data - start))
+
+    def _write_changed(self, record: Record, content: BinaryIO, target: BinaryIO) -> bytes:
+        version, _, _, time, date = LOCAL.unpack(read_at(self._file, record.offset, LOCAL.size))[
+            1:6
+        ]
+        flags = record.flags & ~(HAS_DESCRIPTOR | _LEVEL_FLAGS)
+        head = (version, flags, record.method, time, date)
+        extra = self._local_extra(record)
+        offset = target.tell()
+        crc, compressed, size = _write_member(target, head, record.name, extra, content)
+        central = bytearray(record.central)
+        struct.pack_into("<H", central, 8, flags)
+        struct.pack_into("<L", central, 16, crc)
+        return _central(bytes(central), without_zip64(record.extra), compressed, size, offset)
+
+    def _write_added(self, path: str, content: BinaryIO, target: BinaryIO) -> bytes:
+        name = path.encode("utf-8")
+        if len(name) > MAX_16:
+            message = "An output's path is too long."
+            raise ArtifactError(message, where=path[:120])
+        flags = 0 if name.isascii() else UTF8
+        times = [struct.unpack_from("<2H", each.central, 12)[::-1] for each in self._records]
+        date, time = max(times, default=(0x21, 0))  # 0x21: 1980-01-01
+        offset = target.tell()
+        head = (20, flags, DEFLATED, time, date)
+        crc, compressed, size = _write_member(target, head, name, b"", content)
+        central = CENTRAL.pack(
+            CENTRAL_SIGNATURE,
+            3 << 8 | 20,
+            *head,
+            crc,
+            0,
+            0,
+            len(name),
+            0,
+            0,
+            0,
+            0,
+            0o100644 << 16,
+            0,
+        )
+        return _central(central + name, b"", compressed, size, offset)
+
+    def _write_end(self, rows: list[bytes], target: BinaryIO) -> None:
+        start = target.tell()
+        target.writelines(rows)
+        size = target.tell() - start
+        count = len(rows)
+        original = END.unpack(self._end.raw)
+        numbers = [0, 0, count, count, size, start]
+        limits = [MAX_16] * 4 + [MAX_32] * 2
+        # A field that was left to the Zip64 record stays there, so that nothing changed is nothing
+        # changed; one that has grown too large joins it.
+        short = [
+            limit if number >= limit or old == limit else number
+            for number, limit, old in zip(numbers, limits, original[1:7], strict=True)
+        ]
+        if self._end.end64 or short != numbers:
+            made, needed = (
+                END64.unpack(self._end.end64)[2:4] if self._end.end64 else (_ZIP64_VERSION,) * 2
+            )
+            at = target.tell()
+            fields = (END64.size - 12, made, needed, 0, 0, count, count, size, start)
+            target.write(END64.pack(END64_SIGNATURE, *fields))
+            target.write(LOCATOR64.pack(LOCATOR64_SIGNATURE, 0, at, 1))
+        target.write(END.pack(END_SIGNATURE, *short, len(self._end.comment)) + self._end.comment)
+
+
+def without_zip64(extra: bytes) -> bytes:
+    """An extra field without its Zip64 part."""
+    place = zip64_field(extra)
+    return extra if place is None else extra[: place[0] - 4] + extra[place[1] :]
+
+
+def _damaged(record: Record, why: str) -> ArtifactError:
+    message = f"The member is damaged or was made to deceive: {why}."
+    return ArtifactError(message, advice="Pack the archive again.", where=record.path)
+
+
+def _zip64(values: list[int]) -> bytes:
+    if not values:
+        return b""
+    return struct.pack(f"<2H{len(values)}Q", ZIP64_FIELD, 8 * len(values), *values)
+
+
+def _write_member(
+    target: BinaryIO,
+    head: tuple[int, int, int, int, int],
+    name: bytes,
+    extra: bytes,
+    content: BinaryIO,
+) -> tuple[int, int, int]:
+    """Write local header and compressed content; return CRC, compressed size, size."""
+    version, flags, method, time, date = head
+    size = content.seek(0, 2)
+    content.seek(0)
+    large = size >= MAX_32 - _ZIP64_MARGIN
+    version = max(version, _ZIP64_VERSION) if large else version
+    at = target.tell()
+
+    def header(crc: int, compressed: int) -> bytes:
+        sizes = (MAX_32, MAX_32) if large else (compressed, size)
+        field = _zip64([size, compressed]) + extra if large else extra
+        fields = (version, flags, method, time, date, crc, *sizes, len(name), len(field))
+        return LOCAL.pack(LOCAL_SIGNATURE, *fields) + name + field
+
+    target.write(header(0, 0))
+    start = target.tell()
+    crc = 0
+
+    def read_through() -> Iterator[bytes]:
+        nonlocal crc
+        while piece := content.read(BUFFER):
+            crc = zlib.crc32(piece, crc)
+            yield piece
+
+    target.writelines(compress(read_through(), method))
+    end = target.tell()
+    target.seek(at)
+    target.write(header(crc, end - start))
+    target.seek(end)
+    return crc, end - start, size
+
+
+def _central(central: bytes, extra: bytes, compressed: int, size: int, offset: int) -> bytes:
+    """A central record with new sizes and offset; `extra` has no Zip64 field yet."""
+    values = (size, compressed, offset)
+    field = _zip64([value for value in values if value >= MAX_32]) + extra
+    name_length, old_extra = struct.unpack_from("<2H", central, 28)
+    record = bytearray(central[: CENTRAL.size + name_length])
+    if max(values) >= MAX_32:
+        record[6:8] = struct.pack("<H", max(_ZIP64_VERSION, record[6]))
+    struct.pack_into("<2L", record, 20, min(compressed, MAX_32), min(size, MAX_32))
+    struct.pack_into("<H", record, 30, len(field))
+    struct.pack_into("<L", record, 42, min(offset, MAX_32))
+    return bytes(record) + field + central[CENTRAL.size + name_length + old_extra :]
+
+
+def _offset_place(record: Record) -> int | None:
+    """Where in the central record the Zip64 field holds the offset, or None."""
+    compressed, size, offset = struct.unpack(
+        "<2L14xL", record.central[20:42] + record.central[42:46]
+    )
+    place = zip64_field(record.extra)
+    if offset != MAX_32 or place is None:
+        return None
+    before = [size, compressed].count(MAX_32)
+    return CENTRAL.size + len(record.name) + place[0] + 8 * before
+
+
+def _moved_central(record: Record, offset: int) -> bytes:
+    """The central record of an unchanged member at its new offset."""
+    central = bytearray(record.central)
+    place = _offset_place(record)
+    if place is not None:
+        struct.pack_into("<Q", central, place, offset)
+    elif offset < MAX_32:
+        struct.pack_into("<L", central, 42, offset)
+    else:
+        extra = without_zip64(record.extra)
+        return _central(record.central, extra, record.compressed, record.size, offset)
+    return bytes(central)
+
+
+def _central_without_offset(record: Record) -> bytes:
+    return _moved_central(record, 0)

@@ -1,0 +1,604 @@
+"""Executes a plan: signs the leaves, rebuilds the containers around them, signs those.
+
+`DeepSign` touches no token, network or process. It works in steps, hands out signature requests as
+they arise and is given results in any order, so that thousands of files can wait at once while the
+work on others goes on. Files are taken depth first and containers finished as soon as their last
+member is, which keeps the spool small.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from sealwright.errors import ArtifactError, InternalError
+from sealwright.signing.artifact import (
+    Container,
+    Directive,
+    Entry,
+    Identity,
+    Outcome,
+    SignatureRequest,
+    SignatureResult,
+    SignGenerator,
+)
+from sealwright.signing.containers.bulk_copy import copy_range
+from sealwright.signing.elements import LANGUAGE, Language, is_verification
+from sealwright.signing.plan import Budget, Limits, Plan, PlanNode, at
+from sealwright.signing.spool import OneAtATime, Spool, SpoolFile, sha256_of
+
+REPACK = "repack"
+_SIGNATURE_ROOM = 1 << 20  # bytes that a signature may add, for the spool's account
+
+
+@dataclass(frozen=True)
+class PendingSignature:
+    """A signature that a file waits for.
+
+    Attributes:
+        number: handle for the answer, unique within one `DeepSign`.
+        path: of the file, as in the plan.
+        directive: that asks for it.
+        request: what is to be signed.
+    """
+
+    number: int
+    path: str
+    directive: str
+    request: SignatureRequest
+
+
+@dataclass(frozen=True)
+class FileResult:
+    """What was done to one file by one directive.
+
+    Attributes:
+        path: as in the plan.
+        element: ``pe-file``, ...
+        directive: its name, or ``repack`` for a container that was rebuilt around changed members.
+        sha256_before: of the content before, hexadecimal.
+        sha256_after: of the content after; the same if only a side file was made.
+        size: bytes after.
+        summary: a short phrase for people.
+        digests: signed digests, hexadecimal, in the order of their requests.
+        hash_algorithm: of those digests; empty without any.
+        outputs: paths of created side files, as in the plan's form.
+    """
+
+    path: str
+    element: str
+    directive: str
+    sha256_before: str
+    sha256_after: str
+    size: int
+    summary: str
+    digests: tuple[str, ...] = ()
+    hash_algorithm: str = ""
+    outputs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How much may be under way at once.
+
+    Attributes:
+        requests: signature requests that wait for an answer.
+        spool: bytes of temporary files at which no further leaf is started while others wait.
+    """
+
+    requests: int = 256
+    spool: int = 4 << 30
+
+
+_Key = tuple[str, str, tuple[tuple[str, tuple[tuple[str, str], ...]], ...]]
+
+
+@dataclass(eq=False)
+class _Task:
+    """One node of the plan while it is worked on."""
+
+    node: PlanNode
+    parent: _Task | None
+    position: int  # in the plan, for the order of results
+    content: SpoolFile | None = None  # None: the artifact itself, or not extracted yet
+    sha256: str = ""
+    opened: _Opened | None = None
+    unfinished: int = 0  # children with work
+    changed: dict[int, SpoolFile] = field(default_factory=dict)
+    added: dict[str, SpoolFile] = field(default_factory=dict)
+    outputs: dict[str, SpoolFile] = field(default_factory=dict)
+    replaced: bool = False
+    stage: int = 0  # directive under way
+    signing: _Signing | None = None
+    leads: _Equals | None = None
+    results: list[FileResult] = field(default_factory=list)
+
+
+@dataclass
+class _Equals:
+    """Files with equal content and directives: one is signed, the others get what it got."""
+
+    followers: int
+    leader: _Task | None = None
+    finished: bool = False
+    waiting: list[_Task] = field(default_factory=list)
+
+
+@dataclass
+class _Opened:
+    """A container while its members are worked on."""
+
+    file: BinaryIO
+    container: Container
+    entries: list[Entry]
+
+
+@dataclass
+class _Signing:
+    """One directive under way on one file."""
+
+    generator: SignGenerator
+    source: BinaryIO
+    target: BinaryIO
+    path: Path
+    requests: list[SignatureRequest] = field(default_factory=list)
+    waiting: dict[int, int] = field(default_factory=dict)  # request number -> position in the batch
+    answers: dict[int, SignatureResult] = field(default_factory=dict)  # position -> result
+
+
+class DeepSign:
+    """Signs one artifact.
+
+    Args:
+        plan: what to do. The artifact must be the planned one; its members' digests are checked.
+        source: the artifact, seekable; stays open and unchanged until the end.
+        output: empty, seekable; receives the signed artifact.
+        identity: whose signatures; its signing time is taken from the plan.
+        spool: for temporary files; empty again at the end.
+
+    Use: while not `done`, call `step` until it returns False, pass on what `take` returns and give
+    the answers to `supply`; or let `batches` do that.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        source: BinaryIO,
+        output: BinaryIO,
+        identity: Identity,
+        spool: Spool,
+        *,
+        limits: Limits | None = None,
+        pace: Pace | None = None,
+        language: Language = LANGUAGE,
+    ) -> None:
+        self.plan = plan
+        self.done = False
+        self._source = source
+        self._output = output
+        self._identity = replace(identity, signing_time=plan.signing_time)
+        self._spool = spool
+        self._pace = pace or Pace()
+        self._language = language
+        self._budget = Budget(limits or Limits(), plan.root.size)
+        self._next_number = 0
+        self._untaken: list[PendingSignature] = []
+        self._waiting: dict[int, _Task] = {}
+        self._answered: list[_Task] = []
+        self._ready: list[_Task] = []
+        self._results: list[tuple[int, list[FileResult]]] = []
+        self._equals = _find_equals(plan.root)
+        self._files: set[BinaryIO] = set()  # open now
+        self._positions = {id(node): index for index, node in enumerate(plan.root.walk())}
+        self._walk = self._start()
+
+    @property
+    def results(self) -> tuple[FileResult, ...]:
+        """What was done, in the plan's order."""
+        ordered = sorted(self._results, key=lambda item: item[0])
+        return tuple(result for _, results in ordered for result in results)
+
+    @property
+    def unanswered(self) -> int:
+        """Requests that wait for an answer, taken or not."""
+        return len(self._waiting)
+
+    @property
+    def finished_files(self) -> int:
+        """Files to sign that are done."""
+        return sum(1 for _, results in self._results if results)
+
+    def step(self) -> bool:
+        """Do one piece of work: start, continue or finish one file.
+
+        Returns:
+            False if nothing can be done before further answers, or at all.
+
+        Raises:
+            ArtifactError, VerificationError: about a member, see `where`.
+        """
+        if self._ready:
+            self._finish_container(self._ready.pop())
+        elif self._answered:
+            self._resume(self._answered.pop())
+        elif self._waiting and not self._may_start():
+            return False
+        else:
+            task = next(self._walk, None)
+            if task is None:
+                return False
+            self._begin(task)
+        return True
+
+    def take(self) -> list[PendingSignature]:
+        """The requests that have arisen since the last call."""
+        taken, self._untaken = self._untaken, []
+        return taken
+
+    def supply(self, number: int, result: SignatureResult) -> None:
+        """Give the answer to the request with this number."""
+        task = self._waiting.pop(number, None)
+        if task is None or task.signing is None:
+            message = f"There is no open signature request {number}."
+            raise InternalError(message)
+        signing = task.signing
+        signing.answers[signing.waiting.pop(number)] = result
+        if not signing.waiting:
+            self._answered.append(task)
+
+    def batches(
+        self,
+    ) -> Generator[list[PendingSignature], list[SignatureResult], tuple[FileResult, ...]]:
+        """Drive everything: yields batches of requests, is sent the results in the same order."""
+        while not self.done:
+            while self.step():
+                pass
+            pending = self.take()
+            if not pending and not self.done:
+                message = "Signing came to a halt."
+                raise InternalError(message)
+            if pending:
+                results = yield pending
+                for each, result in zip(pending, results, strict=True):
+                    self.supply(each.number, result)
+        return self.results
+
+    def close(self) -> None:
+        """Close every file; for after an error. The spool's folder is the caller's to delete."""
+        for file in self._files:
+            file.close()
+        self._files.clear()
+
+    # Walking
+
+    def _may_start(self) -> bool:
+        return len(self._waiting) < self._pace.requests and self._spool.used < self._pace.spool
+
+    def _start(self) -> Iterator[_Task]:
+        root = _Task(self.plan.root, None, 0)
+        with at(root.node.path):
+            self._check_digest(root, self._source)
+        if not root.node.has_work:
+            self._complete(root)
+            return
+        yield from self._descend(root)
+
+    def _descend(self, task: _Task) -> Iterator[_Task]:
+        """Yield the files to sign below `task`, opening containers on the way."""
+        children = [child for child in task.node.children if child.has_work]
+        if not children:
+            yield task
+            return
+        task.unfinished = len(children)
+        with at(task.node.path):
+            self._open(task)
+        for child in children:
+            yield from self._descend(_Task(child, task, self._positions[id(child)]))
+
+    def _open(self, task: _Task) -> None:
+        kind = self._language.types[task.node.element]
+        if kind.container is None:
+            message = f"<{kind.name}> cannot be opened."
+            raise InternalError(message)
+        file = self._content(task)
+        depth = task.node.path.count("!/") + 1
+        task.opened = _Opened(file, *self._budget.open_container(kind.container.open, file, depth))
+
+    def _content(self, task: _Task) -> BinaryIO:
+        """Open the task's present content, extracting it first where it lies in a container."""
+        if task.content is not None:
+            return self._hold(task.content.open())
+        if task.parent is None:
+            return self._source
+        opened = task.parent.opened
+        assert opened is not None  # noqa: S101 - parents are opened before their members
+        order = task.node.order
+        if order >= len(opened.entries) or opened.entries[order].path != task.node.member:
+            message = "The member is not where the plan says."
+            raise InternalError(message, where=task.node.path)
+        entry = opened.entries[order]
+        with at(task.parent.node.path):
+            task.content = self._spool.create(
+                lambda target: self._budget.extract(opened.container, entry, target), entry.size
+            )
+        file = self._hold(task.content.open())
+        self._check_digest(task, file)
+        return file
+
+    def _hold(self, file: BinaryIO) -> BinaryIO:
+        self._files.add(file)
+        return file
+
+    def _drop(self, file: BinaryIO) -> None:
+        if file is not self._source:
+            self._files.discard(file)
+            file.close()
+
+    def _check_digest(self, task: _Task, file: BinaryIO) -> None:
+        task.sha256 = sha256_of(file)
+        if task.sha256 != task.node.sha256:
+            message = "The content is not the planned one."
+            raise ArtifactError(message, advice="Make the plan again.", where=task.node.path)
+
+    # Signing
+
+    def _begin(self, task: _Task) -> None:
+        """Start a file without members to sign, or join the equal one that was started before."""
+        equals = self._equals.get(_key(task.node))
+        if equals is None:
+            self._advance_stages(task)
+        elif equals.leader is None:
+            equals.leader, task.leads = task, equals
+            self._advance_stages(task)
+        elif equals.finished:
+            self._follow(equals.leader, task)
+        else:
+            equals.waiting.append(task)
+
+    def _advance_stages(self, task: _Task) -> None:
+        """Work through the directives until one waits for answers or all are done."""
+        with at(task.node.path):
+            while task.stage < len(task.node.directives):
+                directive = task.node.directives[task.stage]
+                if is_verification(directive.name):
+                    self._record_verification(task, directive)
+                    task.stage += 1
+                    continue
+                task.signing = self._prepare(task, directive)
+                if not self._run(task, None):
+                    return
+        self._complete(task)
+
+    def _resume(self, task: _Task) -> None:
+        signing = task.signing
+        assert signing is not None  # noqa: S101 - only signing tasks wait for answers
+        results = [signing.answers[position] for position in range(len(signing.answers))]
+        with at(task.node.path):
+            waits = not self._run(task, results)
+        if not waits:
+            self._advance_stages(task)
+
+    def _prepare(self, task: _Task, directive: Directive) -> _Signing:
+        kind = self._language.types[task.node.element]
+        if kind.format is None:
+            message = f"<{kind.name}> cannot be signed."
+            raise InternalError(message)
+        source = self._content(task)
+        size = source.seek(0, 2)
+        path, target = self._spool.start(size + _SIGNATURE_ROOM)
+        self._hold(target)
+        source.seek(0)
+        options = {**directive.options, "timestamp": self.plan.timestamp}
+        timed = replace(directive, options=options)
+        generator = kind.format.sign(source, timed, self._identity, target)
+        return _Signing(generator, source, target, path)
+
+    def _run(self, task: _Task, results: list[SignatureResult] | None) -> bool:
+        """Run the generator to its next batch (False) or its end (True)."""
+        signing = task.signing
+        assert signing is not None  # noqa: S101 - set by the caller
+        signing.answers = {}
+        try:
+            requests = (
+                next(signing.generator) if results is None else signing.generator.send(results)
+            )
+            while not requests:
+                requests = signing.generator.send([])
+        except StopIteration as stop:
+            self._finish_stage(task, stop.value)
+            return True
+        signing.requests += requests
+        directive = task.node.directives[task.stage].name
+        for position, request in enumerate(requests):
+            number = self._next_number
+            self._next_number += 1
+            signing.waiting[number] = position
+            self._waiting[number] = task
+            pending = PendingSignature(number, task.node.path, directive, request)
+            self._untaken.append(pending)
+        return False
+
+    def _finish_stage(self, task: _Task, outcome: Outcome) -> None:
+        signing, task.signing = task.signing, None
+        assert signing is not None  # noqa: S101 - called while signing
+        before = task.sha256
+        self._drop(signing.source)
+        if outcome.replaced:
+            task.sha256 = sha256_of(signing.target)
+        self._drop(signing.target)
+        if outcome.replaced:
+            if task.content is not None:
+                self._spool.release(task.content)
+            task.content = self._spool.adopt(signing.path)
+            task.replaced = True
+        else:
+            signing.path.unlink()
+        outputs = self._keep_outputs(task, outcome)
+        directive = task.node.directives[task.stage]
+        task.results.append(
+            FileResult(
+                path=task.node.path,
+                element=task.node.element,
+                directive=directive.name,
+                sha256_before=before,
+                sha256_after=task.sha256,
+                size=task.content.size if task.content else task.node.size,
+                summary=outcome.summary,
+                digests=tuple(request.digest.hex() for request in signing.requests),
+                hash_algorithm=signing.requests[0].hash_algorithm if signing.requests else "",
+                outputs=outputs,
+            )
+        )
+        task.stage += 1
+
+    def _keep_outputs(self, task: _Task, outcome: Outcome) -> tuple[str, ...]:
+        folder = task.node.member.rpartition("/")[0]
+        kept = []
+        for name, content in sorted(outcome.side_files.items()):
+            path = f"{folder}/{name}" if folder else name
+            if task.parent is None or path not in task.node.outputs or path in task.outputs:
+                message = f'The format made a file "{name}" that was not planned.'
+                raise InternalError(message)
+            task.outputs[path] = self._spool.create(partial(_write, content), len(content))
+            kept.append(f"{task.parent.node.path}!/{path}")
+        return tuple(kept)
+
+    def _record_verification(self, task: _Task, directive: Directive) -> None:
+        # The planner has verified this very content; its digest was checked on the way here.
+        digest = task.sha256 or task.node.sha256
+        task.results.append(
+            FileResult(
+                path=task.node.path,
+                element=task.node.element,
+                directive=directive.name,
+                sha256_before=digest,
+                sha256_after=digest,
+                size=task.node.size,
+                summary="existing signatures verified",
+            )
+        )
+
+    # Completing
+
+    def _complete(self, task: _Task) -> None:
+        """Everything about this file is done: hand it to its container, or to the caller."""
+        equals = task.leads
+        if equals is None:
+            self._hand_over(task)
+            return
+        equals.finished = True
+        for file in _made(task):
+            file.users += equals.followers
+        self._hand_over(task)
+        for follower in equals.waiting:
+            self._follow(task, follower)
+
+    def _follow(self, leader: _Task, task: _Task) -> None:
+        """Give an equal file what the leader got; the leader has reserved a use of it."""
+        assert task.parent is not None  # noqa: S101 - the artifact itself equals no other file
+        folder = task.node.member.rpartition("/")[0]
+        task.replaced, task.sha256 = leader.replaced, leader.sha256
+        task.content = leader.content if leader.replaced else None
+        for path, file in leader.outputs.items():
+            name = path.rpartition("/")[2]
+            task.outputs[f"{folder}/{name}" if folder else name] = file
+        outputs = tuple(f"{task.parent.node.path}!/{path}" for path in task.outputs)
+        for result in leader.results:
+            own = outputs if result.outputs else ()
+            task.results.append(replace(result, path=task.node.path, outputs=own))
+        self._hand_over(task)
+
+    def _hand_over(self, task: _Task) -> None:
+        self._results.append((task.position, task.results))
+        parent = task.parent
+        if parent is None:
+            self._deliver(task)
+            return
+        parent.added.update(task.outputs)
+        if task.content is not None:
+            if task.replaced:
+                parent.changed[task.node.order] = task.content
+            else:
+                self._spool.release(task.content)
+        parent.unfinished -= 1
+        if not parent.unfinished:
+            self._ready.append(parent)
+
+    def _finish_container(self, task: _Task) -> None:
+        """All members are done: rebuild around the changed ones, then sign the container itself."""
+        opened = task.opened
+        assert opened is not None  # noqa: S101 - it had members
+        task.opened = None
+        with at(task.node.path):
+            if task.changed or task.added:
+                self._rebuild(task, opened)
+        self._drop(opened.file)
+        self._advance_stages(task)
+
+    def _rebuild(self, task: _Task, opened: _Opened) -> None:
+        before = task.sha256
+        files = [*task.changed.values(), *task.added.values()]
+        changed, added = OneAtATime(task.changed), OneAtATime(task.added)
+        rebuilt = self._spool.create(
+            lambda target: opened.container.rebuild(target, changed, added),
+            task.node.size + sum(file.size for file in files),
+        )
+        changed.close()
+        added.close()
+        for file in files:
+            self._spool.release(file)
+        if task.content is not None:
+            self._spool.release(task.content)
+        task.content, task.replaced = rebuilt, True
+        with rebuilt.open() as content:
+            task.sha256 = sha256_of(content)
+        changes = f"{len(task.changed)} changed" + (f", {len(task.added)} added" * bool(task.added))
+        task.results.append(
+            FileResult(
+                path=task.node.path,
+                element=task.node.element,
+                directive=REPACK,
+                sha256_before=before,
+                sha256_after=task.sha256,
+                size=rebuilt.size,
+                summary=f"Rebuilt: {changes}",
+            )
+        )
+
+    def _deliver(self, task: _Task) -> None:
+        content = self._source if task.content is None else task.content.open()
+        copy_range(content, 0, content.seek(0, 2), self._output)
+        self._output.flush()
+        if task.content is not None:
+            content.close()
+            self._spool.release(task.content)
+        self.done = True
+
+
+def _write(content: bytes, target: BinaryIO) -> None:
+    target.write(content)
+
+
+def _made(task: _Task) -> list[SpoolFile]:
+    """Files that signing made, for the container to take in."""
+    content = [task.content] if task.replaced and task.content else []
+    return [*task.outputs.values(), *content]
+
+
+def _key(node: PlanNode) -> _Key:
+    directives = tuple((d.name, tuple(sorted(d.options.items()))) for d in node.directives)
+    return node.element, node.sha256, directives
+
+
+def _find_equals(root: PlanNode) -> dict[_Key, _Equals]:
+    """Groups of files that need to be signed only once."""
+    counts = Counter(
+        _key(node)
+        for node in root.walk()
+        if node.has_work and not any(child.has_work for child in node.children)
+    )
+    return {key: _Equals(count - 1) for key, count in counts.items() if count > 1}

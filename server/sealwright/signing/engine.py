@@ -1,0 +1,190 @@
+"""The engine in one process, without a server: plan, sign and verify files on disk.
+
+The server runs the same steps in confined child processes (`sandbox`); here they run where they are
+called, on files that the caller trusts to be parsed.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from sealwright.signing.artifact import (
+    Container,
+    Entry,
+    Identity,
+    SignatureFact,
+    SignatureResult,
+    TimestampForm,
+)
+from sealwright.signing.configuration import parse_configuration
+from sealwright.signing.deep_sign import DeepSign, FileResult, PendingSignature
+from sealwright.signing.elements import LANGUAGE, Language
+from sealwright.signing.plan import INSIDE, Budget, Limits, Plan, at, build_plan
+from sealwright.signing.spool import Spool
+from sealwright.signing.verify_result import verify_result
+
+SignCallback = Callable[[Sequence[PendingSignature]], Sequence[SignatureResult]]
+
+
+def plan_file(
+    path: Path,
+    configuration_xml: bytes,
+    parameters: Mapping[str, str] | None = None,
+    *,
+    signing_time: int = 0,
+    timestamp: TimestampForm = TimestampForm.NONE,
+    limits: Limits | None = None,
+    language: Language = LANGUAGE,
+) -> Plan:
+    """Say what `sign_file` would do.
+
+    Raises:
+        ArtifactConfigurationError, InvalidInputError: configuration or parameters.
+        ArtifactError, VerificationError: the artifact.
+    """
+    limits = limits or Limits()
+    configuration = parse_configuration(configuration_xml, language).resolve(parameters or {})
+    with _spool(limits) as spool, path.open("rb") as source:
+        return build_plan(
+            source,
+            path.name,
+            configuration,
+            signing_time=signing_time,
+            timestamp=timestamp,
+            spool=spool,
+            limits=limits,
+            language=language,
+        )
+
+
+def sign_file(
+    path: Path,
+    output: Path,
+    configuration_xml: bytes,
+    identity: Identity,
+    sign: SignCallback,
+    *,
+    parameters: Mapping[str, str] | None = None,
+    timestamp: TimestampForm = TimestampForm.NONE,
+    limits: Limits | None = None,
+    language: Language = LANGUAGE,
+) -> tuple[FileResult, ...]:
+    """Plan, sign and verify one artifact. `output` appears only when all of it has succeeded.
+
+    Args:
+        output: path of the signed artifact; replaced if it exists.
+        identity: whose signatures; its signing time is the one that is used.
+        sign: answers a batch of requests, in their order.
+
+    Returns:
+        What was done, in the plan's order.
+    """
+    limits = limits or Limits()
+    plan = plan_file(
+        path,
+        configuration_xml,
+        parameters,
+        signing_time=identity.signing_time,
+        timestamp=timestamp,
+        limits=limits,
+        language=language,
+    )
+    with _spool(limits, output.parent) as spool, path.open("rb") as source:
+        finished = spool.folder / "signed"
+        with finished.open("x+b") as target:
+            signing = DeepSign(
+                plan, source, target, identity, spool, limits=limits, language=language
+            )
+            results = _answer_all(signing, sign)
+            verify_result(
+                plan,
+                source,
+                target,
+                identity.certificate,
+                spool,
+                limits=limits,
+                language=language,
+            )
+        finished.replace(output)
+    return results
+
+
+def verify_file(
+    path: Path, *, limits: Limits | None = None, language: Language = LANGUAGE
+) -> list[tuple[str, SignatureFact]]:
+    """Find every embedded signature in a file and in the containers inside, and check it.
+
+    Returns:
+        (path of the signed file as in a plan, what was found), in the containers' order. Chains to
+        trusted roots are the caller's to judge.
+
+    Raises:
+        VerificationError: a signature does not verify; `where` is the member.
+        ArtifactError: the file is malformed or over a limit.
+    """
+    limits = limits or Limits()
+    with _spool(limits) as spool, path.open("rb") as file:
+        budget = Budget(limits, path.stat().st_size)
+        with at(path.name):
+            return list(_Finder(budget, spool, language).find(file, path.name, 1))
+
+
+@contextmanager
+def _spool(limits: Limits, folder: Path | None = None) -> Iterator[Spool]:
+    with tempfile.TemporaryDirectory(prefix=".sealwright-", dir=folder) as name:
+        yield Spool(Path(name), limits.spool)
+
+
+def _answer_all(signing: DeepSign, sign: SignCallback) -> tuple[FileResult, ...]:
+    batches = signing.batches()
+    try:
+        pending = next(batches)
+        while True:
+            pending = batches.send(list(sign(pending)))
+    except StopIteration as stop:
+        results: tuple[FileResult, ...] = stop.value
+        return results
+    finally:
+        signing.close()
+
+
+class _Finder:
+    """Finds signatures in a file and, as deep as the limits allow, in the containers inside."""
+
+    def __init__(self, budget: Budget, spool: Spool, language: Language) -> None:
+        self.budget = budget
+        self.spool = spool
+        self.kinds = language.file_types
+
+    def find(self, file: BinaryIO, path: str, depth: int) -> Iterator[tuple[str, SignatureFact]]:
+        for kind in self.kinds:
+            if kind.format is not None and kind.format.recognize(file):
+                for fact in kind.format.verify(file):
+                    yield path, fact
+        containers = [kind.container for kind in self.kinds if kind.container is not None]
+        opener = next((each for each in containers if each.recognize(file)), None)
+        if opener is None or depth > self.budget.limits.depth:
+            return
+        container, entries = self.budget.open_container(opener.open, file, depth)
+        for entry in entries:
+            if not entry.is_directory:
+                yield from self.member(container, entry, path, depth)
+
+    def member(
+        self, container: Container, entry: Entry, path: str, depth: int
+    ) -> Iterator[tuple[str, SignatureFact]]:
+        inside = f"{path}{INSIDE}{entry.path}"
+        with at(path):
+            extracted = self.spool.create(
+                partial(self.budget.extract, container, entry), entry.size
+            )
+        try:
+            with at(inside), extracted.open() as file:
+                yield from self.find(file, inside, depth + 1)
+        finally:
+            self.spool.release(extracted)

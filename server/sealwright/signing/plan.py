@@ -1,0 +1,514 @@
+"""What will be done to an artifact: the artifact configuration applied to its members.
+
+The plan is made before anything is signed, is what people see and approve, and is all that the
+signed result is compared with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, BinaryIO
+
+from sealwright.errors import ArtifactError, InternalError, InvalidInputError, VerificationError
+from sealwright.signing.artifact import Container, Directive, Entry, TimestampForm
+from sealwright.signing.configuration import Configuration, Element, Include
+from sealwright.signing.containers.directory import Folder
+from sealwright.signing.elements import (
+    DIRECTORY,
+    LANGUAGE,
+    OUTPUT_FILE_NAME,
+    ElementType,
+    Language,
+    is_verification,
+)
+from sealwright.signing.parameters import FILE_NAME, did_you_mean, substitute
+from sealwright.signing.spool import Spool, sha256_of
+from sealwright.signing.wildcard import fold
+
+INSIDE = "!/"  # between a container's path and a member's
+PLAN_VERSION = 1
+_MAX_JSON_DEPTH = 64
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one artifact may use.
+
+    Attributes:
+        depth: containers inside containers that are opened, the root included.
+        members: members of all opened containers together.
+        member_size: bytes of one extracted member.
+        extracted: bytes of all extracted members together.
+        ratio: extracted bytes for each byte of the artifact, beyond `ratio_allowance`.
+        ratio_allowance: extracted bytes that are free of the ratio.
+        spool: bytes of temporary files at a time.
+    """
+
+    depth: int = 8
+    members: int = 100_000
+    member_size: int = 16 << 30
+    extracted: int = 64 << 30
+    ratio: int = 200
+    ratio_allowance: int = 64 << 20
+    spool: int = 64 << 30
+
+
+@dataclass(frozen=True)
+class PlanNode:
+    """One file of the plan.
+
+    Attributes:
+        path: for people: ``release.zip!/bin/app.exe``.
+        member: path inside its container; empty for the artifact itself.
+        order: handle inside its container; 0 for the artifact itself.
+        size: bytes.
+        sha256: of the content, hexadecimal.
+        element: ``pe-file``, ...
+        where: line and column of the element that matched.
+        directives: what is done to it, options complete.
+        children: files inside that the configuration means, in the container's order.
+        members: number of all members inside, 0 for a file that is not opened.
+    """
+
+    path: str
+    member: str
+    order: int
+    size: int
+    sha256: str
+    element: str
+    where: str
+    directives: tuple[Directive, ...]
+    children: tuple[PlanNode, ...] = ()
+    members: int = 0
+
+    @property
+    def signs(self) -> tuple[Directive, ...]:
+        """Directives that make a signature."""
+        return tuple(d for d in self.directives if not is_verification(d.name))
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Paths, inside the same container, of the files that signing adds."""
+        folder = self.member.rpartition("/")[0]
+        names = [d.options.get(OUTPUT_FILE_NAME, "") for d in self.directives]
+        return tuple(f"{folder}/{name}" if folder else name for name in names if name)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether anything is signed in it or below."""
+        return bool(self.signs) or any(child.has_work for child in self.children)
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether its content changes (a detached signature leaves it alone)."""
+        embedded = any(OUTPUT_FILE_NAME not in d.options for d in self.signs)
+        return embedded or any(c.is_replaced or c.outputs for c in self.children)
+
+    def walk(self) -> Iterator[PlanNode]:
+        """This node and all below, parents first."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The plan for one artifact.
+
+    Attributes:
+        artifact_name: file name as submitted.
+        configuration_sha256: of the configuration's XML, hexadecimal.
+        parameters: name -> value, defaults included.
+        signing_time: POSIX seconds for every signature, so that a repetition gives the same bytes.
+        timestamp: the time stamp that every signature gets whose format can carry one.
+        root: the artifact.
+    """
+
+    artifact_name: str
+    configuration_sha256: str
+    parameters: Mapping[str, str]
+    signing_time: int
+    timestamp: TimestampForm
+    root: PlanNode
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, no spaces; equal plans give equal text."""
+        value = {
+            "version": PLAN_VERSION,
+            "artifactName": self.artifact_name,
+            "configurationSha256": self.configuration_sha256,
+            "parameters": dict(self.parameters),
+            "signingTime": self.signing_time,
+            "timestamp": self.timestamp,
+            "root": _node_to_json(self.root),
+        }
+        return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """Read what `to_json` wrote.
+
+        Raises:
+            InvalidInputError: it is not a plan.
+        """
+        try:
+            value = json.loads(text)
+            if value["version"] != PLAN_VERSION:
+                message = f"The plan has version {value['version']!r}, not {PLAN_VERSION}."
+                raise InvalidInputError(message, advice="Make the plan again.")
+            return cls(
+                artifact_name=_text(value["artifactName"]),
+                configuration_sha256=_text(value["configurationSha256"]),
+                parameters={_text(k): _text(v) for k, v in value["parameters"].items()},
+                signing_time=_number(value["signingTime"]),
+                timestamp=TimestampForm(value["timestamp"]),
+                root=_node_from_json(value["root"], 0),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            message = "The plan is malformed."
+            raise InvalidInputError(message, advice="Make the plan again.") from None
+
+    @property
+    def plan_hash(self) -> str:
+        """SHA-256 of the canonical JSON, hexadecimal."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+def build_plan(
+    source: BinaryIO,
+    artifact_name: str,
+    configuration: Configuration,
+    *,
+    signing_time: int,
+    timestamp: TimestampForm = TimestampForm.NONE,
+    spool: Spool,
+    limits: Limits | None = None,
+    language: Language = LANGUAGE,
+) -> Plan:
+    """Apply a configuration to an artifact.
+
+    Args:
+        source: the artifact, seekable.
+        artifact_name: its file name.
+        configuration: resolved, see `Configuration.resolve`.
+        signing_time: POSIX seconds.
+        timestamp: what signatures are to get.
+        spool: for extracted members; empty again afterwards.
+
+    Raises:
+        ArtifactError: the artifact is malformed, over a limit, or does not fit the configuration;
+            `where` is the member.
+        VerificationError: a signature that must be there is not, or does not verify.
+    """
+    if configuration.values is None:
+        message = "The configuration's parameters have not been resolved."
+        raise ValueError(message)
+    if not artifact_name or any(c in "/\\" or ord(c) < 32 for c in artifact_name):
+        message = "The artifact needs a plain file name."
+        raise InvalidInputError(message, where=artifact_name[:120])
+    root = configuration.root
+    include = root.includes[0]
+    if include.pattern is not None and not include.pattern.matches(artifact_name):
+        message = f'The artifact\'s name does not match path="{include.path}" ({include.where}).'
+        advice = "Submit the file under that name, or change the artifact configuration."
+        raise ArtifactError(message, advice=advice, where=artifact_name)
+    planner = Planner(language, limits or Limits(), spool, _size(source))
+    with at(artifact_name):
+        node = planner.node(source, Place(artifact_name, "", 0, 1), root, include)
+    return Plan(
+        artifact_name=artifact_name,
+        configuration_sha256=configuration.sha256,
+        parameters=configuration.values,
+        signing_time=signing_time,
+        timestamp=timestamp,
+        root=node,
+    )
+
+
+@contextmanager
+def at(path: str) -> Iterator[None]:
+    """Say in errors which file they are about: members are inside `path`."""
+    try:
+        yield
+    except (ArtifactError, VerificationError, InternalError) as error:
+        if error.where != path and not error.where.startswith(path + INSIDE):
+            error.where = f"{path}{INSIDE}{error.where}" if error.where else path
+        raise
+
+
+class Budget:
+    """Counts what has been used of the limits.
+
+    Args:
+        size: bytes of the artifact.
+    """
+
+    def __init__(self, limits: Limits, size: int) -> None:
+        self.limits = limits
+        self.members = 0
+        self.extracted = 0
+        self.largest = min(limits.extracted, max(limits.ratio_allowance, size * limits.ratio))
+
+    def open_container(self, open_: Callable[[BinaryIO, int], Container], file: BinaryIO,
+                       depth: int) -> tuple[Container, list[Entry]]:  # fmt: skip
+        """Open a container and count its members."""
+        if depth > self.limits.depth:
+            message = f"Containers are nested more than {self.limits.depth} deep."
+            raise ArtifactError(message, advice="Have the server's limit raised if this is meant.")
+        container = open_(file, self.limits.members - self.members)
+        entries = list(container.entries())
+        self.members += len(entries)
+        return container, entries
+
+    def extract(self, container: Container, entry: Entry, target: BinaryIO) -> None:
+        """Extract a member if the limits allow it."""
+        self.extracted += entry.size
+        problem = ""
+        if entry.size > self.limits.member_size:
+            problem = f"The member has {entry.size} bytes, more than {self.limits.member_size}"
+        elif self.extracted > self.largest:
+            problem = (
+                f"Extracting it would exceed the {self.largest} bytes that this artifact may use"
+            )
+        if problem:
+            advice = (
+                "This looks like an archive bomb; have the server's limits raised if it is not."
+            )
+            message = f"{problem}."
+            raise ArtifactError(message, advice=advice, where=entry.path)
+        container.extract(entry, target)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a file lies: see `PlanNode`; `depth` counts from 1."""
+
+    path: str
+    member: str
+    order: int
+    depth: int
+
+    @property
+    def name(self) -> str:
+        """File name."""
+        return (self.member or self.path).rpartition("/")[2]
+
+
+class Planner:
+    """Walks one artifact against its configuration."""
+
+    def __init__(self, language: Language, limits: Limits, spool: Spool, size: int) -> None:
+        self.language = language
+        self.spool = spool
+        self.budget = Budget(limits, size)
+
+    def node(self, file: BinaryIO, place: Place, element: Element, include: Include) -> PlanNode:
+        """Check one file and everything below that the configuration means."""
+        kind = self.language.types[element.name]
+        _check_file(file, kind, place, element, include)
+        node = PlanNode(
+            path=place.path,
+            member=place.member,
+            order=place.order,
+            size=_size(file),
+            sha256=sha256_of(file),
+            element=element.name,
+            where=include.where,
+            directives=tuple(_for_file(d, place.name) for d in element.directives),
+        )
+        if kind.container is None:
+            return node
+        opened = self.budget.open_container(kind.container.open, file, place.depth)
+        children = self.children(*opened, place, element)
+        return replace(node, children=children, members=len(opened[1]))
+
+    def children(
+        self, container: Container, entries: Sequence[Entry], place: Place, element: Element
+    ) -> tuple[PlanNode, ...]:
+        """Plan the members that the element's children mean."""
+        claims = _Claims()
+        with at(place.path):
+            claims.folder(Folder.root(entries), element.children)
+        nodes = []
+        for entry, child, include in claims.in_order():
+            path = f"{place.path}{INSIDE}{entry.path}"
+            inside = Place(path, entry.path, entry.order, place.depth + 1)
+            with at(place.path):
+                extracted = self.spool.create(
+                    partial(self.budget.extract, container, entry), entry.size
+                )
+            try:
+                with at(path), extracted.open() as file:
+                    nodes.append(self.node(file, inside, child, include))
+            finally:
+                self.spool.release(extracted)
+        _check_outputs(nodes, entries)
+        return tuple(nodes)
+
+
+class _Claims:
+    """Which element means which member of one container."""
+
+    def __init__(self) -> None:
+        self.by_order: dict[int, tuple[Entry, Element, Include]] = {}
+
+    def in_order(self) -> list[tuple[Entry, Element, Include]]:
+        return [self.by_order[order] for order in sorted(self.by_order)]
+
+    def folder(self, folder: Folder, elements: Sequence[Element]) -> None:
+        for element in elements:
+            for include in element.includes:
+                if element.name == DIRECTORY:
+                    self.subfolders(folder, element, include)
+                else:
+                    self.files(folder, element, include)
+
+    def subfolders(self, folder: Folder, element: Element, include: Include) -> None:
+        found = [folder] if include.pattern is None else folder.folders(include.pattern)
+        _check_count(len(found), "directory", element, include, folder)
+        for each in found:
+            self.folder(each, element.children)
+
+    def files(self, folder: Folder, element: Element, include: Include) -> None:
+        assert include.pattern is not None  # noqa: S101 - only a root or a directory lacks one
+        found = folder.files(include.pattern)
+        _check_count(len(found), "file", element, include, folder)
+        for entry in found:
+            if entry.order in self.by_order:
+                other = self.by_order[entry.order][2]
+                message = (
+                    f'Both path="{other.path}" ({other.where}) and path="{include.path}" '
+                    f"({include.where}) match this file."
+                )
+                advice = "Change the artifact configuration so that only one of them does."
+                raise ArtifactError(message, advice=advice, where=entry.path)
+            self.by_order[entry.order] = (entry, element, include)
+
+
+def _check_count(found: int, what: str, element: Element, include: Include, folder: Folder) -> None:
+    most = include.max_matches
+    if found >= include.min_matches and (most is None or found <= most):
+        return
+    rule = f'<{element.name}>, path="{include.path}" ({include.where})'
+    if not found:
+        near = did_you_mean(fold(include.path), folder.names()) if what == "file" else ""
+        message = f"No {what} matches {rule}."
+        advice = near or 'Check the path, or set min-matches="0" if it is optional.'
+    elif found < include.min_matches:
+        message = f"{found} {what} matches of {rule}; min-matches is {include.min_matches}."
+        advice = "Check the pattern, or lower min-matches."
+    else:
+        message = f"{found} {what} matches of {rule}; max-matches is {most}."
+        advice = f'Make the pattern narrower, or set max-matches to {found} or "unbounded".'
+    raise ArtifactError(message, advice=advice, where=folder.path)
+
+
+def _check_file(
+    file: BinaryIO, kind: ElementType, place: Place, element: Element, include: Include
+) -> None:
+    if kind.format is None:
+        return
+    if not kind.format.recognize(file):
+        message = f"The file is not a <{kind.name}>: its content has another format."
+        advice = f"Check what the build puts there, or the element at {include.where}."
+        raise ArtifactError(message, advice=advice)
+    if include.restrictions:
+        _check_metadata(kind.format.metadata(file), place, include)
+    for directive in element.directives:
+        if is_verification(directive.name) and not kind.format.verify(file):
+            message = f"The file is not signed, but <{directive.name}> requires it."
+            raise VerificationError(message, advice="Have it signed by its publisher first.")
+
+
+def _check_metadata(metadata: Mapping[str, str], place: Place, include: Include) -> None:
+    for name, template in include.restrictions.items():
+        required = substitute(template, {FILE_NAME: place.name})
+        actual = metadata.get(name)
+        if actual != required:
+            found = "missing" if actual is None else f'"{actual[:200]}"'
+            message = f'Its {name} is {found}; "{required}" is required ({include.where}).'
+            raise ArtifactError(message, advice="Correct the build, or the configuration.")
+
+
+def _for_file(directive: Directive, name: str) -> Directive:
+    options = {k: substitute(v, {FILE_NAME: name}) for k, v in directive.options.items()}
+    output = options.get(OUTPUT_FILE_NAME)
+    if output is not None and ("/" in output or output in ("", ".", "..")):
+        message = (
+            f'{OUTPUT_FILE_NAME} gives "{output}", which is not a file name ({directive.where}).'
+        )
+        raise ArtifactError(message)
+    return replace(directive, options=options)
+
+
+def _check_outputs(nodes: Sequence[PlanNode], entries: Sequence[Entry]) -> None:
+    taken = {fold(entry.path) for entry in entries}
+    for node in nodes:
+        for output in node.outputs:
+            if fold(output) in taken:
+                message = f'Its output "{output}" would replace another file.'
+                advice = f"Choose another {OUTPUT_FILE_NAME}, or remove the old file."
+                raise ArtifactError(message, advice=advice, where=node.path)
+            taken.add(fold(output))
+
+
+def _size(file: BinaryIO) -> int:
+    return file.seek(0, 2)
+
+
+def _node_to_json(node: PlanNode) -> dict[str, Any]:
+    return {
+        "path": node.path,
+        "member": node.member,
+        "order": node.order,
+        "size": node.size,
+        "sha256": node.sha256,
+        "element": node.element,
+        "where": node.where,
+        "directives": [
+            {"name": d.name, "options": dict(d.options), "where": d.where} for d in node.directives
+        ],
+        "children": [_node_to_json(child) for child in node.children],
+        "members": node.members,
+    }
+
+
+def _node_from_json(value: Mapping[str, Any], depth: int) -> PlanNode:
+    if depth > _MAX_JSON_DEPTH:
+        raise ValueError(depth)
+    return PlanNode(
+        path=_text(value["path"]),
+        member=_text(value["member"]),
+        order=_number(value["order"]),
+        size=_number(value["size"]),
+        sha256=_text(value["sha256"]),
+        element=_text(value["element"]),
+        where=_text(value["where"]),
+        directives=tuple(
+            Directive(
+                _text(each["name"]),
+                {_text(k): _text(v) for k, v in each["options"].items()},
+                _text(each["where"]),
+            )
+            for each in value["directives"]
+        ),
+        children=tuple(_node_from_json(child, depth + 1) for child in value["children"]),
+        members=_number(value["members"]),
+    )
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise TypeError(value)
+    return value

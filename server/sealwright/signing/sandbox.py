@@ -1,0 +1,477 @@
+"""The parent's side of format children: start, use once, never trust, never wait forever.
+
+A child opens what users have submitted, in a process without network, keys or credentials (see
+`confinement`), and asks for signatures over its pipe. Use each child for one request::
+
+    child = await FormatChild.start(folder)          # ahead of time, or take one from a ChildPool
+    ...put the artifact at child.input...
+    plan = await child.plan(...)
+    results = await child.deep_sign(plan, identity, answer)
+    await child.close()
+
+and a fresh one, with the same input and the output put at its `output`, for `verify`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import stat
+import sys
+import tempfile
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import sealwright
+from sealwright.errors import (
+    ArtifactError,
+    ConfigurationError,
+    InternalError,
+    InvalidInputError,
+)
+from sealwright.signing import child_protocol as protocol
+from sealwright.signing.artifact import Identity, SignatureResult, TimestampForm
+from sealwright.signing.confinement import INPUT, OUTPUT, WORK, ChildLimits
+from sealwright.signing.deep_sign import FileResult, Pace, PendingSignature
+from sealwright.signing.plan import Limits, Plan
+from sealwright.signing.verify_result import VerifiedSignature
+
+Answer = Callable[[Sequence[PendingSignature]], Awaitable[Sequence[SignatureResult]]]
+Progress = Callable[[int, int], None]
+
+#: Layers that can be required; see `confinement.confine`.
+LAYERS = ("landlock", "seccomp", "netns")
+_START_SECONDS = 30.0
+_ERROR_TAIL = 4096
+_REQUESTS_PER_SIGNATURE = 4  # what a format may need at most for one directive on one file
+
+
+@dataclass(frozen=True)
+class SandboxSettings:
+    """How children are started.
+
+    Attributes:
+        child: resource limits of each.
+        artifact: limits of what it processes.
+        pace: how much it may have under way.
+        wall_seconds: for each operation, waiting for signatures included.
+        required: layers of `LAYERS` without which a child is not used.
+    """
+
+    child: ChildLimits = field(default_factory=ChildLimits)
+    artifact: Limits = field(default_factory=Limits)
+    pace: Pace = field(default_factory=Pace)
+    wall_seconds: float = 3600.0
+    required: frozenset[str] = frozenset()
+
+
+class FormatChild:
+    """One child process and its folder. Make it with `start`.
+
+    Attributes:
+        folder: holds ``input``, ``output`` and the child's own ``work``.
+        confinement: layers in force: ``{"landlock": 7, "seccomp": True, "netns": True}``.
+    """
+
+    def __init__(
+        self, process: asyncio.subprocess.Process, folder: Path, settings: SandboxSettings
+    ) -> None:
+        self._process = process
+        self._settings = settings
+        self._complaints = b""
+        self._listening = asyncio.create_task(self._keep_complaints())
+        self.folder = folder
+        self.confinement: Mapping[str, int | bool] = {}
+
+    @classmethod
+    async def start(cls, folder: Path, settings: SandboxSettings | None = None) -> FormatChild:
+        """Start a child that may touch nothing but `folder`, and wait until it is confined.
+
+        Args:
+            folder: empty, this child's alone; stays the caller's to delete.
+
+        Raises:
+            ConfigurationError: a required layer is not available here.
+            InternalError: the child does not start.
+        """
+        settings = settings or SandboxSettings()
+        await asyncio.to_thread(_prepare, folder)
+        arguments = {"parent": os.getpid(), "limits": asdict(settings.child)}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-s", "-P", "-B", "-m", "sealwright.signing.child"),
+            str(folder),
+            json.dumps(arguments),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={"PYTHONPATH": str(Path(sealwright.__file__).parent.parent), "PYTHONUTF8": "1"},
+            cwd=folder,
+            close_fds=True,
+            start_new_session=True,
+        )
+        child = cls(process, folder, settings)
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                await child._greet()
+        except TimeoutError:
+            await child.kill()
+            message = f"The format child did not start within {_START_SECONDS:.0f} s."
+            raise InternalError(message) from None
+        except BaseException:
+            await child.kill()
+            raise
+        return child
+
+    @property
+    def input(self) -> Path:
+        """Where the artifact has to be put. The child can read it, not write it."""
+        return self.folder / INPUT
+
+    @property
+    def output(self) -> Path:
+        """Where the signed artifact is written. Read it with `open_output`."""
+        return self.folder / OUTPUT
+
+    def open_output(self) -> BinaryIO:
+        """Open the output for reading.
+
+        Raises:
+            InternalError: it is not a plain file any more.
+        """
+        descriptor = os.open(self.output, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+            os.close(descriptor)
+            message = "The format child's output is not a plain file."
+            raise InternalError(message)
+        return os.fdopen(descriptor, "rb")
+
+    async def plan(
+        self,
+        configuration_xml: bytes,
+        parameters: Mapping[str, str],
+        *,
+        artifact_name: str,
+        signing_time: int,
+        timestamp: TimestampForm = TimestampForm.NONE,
+    ) -> Plan:
+        """Apply an artifact configuration to ``input``; see `plan.build_plan` for errors."""
+        request = {
+            "op": "plan",
+            "configuration": protocol.blob_to_json(configuration_xml),
+            "parameters": dict(parameters),
+            "artifactName": artifact_name,
+            "signingTime": signing_time,
+            "timestamp": timestamp,
+            "limits": asdict(self._settings.artifact),
+        }
+        async with self._deadline():
+            reply = await self._ask(request, "plan")
+        try:
+            plan = Plan.from_json(str(reply.get("plan")))
+        except InvalidInputError:
+            raise protocol.malformed() from None
+        if (plan.artifact_name, plan.signing_time, plan.timestamp) != (
+            artifact_name,
+            signing_time,
+            timestamp,
+        ):
+            raise protocol.malformed()
+        return plan
+
+    async def deep_sign(
+        self, plan: Plan, identity: Identity, answer: Answer, progress: Progress | None = None
+    ) -> tuple[FileResult, ...]:
+        """Sign ``input`` into ``output`` by the plan.
+
+        Args:
+            identity: whose signatures; the signing time is the plan's.
+            answer: makes the signatures of one batch, in its order. It is called again while
+                earlier calls are still running. What it raises ends the child and is raised here.
+            progress: called with the number of finished and of all files to sign.
+
+        Raises:
+            ArtifactError: the artifact, or the child that processed it, failed.
+        """
+        request = {
+            "op": "sign",
+            "plan": plan.to_json(),
+            "certificate": protocol.blob_to_json(identity.certificate),
+            "chain": [protocol.blob_to_json(each) for each in identity.chain],
+            "limits": asdict(self._settings.artifact),
+            "pace": asdict(self._settings.pace),
+        }
+        conversation = _Conversation(plan, answer, progress)
+        async with self._deadline():
+            await self._send(request)
+            try:
+                async with asyncio.TaskGroup() as answering:
+                    while True:
+                        reply = await self._receive()
+                        if reply.get("type") != "requests":
+                            self._checked(reply, "signed")
+                            break
+                        batch = conversation.take(reply)
+                        answering.create_task(self._answer(conversation, batch))
+            except BaseExceptionGroup as group:
+                raise _first(group) from None
+        return protocol.results_from_json(reply.get("results"))
+
+    async def verify(self, plan: Plan, certificate: bytes) -> list[VerifiedSignature]:
+        """Compare ``output`` with ``input`` by the plan; see `verify_result.verify_result`.
+
+        Use a child that signed nothing.
+
+        Args:
+            certificate: DER of the expected signer.
+        """
+        request = {
+            "op": "verify",
+            "plan": plan.to_json(),
+            "certificate": protocol.blob_to_json(certificate),
+            "limits": asdict(self._settings.artifact),
+        }
+        async with self._deadline():
+            reply = await self._ask(request, "verified")
+        return protocol.verified_from_json(reply.get("found"))
+
+    async def close(self) -> None:
+        """Let the child end; kill it if it does not within a second."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        try:
+            async with asyncio.timeout(1):
+                await self._process.wait()
+        except TimeoutError:
+            pass
+        await self.kill()
+
+    async def kill(self) -> None:
+        """End the child at once."""
+        if self._process.returncode is None:
+            self._process.kill()
+        await self._process.wait()
+        await self._listening
+
+    async def _greet(self) -> None:
+        reply = self._checked(await self._receive(), "hello")
+        layers = reply.get("confinement")
+        if not isinstance(layers, dict):
+            raise protocol.malformed()
+        self.confinement = {name: layers.get(name, False) for name in LAYERS}
+        missing = sorted(name for name in self._settings.required if not layers.get(name))
+        if missing:
+            message = f"Format children cannot be confined here: {', '.join(missing)} is missing."
+            advice = "Use a newer kernel, allow it in the container, or do not require it."
+            raise ConfigurationError(message, advice=advice)
+
+    async def _ask(self, request: protocol.Message, reply_type: str) -> protocol.Message:
+        await self._send(request)
+        return self._checked(await self._receive(), reply_type)
+
+    def _checked(self, reply: protocol.Message, reply_type: str) -> protocol.Message:
+        if reply.get("type") == "error":
+            raise protocol.error_from_json(reply)
+        if reply.get("type") != reply_type:
+            raise protocol.malformed()
+        return reply
+
+    async def _answer(self, conversation: _Conversation, batch: list[PendingSignature]) -> None:
+        results = await conversation.answer(batch)
+        numbers = [pending.number for pending in batch]
+        answers = protocol.answers_to_json(zip(numbers, results, strict=True))
+        await self._send({"op": "answers", "results": answers})
+
+    async def _send(self, message: protocol.Message) -> None:
+        assert self._process.stdin is not None  # noqa: S101 - started with a pipe
+        try:
+            self._process.stdin.write(protocol.encode(message))
+            await self._process.stdin.drain()
+        except (BrokenPipeError, ConnectionResetError):
+            raise await self._died() from None
+
+    async def _receive(self) -> protocol.Message:
+        assert self._process.stdout is not None  # noqa: S101 - started with a pipe
+        try:
+            header = await self._process.stdout.readexactly(protocol.HEADER)
+            length = protocol.body_length(header)
+            return protocol.decode(await self._process.stdout.readexactly(length))
+        except asyncio.IncompleteReadError:
+            raise await self._died() from None
+
+    def _deadline(self) -> _Deadline:
+        return _Deadline(self, self._settings.wall_seconds)
+
+    async def _died(self) -> ArtifactError:
+        await self.kill()
+        code = self._process.returncode or 0
+        cause = f"ended with status {code}"
+        if code < 0:
+            name = signal.Signals(-code).name
+            cause = {
+                "SIGXCPU": "used up its processor time",
+                "SIGXFSZ": "wrote a file larger than allowed",
+                "SIGKILL": "was killed, probably for want of memory",
+            }.get(name, f"was ended by {name}")
+        message = f"The process that read the artifact {cause}."
+        advice = "The artifact is too demanding or malformed; submit a smaller or corrected one."
+        error = ArtifactError(message, advice=advice)
+        error.add_note(self._complaints.decode("utf-8", "replace"))
+        return error
+
+    async def _keep_complaints(self) -> None:
+        """Keep the end of what the child says on standard error, for the operator's log."""
+        assert self._process.stderr is not None  # noqa: S101 - started with a pipe
+        while part := await self._process.stderr.read(_ERROR_TAIL):
+            self._complaints = (self._complaints + part)[-_ERROR_TAIL:]
+
+
+class _Deadline:
+    """Kills the child when an operation fails or takes too long: it is in no known state then."""
+
+    def __init__(self, child: FormatChild, seconds: float) -> None:
+        self._child = child
+        self._seconds = seconds
+        self._timeout = asyncio.timeout(seconds)
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+
+    async def __aexit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is not None:
+            await asyncio.shield(self._child.kill())
+        try:
+            await self._timeout.__aexit__(kind, *rest)  # type: ignore[arg-type]
+        except TimeoutError:
+            message = f"Processing the artifact took longer than {self._seconds:.0f} s."
+            advice = "Submit a smaller artifact, or have the server's limit raised."
+            raise ArtifactError(message, advice=advice) from None
+
+
+class _Conversation:
+    """What the parent checks about a child's signature requests."""
+
+    def __init__(self, plan: Plan, answer: Answer, progress: Progress | None) -> None:
+        self.answer = answer
+        self._progress = progress
+        self._left = Counter(
+            {
+                (node.path, directive.name): _REQUESTS_PER_SIGNATURE
+                for node in plan.root.walk()
+                for directive in node.signs
+            }
+        )
+        self._files = sum(1 for node in plan.root.walk() if node.signs)
+        self._seen: set[int] = set()
+
+    def take(self, reply: protocol.Message) -> list[PendingSignature]:
+        """The requests of one message. A child can ask only for what the plan provides for."""
+        batch = protocol.pending_from_json(reply.get("pending"))
+        for pending in batch:
+            key = (pending.path, pending.directive)
+            if not self._left[key] or pending.number in self._seen:
+                message = "The format child asked for a signature that is not planned."
+                raise InternalError(message, where=pending.path)
+            self._left[key] -= 1
+            self._seen.add(pending.number)
+        done = reply.get("done")
+        if self._progress is not None and isinstance(done, int):
+            self._progress(min(max(done, 0), self._files), self._files)
+        return batch
+
+
+class ChildPool:
+    """Keeps children warm, each with a folder of its own.
+
+    Args:
+        folder: where their folders are made.
+        size: how many wait; usually one per processor core.
+
+    Use::
+
+        async with ChildPool(folder, size=os.cpu_count()) as pool, pool.child() as child: ...
+    """
+
+    def __init__(
+        self, folder: Path, size: int = 1, settings: SandboxSettings | None = None
+    ) -> None:
+        self._folder = folder
+        self._size = size
+        self._settings = settings or SandboxSettings()
+        self._waiting: deque[asyncio.Task[FormatChild]] = deque()
+
+    async def __aenter__(self) -> ChildPool:
+        self._refill()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        while self._waiting:
+            starting = self._waiting.popleft()
+            try:
+                child = await starting
+            except (ConfigurationError, InternalError):
+                continue
+            await self.discard(child)
+
+    async def take(self) -> FormatChild:
+        """A child that nobody has used; start another in its place. Give it back to `discard`."""
+        self._refill()
+        starting = self._waiting.popleft()
+        self._refill()
+        return await starting
+
+    async def discard(self, child: FormatChild) -> None:
+        """End a child and delete its folder."""
+        await child.close()
+        await asyncio.to_thread(shutil.rmtree, child.folder, ignore_errors=True)
+
+    def child(self) -> _Borrowed:
+        """A child for an ``async with`` block."""
+        return _Borrowed(self)
+
+    def _refill(self) -> None:
+        while len(self._waiting) < max(1, self._size):
+            self._waiting.append(asyncio.create_task(self._start()))
+
+    async def _start(self) -> FormatChild:
+        name = await asyncio.to_thread(tempfile.mkdtemp, prefix="child-", dir=self._folder)
+        try:
+            return await FormatChild.start(Path(name), self._settings)
+        except BaseException:
+            shutil.rmtree(name, ignore_errors=True)
+            raise
+
+
+class _Borrowed:
+    def __init__(self, pool: ChildPool) -> None:
+        self._pool = pool
+        self._child: FormatChild | None = None
+
+    async def __aenter__(self) -> FormatChild:
+        self._child = await self._pool.take()
+        return self._child
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._child is not None:
+            await self._pool.discard(self._child)
+
+
+def _prepare(folder: Path) -> None:
+    """Everything that the child may write must exist before it is confined."""
+    (folder / WORK).mkdir()
+    (folder / OUTPUT).touch(exist_ok=False)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one error that matters: the others follow from it."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,247 @@
+"""Compares the signed artifact with the artifact that was submitted, by the plan alone.
+
+Runs in a process that signed nothing. Every planned signature must verify and be the expected
+signer's, everything that signing does not touch must be what it was, byte for byte, and nothing may
+have been added but the planned files.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import BinaryIO
+
+from sealwright.errors import InternalError, VerificationError
+from sealwright.signing.artifact import (
+    Container,
+    DetachedFormat,
+    Directive,
+    Entry,
+    Format,
+    MemberSigningFormat,
+    SignatureFact,
+    TimestampForm,
+)
+from sealwright.signing.elements import LANGUAGE, OUTPUT_FILE_NAME, Language
+from sealwright.signing.plan import INSIDE, Budget, Limits, Plan, PlanNode, at
+from sealwright.signing.spool import Spool, SpoolFile, sha256_of
+
+_ADVICE = "The result is not released. Report this as a defect, with the signing request."
+_MAX_OUTPUT = 64 << 20  # bytes of a detached signature
+
+
+@dataclass(frozen=True)
+class VerifiedSignature:
+    """A signature that was asked for and was found.
+
+    Attributes:
+        path: of the signed file, as in the plan.
+        directive: that asked for it.
+        fact: what the verifier found.
+    """
+
+    path: str
+    directive: str
+    fact: SignatureFact
+
+
+def verify_result(
+    plan: Plan,
+    source: BinaryIO,
+    output: BinaryIO,
+    certificate: bytes,
+    spool: Spool,
+    *,
+    limits: Limits | None = None,
+    language: Language = LANGUAGE,
+) -> list[VerifiedSignature]:
+    """Check a signed artifact.
+
+    Args:
+        plan: what was to be done; nothing else is believed.
+        source: the artifact as submitted.
+        output: the artifact as signed.
+        certificate: DER of the certificate whose signatures are expected.
+        spool: for extracted members; empty again afterwards.
+
+    Returns:
+        One item for each signature, in the plan's order.
+
+    Raises:
+        VerificationError: anything is not as planned; `where` is the member.
+        ArtifactError: the output is malformed.
+    """
+    with at(plan.root.path):
+        if sha256_of(source) != plan.root.sha256:
+            message = "The submitted artifact is not the planned one."
+            raise VerificationError(message, advice="Make the plan again.")
+        check = _Check(plan, certificate, spool, limits or Limits(), language)
+        check.file(plan.root, source, output, [])
+    return check.found
+
+
+class _Check:
+    def __init__(
+        self, plan: Plan, certificate: bytes, spool: Spool, limits: Limits, language: Language
+    ) -> None:
+        self.plan = plan
+        self.certificate = certificate
+        self.spool = spool
+        self.language = language
+        self.found: list[VerifiedSignature] = []
+        # Both versions are extracted; signatures may add a little to the second.
+        self.before = Budget(limits, plan.root.size)
+        self.after = Budget(limits, 2 * plan.root.size + limits.ratio_allowance)
+
+    def file(
+        self, node: PlanNode, source: BinaryIO, output: BinaryIO, outputs: Sequence[SpoolFile]
+    ) -> None:
+        """Compare one planned file; `outputs` are its side files in the order of `node.outputs`."""
+        if not node.is_replaced:
+            _require(sha256_of(output) == node.sha256, "The file was changed, against the plan.")
+        elif any(child.has_work for child in node.children):
+            self.container(node, source, output)
+        kind = self.language.types[node.element]
+        if node.signs:
+            if kind.format is None:
+                message = f"<{node.element}> cannot be verified."
+                raise InternalError(message)
+            self.signatures(node, kind.format, source, output, outputs)
+
+    def signatures(
+        self,
+        node: PlanNode,
+        format_: Format,
+        source: BinaryIO,
+        output: BinaryIO,
+        outputs: Sequence[SpoolFile],
+    ) -> None:
+        embedded = [d for d in node.signs if OUTPUT_FILE_NAME not in d.options]
+        detached = [d for d in node.signs if OUTPUT_FILE_NAME in d.options]
+        if embedded:
+            if not any(child.has_work for child in node.children):
+                same = format_.content_digest(source) == format_.content_digest(output)
+                _require(same, "Signing changed more than the signature.")
+            # What is replaced need not have been valid.
+            appends = all(d.options.get("append") == "true" for d in embedded)
+            kept = format_.verify(source) if appends else []
+            self.embedded(node, embedded, kept, format_.verify(output))
+        for directive, file in zip(detached, outputs, strict=True):
+            if not isinstance(format_, DetachedFormat):
+                message = f"Outputs of <{directive.name}> cannot be verified."
+                raise InternalError(message)
+            _require(file.size <= _MAX_OUTPUT, "The signature file is too large.")
+            with file.open() as stream:
+                content = stream.read()
+            facts = format_.verify_detached(output, directive, content, self.certificate)
+            _require(len(facts) == 1, f"{len(facts)} signatures were found, not one.")
+            self.accept(node, directive, facts[0])
+
+    def embedded(
+        self,
+        node: PlanNode,
+        directives: Sequence[Directive],
+        before: Sequence[SignatureFact],
+        after: Sequence[SignatureFact],
+    ) -> None:
+        """Signatures must be those that were kept and the planned ones, no fewer and no more."""
+        kept: list[tuple[bytes, str]] = [(fact.signer, fact.hash_algorithm) for fact in before]
+        made: list[Directive] = []
+        for directive in directives:
+            if directive.options.get("append") != "true":
+                kept, made = [], []
+            made.append(directive)
+        mine = [(self.certificate, directive.options["hash-algorithm"]) for directive in made]
+        expected = Counter([*kept, *mine])
+        actual = Counter((fact.signer, fact.hash_algorithm) for fact in after)
+        _require(actual == expected, "The signatures in the file are not the planned ones.")
+        unused = list(after)
+        for directive in reversed(made):
+            wanted = (self.certificate, directive.options["hash-algorithm"])
+            # Later signatures were made later, so the last match is this directive's.
+            fact = next(f for f in reversed(unused) if (f.signer, f.hash_algorithm) == wanted)
+            unused.remove(fact)
+            self.accept(node, directive, fact)
+
+    def accept(self, node: PlanNode, directive: Directive, fact: SignatureFact) -> None:
+        _require(fact.signer == self.certificate, "The signature is another signer's.")
+        wanted = directive.options.get("hash-algorithm")
+        _require(
+            wanted in (None, fact.hash_algorithm), "The hash algorithm is not the planned one."
+        )
+        timed = self.plan.timestamp is not TimestampForm.NONE and fact.format != "raw"
+        _require(not timed or fact.timestamp is not None, "The signature has no time stamp.")
+        self.found.append(VerifiedSignature(node.path, directive.name, fact))
+
+    def container(self, node: PlanNode, source: BinaryIO, output: BinaryIO) -> None:
+        """Compare two versions of a container member by member."""
+        kind = self.language.types[node.element].container
+        if kind is None:
+            message = f"<{node.element}> cannot be opened."
+            raise InternalError(message)
+        depth = node.path.count(INSIDE) + 1
+        before, old = self.before.open_container(kind.open, source, depth)
+        after, new = self.after.open_container(kind.open, output, depth)
+        is_signature = self.signature_members(node)
+        old = [entry for entry in old if not is_signature(entry.path)]
+        new = [entry for entry in new if not is_signature(entry.path)]
+        added = sorted(path for child in node.children for path in child.outputs)
+        _compare_paths([*(entry.path for entry in old), *added], [entry.path for entry in new])
+        same = before.fingerprint(None) == after.fingerprint(None)
+        _require(same, "What surrounds the members was changed.")
+        planned = {child.order: child for child in node.children if child.has_work}
+        outputs = {entry.path: entry for entry in new[len(old) :]}
+        for entry, entry_after in zip(old, new[: len(old)], strict=True):
+            child = planned.get(entry.order)
+            whole = child is None or not child.is_replaced
+            same = before.fingerprint(entry, content=whole) == after.fingerprint(
+                entry_after, content=whole
+            )
+            _require(same, "The member was changed, against the plan.", entry.path)
+            if child is not None:
+                with at(node.path), at(child.path):
+                    self.member(child, (before, entry), (after, entry_after), outputs)
+
+    def signature_members(self, node: PlanNode) -> Callable[[str], bool]:
+        """Which members of a container belong to its own signature."""
+        format_ = self.language.types[node.element].format
+        signed = any(OUTPUT_FILE_NAME not in directive.options for directive in node.signs)
+        if format_ is not None and signed and isinstance(format_, MemberSigningFormat):
+            return format_.is_signature_member
+        return lambda _path: False
+
+    def member(
+        self,
+        node: PlanNode,
+        old: tuple[Container, Entry],
+        new: tuple[Container, Entry],
+        outputs: dict[str, Entry],
+    ) -> None:
+        extracted = [self.extract(self.before, *old)]
+        try:
+            extracted.append(self.extract(self.after, *new))
+            extracted += [self.extract(self.after, new[0], outputs[p]) for p in node.outputs]
+            with extracted[0].open() as source, extracted[1].open() as output:
+                _require(sha256_of(source) == node.sha256, "The file is not the planned one.")
+                self.file(node, source, output, extracted[2:])
+        finally:
+            for file in extracted:
+                self.spool.release(file)
+
+    def extract(self, budget: Budget, container: Container, entry: Entry) -> SpoolFile:
+        return self.spool.create(partial(budget.extract, container, entry), entry.size)
+
+
+def _compare_paths(expected: list[str], paths: list[str]) -> None:
+    if paths != expected:
+        added, removed = Counter(paths) - Counter(expected), Counter(expected) - Counter(paths)
+        message = "Members were added, removed or moved, against the plan."
+        where = next(iter([*added, *removed]), "")
+        raise VerificationError(message, advice=_ADVICE, where=where)
+
+
+def _require(condition: bool, message: str, where: str = "") -> None:  # noqa: FBT001
+    if not condition:
+        raise VerificationError(message, advice=_ADVICE, where=where)

@@ -1,0 +1,207 @@
+"""X.509 certificates as CMS needs them: exact names and serial numbers, and paths to roots."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TypeVar
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import verification
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.verification import (
+    Criticality,
+    ExtensionPolicy,
+    Policy,
+    PolicyBuilder,
+    Store,
+)
+
+from sealwright.errors import ArtifactError, VerificationError
+from sealwright.signing import der
+
+_MAX_ISSUERS = 6
+_MIN_RSA_BITS = 2048
+_ExtensionType = TypeVar("_ExtensionType", bound=x509.ExtensionType)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A certificate (RFC 5280, 4.1) with the parts that CMS compares byte by byte.
+
+    Attributes:
+        encoding: DER of the certificate.
+        serial_number: DER of its INTEGER.
+        issuer: DER of the issuer's Name.
+        subject: DER of the subject's Name.
+    """
+
+    encoding: bytes
+    serial_number: bytes
+    issuer: bytes
+    subject: bytes
+
+    @classmethod
+    def parse(cls, encoding: bytes) -> Certificate:
+        """Raises ArtifactError if `encoding` is not the DER of a certificate."""
+        body = der.single(encoding, der.SEQUENCE).children().take(der.SEQUENCE).children()
+        body.maybe(der.context(0))
+        serial_number = body.take(der.INTEGER)
+        body.take(der.SEQUENCE)
+        issuer = body.take(der.SEQUENCE)
+        body.take(der.SEQUENCE)
+        subject = body.take(der.SEQUENCE)
+        return cls(encoding, serial_number.encoding, issuer.encoding, subject.encoding)
+
+    @property
+    def issuer_and_serial_number(self) -> bytes:
+        """DER of IssuerAndSerialNumber (RFC 5652, 10.2.4)."""
+        return der.sequence(self.issuer, self.serial_number)
+
+    @property
+    def is_self_issued(self) -> bool:
+        """Subject and issuer are the same name, as in every root."""
+        return self.subject == self.issuer
+
+    @cached_property
+    def loaded(self) -> x509.Certificate:
+        """The certificate with its extensions. Raises ArtifactError if it does not parse."""
+        try:
+            return x509.load_der_x509_certificate(self.encoding)
+        except (ValueError, x509.InvalidVersion) as error:
+            message = f"A certificate is malformed: {error}."
+            raise ArtifactError(message) from error
+
+    @property
+    def name(self) -> str:
+        """The subject as RFC 4514 writes it, for messages."""
+        try:
+            return self.loaded.subject.rfc4514_string()
+        except ValueError:
+            return "a certificate with a malformed name"
+
+    def is_valid_at(self, posix: int) -> bool:
+        """Whether the moment lies within the validity period, ends included."""
+        begin = self.loaded.not_valid_before_utc.timestamp()
+        return begin <= posix <= self.loaded.not_valid_after_utc.timestamp()
+
+    @cached_property
+    def extended_key_usage(self) -> x509.Extension[x509.ExtendedKeyUsage] | None:
+        """The extension (RFC 5280, 4.2.1.12), None without one."""
+        return self._extension(x509.ExtendedKeyUsage)
+
+    @cached_property
+    def public_key(self) -> CertificatePublicKeyTypes:
+        """The subject's public key. Raises ArtifactError if its algorithm is not known."""
+        try:
+            return self.loaded.public_key()
+        except (ValueError, UnsupportedAlgorithm) as error:
+            message = f"A certificate has a public key that cannot be used: {error}."
+            raise ArtifactError(message) from error
+
+    @property
+    def subject_key_identifier(self) -> bytes | None:
+        """Content of the extension (RFC 5280, 4.2.1.2), None without one."""
+        extension = self._extension(x509.SubjectKeyIdentifier)
+        return extension.value.digest if extension else None
+
+    def fingerprint(self, hash_algorithm: str) -> bytes:
+        """Digest of the whole certificate."""
+        return hashlib.new(hash_algorithm, self.encoding, usedforsecurity=False).digest()
+
+    def _extension(self, kind: type[_ExtensionType]) -> x509.Extension[_ExtensionType] | None:
+        try:
+            return self.loaded.extensions.get_extension_for_class(kind)
+        except x509.ExtensionNotFound:
+            return None
+        except (ValueError, x509.DuplicateExtension) as error:
+            message = f"A certificate has malformed extensions: {error}."
+            raise ArtifactError(message) from error
+
+
+def verify_chain(
+    leaf: Certificate,
+    intermediates: Sequence[Certificate],
+    roots: Sequence[Certificate],
+    *,
+    at: int,
+    purpose: x509.ObjectIdentifier,
+) -> tuple[Certificate, ...]:
+    """Build and verify a path to a trusted root (RFC 5280, section 6).
+
+    Every certificate must be valid at the given time. The leaf must carry `purpose` in its extended
+    key usage, and so must each issuer that has this extension at all. Keys and signature algorithms
+    must be as strong as browsers ask for (RSA from 2048 bits, SHA-2).
+
+    Args:
+        leaf: certificate to be judged.
+        intermediates: untrusted issuers to choose from.
+        roots: trust anchors.
+        at: POSIX seconds.
+        purpose: an extended key usage such as ``ExtendedKeyUsageOID.CODE_SIGNING``.
+
+    Returns:
+        The path, leaf first, root last.
+
+    Raises:
+        VerificationError: there is no such path.
+    """
+    key = leaf.public_key
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size < _MIN_RSA_BITS:
+        message = f"The RSA key of {leaf.name} has {key.key_size} bits, which is too few."
+        raise VerificationError(message)
+    if not roots:
+        message = "There is no trusted root to verify against."
+        raise VerificationError(message)
+    verifier = (
+        PolicyBuilder()
+        .store(Store([root.loaded for root in roots]))
+        .time(datetime.fromtimestamp(at, UTC).replace(tzinfo=None))
+        .max_chain_depth(_MAX_ISSUERS)
+        .extension_policies(ca_policy=_issuer_policy(purpose), ee_policy=_leaf_policy(purpose))
+        .build_client_verifier()
+    )
+    try:
+        path = verifier.verify(leaf.loaded, [entry.loaded for entry in intermediates])
+    except (verification.VerificationError, ValueError) as error:
+        message = f"No path to a trusted root for {leaf.name}: {error}."
+        raise VerificationError(message) from error
+    return tuple(Certificate.parse(entry.public_bytes(Encoding.DER)) for entry in path.chain)
+
+
+def _leaf_policy(purpose: x509.ObjectIdentifier) -> ExtensionPolicy:
+    def check(_: Policy, __: x509.Certificate, usage: x509.ExtendedKeyUsage) -> None:
+        if purpose not in usage:
+            message = f"the extended key usage lacks {purpose.dotted_string}"
+            raise ValueError(message)
+
+    return ExtensionPolicy.permit_all().require_present(
+        x509.ExtendedKeyUsage, Criticality.AGNOSTIC, check
+    )
+
+
+def _issuer_policy(purpose: x509.ObjectIdentifier) -> ExtensionPolicy:
+    def check_usage(_: Policy, __: x509.Certificate, usage: x509.ExtendedKeyUsage | None) -> None:
+        anything = ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE
+        if usage is not None and purpose not in usage and anything not in usage:
+            message = f"an issuer's extended key usage lacks {purpose.dotted_string}"
+            raise ValueError(message)
+
+    def check_key_usage(_: Policy, __: x509.Certificate, usage: x509.KeyUsage | None) -> None:
+        if usage is not None and not usage.key_cert_sign:
+            message = "an issuer's key usage lacks keyCertSign"
+            raise ValueError(message)
+
+    return (
+        ExtensionPolicy.permit_all()
+        .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
+        .may_be_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, check_usage)
+        .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, check_key_usage)
+    )

@@ -1,0 +1,1 @@
+"""The project's own API: one noun a file, each with its table of endpoints."""

@@ -1,0 +1,62 @@
+"""Sessions: a password for a short-lived token."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from sealwright.db import users
+from sealwright.model.identifiers import utc_now
+from sealwright.transparency.record import organization_entry, record
+from sealwright.web import auth
+from sealwright.web.answers import json_answer, no_content
+from sealwright.web.routes import Answer, Call, Endpoint
+from sealwright.web.schemas import SessionIn, SessionOut
+
+
+async def create(call: Call) -> Response:
+    """Log in."""
+    given = await call.json(SessionIn)
+    _, text, token = await auth.log_in(
+        call.services, call.request, given.email, given.password, auth.API_SESSION
+    )
+    return json_answer(
+        SessionOut.model_validate({"token": text, "expires_at": token.expires_at}), 201
+    )
+
+
+async def delete(call: Call) -> Response:
+    """Revoke the token of this very call."""
+    now = utc_now()
+    grant = call.grant
+    entry = organization_entry(
+        grant.organization_id,
+        "token.revoked",
+        actor=grant.actor,
+        now=now,
+        data={"token": grant.principal.token_id},
+    )
+    async with call.services.database.transaction() as tx:
+        await users.revoke_token(tx, grant.organization_id, grant.principal.token_id, now)
+        await record(tx, entry)
+    return no_content()
+
+
+ENDPOINTS = (
+    Endpoint(
+        "sessions.create",
+        "POST",
+        "/api/v1/sessions",
+        create,
+        "Log in with a password",
+        (Answer(201, "A token for an hour", SessionOut),),
+        {"application/json": SessionIn},
+    ),
+    Endpoint(
+        "sessions.delete",
+        "DELETE",
+        "/api/v1/sessions/current",
+        delete,
+        "Revoke the token of this call",
+        (Answer(204, "Revoked"),),
+    ),
+)

@@ -1,0 +1,166 @@
+"""Signing policies of a project."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+from starlette.responses import Response
+
+from sealwright.db import Transaction, certificates, projects, users
+from sealwright.db.log import NewEntry
+from sealwright.errors import ConflictError, InvalidInputError
+from sealwright.model.certificate import Certificate
+from sealwright.model.identifiers import is_id, new_id, utc_now
+from sealwright.model.project import SigningPolicy, snapshot
+from sealwright.policy.decide import check_policy
+from sealwright.transparency.record import organization_entry, record
+from sealwright.visible import find_policy, find_project, missing
+from sealwright.web.answers import json_answer, page_of
+from sealwright.web.routes import Answer, Call, Endpoint
+from sealwright.web.schemas import (
+    PageQuery,
+    SigningPoliciesOut,
+    SigningPolicyIn,
+    SigningPolicyOut,
+    SigningPolicyPatch,
+)
+from sealwright.web.views import policy_out
+
+
+async def listing(call: Call) -> Response:
+    """All policies of a project."""
+    query = call.query(PageQuery)
+    async with call.services.database.read() as tx:
+        project = await find_project(tx, call.grant, call.path("project"))
+        found = await projects.policies(tx, project.organization_id, project.id)
+    page, cursor = page_of(found, query.cursor, query.limit, lambda policy: policy.slug)
+    items = [policy_out(one) for one in page]
+    return json_answer(SigningPoliciesOut(items=items, next_cursor=cursor))
+
+
+async def get(call: Call) -> Response:
+    """One policy."""
+    async with call.services.database.read() as tx:
+        project = await find_project(tx, call.grant, call.path("project"))
+        return json_answer(
+            policy_out(await find_policy(tx, call.grant, project, call.path("policy")))
+        )
+
+
+async def create(call: Call) -> Response:
+    """Make a policy."""
+    given = await call.json(SigningPolicyIn)
+    async with call.services.database.transaction() as tx:
+        project = await find_project(tx, call.grant, call.path("project"))
+        if await projects.find_policy(tx, project.organization_id, project.id, given.slug):
+            message = f"The project has a signing policy {given.slug!r} already."
+            raise ConflictError(message)
+        certificate = await _certificate(tx, project.organization_id, given.certificate)
+        policy = SigningPolicy(
+            id=new_id(),
+            organization_id=project.organization_id,
+            project_id=project.id,
+            certificate_id=certificate.id,
+            created_at=utc_now(),
+            **{name: getattr(given, name) for name in _SETTABLE | {"slug", "kind"}},
+        )
+        check_policy(policy)
+        await _check_users(tx, policy.organization_id, policy.submitters | policy.approvers)
+        await projects.add_policy(tx, policy)
+        await record(tx, _entry(call, "signing_policy.created", policy, certificate))
+    location = f"/api/v1/projects/{project.slug}/signing-policies/{policy.slug}"
+    return json_answer(
+        policy_out(policy), 201, {"Location": f"{call.services.settings.url}{location}"}
+    )
+
+
+async def update(call: Call) -> Response:
+    """Change a policy. Requests that were submitted keep the one they were submitted under."""
+    patch = await call.json(SigningPolicyPatch)
+    async with call.services.database.transaction() as tx:
+        project = await find_project(tx, call.grant, call.path("project"))
+        policy = await find_policy(tx, call.grant, project, call.path("policy"))
+        certificate = await _certificate(
+            tx, project.organization_id, patch.certificate or policy.certificate_id
+        )
+        changes: dict[str, Any] = {
+            name: getattr(patch, name) for name in _SETTABLE if getattr(patch, name) is not None
+        }
+        policy = dataclasses.replace(policy, certificate_id=certificate.id, **changes)
+        check_policy(policy)
+        await _check_users(tx, policy.organization_id, policy.submitters | policy.approvers)
+        await projects.update_policy(tx, policy)
+        await record(tx, _entry(call, "signing_policy.updated", policy, certificate))
+    return json_answer(policy_out(policy))
+
+
+_SETTABLE = frozenset(SigningPolicyPatch.model_fields) - {"certificate"}
+
+
+async def _certificate(tx: Transaction, organization_id: str, id_or_slug: str) -> Certificate:
+    for one in await certificates.every(tx, organization_id):
+        if id_or_slug in (one.id, one.slug):
+            return one
+    raise missing(id_or_slug, "certificate")
+
+
+async def _check_users(tx: Transaction, organization_id: str, user_ids: Iterable[str]) -> None:
+    for user_id in user_ids:
+        if not is_id(user_id) or await users.get(tx, organization_id, user_id) is None:
+            message = f"There is no user {user_id[:100]!r}."
+            raise InvalidInputError(message, advice="Name submitters and approvers by their ids.")
+
+
+def _entry(call: Call, action: str, policy: SigningPolicy, certificate: Certificate) -> NewEntry:
+    facts = {
+        "policy": policy.id,
+        "enabled": policy.enabled,
+        "quorum": policy.quorum,
+        "sha256": snapshot(policy, certificate.sha256, None).sha256,
+    }
+    return organization_entry(
+        policy.organization_id, action, actor=call.grant.actor, now=utc_now(), data=facts
+    )
+
+
+_PATH = "/api/v1/projects/{project}/signing-policies"
+
+ENDPOINTS = (
+    Endpoint(
+        "signing_policies.list",
+        "GET",
+        _PATH,
+        listing,
+        "List signing policies",
+        (Answer(200, "One page", SigningPoliciesOut),),
+        query=PageQuery,
+    ),
+    Endpoint(
+        "signing_policies.create",
+        "POST",
+        _PATH,
+        create,
+        "Make a signing policy",
+        (Answer(201, "Made", SigningPolicyOut),),
+        {"application/json": SigningPolicyIn},
+    ),
+    Endpoint(
+        "signing_policies.get",
+        "GET",
+        f"{_PATH}/{{policy}}",
+        get,
+        "Read a signing policy",
+        (Answer(200, "The policy", SigningPolicyOut),),
+    ),
+    Endpoint(
+        "signing_policies.update",
+        "PATCH",
+        f"{_PATH}/{{policy}}",
+        update,
+        "Change a signing policy",
+        (Answer(200, "Changed", SigningPolicyOut),),
+        {"application/json": SigningPolicyPatch},
+    ),
+)

@@ -1,0 +1,158 @@
+"""Users and CI users, and who is calling."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from starlette.responses import Response
+
+from sealwright.db import organizations, users
+from sealwright.db.log import NewEntry
+from sealwright.errors import ConflictError, InternalError, InvalidInputError
+from sealwright.intake.passwords import hash_password
+from sealwright.model.identifiers import new_id, utc_now
+from sealwright.model.user import User, UserKind
+from sealwright.policy.permissions import check_may_grant
+from sealwright.transparency.record import organization_entry, record
+from sealwright.visible import find_user
+from sealwright.web.answers import json_answer, page_of
+from sealwright.web.routes import Answer, Call, Endpoint
+from sealwright.web.schemas import MeOut, PageQuery, UserIn, UserOut, UserPatch, UsersOut
+from sealwright.web.views import fields_of, user_out
+
+
+async def me(call: Call) -> Response:
+    """The caller."""
+    user = call.grant.user
+    async with call.services.database.read() as tx:
+        organization = await organizations.get(tx, user.organization_id)
+    if organization is None:
+        message = f"The user {user.id} has no organization."
+        raise InternalError(message)
+    names = {"organization_slug": organization.slug, "organization_name": organization.name}
+    return json_answer(MeOut.model_validate(fields_of(user) | names))
+
+
+async def listing(call: Call) -> Response:
+    """All users."""
+    query = call.query(PageQuery)
+    async with call.services.database.read() as tx:
+        found = await users.every(tx, call.grant.organization_id)
+    page, cursor = page_of(found, query.cursor, query.limit, lambda user: user.id)
+    return json_answer(UsersOut(items=[user_out(one) for one in page], next_cursor=cursor))
+
+
+async def get(call: Call) -> Response:
+    """One user."""
+    async with call.services.database.read() as tx:
+        return json_answer(user_out(await find_user(tx, call.grant, call.path("user"))))
+
+
+async def create(call: Call) -> Response:
+    """Make a user."""
+    given = await call.json(UserIn)
+    grant = call.grant
+    check_may_grant(grant.user, given.role)
+    interactive = given.kind is UserKind.INTERACTIVE
+    if interactive != (given.email is not None) or (given.password and not interactive):
+        message = "An interactive user has an address; a CI user has neither it nor a password."
+        raise InvalidInputError(message, advice="CI users authenticate with API tokens alone.")
+    user = User(
+        id=new_id(),
+        organization_id=grant.organization_id,
+        kind=given.kind,
+        name=given.name,
+        email=given.email,
+        role=given.role,
+        password_hash=await hash_password(given.password) if given.password else None,
+        active=True,
+        created_at=utc_now(),
+    )
+    async with call.services.database.transaction() as tx:
+        if user.email and await users.by_email(tx, user.email):
+            message = "There is a user with this address already."
+            raise ConflictError(message)
+        await users.add(tx, user)
+        await record(tx, _entry(call, "user.created", user))
+    return json_answer(
+        user_out(user), 201, {"Location": f"{call.services.settings.url}/api/v1/users/{user.id}"}
+    )
+
+
+async def update(call: Call) -> Response:
+    """Change a user: name, role, password, or whether they may do anything at all."""
+    patch = await call.json(UserPatch)
+    grant = call.grant
+    password_hash = await hash_password(patch.password) if patch.password else None
+    async with call.services.database.transaction() as tx:
+        user = await find_user(tx, grant, call.path("user"))
+        check_may_grant(grant.user, user.role)
+        check_may_grant(grant.user, patch.role or user.role)
+        if password_hash and user.kind is UserKind.CI:
+            message = "A CI user has no password."
+            raise InvalidInputError(message, advice="Make an API token.")
+        if user.id == grant.user.id and (patch.active is False or patch.role is not None):
+            message = "Nobody changes their own role or deactivates themselves."
+            raise ConflictError(message, advice="Ask another administrator.")
+        user = dataclasses.replace(
+            user,
+            name=patch.name or user.name,
+            role=patch.role or user.role,
+            active=user.active if patch.active is None else patch.active,
+            password_hash=password_hash or user.password_hash,
+        )
+        await users.update(tx, user)
+        await record(tx, _entry(call, "user.updated", user))
+    return json_answer(user_out(user))
+
+
+def _entry(call: Call, action: str, user: User) -> NewEntry:
+    facts = {
+        "user": user.id,
+        "kind": user.kind.value,
+        "role": user.role.value,
+        "active": user.active,
+    }
+    return organization_entry(
+        user.organization_id, action, actor=call.grant.actor, now=utc_now(), data=facts
+    )
+
+
+ENDPOINTS = (
+    Endpoint("me.get", "GET", "/api/v1/me", me, "Who is calling", (Answer(200, "You", MeOut),)),
+    Endpoint(
+        "users.list",
+        "GET",
+        "/api/v1/users",
+        listing,
+        "List users",
+        (Answer(200, "One page", UsersOut),),
+        query=PageQuery,
+    ),
+    Endpoint(
+        "users.create",
+        "POST",
+        "/api/v1/users",
+        create,
+        "Make a user or CI user",
+        (Answer(201, "Made", UserOut),),
+        {"application/json": UserIn},
+    ),
+    Endpoint(
+        "users.get",
+        "GET",
+        "/api/v1/users/{user}",
+        get,
+        "Read a user",
+        (Answer(200, "The user", UserOut),),
+    ),
+    Endpoint(
+        "users.update",
+        "PATCH",
+        "/api/v1/users/{user}",
+        update,
+        "Change a user",
+        (Answer(200, "Changed", UserOut),),
+        {"application/json": UserPatch},
+    ),
+)

@@ -1,0 +1,146 @@
+"""The web application: routes, middleware, and what is open while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from sealwright import logs
+from sealwright.config import Settings
+from sealwright.connectors.outgoing import OutgoingClient, OutgoingPolicy
+from sealwright.db import Database
+from sealwright.queueing.queue import Queue
+from sealwright.storage import open_store
+from sealwright.web.api import compatible
+from sealwright.web.api.v1 import (
+    artifact_configurations,
+    certificates,
+    hash_signing,
+    health,
+    log,
+    projects,
+    sessions,
+    signing_policies,
+    signing_requests,
+    tokens,
+    users,
+)
+from sealwright.web.auth import LastUse
+from sealwright.web.middleware import KnownHosts, RequestIds, SecurityHeaders, allowed_hosts
+from sealwright.web.openapi import describe
+from sealwright.web.problems import problem_response
+from sealwright.web.routes import Answer, Call, Endpoint
+from sealwright.web.services import Services
+from sealwright.web.throttle import Throttle
+from sealwright.web.ui import pages
+
+_SHUTDOWN_SECONDS = 10
+
+
+async def _openapi(call: Call) -> Response:
+    """This description."""
+    return JSONResponse(describe(ENDPOINTS, call.services.settings.url))
+
+
+#: Every route of the server. The first that matches answers.
+ENDPOINTS: tuple[Endpoint, ...] = (
+    *health.ENDPOINTS,
+    Endpoint(
+        "openapi.get",
+        "GET",
+        "/api/openapi.json",
+        _openapi,
+        "Read this description",
+        (Answer(200, "OpenAPI 3.1", None, "application/json"),),
+    ),
+    *sessions.ENDPOINTS,
+    *users.ENDPOINTS,
+    *tokens.ENDPOINTS,
+    *projects.ENDPOINTS,
+    *artifact_configurations.ENDPOINTS,
+    *signing_policies.ENDPOINTS,
+    *certificates.ENDPOINTS,
+    *signing_requests.ENDPOINTS,
+    *hash_signing.ENDPOINTS,
+    *log.ENDPOINTS,
+    *compatible.ENDPOINTS,
+    *pages.ENDPOINTS,
+)
+
+
+def create_app(settings: Settings) -> Starlette:
+    """Make the application. It opens the database, the queue and the store when it starts.
+
+    Raises:
+        ConfigurationError: a URL of the settings is none of a kind that is known (at the start).
+    """
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        queue = Queue(settings.redis)
+        database = Database(settings.database)
+        outgoing = OutgoingClient(OutgoingPolicy(hosts=settings.retrieval_hosts))
+        store = await asyncio.to_thread(open_store, settings.artifacts)
+        app.state.services = Services(settings, database, queue, store, Throttle(queue), outgoing)
+        app.state.last_use = LastUse()
+        try:
+            yield
+        finally:
+            await outgoing.aclose()
+            await queue.close()
+            await database.close()
+
+    return Starlette(
+        routes=[endpoint.route(pages.error_page) for endpoint in ENDPOINTS],
+        middleware=[
+            Middleware(RequestIds),
+            Middleware(SecurityHeaders, https=settings.url.startswith("https://")),
+            Middleware(KnownHosts, allowed=allowed_hosts(settings)),
+        ],
+        exception_handlers={HTTPException: _no_route},
+        lifespan=lifespan,
+    )
+
+
+def server(settings: Settings) -> uvicorn.Server:
+    """The application in uvicorn, on the address that the settings name."""
+    logs.configure(settings.log_level)
+    config = uvicorn.Config(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        http="httptools",
+        loop="uvloop",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+    )
+    return uvicorn.Server(config)
+
+
+def serve(settings: Settings) -> None:
+    """Run the web process until it is told to stop (SIGINT, SIGTERM)."""
+    server(settings).run()
+
+
+async def _no_route(_request: Request, error: Exception) -> Response:
+    """What the router itself answers: no such path, or not by this method."""
+    status = error.status_code if isinstance(error, HTTPException) else 404
+    headers = error.headers if isinstance(error, HTTPException) else None
+    if status == 405:
+        return problem_response(
+            "method_not_allowed", "This path does not take this method.", headers=headers
+        )
+    return problem_response("not_found", "There is nothing at this path.")

@@ -1,0 +1,195 @@
+"""Who is calling: bearer tokens, and the session cookie of the pages."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import hashlib
+import hmac
+from collections import OrderedDict
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from sealwright.db import users
+from sealwright.errors import ForbiddenError, UnauthenticatedError
+from sealwright.intake.passwords import password_fits
+from sealwright.intake.tokens import new_token, token_hash
+from sealwright.model.identifiers import new_id, utc_now
+from sealwright.model.user import ApiToken, Principal, TokenKind, User, UserKind
+from sealwright.transparency.record import organization_entry, record
+from sealwright.web.services import Services
+
+API_SESSION = dt.timedelta(hours=1)
+PAGE_SESSION = dt.timedelta(hours=12)
+_TOUCH_AFTER = dt.timedelta(minutes=10)
+_MAX_TOUCHED = 10_000
+
+
+class LastUse:
+    """When tokens were last noted as used, so that not every request writes to the database."""
+
+    def __init__(self) -> None:
+        self._noted: OrderedDict[str, dt.datetime] = OrderedDict()
+
+    def is_due(self, token_id: str, now: dt.datetime) -> bool:
+        """Tell whether the use is to be noted, and count it as noted."""
+        noted = self._noted.get(token_id)
+        if noted is not None and now - noted < _TOUCH_AFTER:
+            return False
+        self._noted[token_id] = now
+        self._noted.move_to_end(token_id)
+        if len(self._noted) > _MAX_TOUCHED:
+            self._noted.popitem(last=False)
+        return True
+
+
+async def authenticate(services: Services, request: Request, *, cookie: bool) -> Principal:
+    """Find out who calls.
+
+    Args:
+        cookie: take the session cookie (pages) instead of the ``Authorization`` header (API): so
+            no page of another site can use the API in a user's name.
+
+    Raises:
+        UnauthenticatedError: no credential, or one that is unknown, expired or revoked.
+    """
+    text = page_token(services, request) if cookie else _bearer(request)
+    digest = token_hash(text)
+    now = utc_now()
+    async with services.database.read() as tx:
+        found = await users.by_token(tx, digest, now)
+    if found is None:
+        message = "The token is unknown, expired or revoked."
+        raise UnauthenticatedError(message, advice="Log in, or make a new token.")
+    user, token = found
+    last_use: LastUse = request.app.state.last_use
+    if last_use.is_due(token.id, now):
+        async with services.database.transaction() as tx:
+            await users.touch_token(tx, token.id, now)
+    return Principal(user, token.id, request.client.host if request.client else "")
+
+
+async def log_in(
+    services: Services, request: Request, email: str, password: str, lifetime: dt.timedelta
+) -> tuple[User, str, ApiToken]:
+    """Check a password and make a session token: the user, the token's text and its record.
+
+    Raises:
+        UnauthenticatedError: no such user, or another password: which, the answer does not tell.
+        TooManyRequestsError: too many attempts for this user or from this address.
+    """
+    address = request.client.host if request.client else ""
+    await services.throttle.take(f"log-in/{email.strip().lower()}", f"log-in-from/{address}")
+    async with services.database.read() as tx:
+        user = await users.by_email(tx, email)
+    usable = user is not None and user.active and user.kind is UserKind.INTERACTIVE
+    fits = await password_fits(user.password_hash if user and usable else None, password)
+    if user is None or not fits:
+        message = "The address or the password is wrong."
+        raise UnauthenticatedError(message)
+    text, token = make_token(user, TokenKind.SESSION, "log-in", lifetime)
+    entry = organization_entry(
+        user.organization_id,
+        "session.created",
+        actor=f"user:{user.id}",
+        now=token.created_at,
+        data={"token": token.id},
+    )
+    async with services.database.transaction() as tx:
+        await users.add_token(tx, token)
+        await record(tx, entry)
+    return user, text, token
+
+
+def make_token(
+    user: User, kind: TokenKind, name: str, lifetime: dt.timedelta | None
+) -> tuple[str, ApiToken]:
+    """A new token for the user: its text, which is shown once, and what is kept of it."""
+    text = new_token(kind)
+    now = utc_now()
+    expires = now + lifetime if lifetime else None
+    token = ApiToken(
+        new_id(), user.organization_id, user.id, kind, name, token_hash(text), expires, None, now
+    )
+    return text, token
+
+
+def page_token(services: Services, request: Request) -> str:
+    """The session token of the page's cookie.
+
+    Raises:
+        UnauthenticatedError: there is none.
+    """
+    text = request.cookies.get(_cookie_name(services))
+    if not text:
+        message = "Nobody is logged in."
+        raise UnauthenticatedError(message, advice="Log in.")
+    return text
+
+
+def set_session(services: Services, response: Response, token: str) -> None:
+    """Give the browser its session. ``Lax``, so that a link in a commit check arrives logged in."""
+    response.set_cookie(
+        _cookie_name(services),
+        token,
+        max_age=int(PAGE_SESSION.total_seconds()),
+        path="/",
+        secure=services.is_https,
+        httponly=True,
+        samesite="lax",
+    )
+
+
+def clear_session(services: Services, response: Response) -> None:
+    """Take the browser's session away."""
+    response.delete_cookie(
+        _cookie_name(services), path="/", secure=services.is_https, httponly=True, samesite="lax"
+    )
+
+
+def csrf_token(session_token: str) -> str:
+    """What a form of this session must carry. Derived, so nothing has to be kept for it."""
+    mac = hmac.digest(session_token.encode(), b"sealwright csrf", hashlib.sha256)
+    return base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
+
+
+def check_csrf(services: Services, request: Request, given: str) -> None:
+    """Let only this session's own forms through.
+
+    Raises:
+        ForbiddenError: the form's token is not this session's, or another site sent it.
+    """
+    check_same_site(request)
+    expected = csrf_token(page_token(services, request))
+    if not hmac.compare_digest(expected.encode(), given.encode()):
+        message = "The form is not one of this session's."
+        raise ForbiddenError(message, advice="Load the page again and repeat.")
+
+
+def check_same_site(request: Request) -> None:
+    """Refuse a form that another site sent, as far as the browser tells.
+
+    Raises:
+        ForbiddenError: it did.
+    """
+    site = request.headers.get("sec-fetch-site", "same-origin")
+    origin = request.headers.get("origin")
+    foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("host")
+    if foreign or site not in {"same-origin", "none"}:
+        message = "The form was sent by another site."
+        raise ForbiddenError(message, advice="Open this server's own page.")
+
+
+def _bearer(request: Request) -> str:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        message = "The request carries no token."
+        raise UnauthenticatedError(message, advice="Send Authorization: Bearer <token>.")
+    return token.strip()
+
+
+def _cookie_name(services: Services) -> str:
+    # the prefix makes browsers insist on Secure, Path=/ and no Domain (RFC 6265bis, 4.1.3.2)
+    return "__Host-sealwright" if services.is_https else "sealwright"

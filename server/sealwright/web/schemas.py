@@ -1,0 +1,647 @@
+"""Forms of the project's own API: checked where they enter, described where they leave."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    Base64Bytes,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
+
+from sealwright.model.certificate import CertificateState, KeyType
+from sealwright.model.identifiers import is_slug
+from sealwright.model.mechanism import Mechanism
+from sealwright.model.project import PolicyKind
+from sealwright.model.request import RequestKind, State, Verdict
+from sealwright.model.user import Role, TokenKind, UserKind
+
+MAX_WAIT_SECONDS = 60
+MAX_PARAMETERS = 64
+PARAMETER_NAME = r"^[A-Za-z_][A-Za-z0-9_.-]{0,99}$"
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+
+
+def _without_controls(text: str) -> str:
+    if _CONTROL.search(text):
+        message = "holds control characters"
+        raise ValueError(message)
+    return text
+
+
+def _slug(text: str) -> str:
+    if not is_slug(text):
+        message = "is no slug: lower-case letters, digits, '.', '_', '-', at most 100"
+        raise ValueError(message)
+    return text
+
+
+def _plain_url(text: str) -> str:
+    """Addresses that people and commit checks see: no credentials in them."""
+    if not text:
+        return text
+    try:
+        parts = urlsplit(text)
+        fine = parts.scheme in {"http", "https", "ssh", "git"} and parts.hostname is not None
+    except ValueError:
+        fine = False
+    if not fine or parts.password is not None:
+        message = "is no URL, or holds a password"
+        raise ValueError(message)
+    return text
+
+
+Line = Annotated[str, StringConstraints(max_length=200), AfterValidator(_without_controls)]
+Name = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=200, strip_whitespace=True),
+    AfterValidator(_without_controls),
+]
+Text = Annotated[str, StringConstraints(max_length=4000), AfterValidator(_without_controls)]
+Reference = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+Slug = Annotated[str, AfterValidator(_slug)]
+Url = Annotated[
+    str,
+    StringConstraints(max_length=2000),
+    AfterValidator(_without_controls),
+    AfterValidator(_plain_url),
+]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9A-Fa-f]{64}$", to_lower=True)]
+Email = Annotated[
+    str, StringConstraints(pattern=r"^[^@\s]{1,64}@[^@\s]{1,250}$", to_lower=True, max_length=320)
+]
+ParameterName = Annotated[str, StringConstraints(pattern=PARAMETER_NAME)]
+Parameters = Annotated[dict[ParameterName, Text], Field(max_length=MAX_PARAMETERS)]
+UserIds = Annotated[frozenset[str], Field(max_length=1000)]
+
+
+class In(BaseModel):
+    """What a client sends: nothing that is not known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Out(BaseModel):
+    """What the server answers."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+# --- queries ---------------------------------------------------------------------------------
+
+
+class PageQuery(In):
+    """Paging of a list."""
+
+    cursor: Annotated[str, StringConstraints(max_length=200)] | None = Field(
+        None, description="`next_cursor` of the page before"
+    )
+    limit: int = Field(50, ge=1, le=200)
+
+
+class RequestsQuery(PageQuery):
+    """Which signing requests to list."""
+
+    project: Reference | None = Field(None, description="id or slug")
+    state: State | None = None
+
+
+class WaitQuery(In):
+    """How long to wait for a final state."""
+
+    wait: int = Field(
+        0, ge=0, le=MAX_WAIT_SECONDS, description="seconds to wait until the state is final"
+    )
+
+
+# --- people ----------------------------------------------------------------------------------
+
+
+class SessionIn(In):
+    """A log-in."""
+
+    email: Annotated[str, StringConstraints(max_length=320), AfterValidator(_without_controls)]
+    password: Annotated[str, StringConstraints(max_length=1024)]
+
+
+class SessionOut(Out):
+    """A short-lived token."""
+
+    token: str
+    token_type: Literal["Bearer"] = "Bearer"  # noqa: S105 (the name of a scheme)
+    expires_at: dt.datetime
+
+
+class UserOut(Out):
+    """A user."""
+
+    id: str
+    kind: UserKind
+    name: str
+    email: str | None
+    role: Role
+    active: bool
+    created_at: dt.datetime
+
+
+class MeOut(UserOut):
+    """The caller."""
+
+    organization_id: str
+    organization_slug: str
+    organization_name: str
+
+
+class UserIn(In):
+    """A new user. Interactive ones have an address and a password, CI users neither."""
+
+    kind: UserKind
+    name: Name
+    email: Email | None = None
+    password: Annotated[str, StringConstraints(max_length=1024)] | None = None
+    role: Role = Role.REGULAR_USER
+
+
+class UserPatch(In):
+    """What is to change."""
+
+    name: Name | None = None
+    role: Role | None = None
+    active: bool | None = None
+    password: Annotated[str, StringConstraints(max_length=1024)] | None = None
+
+
+class UsersOut(Out):
+    """One page."""
+
+    items: list[UserOut]
+    next_cursor: str | None
+
+
+class TokenIn(In):
+    """A new API token."""
+
+    name: Name
+    expires_in_days: int | None = Field(90, ge=1, le=3650, description="null: never")
+
+
+class TokenOut(Out):
+    """A token, without its text."""
+
+    id: str
+    kind: TokenKind
+    name: str
+    expires_at: dt.datetime | None
+    revoked_at: dt.datetime | None
+    created_at: dt.datetime
+
+
+class NewTokenOut(TokenOut):
+    """A new token: its text is shown this once."""
+
+    token: str
+
+
+class TokensOut(Out):
+    """All tokens of a user."""
+
+    items: list[TokenOut]
+
+
+# --- projects --------------------------------------------------------------------------------
+
+
+class ProjectIn(In):
+    """A new project."""
+
+    slug: Slug
+    name: Name
+    repository_url: Url = ""
+
+
+class ProjectPatch(In):
+    """What is to change."""
+
+    name: Name | None = None
+    repository_url: Url | None = None
+
+
+class ProjectOut(Out):
+    """A project."""
+
+    id: str
+    slug: str
+    name: str
+    repository_url: str
+    created_at: dt.datetime
+
+
+class ProjectsOut(Out):
+    """One page."""
+
+    items: list[ProjectOut]
+    next_cursor: str | None
+
+
+class ArtifactConfigurationIn(In):
+    """A new version of an artifact configuration; the first of its slug is version 1."""
+
+    slug: Slug
+    name: Name
+    xml: Annotated[str, StringConstraints(min_length=1, max_length=512_000)]
+    is_default: bool = False
+
+
+class ArtifactConfigurationOut(Out):
+    """One version of an artifact configuration."""
+
+    id: str
+    project_id: str
+    slug: str
+    name: str
+    version: int
+    sha256: str
+    is_default: bool
+    created_at: dt.datetime
+
+
+class ArtifactConfigurationXmlOut(ArtifactConfigurationOut):
+    """One version, with its XML."""
+
+    xml: str
+
+
+class ArtifactConfigurationsOut(Out):
+    """One page."""
+
+    items: list[ArtifactConfigurationOut]
+    next_cursor: str | None
+
+
+class SigningPolicyIn(In):
+    """A new signing policy."""
+
+    slug: Slug
+    name: Name
+    kind: PolicyKind = PolicyKind.TEST
+    certificate: Reference = Field(description="id or slug")
+    submitters: UserIds = frozenset()
+    approvers: UserIds = frozenset()
+    quorum: int = Field(0, ge=0, le=100, description="approvals needed")
+    timestamp_required: bool = True
+    hash_signing_allowed: bool = False
+    origin_required: bool = False
+    enabled: bool = True
+
+
+class SigningPolicyPatch(In):
+    """What is to change. Requests submitted before keep the policy they were submitted under."""
+
+    name: Name | None = None
+    certificate: Reference | None = None
+    submitters: UserIds | None = None
+    approvers: UserIds | None = None
+    quorum: int | None = Field(None, ge=0, le=100)
+    timestamp_required: bool | None = None
+    hash_signing_allowed: bool | None = None
+    origin_required: bool | None = None
+    enabled: bool | None = None
+
+
+class SigningPolicyOut(Out):
+    """A signing policy. Submitters and approvers are ids of users."""
+
+    id: str
+    project_id: str
+    slug: str
+    name: str
+    kind: PolicyKind
+    certificate_id: str
+    submitters: list[str]
+    approvers: list[str]
+    quorum: int
+    timestamp_required: bool
+    hash_signing_allowed: bool
+    origin_required: bool
+    enabled: bool
+    created_at: dt.datetime
+
+
+class SigningPoliciesOut(Out):
+    """One page."""
+
+    items: list[SigningPolicyOut]
+    next_cursor: str | None
+
+
+class CertificateOut(Out):
+    """A certificate. `pem` holds the leaf and then its issuers."""
+
+    id: str
+    slug: str
+    name: str
+    state: CertificateState
+    key_type: KeyType
+    subject: str
+    sha256: str
+    not_before: dt.datetime
+    not_after: dt.datetime
+    pem: str
+
+
+class CertificatePatch(In):
+    """What is to change."""
+
+    state: CertificateState
+
+
+class CertificatesOut(Out):
+    """One page."""
+
+    items: list[CertificateOut]
+    next_cursor: str | None
+
+
+# --- signing requests ------------------------------------------------------------------------
+
+
+class OriginIn(In):
+    """Where the submitter says the artifact comes from."""
+
+    repository_url: Url = ""
+    branch: Line = ""
+    commit: Line = ""
+    source_control: Line = ""
+    build_url: Url = ""
+    build_settings_file: Line = ""
+
+
+class OriginOut(Out):
+    """The origin. Unless `verified`, it is what the submitter says."""
+
+    verified: bool
+    repository_url: str
+    branch: str
+    commit: str
+    source_control: str
+    build_url: str
+    build_settings_file: str
+
+
+class SubmissionIn(In):
+    """What every submission names. In a form and in a query, parameters are `parameters[name]` and
+    the origin's facts `origin[name]`."""
+
+    project: Reference | None = Field(None, description="id or slug; not needed with a policy's id")
+    signing_policy: Reference = Field(description="id or slug")
+    artifact_configuration: Reference | None = Field(
+        None, description="id or slug; else the project's default"
+    )
+    description: Text = ""
+    parameters: Parameters = Field(default_factory=dict)
+    origin: OriginIn = Field(default_factory=OriginIn)
+
+
+class RetrievalLinkIn(In):
+    """Where the server is to fetch the artifact."""
+
+    url: Annotated[str, StringConstraints(max_length=4000, pattern=r"^https?://")]
+    file_name: Name
+    sha256: Sha256 | Literal[""] = ""
+    headers: Annotated[
+        dict[
+            Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,100}$")],
+            Annotated[str, StringConstraints(max_length=8000, pattern=r"^[\x20-\x7e]*$")],
+        ],
+        Field(max_length=20),
+    ] = Field(default_factory=dict)
+
+
+class LinkSubmissionIn(SubmissionIn):
+    """A submission whose artifact the server fetches."""
+
+    retrieval_link: RetrievalLinkIn
+
+
+class FormSubmissionIn(SubmissionIn):
+    """A submission as a form. The artifact comes last."""
+
+    artifact: bytes = Field(
+        description="the file", json_schema_extra={"contentMediaType": "application/octet-stream"}
+    )
+
+
+class RawSubmissionQuery(In):
+    """A submission whose body is the artifact: these, and `parameters[name]` and `origin[name]`."""
+
+    project: Reference | None = Field(None, description="id or slug; not needed with a policy's id")
+    signing_policy: Reference | None = Field(None, description="id or slug; for bodies of bytes")
+    artifact_configuration: Reference | None = None
+    description: Text = ""
+    file_name: Name = "artifact"
+    sha256: Sha256 | None = Field(None, description="refuse other content")
+    wait: int = Field(
+        0, ge=0, le=MAX_WAIT_SECONDS, description="seconds to wait until the state is final"
+    )
+
+
+class HashSubmissionIn(In):
+    """A digest to be signed."""
+
+    project: Reference | None = None
+    signing_policy: Reference
+    description: Text = ""
+    digest: Base64Bytes = Field(max_length=64)
+    hash_algorithm: Literal["sha256", "sha384", "sha512"]
+    mechanism: Mechanism
+
+
+class ResubmissionIn(In):
+    """Under which policy to sign the artifact again."""
+
+    signing_policy: Reference
+    artifact_configuration: Reference | None = None
+    description: Text = ""
+    parameters: Parameters = Field(default_factory=dict)
+
+
+class DecisionIn(In):
+    """An approver's words."""
+
+    comment: Text = ""
+
+
+class CancelIn(In):
+    """The reason."""
+
+    reason: Text = ""
+
+
+class ReferenceOut(Out):
+    """What a request refers to."""
+
+    id: str
+    slug: str
+    name: str
+
+
+class PersonOut(Out):
+    """A user, by name."""
+
+    id: str
+    name: str
+
+
+class ArtifactOut(Out):
+    """Bytes in the store."""
+
+    file_name: str
+    size: int
+    sha256: str
+
+
+class RetrievalOut(Out):
+    """Where the artifact is fetched; without query and headers, which may hold credentials."""
+
+    url: str
+    file_name: str
+    sha256: str
+
+
+class HashOut(Out):
+    """A digest and, once it is there, its signature; both base64."""
+
+    digest: str
+    hash_algorithm: str
+    mechanism: str
+    signature: str | None
+
+
+class ApprovalOut(Out):
+    """One decision."""
+
+    user: PersonOut
+    verdict: Verdict
+    comment: str
+    decided_at: dt.datetime
+
+
+class FileResultOut(Out):
+    """What was done to one file."""
+
+    path: str
+    format: str
+    directive: str
+    summary: str
+    sha256_before: str
+    sha256_after: str
+    size_after: int
+    timestamp: dt.datetime | None
+
+
+class LogEntryOut(Out):
+    """A leaf of the log; `sequence` is null until it is in the tree."""
+
+    id: int
+    action: str
+    sequence: int | None
+    created_at: dt.datetime
+    body: str = Field(description="the leaf's JSON without its sequence")
+
+
+class SigningRequestOut(Out):
+    """A signing request."""
+
+    id: str
+    url: str = Field(description="its page")
+    kind: RequestKind
+    state: State
+    is_final: bool
+    project: ReferenceOut
+    signing_policy: ReferenceOut
+    artifact_configuration: ReferenceOut | None
+    certificate_id: str
+    policy_hash: str
+    description: str
+    parameters: dict[str, str]
+    origin: OriginOut
+    submitted_by: PersonOut
+    submitted_at: dt.datetime
+    updated_at: dt.datetime
+    finished_at: dt.datetime | None
+    input: ArtifactOut | None
+    output: ArtifactOut | None
+    retrieval: RetrievalOut | None
+    hash: HashOut | None
+    original_request_id: str | None
+    quorum: int
+    reason: str
+    advice: str
+    failed_stage: State | None
+    attempt: int
+
+
+class SigningRequestDetailOut(SigningRequestOut):
+    """A signing request with everything about it."""
+
+    approvals: list[ApprovalOut]
+    files: list[FileResultOut]
+    log: list[LogEntryOut]
+
+
+class SigningRequestsOut(Out):
+    """One page, newest first."""
+
+    items: list[SigningRequestOut]
+    next_cursor: str | None
+
+
+class LogEntriesOut(Out):
+    """One page, newest first."""
+
+    items: list[LogEntryOut]
+    next_cursor: str | None
+
+
+class PlanOut(Out):
+    """What is signed, or will be."""
+
+    request_id: str
+    sha256: str
+    plan: dict[str, object]
+
+
+class HealthOut(Out):
+    """Which parts answer."""
+
+    ready: bool
+    database: bool
+    queue: bool
+    store: bool
+
+
+class LiveOut(Out):
+    """That the process runs."""
+
+    live: Literal[True] = True
+    version: str
+
+
+class ProblemOut(Out):
+    """An error (RFC 9457). `code` is stable."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    advice: str
+    where: str
+    request_id: str

@@ -1,0 +1,153 @@
+"""From the model to what the API answers."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from sealwright.db import Transaction, requests, users
+from sealwright.db import log as db_log
+from sealwright.model.certificate import Certificate
+from sealwright.model.project import ArtifactConfiguration, Project, SigningPolicy
+from sealwright.model.request import SigningRequest, StoredArtifact
+from sealwright.model.user import ApiToken, User
+from sealwright.web import schemas
+
+
+def fields_of(value: Any) -> dict[str, Any]:
+    """A dataclass's fields by name, nested values as they are."""
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+
+
+def user_out(user: User) -> schemas.UserOut:
+    """A user, without the password's hash."""
+    return schemas.UserOut.model_validate(fields_of(user))
+
+
+def token_out(token: ApiToken) -> schemas.TokenOut:
+    """A token, without its hash."""
+    return schemas.TokenOut.model_validate(fields_of(token))
+
+
+def project_out(project: Project) -> schemas.ProjectOut:
+    """A project."""
+    return schemas.ProjectOut.model_validate(fields_of(project))
+
+
+def configuration_out(one: ArtifactConfiguration) -> schemas.ArtifactConfigurationOut:
+    """A version of an artifact configuration."""
+    return schemas.ArtifactConfigurationOut.model_validate(fields_of(one))
+
+
+def policy_out(policy: SigningPolicy) -> schemas.SigningPolicyOut:
+    """A signing policy."""
+    lists = {"submitters": sorted(policy.submitters), "approvers": sorted(policy.approvers)}
+    return schemas.SigningPolicyOut.model_validate(fields_of(policy) | lists)
+
+
+def certificate_out(certificate: Certificate) -> schemas.CertificateOut:
+    """A certificate, without where its key is."""
+    chain = (certificate.certificate, *certificate.chain)
+    pem = "".join(
+        x509.load_der_x509_certificate(one).public_bytes(Encoding.PEM).decode() for one in chain
+    )
+    return schemas.CertificateOut.model_validate(fields_of(certificate) | {"pem": pem})
+
+
+def log_entry_out(entry: db_log.Entry) -> schemas.LogEntryOut:
+    """A leaf."""
+    return schemas.LogEntryOut.model_validate(fields_of(entry))
+
+
+def request_fields(request: SigningRequest, people: Mapping[str, str], url: str) -> dict[str, Any]:
+    """What `SigningRequestOut` holds. `people`: user id -> name."""
+    return fields_of(request) | {
+        "url": f"{url}/signing-requests/{request.id}",
+        "is_final": request.state.is_final,
+        "project": _reference(request, "project"),
+        "signing_policy": _reference(request, "signing_policy"),
+        "artifact_configuration": (
+            _reference(request, "artifact_configuration")
+            if request.artifact_configuration_id
+            else None
+        ),
+        "parameters": dict(request.parameters),
+        "origin": fields_of(request.origin),
+        "submitted_by": {
+            "id": request.submitted_by,
+            "name": people.get(request.submitted_by, ""),
+        },
+        "input": _artifact(request.input),
+        "output": _artifact(request.output),
+        "retrieval": _retrieval(request),
+        "hash": _hash(request),
+        "quorum": request.snapshot.fields["quorum"],
+    }
+
+
+async def request_out(
+    tx: Transaction, request: SigningRequest, url: str
+) -> schemas.SigningRequestDetailOut:
+    """A signing request with everything about it."""
+    people = await names(tx, request.organization_id, [request.submitted_by])
+    decisions = await requests.decisions(tx, request.id)
+    results = await requests.results(tx, request.id)
+    entries = await db_log.of_request(tx, request.id)
+    return schemas.SigningRequestDetailOut.model_validate(
+        request_fields(request, people, url)
+        | {
+            "approvals": [
+                fields_of(one) | {"user": {"id": one.user_id, "name": one.user_name}}
+                for one in decisions
+            ],
+            "files": [fields_of(one) for one in results],
+            "log": [fields_of(one) for one in entries],
+        }
+    )
+
+
+async def names(tx: Transaction, organization_id: str, user_ids: Iterable[str]) -> dict[str, str]:
+    """User id -> name, for the few users of one page."""
+    found = {}
+    for user_id in sorted(set(user_ids)):
+        user = await users.get(tx, organization_id, user_id)
+        found[user_id] = user.name if user else ""
+    return found
+
+
+def _reference(request: SigningRequest, noun: str) -> dict[str, Any]:
+    return {name: getattr(request, f"{noun}_{name}") for name in ("id", "slug", "name")}
+
+
+def _artifact(artifact: StoredArtifact | None) -> dict[str, Any] | None:
+    return fields_of(artifact) if artifact else None
+
+
+def _retrieval(request: SigningRequest) -> dict[str, Any] | None:
+    link = request.retrieval
+    if link is None:
+        return None
+    plain = link.url.partition("?")[0].partition("#")[0]
+    scheme, _, rest = plain.partition("://")
+    return {
+        "url": f"{scheme}://{rest.rpartition('@')[2]}",
+        "file_name": link.file_name,
+        "sha256": link.sha256,
+    }
+
+
+def _hash(request: SigningRequest) -> dict[str, Any] | None:
+    if request.hash is None:
+        return None
+    signature = request.hash.signature
+    return {
+        "digest": base64.b64encode(request.hash.digest).decode(),
+        "hash_algorithm": request.hash.hash_algorithm,
+        "mechanism": request.hash.mechanism,
+        "signature": base64.b64encode(signature).decode() if signature else None,
+    }

@@ -1,0 +1,93 @@
+"""Following a request: long polling and server-sent events over `Queue.wait`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+
+from starlette.responses import Response, StreamingResponse
+
+from sealwright.model.request import SigningRequest
+from sealwright.policy.permissions import Grant
+from sealwright.visible import find_request
+from sealwright.web.routes import Call
+from sealwright.web.services import Services
+
+KEEP_ALIVE_SECONDS = 15.0
+STREAM_SECONDS = 30 * 60.0  #: the client connects again
+
+
+async def wait_until(
+    call: Call, request_id: str, seconds: float, done: Callable[[SigningRequest], bool]
+) -> SigningRequest:
+    """The request once it is `done`, or as it is when the seconds are over.
+
+    Raises:
+        NotFoundError: missing, or not for the caller.
+        ClientDisconnect: nobody waits any more.
+    """
+    if seconds <= 0:
+        return await _read(call.services, call.grant, request_id)
+    return await call.until_gone(
+        call.services.queue.wait(
+            request_id,
+            lambda: _read(call.services, call.grant, request_id),
+            done,
+            seconds,
+        )
+    )
+
+
+def is_final(request: SigningRequest) -> bool:
+    """Whether nothing will change any more."""
+    return request.state.is_final
+
+
+async def event_stream(call: Call, request_id: str) -> Response:
+    """Server-sent events (HTML, 9.2): one ``state`` event now and for each change, to the last.
+
+    Raises:
+        NotFoundError: missing, or not for the caller.
+    """
+    first = await _read(call.services, call.grant, request_id)
+    return StreamingResponse(
+        _events(call.services, call.grant, first),
+        headers={"X-Accel-Buffering": "no"},
+        media_type="text/event-stream",
+    )
+
+
+async def _events(
+    services: Services, grant: Grant, request: SigningRequest
+) -> AsyncIterator[bytes]:
+    ends = asyncio.get_running_loop().time() + STREAM_SECONDS
+    yield b"retry: 2000\n\n" + _event(request)
+    while not request.state.is_final and asyncio.get_running_loop().time() < ends:
+        following = await _next(services, grant, request)
+        yield _event(following) if _differ(following, request) else b": still here\n\n"
+        request = following
+
+
+async def _next(services: Services, grant: Grant, seen: SigningRequest) -> SigningRequest:
+    return await services.queue.wait(
+        seen.id,
+        lambda: _read(services, grant, seen.id),
+        lambda now: _differ(now, seen),
+        KEEP_ALIVE_SECONDS,
+    )
+
+
+def _differ(one: SigningRequest, other: SigningRequest) -> bool:
+    return (one.state, one.updated_at) != (other.state, other.updated_at)
+
+
+def _event(request: SigningRequest) -> bytes:
+    facts = {"id": request.id, "state": request.state.value, "is_final": request.state.is_final}
+    name = request.updated_at.isoformat()
+    return f"id: {name}\nevent: state\ndata: {json.dumps(facts)}\n\n".encode()
+
+
+async def _read(services: Services, grant: Grant, request_id: str) -> SigningRequest:
+    async with services.database.read() as tx:
+        return await find_request(tx, grant, request_id)
