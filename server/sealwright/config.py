@@ -49,10 +49,16 @@ class Settings(BaseModel):
     spool: Path | None = Field(None, description="scratch folder of the worker")
 
     signer_socket: Path | None = None
+    signer_group: str = Field(
+        "", description="group whose members may ask for signatures; default: only the own user"
+    )
     token_uri: str = Field(
         "", description="RFC 7512 URI with module-path; default: embedded SoftHSM"
     )
     pin_file: Path | None = None
+    token_network: bool = Field(
+        default=False, description="the PKCS#11 module needs the network or helper programs"
+    )
     signer_sessions: int = Field(2, ge=1, le=64, description="session processes on the token")
     log_key: Path | None = Field(None, description="Ed25519 key of the log's checkpoints")
     log_origin: str = Field("", description="origin line of the log's checkpoints")

@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 from tests.softhsm import SoftHsmToken
@@ -54,10 +55,21 @@ class Signature:
     data: bytes
 
 
+class RealToken(Protocol):
+    """What stands behind the shim; `tests.softhsm.SoftHsmToken` is one."""
+
+    @property
+    def module(self) -> Path: ...
+    @property
+    def uri(self) -> Pkcs11Uri: ...
+    @property
+    def environment(self) -> Mapping[str, str]: ...
+
+
 class Shim:
     """The module at work on one token. Rules and counts are shared by all processes that use it."""
 
-    def __init__(self, module: Path, token: SoftHsmToken, folder: Path) -> None:
+    def __init__(self, module: Path, token: RealToken, folder: Path) -> None:
         self._control = folder / "shim-control"
         self._log = folder / "shim-log"
         self._control.touch(mode=0o600)

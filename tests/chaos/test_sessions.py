@@ -150,6 +150,21 @@ async def test_a_pin_refused_to_a_replacement_is_not_offered_again(
     assert (shim.count(), shim.logins()) == (0, 3)
 
 
+async def test_sessions_that_lose_the_token_together_offer_a_wrong_pin_once(
+    pool: SessionPool,
+    key: KeyInfo,
+    shim: Shim,  # noqa: F811
+    pin_file: Path,
+) -> None:
+    pin_file.write_text("meanwhile changed")
+    shim.inject("C_SignInit", ckr.SESSION_HANDLE_INVALID, times=2)
+    shim.delay("C_Login", 0.3, times=2)  # so that they would meet
+    await pool.sign_batch(_items(key, 8))
+    answers = await pool.sign_batch(_items(key, 8))
+    assert _count(answers, KeyStoreError) + _count(answers, UnavailableError) == 8
+    assert (shim.count(), shim.logins()) == (0, 3)
+
+
 async def test_a_key_generation_cut_off_is_uncertain(
     pool: SessionPool,
     key: KeyInfo,

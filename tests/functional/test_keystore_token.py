@@ -248,8 +248,19 @@ def test_refusals_are_remembered_until_the_pin_changes(tmp_path: Path) -> None:
     PinRefusals(record).check("1234")
 
 
-def test_refusals_in_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
-    refusals = PinRefusals(tmp_path / "missing" / "pin.refused")
+def test_refusals_need_a_folder(softhsm_token: SoftHsmToken, tmp_path: Path) -> None:  # noqa: F811
+    with pytest.raises(ConfigurationError, match="record of refused PINs"):
+        Token.open(softhsm_token.uri, state_folder=tmp_path / "missing")
+    with Token.open(softhsm_token.uri, state_folder=tmp_path):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_refusals_on_a_full_disk(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    refusals = PinRefusals(folder / "pin.refused")
+    folder.rmdir()
     refusals.remember("1234")
     with pytest.raises(KeyStoreError, match="not offered again"):
         refusals.check("1234")

@@ -15,6 +15,12 @@ from sealwright.errors import ConfigurationError, UnavailableError
 
 SQLITE_BUSY_SECONDS = 30
 
+# PostgreSQL, appendix A. Classes: connection, transaction rollback (deadlock, serialization),
+# insufficient resources, operator intervention, system error.
+_OUTAGE_CLASSES = frozenset({"08", "40", "53", "57", "58"})
+#: read_only_sql_transaction (a standby), insufficient_privilege
+_OUTAGE_STATES = frozenset({"25006", "42501"})
+
 
 class Transaction:
     """An open transaction. Handed to the query modules; nobody else looks inside."""
@@ -88,7 +94,7 @@ class Database:
         except (OperationalError, InterfaceError, OSError, sa.exc.TimeoutError) as error:
             raise _unavailable(error) from error
         except DBAPIError as error:
-            if error.connection_invalidated:
+            if error.connection_invalidated or _is_outage(error):
                 raise _unavailable(error) from error
             raise
 
@@ -100,6 +106,12 @@ class Database:
     async def close(self) -> None:
         """Close every connection."""
         await self.engine.dispose()
+
+
+def _is_outage(error: DBAPIError) -> bool:
+    """Whether PostgreSQL, not the statement, is at fault: its state or what the role may do."""
+    state = str(getattr(error.orig, "sqlstate", None) or "")
+    return state[:2] in _OUTAGE_CLASSES or state in _OUTAGE_STATES
 
 
 def _unavailable(error: Exception) -> UnavailableError:

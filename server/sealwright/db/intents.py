@@ -45,10 +45,17 @@ async def add(tx: Transaction, intents: Sequence[Intent]) -> None:
 
 
 async def of_request(
-    tx: Transaction, request_id: str, digests: Sequence[bytes] | None = None
+    tx: Transaction,
+    request_id: str,
+    digests: Sequence[bytes] | None = None,
+    *,
+    lock: bool = False,
 ) -> list[Intent]:
-    """Intents of the request, oldest first; only those over `digests` where given."""
+    """Intents of the request, oldest first; only those over `digests` where given. With `lock`
+    nobody else changes them until `tx` ends."""
     statement = sa.select(_T).where(_T.c.request_id == request_id).order_by(_T.c.id)
+    if lock:
+        statement = statement.with_for_update()
     if digests is None:
         return [Intent(**row) for row in await tx.all(statement)]
     found: list[Intent] = []
@@ -86,13 +93,14 @@ async def locked(tx: Transaction, ids: Sequence[str]) -> dict[str, Intent]:
 
 
 async def left_open(tx: Transaction, limit: int) -> list[Intent]:
-    """Intents of finished requests whose outcome was never recorded."""
+    """Intents of finished requests whose outcome was never recorded; locked until `tx` ends."""
     rows = await tx.all(
         sa.select(_T)
         .join(signing_requests, _T.c.request_id == signing_requests.c.id)
         .where(_T.c.state == INTENDED, signing_requests.c.finished_at.is_not(None))
         .order_by(_T.c.id)
         .limit(limit)
+        .with_for_update(of=_T)
     )
     return [Intent(**row) for row in rows]
 

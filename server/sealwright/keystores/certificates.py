@@ -16,6 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from sealwright.errors import InvalidInputError, KeyStoreError
 from sealwright.keystores.pkcs11 import KeyInfo
+from sealwright.model.certificate import CertificateUsage
 from sealwright.model.mechanism import Mechanism
 
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
@@ -44,13 +45,15 @@ def self_signed_certificate(
     subject: str,
     validity: dt.timedelta,
     *,
+    usage: CertificateUsage = CertificateUsage.CODE_SIGNING,
     not_before: dt.datetime | None = None,
 ) -> bytes:
-    """Certify a key by itself, for code signing: not a CA, EKU code signing.
+    """Certify a key by itself: not a CA, and for its usage only.
 
     Args:
         subject: distinguished name as text (RFC 4514), such as ``CN=Example,O=Example Ltd``.
         validity: from `not_before` (aware; default: now), at most 30 years.
+        usage: code signing or time stamping.
 
     Returns:
         DER of the certificate.
@@ -62,7 +65,7 @@ def self_signed_certificate(
     key = _token_key(token, key_id)
     name = _name(subject)
     period = _period(validity, not_before)
-    builder = _code_signing(_certificate(name, name, key.public_key(), period))
+    builder = _end_entity(_certificate(name, name, key.public_key(), period), usage)
     return _sign_certificate(builder, key)
 
 
@@ -96,9 +99,10 @@ def issue_certificate(
     public_key: bytes,
     subject: str,
     validity: dt.timedelta,
+    usage: CertificateUsage = CertificateUsage.CODE_SIGNING,
     not_before: dt.datetime | None = None,
 ) -> bytes:
-    """Issue a code-signing certificate with a CA's key on the token.
+    """Issue an end entity's certificate with a CA's key on the token.
 
     Args:
         issuer_certificate: DER of the CA's certificate, which must be of the issuer's key and
@@ -119,7 +123,7 @@ def issue_certificate(
     certified = _supported(serialization.load_der_public_key(public_key))
     builder = _certificate(issuer.subject, _name(subject), certified, period)
     authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
-    builder = _code_signing(builder).add_extension(authority, critical=False)
+    builder = _end_entity(builder, usage).add_extension(authority, critical=False)
     return _sign_certificate(builder, issuer_key)
 
 
@@ -174,12 +178,16 @@ def _certificate(
     )
 
 
-def _code_signing(builder: x509.CertificateBuilder) -> x509.CertificateBuilder:
-    usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING])
+def _end_entity(
+    builder: x509.CertificateBuilder, usage: CertificateUsage
+) -> x509.CertificateBuilder:
+    # RFC 3161, 2.3: a time stamping certificate has this one extended usage, and it is critical
+    stamps = usage is CertificateUsage.TIMESTAMPING
+    extended = ExtendedKeyUsageOID.TIME_STAMPING if stamps else ExtendedKeyUsageOID.CODE_SIGNING
     return (
         builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(certifies=False), critical=True)
-        .add_extension(usage, critical=False)
+        .add_extension(x509.ExtendedKeyUsage([extended]), critical=stamps)
     )
 
 

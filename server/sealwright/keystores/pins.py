@@ -7,11 +7,13 @@ a salted scrypt value (RFC 7914) beside the PIN file, until the PIN in the file 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import hmac
 import os
 import secrets
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from sealwright.errors import ConfigurationError, KeyStoreError
@@ -27,6 +29,21 @@ def read_pin(path: Path) -> str:
         ConfigurationError: there is no such regular file, it belongs to another user, others may
             read it, or it does not hold 1 to 255 bytes of UTF-8 on one line.
     """
+    with _opened(path) as descriptor:
+        return _read(descriptor, path)
+
+
+@contextlib.contextmanager
+def locked_pin(path: Path) -> Iterator[str]:
+    """Read the PIN as `read_pin` does and keep the file locked: of several processes that share it,
+    one at a time offers the PIN, and the next one knows how that ended."""
+    with _opened(path) as descriptor:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield _read(descriptor, path)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
@@ -34,9 +51,13 @@ def read_pin(path: Path) -> str:
         raise ConfigurationError(message, advice="Create it with mode 0600.") from error
     try:
         _check(os.fstat(descriptor), path)
-        content = os.read(descriptor, _MAX_PIN + len(b"\r\n") + 1)
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _read(descriptor: int, path: Path) -> str:
+    content = os.read(descriptor, _MAX_PIN + len(b"\r\n") + 1)
     return _decode(content.removesuffix(b"\n").removesuffix(b"\r"), path)
 
 
@@ -62,11 +83,19 @@ def _decode(content: bytes, path: Path) -> str:
 
 
 class PinRefusals:
-    """The last PIN that the token refused, recorded in `record` (mode 0600)."""
+    """The last PIN that the token refused, recorded in `record` (mode 0600).
+
+    Raises:
+        ConfigurationError: nothing can be recorded there.
+    """
 
     def __init__(self, record: Path) -> None:
+        if not os.access(record.parent, os.W_OK):
+            message = f"The folder {record.parent} cannot hold the record of refused PINs."
+            advice = "Let the signer's user write to it, or give it a state folder of its own."
+            raise ConfigurationError(message, advice=advice)
         self._record = record
-        self._remembered = b""  # where the folder is read-only, at least this process knows
+        self._remembered = b""  # on a full disk, at least this process knows
 
     def check(self, pin: str) -> None:
         """Raise KeyStoreError if this very PIN has been refused before."""
@@ -93,14 +122,12 @@ class PinRefusals:
                 os.fsync(descriptor)
             partial.replace(self._record)
         except OSError:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
 
     def forget(self) -> None:
         """The token accepted the PIN: whatever it refused before is of no interest."""
         self._remembered = b""
-        with contextlib.suppress(OSError):  # in a read-only folder it stays and names another PIN
-            self._record.unlink(missing_ok=True)
+        self._record.unlink(missing_ok=True)
 
     def _load(self) -> bytes:
         try:

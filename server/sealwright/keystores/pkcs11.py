@@ -38,7 +38,7 @@ from sealwright.errors import (
     UnavailableError,
 )
 from sealwright.keystores import faults
-from sealwright.keystores.pins import PinRefusals, read_pin
+from sealwright.keystores.pins import PinRefusals, locked_pin
 from sealwright.keystores.uri import Pkcs11Uri
 from sealwright.model.mechanism import KeyAlgorithm, Mechanism
 
@@ -155,7 +155,7 @@ class Token:
         Args:
             uri: names the token (token, serial, manufacturer, model) and the module (module-path).
             pin_file: instead of the URI's ``pin-source``.
-            state_folder: where a refused PIN is remembered; by default beside the PIN file.
+            state_folder: where a refused PIN is remembered (writable); by default the PIN file's.
 
         Raises:
             ConfigurationError: module, PIN file or URI are unusable, or several tokens match.
@@ -169,13 +169,13 @@ class Token:
                 message,
                 advice="Give both, like '?module-path=/path/module.so&pin-source=file:/path/pin'.",
             )
-        module = Path(os.path.realpath(uri.module_path))
-        if str(module) in cls._modules_in_use:
+        module = uri.module_path
+        if os.path.realpath(module) in cls._modules_in_use:
             message = f"This process has a token of {module} open already."
             raise InternalError(message)
         record = (state_folder or pin_path.parent) / f"{pin_path.name}.refused"
         token = cls(uri, module, pin_path, PinRefusals(record))
-        cls._modules_in_use.add(str(module))
+        cls._modules_in_use.add(os.path.realpath(module))
         try:
             token._open_session()
         except BaseException:
@@ -184,9 +184,9 @@ class Token:
         return token
 
     def close(self) -> None:
-        """Log out, close the session and finalize the module."""
+        """End the session, and with it the log-in, and finalize the module."""
         self._drop_session()
-        self._modules_in_use.discard(str(self._module))
+        self._modules_in_use.discard(os.path.realpath(self._module))
 
     def __enter__(self) -> Self:
         return self
@@ -296,18 +296,18 @@ class Token:
                 self._library.finalize()
 
     def _open_session(self) -> pkcs11.Session:
-        pin = read_pin(self._pin_file)
-        self._refusals.check(pin)
-        try:
-            token = self._find_token()
-            self._check_pin_state(token)
-            self._session = token.open(user_pin=pin)
-        except PKCS11Error as error:
-            self._drop_session()
-            if isinstance(error, faults.PIN_REFUSED):
-                self._refusals.remember(pin)
-            raise faults.translate(error, "be opened") from error
-        self._refusals.forget()
+        with locked_pin(self._pin_file) as pin:
+            self._refusals.check(pin)
+            try:
+                token = self._find_token()
+                self._check_pin_state(token)
+                self._session = token.open(user_pin=pin)
+            except PKCS11Error as error:
+                self._drop_session()
+                if isinstance(error, faults.PIN_REFUSED):
+                    self._refusals.remember(pin)
+                raise faults.translate(error, "be opened") from error
+            self._refusals.forget()
         return self._session
 
     def _find_token(self) -> pkcs11.Token:

@@ -33,6 +33,14 @@ class KeyType(enum.StrEnum):
         return {"rsa-3072": 3072, "rsa-4096": 4096, "p-256": 256, "p-384": 384}[self.value]
 
 
+class CertificateUsage(enum.StrEnum):
+    """What a certificate is made for."""
+
+    CODE_SIGNING = "code-signing"
+    TIMESTAMPING = "timestamping"
+    CA = "ca"
+
+
 @dataclass(frozen=True)
 class Certificate:
     """What the signer signs with.

@@ -17,6 +17,7 @@ from sealwright.errors import SealwrightError
 from sealwright.keystores import certificates
 from sealwright.keystores.pkcs11 import Token
 from sealwright.keystores.uri import Pkcs11Uri
+from sealwright.model.certificate import CertificateUsage
 from sealwright.model.mechanism import KeyAlgorithm
 from sealwright.signer import wire
 from sealwright.signer.confinement import confine
@@ -94,7 +95,11 @@ def _generate_key(token: Token, request: Json) -> Json:
 def _self_signed_certificate(token: Token, request: Json) -> Json:
     key_id = bytes.fromhex(request["key_id"])
     return certificates.self_signed_certificate(
-        token, key_id, request["subject"], _validity(request)
+        token,
+        key_id,
+        request["subject"],
+        _validity(request),
+        usage=CertificateUsage(request["usage"]),
     ).hex()
 
 
@@ -113,6 +118,7 @@ def _issue_certificate(token: Token, request: Json) -> Json:
         public_key=bytes.fromhex(request["public_key"]),
         subject=request["subject"],
         validity=_validity(request),
+        usage=CertificateUsage(request["usage"]),
     ).hex()
 
 

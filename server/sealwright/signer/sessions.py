@@ -28,6 +28,7 @@ from sealwright.errors import SealwrightError, UnavailableError
 from sealwright.keystores.faults import SignatureUncertainError
 from sealwright.keystores.pkcs11 import LOGIN_PAUSE, KeyInfo
 from sealwright.keystores.uri import Pkcs11Uri
+from sealwright.model.certificate import CertificateUsage
 from sealwright.model.mechanism import KeyAlgorithm
 from sealwright.signer import wire
 from sealwright.signer.wire import Json, SignItem
@@ -328,7 +329,12 @@ class SessionPool:
         return wire.decode_key(fields)
 
     async def self_signed_certificate(
-        self, key_id: bytes, subject: str, validity: dt.timedelta
+        self,
+        key_id: bytes,
+        subject: str,
+        validity: dt.timedelta,
+        *,
+        usage: CertificateUsage = CertificateUsage.CODE_SIGNING,
     ) -> bytes:
         """See `certificates.self_signed_certificate`."""
         return await self._certificate(
@@ -336,6 +342,7 @@ class SessionPool:
             key_id=key_id.hex(),
             subject=subject,
             validity=validity.total_seconds(),
+            usage=usage.value,
         )
 
     async def certificate_authority(
@@ -357,6 +364,7 @@ class SessionPool:
         public_key: bytes,
         subject: str,
         validity: dt.timedelta,
+        usage: CertificateUsage = CertificateUsage.CODE_SIGNING,
     ) -> bytes:
         """See `certificates.issue_certificate`."""
         return await self._certificate(
@@ -366,6 +374,7 @@ class SessionPool:
             public_key=public_key.hex(),
             subject=subject,
             validity=validity.total_seconds(),
+            usage=usage.value,
         )
 
     async def certificate_signing_request(self, key_id: bytes, subject: str) -> bytes:

@@ -4,8 +4,10 @@
  * SEALWRIGHT_SHIM_MODULE   path of the real module
  * SEALWRIGHT_SHIM_CONTROL  rules, one a line: FUNCTION WHEN ACTION VALUE COUNT
  * SEALWRIGHT_SHIM_LOG      one line a call, appended by one write(2) before the call returns
+ * SEALWRIGHT_SHIM_RESERVED if set: a string that C_Initialize passes on as pReserved; NSS takes
+ *                          its parameters there
  *
- * No PKCS#11 header is needed: the function list is copied and four of its entries replaced. They
+ * No PKCS#11 header is needed: the function list is copied and a few of its entries replaced. They
  * stand in the order of the specification (PKCS#11 2.40, 3.4, CK_FUNCTION_LIST).
  */
 #define _GNU_SOURCE
@@ -26,8 +28,15 @@ enum { CKR_OK = 0, CKR_GENERAL_ERROR = 5 };
 
 struct mechanism { CK_ULONG type; void *parameter; CK_ULONG length; };
 
+struct initialize_arguments {
+    void *mutex_functions[4];
+    CK_ULONG flags;
+    void *reserved[2]; /* NSS has a field more than the specification */
+};
+
 enum {
     FUNCTIONS = 68,
+    INITIALIZE = 0,
     GET_FUNCTION_LIST = 3,
     OPEN_SESSION = 12,
     LOGIN = 18,
@@ -136,6 +145,13 @@ static CK_RV interfere(const char *function, const char *when)
 
 /* ---- the calls ------------------------------------------------------------------------------ */
 
+static CK_RV initialize(void *arguments)
+{
+    CK_RV (*call)(void *) = real->function[INITIALIZE];
+    struct initialize_arguments ours = {{0}, 0, {getenv("SEALWRIGHT_SHIM_RESERVED"), NULL}};
+    return call(ours.reserved[0] ? &ours : arguments);
+}
+
 static CK_RV open_session(CK_ULONG slot, CK_ULONG flags, void *application, void *notify,
                           CK_ULONG *session)
 {
@@ -200,6 +216,7 @@ CK_RV C_GetFunctionList(struct function_list **list)
             return CKR_GENERAL_ERROR;
         ours = *real;
         ours.function[GET_FUNCTION_LIST] = C_GetFunctionList;
+        ours.function[INITIALIZE] = initialize;
         ours.function[OPEN_SESSION] = open_session;
         ours.function[LOGIN] = login;
         ours.function[SIGN_INIT] = sign_init;

@@ -1,0 +1,241 @@
+"""The signer's own decision. Pure: what the record says goes in, a `Grant` or a refusal comes out.
+
+The worker's word counts for nothing but the digests. Everything else is read again from the
+database and must fit together: the request, the policy as it was snapshot and as it is now, the
+certificate, the approvals, and what the request has been granted before.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import InitVar, dataclass
+from typing import NoReturn, TypeVar
+
+from sealwright.errors import InternalError, SignerRefusedError
+from sealwright.model.certificate import Certificate, CertificateState
+from sealwright.model.mechanism import Mechanism
+from sealwright.model.project import SigningPolicy
+from sealwright.model.request import Approval, RequestKind, SigningRequest, State, Verdict
+from sealwright.model.signer_messages import DIGEST_SIZES, DigestToSign
+
+#: For so long after its lease ran out a worker may still get signatures, unless another took over.
+LEASE_GRACE = dt.timedelta(seconds=60)
+#: How many outcomes a request may lose besides each planned one once in every attempt.
+SPARE_LOSSES = 8
+
+T = TypeVar("T")
+_PROOF = object()
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a request has been granted.
+
+    Attributes:
+        counted: intents that were made or are under way.
+        lost: intents whose outcome was lost: the token may have signed, nothing was released.
+    """
+
+    counted: int
+    lost: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the signer read for itself, in one transaction."""
+
+    request: SigningRequest
+    policy: SigningPolicy | None
+    certificate: Certificate | None
+    approvals: Sequence[Approval]
+    usage: Usage
+
+
+@dataclass(frozen=True)
+class Grant:
+    """The permission to sign `fresh` for `request` with `certificate`'s key. Only `permit` makes
+    one, and nothing is signed without."""
+
+    request: SigningRequest
+    certificate: Certificate
+    fresh: tuple[DigestToSign, ...]
+    proof: InitVar[object]
+
+    def __post_init__(self, proof: object) -> None:
+        if proof is not _PROOF:
+            message = "A grant was made without a decision."
+            raise InternalError(message)
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """What the snapshot says, as far as the signer decides by it."""
+
+    policy_id: str
+    project_id: str
+    certificate_id: str
+    certificate_sha256: str
+    approvers: frozenset[str]
+    quorum: int
+    hash_signing_allowed: bool
+    origin_required: bool
+    artifact_configuration_id: str | None
+
+
+def permit(
+    record: Record,
+    attempt: int,
+    items: Sequence[DigestToSign],
+    fresh: Sequence[DigestToSign],
+    now: dt.datetime,
+) -> Grant:
+    """Decide whether the digests may be signed.
+
+    Args:
+        record: `usage` does not count `fresh`.
+        attempt: the caller's.
+        items: all digests that are asked for, also those whose signature is only given again.
+        fresh: those among them that have no signature yet.
+
+    Raises:
+        SignerRefusedError: they may not; the message says which fact does not fit.
+    """
+    request = record.request
+    _check_claim(request, attempt, now)
+    terms = _terms(request)
+    _check_policy(request, terms, record.policy)
+    certificate = _check_certificate(request, terms, record.certificate, now)
+    _check_approvals(request, terms, record.approvals)
+    _check_items(certificate, items)
+    if request.kind is RequestKind.HASH:
+        _check_hash(request, terms, items)
+    _check_budget(request, record.usage, len(fresh))
+    return Grant(request, certificate, tuple(fresh), _PROOF)
+
+
+def _check_claim(request: SigningRequest, attempt: int, now: dt.datetime) -> None:
+    if request.state is not State.PROCESSING:
+        _refuse(f"The request is {request.state.value}, not {State.PROCESSING.value}.")
+    if attempt != request.attempt:
+        _refuse(f"Attempt {attempt} was taken over by attempt {request.attempt}.")
+    if request.lease_until is None or now > request.lease_until + LEASE_GRACE:
+        _refuse("The worker's lease has run out.")
+
+
+def _check_policy(request: SigningRequest, terms: _Terms, policy: SigningPolicy | None) -> None:
+    if (terms.policy_id, terms.project_id) != (request.signing_policy_id, request.project_id):
+        _refuse("The policy snapshot is of another policy than the request's.")
+    if terms.artifact_configuration_id != request.artifact_configuration_id:
+        _refuse("The policy snapshot names another artifact configuration than the request.")
+    if policy is None or policy.id != terms.policy_id or policy.project_id != terms.project_id:
+        _refuse("The signing policy does not exist any more.")
+    if not policy.enabled:
+        _refuse(f"The signing policy {policy.slug} is disabled.")
+    if terms.origin_required and not request.origin.verified:
+        _refuse("The policy requires a verified origin, and the request has none.")
+
+
+def _check_certificate(
+    request: SigningRequest, terms: _Terms, certificate: Certificate | None, now: dt.datetime
+) -> Certificate:
+    if certificate is None or certificate.organization_id != request.organization_id:
+        _refuse("The certificate does not exist any more.")
+    if not certificate.id == request.certificate_id == terms.certificate_id:
+        _refuse("The request's certificate is not the one of its policy snapshot.")
+    if hashlib.sha256(certificate.certificate).hexdigest() != terms.certificate_sha256:
+        _refuse("The certificate was replaced since the request was decided.")
+    if certificate.state is not CertificateState.ACTIVE:
+        _refuse(f"The certificate {certificate.slug} is {certificate.state.value}.")
+    if not certificate.not_before <= now <= certificate.not_after:
+        _refuse(f"The certificate {certificate.slug} is not valid at this time.")
+    return certificate
+
+
+def _check_approvals(request: SigningRequest, terms: _Terms, approvals: Sequence[Approval]) -> None:
+    if any(one.verdict is not Verdict.APPROVE for one in approvals):
+        _refuse("An approver denied the request.")
+    counted = {
+        one.user_id
+        for one in approvals
+        if one.request_id == request.id
+        and one.user_id in terms.approvers
+        and one.user_id != request.submitted_by
+    }
+    if len(counted) < terms.quorum:
+        _refuse(f"The request has {len(counted)} of {terms.quorum} approvals.")
+
+
+def _check_items(certificate: Certificate, items: Sequence[DigestToSign]) -> None:
+    for item in items:
+        if (item.mechanism is Mechanism.ECDSA) is certificate.key_type.is_rsa:
+            _refuse(f"A key of type {certificate.key_type.value} does not sign {item.mechanism}.")
+        if DIGEST_SIZES.get(item.hash_algorithm) != len(item.digest):
+            _refuse(f"A digest of {len(item.digest)} bytes is not one of {item.hash_algorithm}.")
+
+
+def _check_hash(request: SigningRequest, terms: _Terms, items: Sequence[DigestToSign]) -> None:
+    if not terms.hash_signing_allowed:
+        _refuse("The signing policy does not allow that bare digests are signed.")
+    wanted = request.hash
+    if wanted is None or any(
+        (item.digest, item.hash_algorithm, item.mechanism.value)
+        != (wanted.digest, wanted.hash_algorithm, wanted.mechanism)
+        for item in items
+    ):
+        _refuse("The digest is not the one that the request was submitted with.")
+
+
+def _check_budget(request: SigningRequest, usage: Usage, fresh: int) -> None:
+    """Hold a request to its plan: its signatures once for every attempt, since a later attempt may
+    come to other digests; and as many lost outcomes, and `SPARE_LOSSES` more."""
+    if request.kind is RequestKind.HASH:
+        planned = 1
+    elif not request.plan_hash:
+        _refuse("The request's plan is not recorded.")
+    else:
+        planned = request.signatures
+    allowed = planned * request.attempt
+    if fresh and usage.counted + fresh > allowed:
+        _refuse(
+            f"The request has {usage.counted} signatures and asks for {fresh} more; "
+            f"its plan has {planned}, and this is attempt {request.attempt}."
+        )
+    if fresh and usage.lost > allowed + SPARE_LOSSES:
+        _refuse(f"The outcome of {usage.lost} signatures of the request was lost already.")
+
+
+def _terms(request: SigningRequest) -> _Terms:
+    if request.snapshot.sha256 != request.policy_hash:
+        _refuse("The policy snapshot is not the one that the request was decided by.")
+    try:
+        fields = request.snapshot.fields
+        terms = _Terms(
+            policy_id=_field(fields, "policy_id", str),
+            project_id=_field(fields, "project_id", str),
+            certificate_id=_field(fields, "certificate_id", str),
+            certificate_sha256=_field(fields, "certificate_sha256", str),
+            approvers=frozenset(map(str, _field(fields, "approvers", list))),
+            quorum=_field(fields, "quorum", int),
+            hash_signing_allowed=_field(fields, "hash_signing_allowed", bool),
+            origin_required=_field(fields, "origin_required", bool),
+            artifact_configuration_id=fields["artifact_configuration_id"],
+        )
+    except (KeyError, TypeError, json.JSONDecodeError, RecursionError):
+        _refuse("The policy snapshot cannot be read.")
+    return terms
+
+
+def _field(fields: Mapping[str, object], name: str, kind: type[T]) -> T:
+    value = fields[name]
+    if type(value) is not kind:
+        raise TypeError(name)
+    return value
+
+
+def _refuse(message: str) -> NoReturn:
+    raise SignerRefusedError(
+        message, advice="Submit the artifact again; nothing was signed by this call."
+    )
