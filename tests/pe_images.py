@@ -17,6 +17,7 @@ def image(
     resources: bytes = b"",
     overlay: bytes = b"",
     start: int = 0x80,
+    subsystem: int = 3,
 ) -> bytes:
     """A PE32+ (or PE32) file with one or two sections.
 
@@ -27,6 +28,7 @@ def image(
         resources: content of a resource section at virtual address 0x2000.
         overlay: what follows the last section.
         start: offset of the PE header.
+        subsystem: 3 is the Windows console, 10 an EFI application.
     """
     sections = [(b".text", 0x1000, text, 0x60000020)]
     if resources:
@@ -53,7 +55,7 @@ def image(
             dos.ljust(start, b"\0"),
             b"PE\0\0",
             coff,
-            _optional_header(wide, size_of_headers),
+            _optional_header(wide, size_of_headers, subsystem),
             *(struct.pack("<II", *entry) for entry in directories),
             table,
             body,
@@ -62,7 +64,7 @@ def image(
     )
 
 
-def _optional_header(wide: bool, size_of_headers: int) -> bytes:
+def _optional_header(wide: bool, size_of_headers: int, subsystem: int) -> bytes:
     sizes = "QQQQ" if wide else "IIII"
     base = b"" if wide else struct.pack("<I", 0x2000)
     return b"".join(
@@ -71,7 +73,7 @@ def _optional_header(wide: bool, size_of_headers: int) -> bytes:
             base,
             struct.pack("<QII" if wide else "<III", 0x400000, 0x1000, ALIGNMENT),
             struct.pack("<HHHHHHIIII", 6, 0, 0, 0, 6, 0, 0, 0x3000, size_of_headers, 0),
-            struct.pack("<HH", 3, 0),
+            struct.pack("<HH", subsystem, 0),
             struct.pack(f"<{sizes}II", 0x100000, 0x1000, 0x100000, 0x1000, 0, 16),
         )
     )

@@ -174,6 +174,65 @@ def test_authenticode_verify_demands_a_signature() -> None:
         pe.sign(io.BytesIO(signed), Directive("jar-sign"), identity, target)
 
 
+ZEROS = bytes(1 << 20)
+
+
+class HugeFile(io.RawIOBase):
+    """A small image with zeros behind it, of which only what is not zero takes up memory."""
+
+    def __init__(self, content: bytes, size: int) -> None:
+        self._pieces = {0: content}
+        self._size = size
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._position = offset + (self._size if whence == 2 else 0)
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        size = max(0, min(size, self._size - self._position))
+        if self._position > 1 << 20 and self._position + size < self._size - (1 << 20):
+            self._position += size
+            return ZEROS[:size]
+        data = bytearray(size)
+        for at, piece in self._pieces.items():
+            start, end = max(at, self._position), min(at + len(piece), self._position + size)
+            if start < end:
+                data[start - self._position : end - self._position] = piece[start - at : end - at]
+        self._position += size
+        return bytes(data)
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]
+        if data != ZEROS:
+            self._pieces[self._position] = data
+        self._position += len(data)
+        self._size = max(self._size, self._position)
+        return len(data)
+
+
+def test_file_over_two_gibibytes() -> None:
+    size = (2 << 30) + 3
+    source, target = HugeFile(pe_images.image(), size), HugeFile(b"", 0)
+    generator = pe.sign(source, SIGN, keys.pki().identity(), target)  # type: ignore[arg-type]
+    keys.drive(generator, keys.pki().leaf().key)
+    image = pe.parse(target)  # type: ignore[arg-type]
+    assert image.content == size + 5
+    assert len(pe.verify(target)) == 1  # type: ignore[arg-type]
+
+
+def test_file_of_four_gibibytes_is_refused_at_once() -> None:
+    source = HugeFile(pe_images.image(), 4 << 30)
+    generator = pe.sign(source, SIGN, keys.pki().identity(), io.BytesIO())  # type: ignore[arg-type]
+    with pytest.raises(ArtifactError, match="below 4 GiB"):
+        next(generator)
+
+
 # --- what is refused ----------------------------------------------------------------------------
 
 SIGNED = sign(pe_images.image(text=b"\xc3" * 40, overlay=b"tail"), STAMPED)
@@ -293,6 +352,13 @@ def test_table_can_be_rebuilt() -> None:
 def test_odd_tables_are_refused(content: bytes, reason: str) -> None:
     with pytest.raises(ArtifactError, match=reason):
         verify(content)
+
+
+def test_efi_image_with_gaps_is_refused() -> None:
+    """Firmware and Windows would see different digests; without gaps both see the same."""
+    with pytest.raises(ArtifactError, match="gaps"):
+        sign(pe_images.image(subsystem=10, gap=512))
+    sign(pe_images.image(subsystem=10, overlay=b"symbols"))
 
 
 def test_append_needs_an_aligned_table() -> None:

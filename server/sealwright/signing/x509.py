@@ -29,6 +29,15 @@ from sealwright.signing import der
 
 _MAX_ISSUERS = 6
 _MIN_RSA_BITS = 2048
+#: What the library raises for certificates that are malformed in one way or another.
+_MALFORMED = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 _ExtensionType = TypeVar("_ExtensionType", bound=x509.ExtensionType)
 
 
@@ -75,7 +84,7 @@ class Certificate:
         """The certificate with its extensions. Raises ArtifactError if it does not parse."""
         try:
             return x509.load_der_x509_certificate(self.encoding)
-        except (ValueError, x509.InvalidVersion) as error:
+        except _MALFORMED as error:
             message = f"A certificate is malformed: {error}."
             raise ArtifactError(message) from error
 
@@ -84,13 +93,16 @@ class Certificate:
         """The subject as RFC 4514 writes it, for messages."""
         try:
             return self.loaded.subject.rfc4514_string()
-        except ValueError:
+        except _MALFORMED:
             return "a certificate with a malformed name"
 
     def is_valid_at(self, posix: int) -> bool:
         """Whether the moment lies within the validity period, ends included."""
-        begin = self.loaded.not_valid_before_utc.timestamp()
-        return begin <= posix <= self.loaded.not_valid_after_utc.timestamp()
+        try:
+            begin, end = self.loaded.not_valid_before_utc, self.loaded.not_valid_after_utc
+        except _MALFORMED:
+            return False
+        return begin.timestamp() <= posix <= end.timestamp()
 
     @cached_property
     def extended_key_usage(self) -> x509.Extension[x509.ExtendedKeyUsage] | None:
@@ -102,7 +114,7 @@ class Certificate:
         """The subject's public key. Raises ArtifactError if its algorithm is not known."""
         try:
             return self.loaded.public_key()
-        except (ValueError, UnsupportedAlgorithm) as error:
+        except _MALFORMED as error:
             message = f"A certificate has a public key that cannot be used: {error}."
             raise ArtifactError(message) from error
 
@@ -121,7 +133,7 @@ class Certificate:
             return self.loaded.extensions.get_extension_for_class(kind)
         except x509.ExtensionNotFound:
             return None
-        except (ValueError, x509.DuplicateExtension) as error:
+        except _MALFORMED as error:
             message = f"A certificate has malformed extensions: {error}."
             raise ArtifactError(message) from error
 
@@ -170,7 +182,7 @@ def verify_chain(
     )
     try:
         path = verifier.verify(leaf.loaded, [entry.loaded for entry in intermediates])
-    except (verification.VerificationError, ValueError) as error:
+    except (verification.VerificationError, *_MALFORMED) as error:
         message = f"No path to a trusted root for {leaf.name}: {error}."
         raise VerificationError(message) from error
     return tuple(Certificate.parse(entry.public_bytes(Encoding.DER)) for entry in path.chain)

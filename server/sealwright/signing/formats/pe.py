@@ -33,9 +33,10 @@ _PE32, _PE32_PLUS = 0x10B, 0x20B
 _SECURITY_DIRECTORY = 4
 _RESOURCE_DIRECTORY = 2
 _MAX_DIRECTORIES = 16
-_MAX_FILE = 0xFFFF_FFFF  # offsets of the certificate table have 32 bits
 _MAX_TABLE = 16 << 20
+_MAX_CONTENT = 0xFFFF_FFFF - _MAX_TABLE  # offsets of the certificate table have 32 bits
 _MAX_CERTIFICATES = 16
+_EFI_SUBSYSTEMS = range(10, 14)
 _SLICE = 1 << 16
 _WIN_CERTIFICATE = struct.Struct("<IHH")
 _REVISION_2 = 0x0200
@@ -54,6 +55,8 @@ class Image:
         table: size of the certificate table, which ends the file.
         resources: address and size of the resource directory, zeros without one.
         sections: (virtual address, virtual size, file offset, file size) of each section.
+        headers: SizeOfHeaders, how much of the file the header claims.
+        is_efi: whether UEFI firmware runs it.
     """
 
     size: int
@@ -63,6 +66,18 @@ class Image:
     table: int
     resources: tuple[int, int]
     sections: tuple[tuple[int, int, int, int], ...]
+    headers: int
+    is_efi: bool
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether bytes lie between the headers and a section, or between two sections."""
+        position = self.headers
+        for offset, size in sorted((offset, size) for _, _, offset, size in self.sections if size):
+            if offset != position:
+                return True
+            position += size
+        return False
 
 
 def recognize(file: BinaryIO) -> bool:
@@ -125,6 +140,13 @@ def _sign(
     source: BinaryIO, directive: Directive, identity: Identity, target: BinaryIO
 ) -> SignGenerator:
     image = parse(source)
+    if image.content > _MAX_CONTENT:
+        message = "The file is too large: what is signed must stay below 4 GiB."
+        raise ArtifactError(message)
+    if image.is_efi and image.has_gaps:
+        # Firmware hashes section by section and not the file in its order.
+        message = "The EFI image has gaps between its sections: firmware would refuse a signature."
+        raise ArtifactError(message, advice="Link it so that the sections follow one another.")
     hash_algorithm = cms.hash_algorithm_of(directive)
     existing = list(_certificates(source, image)) if _appends(directive) else []
     if existing and image.content % 8:
@@ -194,9 +216,7 @@ def parse(file: BinaryIO) -> Image:
     elif table_offset < end_of_headers or table_offset + table_size != size or not table_size:
         message = "The certificate table is not at the end of the file."
         raise ArtifactError(message, advice="Remove what was appended after it was signed.")
-    if table_size > _MAX_TABLE:
-        message = f"The certificate table has {table_size} bytes, more than {_MAX_TABLE}."
-        raise ArtifactError(message)
+    _check_table(table_size)
     return Image(
         size=size,
         checksum=optional + 64,
@@ -205,7 +225,15 @@ def parse(file: BinaryIO) -> Image:
         table=table_size,
         resources=struct.unpack_from("<II", headers, directories + 8 * _RESOURCE_DIRECTORY),
         sections=tuple(_sections(headers, sections, section_count)),
+        headers=struct.unpack_from("<I", headers, optional + 60)[0],
+        is_efi=struct.unpack_from("<H", headers, optional + 68)[0] in _EFI_SUBSYSTEMS,
     )
+
+
+def _check_table(size: int) -> None:
+    if size > _MAX_TABLE:
+        message = f"The certificate table has {size} bytes, more than {_MAX_TABLE}."
+        raise ArtifactError(message)
 
 
 def _optional_header(headers: bytes) -> int | None:
@@ -316,11 +344,8 @@ def _write(
         + signature.ljust(_aligned(len(signature)), b"\0")
         for signature in signatures
     )
+    _check_table(len(table))
     start = _aligned(image.content)
-    size = start + len(table)
-    if size > _MAX_FILE:
-        message = "The signed file would be larger than 4 GiB, which the format cannot express."
-        raise ArtifactError(message)
     entry = struct.pack("<II", start, len(table))
     words.add(streams.read_at(source, image.checksum, 4), at=image.checksum, sign=-1)
     words.add(streams.read_at(source, image.security, 8), at=image.security, sign=-1)
@@ -331,7 +356,7 @@ def _write(
     target.seek(image.security)
     target.write(entry)
     target.seek(image.checksum)
-    target.write(struct.pack("<I", words.checksum(size)))
+    target.write(struct.pack("<I", words.checksum(start + len(table))))
     target.flush()
 
 
