@@ -45,6 +45,9 @@ from sealwright.model.request import (
 
 _T = signing_requests
 
+#: states in which a request waits for a worker, or is with one
+WORKABLE = frozenset({State.RETRIEVING_ARTIFACT, State.QUEUED, State.PROCESSING})
+
 #: fields of SigningRequest that come from a join, not from the table itself
 _JOINED = {
     "project_slug": projects.c.slug,
@@ -249,13 +252,12 @@ async def due(
 ) -> list[str]:
     """Ids of requests that wait for a worker though none holds them: lost in the queue, or begun by
     a worker that is gone."""
-    waiting = (State.QUEUED.value, State.RETRIEVING_ARTIFACT.value, State.PROCESSING.value)
     quiet = now - dt.timedelta(seconds=quiet_seconds)
     rows = await tx.all(
         sa.select(_T.c.id)
         .where(
             _T.c.finished_at.is_(None),
-            _T.c.state.in_(waiting),
+            _T.c.state.in_([state.value for state in WORKABLE]),
             sa.or_(_T.c.lease_until.is_(None), _T.c.lease_until < now),
             _T.c.updated_at < quiet,
         )

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any, TypeVar
 
 from arq.connections import ArqRedis, RedisSettings, create_pool
+from arq.constants import in_progress_key_prefix
 from redis.exceptions import RedisError
+
+from sealwright.errors import UnavailableError
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -32,6 +36,24 @@ def redis_settings(url: str) -> RedisSettings:
     return settings
 
 
+async def open_pool(url: str) -> ArqRedis:
+    """Connect to the queue's server.
+
+    Jobs are written as JSON: arq's default is pickle, which would let whoever can write to the
+    queue run code in the worker.
+    """
+    return await create_pool(
+        redis_settings(url),
+        default_queue_name=QUEUE_NAME,
+        job_serializer=_serialize,
+        job_deserializer=json.loads,
+    )
+
+
+def _serialize(job: dict[str, Any]) -> bytes:
+    return json.dumps(job).encode()
+
+
 class Queue:
     """Where the web process announces work and everybody announces changes."""
 
@@ -44,9 +66,7 @@ class Queue:
         """The connection pool, opened on first use."""
         async with self._opening:
             if self._pool is None:
-                self._pool = await create_pool(
-                    redis_settings(self._url), default_queue_name=QUEUE_NAME
-                )
+                self._pool = await open_pool(self._url)
             return self._pool
 
     async def enqueue(self, request_id: str) -> None:
@@ -68,6 +88,32 @@ class Queue:
             await pool.publish(_channel(request_id), b"changed")
         except (RedisError, OSError) as error:
             _log.warning("queue is away (%s); change of %s not announced", error, request_id)
+
+    async def waiting(self, request_ids: Collection[str]) -> set[str]:
+        """Those of `request_ids` that the queue holds and that no worker has begun.
+
+        A job that was begun is not counted, whether its worker lives or not: the lease in the
+        database tells, and arq keeps a dead worker's job locked for long.
+
+        Raises:
+            UnavailableError: the queue is away.
+        """
+        wanted = frozenset(request_ids)
+        try:
+            pool = await self.pool()
+            jobs = [
+                job
+                for job in map(bytes.decode, await pool.zrange(QUEUE_NAME, 0, -1))
+                if _request_of(job) in wanted
+            ]
+            async with pool.pipeline(transaction=False) as pipe:
+                for job in jobs:
+                    pipe.exists(in_progress_key_prefix + job)
+                begun = await pipe.execute()
+        except (RedisError, OSError) as error:
+            message = f"The queue does not answer ({type(error).__name__})."
+            raise UnavailableError(message, advice="Check that Redis or Valkey runs.") from error
+        return {_request_of(job) for job, taken in zip(jobs, begun, strict=True) if not taken}
 
     async def wait(
         self,
@@ -123,3 +169,7 @@ class Queue:
 
 def _channel(request_id: str) -> str:
     return f"sealwright:changed:{request_id}"
+
+
+def _request_of(job_id: str) -> str:
+    return job_id.partition(":")[0]

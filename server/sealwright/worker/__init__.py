@@ -1,0 +1,63 @@
+"""The worker process: takes requests from the queue and fulfils them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Awaitable
+
+from sealwright.config import Settings
+from sealwright.queueing.reconcile import reconcile_forever
+from sealwright.worker.bench import open_bench
+from sealwright.worker.consume import consume
+from sealwright.worker.housekeeping import keep_house, publish_log
+from sealwright.worker.jobs import Jobs
+
+__all__ = ["run"]
+
+_log = logging.getLogger(__name__)
+
+#: what SIGTERM leaves to the requests under way
+STOP_SECONDS = 30.0
+
+
+async def run(settings: Settings) -> None:
+    """Work until SIGTERM or SIGINT: then take nothing new, let what is under way end for
+    `STOP_SECONDS`, and give the rest back.
+
+    Raises:
+        ConfigurationError: the settings cannot work, such as a root certificate that is missing.
+    """
+    # arq tells of each job what `fulfil` tells better
+    logging.getLogger("arq").setLevel(logging.WARNING)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with open_bench(settings) as bench:
+        jobs = Jobs(bench)
+        loops: list[Awaitable[None]] = [
+            reconcile_forever(bench.database, bench.queue),
+            keep_house(bench.database, bench.store),
+        ]
+        if settings.log_export is not None:
+            loops.append(publish_log(bench.database, settings.log_export))
+        background = [asyncio.ensure_future(each) for each in loops]
+        _log.info("worker ready")
+        consuming = asyncio.create_task(consume(settings, jobs, stop))
+        try:
+            # a loop that ends has failed in a way that nobody foresaw: end, to be started again
+            await asyncio.wait({consuming, *background}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (consuming, *background):
+                if task.done():
+                    task.result()
+        finally:
+            stop.set()
+            await jobs.finish(STOP_SECONDS)
+            for task in (consuming, *background):
+                task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.gather(consuming, *background, return_exceptions=True)
+    _log.info("worker stopped")

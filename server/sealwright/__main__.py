@@ -1,0 +1,5 @@
+"""``python -m sealwright``: the command line."""
+
+from sealwright.cli import main
+
+main()

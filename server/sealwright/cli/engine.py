@@ -1,0 +1,317 @@
+"""The engine alone, on files of this machine: plan, sign and verify without a server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import os
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sealwright.cli.frame import asynchronous, emit_json, json_option, pairs
+from sealwright.errors import ConfigurationError, InvalidInputError, SealwrightError
+
+parameter_option = click.option(
+    "--parameter",
+    "parameters",
+    multiple=True,
+    callback=pairs,
+    metavar="NAME=VALUE",
+    help="Parameter of the artifact configuration; may be repeated.",
+)
+configuration_option = click.option(
+    "--configuration",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Artifact configuration (XML).",
+)
+file_argument = click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+
+
+@click.command()
+@file_argument
+@configuration_option
+@parameter_option
+@json_option
+def plan(
+    file: Path,
+    configuration: Path,
+    parameters: dict[str, str],
+    as_json: bool,  # noqa: FBT001 - a flag of the command
+) -> None:
+    """Show what would be signed in FILE, and check it against its configuration."""
+    from sealwright.signing.engine import plan_file
+
+    made = plan_file(file, configuration.read_bytes(), parameters)
+    if as_json:
+        click.echo(made.to_json())
+        return
+    for node in made.root.walk():
+        depth = node.path.count("!/")
+        done = ", ".join(directive.name for directive in node.directives)
+        name = node.member or node.path
+        click.echo(f"{'  ' * depth}{name}  <{node.element}>{'  ' + done if done else ''}")
+    click.echo(f"{sum(len(node.signs) for node in made.root.walk())} signatures")
+
+
+@click.command()
+@file_argument
+@configuration_option
+@parameter_option
+@click.option(
+    "--key",
+    required=True,
+    metavar="PKCS11-URI",
+    help="RFC 7512 URI of the private key, with module-path and pin-source.",
+)
+@click.option(
+    "--certificate",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="PEM: the key's certificate, then its issuers.",
+)
+@click.option(
+    "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Signed file."
+)
+@click.option(
+    "--timestamp-url", "timestamp_urls", multiple=True, help="RFC 3161 authority; tried in order."
+)
+@click.option(
+    "--timestamp-roots",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="PEM: roots that the authorities' certificates must lead to.",
+)
+@click.option("--sessions", type=click.IntRange(1, 64), default=1, show_default=True)
+@click.option(
+    "--network-token", is_flag=True, help="The PKCS#11 module needs the network (a network HSM)."
+)
+@json_option
+@asynchronous
+async def sign(
+    file: Path,
+    configuration: Path,
+    parameters: dict[str, str],
+    key: str,
+    certificate: Path,
+    output: Path,
+    timestamp_urls: tuple[str, ...],
+    timestamp_roots: Path | None,
+    sessions: int,
+    network_token: bool,  # noqa: FBT001
+    as_json: bool,  # noqa: FBT001
+) -> None:
+    """Sign FILE with a key on a PKCS#11 token, without a server: no policy, no approval, no log.
+
+    The result is verified before it appears at --output. The token is opened in a process of its
+    own; the PIN is read from the file that the URI names.
+
+    \b
+    Example:
+      sealwright sign app.zip --configuration app.xml --certificate cert.pem --output out.zip \\
+        --key 'pkcs11:token=acme;object=release?module-path=/usr/lib/softhsm/libsofthsm2.so&\\
+    pin-source=file:///etc/acme/pin'
+    """
+    from sealwright.signing.artifact import Identity, TimestampForm
+    from sealwright.signing.engine import sign_file
+
+    if timestamp_urls and timestamp_roots is None:
+        message = (
+            "--timestamp-url needs --timestamp-roots: a time stamp is judged before it is used."
+        )
+        raise ConfigurationError(message, advice="Name a PEM file with the authority's root.")
+    chain = _certificates(certificate)
+    identity = Identity(chain[0], tuple(chain[1:]), int(time.time()))
+    loop = asyncio.get_running_loop()
+    xml = await asyncio.to_thread(configuration.read_bytes)
+    async with (
+        _token(key, chain[0], sessions, network=network_token) as token,
+        _timestamps(timestamp_urls, timestamp_roots) as stamper,
+    ):
+
+        async def answer(batch: Sequence[Any]) -> list[Any]:
+            return await _answer(token, stamper, [pending.request for pending in batch])
+
+        # the engine works in a thread; the token's processes belong to this one
+        results = await asyncio.to_thread(
+            sign_file,
+            file,
+            output,
+            xml,
+            identity,
+            lambda batch: asyncio.run_coroutine_threadsafe(answer(batch), loop).result(),
+            parameters=parameters,
+            timestamp=TimestampForm.RFC3161 if timestamp_urls else TimestampForm.NONE,
+        )
+    if as_json:
+        emit_json([vars(result) for result in results])
+        return
+    for result in results:
+        click.echo(f"{result.path}: {result.summary}")
+
+
+@click.command()
+@file_argument
+@click.option(
+    "--roots",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="PEM: roots that signers must chain to.  [default: chains are not judged]",
+)
+@json_option
+def verify(
+    file: Path,
+    roots: Path | None,
+    as_json: bool,  # noqa: FBT001
+) -> None:
+    """Find every signature in FILE and in the containers inside, and check it.
+
+    Fails where one does not verify, where there is none, or where, with --roots, a signer does not
+    chain to one of them.
+    """
+    from cryptography.x509.oid import ExtendedKeyUsageOID
+
+    from sealwright.signing.engine import verify_file
+    from sealwright.signing.x509 import Certificate, verify_chain
+
+    found = verify_file(file)
+    if not found:
+        message = f"{file.name} holds no signature."
+        raise InvalidInputError(message)
+    anchors = [Certificate.parse(one) for one in _certificates(roots)] if roots else []
+    facts = []
+    for path, fact in found:
+        signer = Certificate.parse(fact.signer)
+        if anchors:
+            at = fact.timestamp if fact.timestamp is not None else int(time.time())
+            issuers = [Certificate.parse(one) for one in fact.certificates]
+            try:
+                verify_chain(
+                    signer, issuers, anchors, at=at, purpose=ExtendedKeyUsageOID.CODE_SIGNING
+                )
+            except SealwrightError as error:
+                error.where = error.where or path
+                raise
+        stamped = dt.datetime.fromtimestamp(fact.timestamp, dt.UTC) if fact.timestamp else None
+        facts.append(
+            {
+                "path": path,
+                "format": fact.format,
+                "hash_algorithm": fact.hash_algorithm,
+                "signer": signer.name,
+                "signer_sha256": signer.fingerprint("sha256").hex(),
+                "timestamp": stamped,
+                "index": fact.index,
+            }
+        )
+    if as_json:
+        emit_json(facts)
+        return
+    for each in facts:
+        when = f", {each['timestamp']:%Y-%m-%d %H:%M:%S} UTC" if each["timestamp"] else ""
+        click.echo(f"{each['path']}: {each['format']}, {each['hash_algorithm']}, "
+                   f"{each['signer']}{when}")  # fmt: skip
+
+
+def _certificates(file: Path) -> list[bytes]:
+    """DER of the certificates in a PEM file, in its order."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    try:
+        return [
+            one.public_bytes(Encoding.DER)
+            for one in x509.load_pem_x509_certificates(file.read_bytes())
+        ]
+    except ValueError as error:
+        message = f"{file} holds no certificate in PEM: {error}."
+        raise ConfigurationError(message) from None
+
+
+class _Token:
+    """One key on a token, behind its session processes."""
+
+    def __init__(self, pool: Any, key_id: bytes) -> None:
+        self._pool = pool
+        self._key_id = key_id
+
+    async def sign(self, requests: Sequence[Any]) -> list[bytes]:
+        from sealwright.signer.sessions import SignItem
+
+        items = [
+            SignItem(self._key_id, one.mechanism, one.hash_algorithm, one.digest)
+            for one in requests
+        ]
+        answers = await self._pool.sign_batch(items)
+        for answer in answers:
+            if isinstance(answer, SealwrightError):
+                raise answer
+        return list(answers)
+
+
+@contextlib.asynccontextmanager
+async def _token(
+    uri: str, certificate: bytes, sessions: int, *, network: bool
+) -> AsyncIterator[_Token]:
+    """Open the token and find the key that the URI and the certificate name."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    from sealwright.keystores.uri import Pkcs11Uri
+    from sealwright.signer.sessions import SessionPool
+    from sealwright.signing.x509 import Certificate
+
+    parsed = Pkcs11Uri.parse(uri)
+    pool = SessionPool(parsed, environment=dict(os.environ), network=network)
+    await pool.start(sessions)
+    try:
+        public = Certificate.parse(certificate).public_key.public_bytes(
+            Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+        )
+        found = [
+            one
+            for one in await pool.list_keys()
+            if one.public_key == public
+            and parsed.id in (None, one.id)
+            and parsed.object in (None, one.label)
+        ]
+        if not found:
+            message = "The token holds no key of that name that belongs to the certificate."
+            raise ConfigurationError(message, advice="Compare with 'pkcs11-tool --list-objects'.")
+        yield _Token(pool, found[0].id)
+    finally:
+        await pool.close()
+
+
+@contextlib.asynccontextmanager
+async def _timestamps(urls: Sequence[str], roots: Path | None) -> AsyncIterator[Any]:
+    """A client for the authorities; None without any."""
+    import httpx
+
+    from sealwright.signing.timestamp_client import TimestampClient
+    from sealwright.signing.timestamps import TimestampAuthority
+
+    if not urls or roots is None:
+        yield None
+        return
+    trusted = tuple(_certificates(roots))
+    async with httpx.AsyncClient() as http:
+        yield TimestampClient([TimestampAuthority(url, url, trusted) for url in urls], http)
+
+
+async def _answer(token: _Token, stamper: Any, requests: Sequence[Any]) -> list[Any]:
+    from sealwright.signing.artifact import SignatureResult, TimestampForm
+
+    signatures = await token.sign(requests)
+    results = []
+    for request, signature in zip(requests, signatures, strict=True):
+        stamp = None
+        if request.timestamp is TimestampForm.RFC3161:
+            [stamp] = await stamper.stamp([signature], request.hash_algorithm)
+        results.append(SignatureResult(signature, stamp))
+    return results
+
+
+COMMANDS = [sign, verify, plan]

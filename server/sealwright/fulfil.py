@@ -1,0 +1,444 @@
+"""The worker half: load -> re-check -> deep-sign -> verify -> store -> log -> report.
+
+`fulfil` is called with the id of a request that may be due. It may be called too often, too late,
+or by many workers at once: the lease in the database decides who works, and each step may be
+repeated by a later attempt with the same result. The queue is never asked anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import datetime as dt
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sealwright.answer import Answerer, patiently
+from sealwright.config import Settings
+from sealwright.connectors.outgoing import OutgoingClient
+from sealwright.db import Database, certificates, projects, requests
+from sealwright.db import log as db_log
+from sealwright.errors import (
+    ArtifactError,
+    ConflictError,
+    InternalError,
+    KeyStoreError,
+    PolicyViolationError,
+    SealwrightError,
+    TimestampError,
+    UnavailableError,
+    VerificationError,
+)
+from sealwright.intake.retrieval import ArtifactRetrievalLink, retrieve
+from sealwright.model.certificate import Certificate, CertificateState
+from sealwright.model.identifiers import utc_now
+from sealwright.model.mechanism import Mechanism
+from sealwright.model.request import (
+    FileResult,
+    RequestKind,
+    SigningRequest,
+    State,
+    StoredArtifact,
+)
+from sealwright.policy.decide import state_after_receipt
+from sealwright.queueing import lease
+from sealwright.queueing.lifecycle import advance
+from sealwright.queueing.queue import Queue
+from sealwright.signing import deep_sign
+from sealwright.signing.artifact import Identity, SignatureRequest, TimestampForm
+from sealwright.signing.plan import Plan
+from sealwright.signing.sandbox import ChildPool, FormatChild
+from sealwright.signing.signature_value import verify_signature_value
+from sealwright.signing.signer_client import SignerClient
+from sealwright.signing.spool import sha256_of
+from sealwright.signing.timestamp_client import TimestampClient
+from sealwright.signing.verify_result import VerifiedSignature
+from sealwright.storage import ArtifactStore
+from sealwright.storage.scratch import Scratch
+from sealwright.transparency.leaf import ARTIFACT_RELEASED
+from sealwright.transparency.record import record, request_entry
+
+_log = logging.getLogger(__name__)
+
+ACTOR = "worker"
+#: what a later attempt may find mended
+_TEMPORARY = (UnavailableError, TimestampError, KeyStoreError)
+_FIRST_PAUSE = 2.0  #: seconds until the second attempt; doubled for each later one
+_LONGEST_PAUSE = 60.0
+_MAX_REASON = 2000  #: characters
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """Everything that a worker works with."""
+
+    settings: Settings
+    database: Database
+    queue: Queue
+    store: ArtifactStore
+    scratch: Scratch
+    signer: SignerClient
+    timestamps: TimestampClient | None
+    children: ChildPool
+    room: asyncio.Semaphore  #: one place for each child that may be at work
+    outgoing: OutgoingClient
+
+
+async def fulfil(bench: Workbench, request_id: str) -> None:
+    """Work on the request if it is due: to its end, or until a later attempt may do better.
+
+    Raises:
+        UnavailableError: the database is away; the reconciler comes back to the request.
+        asyncio.CancelledError: the worker stops; the request has been given back.
+    """
+    settings = bench.settings
+    request = await lease.claim(bench.database, request_id, settings.lease_seconds)
+    if request is None:
+        return
+    _log.info("%s: attempt %d", request.id, request.attempt)
+    await bench.queue.announce(request.id)
+    try:
+        await lease.hold(bench.database, request, settings.lease_seconds, _attempt(bench, request))
+    except lease.LeaseLostError:
+        _log.info("%s: attempt %d was taken off the request", request.id, request.attempt)
+    except asyncio.CancelledError:
+        await asyncio.shield(_give_back(bench, request, 0))
+        await bench.queue.enqueue(request.id)
+        raise
+    except Exception as error:  # noqa: BLE001 - the job wrapper: whatever it is, it ends the attempt
+        await _end_badly(bench, request, error)
+
+
+async def _attempt(bench: Workbench, request: SigningRequest) -> None:
+    if request.attempt > bench.settings.max_attempts:
+        message = f"The workers of all {bench.settings.max_attempts} attempts died."
+        raise InternalError(message)
+    try:
+        async with asyncio.timeout(bench.settings.request_seconds) as limit:
+            if request.state is State.RETRIEVING_ARTIFACT:
+                await _retrieve(bench, request)
+            elif request.kind is RequestKind.HASH:
+                await _sign_hash(bench, request)
+            else:
+                await _sign_artifact(bench, request)
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        message = f"Signing took longer than {bench.settings.request_seconds:.0f} s."
+        raise ArtifactError(
+            message, advice="Sign a smaller artifact, or have request_seconds raised."
+        ) from None
+
+
+async def _retrieve(bench: Workbench, request: SigningRequest) -> None:
+    """Fetch the artifact that the request links to, and put the request where it goes next."""
+    link = request.retrieval
+    if link is None:
+        message = "The request waits for an artifact without a link to it."
+        raise InternalError(message)
+    # its own key for each attempt: what is there may change between two, and a key never does
+    key = f"requests/{request.organization_id}/{request.id}/input-{request.attempt}"
+    writer = await bench.store.put_stream(key, limit=bench.settings.max_upload_bytes)
+    received = await retrieve(
+        ArtifactRetrievalLink(link.url, link.file_name, link.sha256 or None, link.headers),
+        bench.outgoing,
+        writer,
+    )
+    artifact = received.artifact
+    following = state_after_receipt(int(request.snapshot.fields["quorum"]))
+    async with bench.database.transaction() as tx:
+        await advance(
+            tx,
+            request,
+            following,
+            actor=ACTOR,
+            now=utc_now(),
+            data={"sha256": artifact.sha256, "size": artifact.size},
+            input=StoredArtifact(artifact.key, received.file_name, artifact.size, artifact.sha256),
+            # the headers may hold credentials, and are of no more use
+            retrieval=dataclasses.replace(link, headers={}),
+            attempt=0,
+            lease_until=None,
+        )
+    await bench.queue.announce(request.id)
+    if following is State.QUEUED:
+        await bench.queue.enqueue(request.id)
+
+
+async def _sign_hash(bench: Workbench, request: SigningRequest) -> None:
+    """Sign the digest that was handed in."""
+    if request.hash is None:
+        message = "The request to sign a digest has none."
+        raise InternalError(message)
+    certificate, _ = await _load(bench, request)
+    wanted = SignatureRequest(
+        request.hash.digest, request.hash.hash_algorithm, Mechanism(request.hash.mechanism)
+    )
+    answerer = Answerer(request, bench.database, bench.signer, bench.timestamps)
+    [result] = await answerer.answer([wanted])
+    verify_signature_value(certificate.certificate, wanted, result.signature)
+    facts = {
+        "digest": request.hash.digest.hex(),
+        "hash_algorithm": request.hash.hash_algorithm,
+        "mechanism": request.hash.mechanism,
+    }
+    await _release(bench, request, "hash.signed", facts, [])
+    signed = dataclasses.replace(request.hash, signature=result.signature)
+    await _complete(bench, request, hash=signed)
+
+
+async def _sign_artifact(bench: Workbench, request: SigningRequest) -> None:
+    """Sign the artifact from the inside out, and have a second child judge the result."""
+    artifact = request.input
+    if artifact is None:
+        message = "The request has no artifact."
+        raise InternalError(message)
+    certificate, configuration = await _load(bench, request)
+    identity = Identity(certificate.certificate, certificate.chain)
+    answerer = Answerer(request, bench.database, bench.signer, bench.timestamps)
+    bench.scratch.require_room(artifact.size)
+    async with bench.room, bench.children.child() as signing:
+        await _fetch(bench, artifact, signing.input)
+        plan = await _plan(bench, request, signing, configuration)
+        made = await signing.deep_sign(plan, identity, answerer.answer_pending)
+        await signing.close()  # what it has written does not change any more
+        sha256, size = await asyncio.to_thread(_measure, signing)
+        async with bench.children.child() as judging:
+            signing.input.replace(judging.input)
+            signing.output.replace(judging.output)
+            found = await judging.verify(plan, certificate.certificate)
+            output = await _store(bench, request, judging.output, sha256, size)
+    results = _results(made, found)
+    await _release(bench, request, ARTIFACT_RELEASED, _facts(plan, output, results), results)
+    await _complete(bench, request, output=output)
+
+
+async def _plan(
+    bench: Workbench, request: SigningRequest, child: FormatChild, configuration: str
+) -> Plan:
+    """Make the plan, and record it before anything is signed by it.
+
+    The signing time is that of the first attempt: a later one finds it in the recorded plan, and
+    must come to the same plan.
+    """
+    assert request.input is not None  # noqa: S101 - checked by the caller
+    async with bench.database.read() as tx:
+        recorded = await requests.get_plan(tx, request.id)
+    now = utc_now()
+    wants_time = bool(request.snapshot.fields["timestamp_required"])
+    plan = await child.plan(
+        configuration.encode(),
+        request.parameters,
+        artifact_name=request.input.file_name,
+        signing_time=Plan.from_json(recorded).signing_time if recorded else int(now.timestamp()),
+        timestamp=TimestampForm.RFC3161 if wants_time else TimestampForm.NONE,
+    )
+    text = plan.to_json()
+    if recorded is not None:
+        if recorded != text:
+            message = "The artifact gives another plan than in the attempt before."
+            raise VerificationError(
+                message, advice="The server was upgraded in between: submit the artifact again."
+            )
+        return plan
+    async with bench.database.transaction() as tx:
+        await lease.require(tx, request)
+        await requests.put_plan(tx, request.id, plan.plan_hash, text, now)
+        signatures = sum(len(node.signs) for node in plan.root.walk())
+        await requests.amend(tx, request, now, plan_hash=plan.plan_hash, signatures=signatures)
+    return plan
+
+
+def _measure(child: FormatChild) -> tuple[str, int]:
+    """SHA-256 and size of what the child has written."""
+    with child.open_output() as file:
+        return sha256_of(file), file.tell()
+
+
+async def _store(
+    bench: Workbench, request: SigningRequest, file: Path, sha256: str, size: int
+) -> StoredArtifact:
+    """Put the signed artifact into the store, under a name that no other content can have."""
+    assert request.input is not None  # noqa: S101 - checked by the caller
+    key = f"requests/{request.organization_id}/{request.id}/output-{sha256}"
+    await patiently(
+        "storing the artifact", lambda: bench.store.put(key, file, sha256=sha256, size=size)
+    )
+    return StoredArtifact(key, request.input.file_name, size, sha256)
+
+
+def _results(
+    made: Sequence[deep_sign.FileResult], found: Sequence[VerifiedSignature]
+) -> list[FileResult]:
+    """What was done, with the times that the verified time stamps assert."""
+    times = {(one.path, one.directive): one.fact.timestamp for one in found}
+    return [
+        FileResult(
+            path=one.path,
+            format=one.element,
+            directive=one.directive,
+            summary=one.summary,
+            sha256_before=one.sha256_before,
+            sha256_after=one.sha256_after,
+            size_after=one.size,
+            timestamp=_time(times.get((one.path, one.directive))),
+        )
+        for one in made
+    ]
+
+
+def _time(posix: int | None) -> dt.datetime | None:
+    return None if posix is None else dt.datetime.fromtimestamp(posix, dt.UTC)
+
+
+def _facts(plan: Plan, output: StoredArtifact, results: Sequence[FileResult]) -> dict[str, Any]:
+    """What the log says of a release: digests and counts, no names but the output's."""
+    files = [[one.path, one.directive, one.sha256_before, one.sha256_after] for one in results]
+    listed = json.dumps(files, separators=(",", ":")).encode()
+    return {
+        "input_sha256": plan.root.sha256,
+        "outputs": [{"name": output.file_name, "sha256": output.sha256}],
+        "output_size": output.size,
+        "plan_sha256": plan.plan_hash,
+        "files": len(results),
+        "files_sha256": hashlib.sha256(listed).hexdigest(),
+    }
+
+
+async def _load(bench: Workbench, request: SigningRequest) -> tuple[Certificate, str]:
+    """The certificate and the artifact configuration (XML; empty for a digest) to work by, once it
+    is clear that they are those the request was decided by, and that they may still be used.
+
+    Raises:
+        PolicyViolationError: the policy or the certificate was disabled or changed meanwhile.
+        InternalError: the record contradicts itself.
+    """
+    organization = request.organization_id
+    async with bench.database.read() as tx:
+        policy = await projects.find_policy(tx, organization, None, request.signing_policy_id)
+        certificate = await certificates.get(tx, organization, request.certificate_id)
+        configuration = await projects.find_configuration(
+            tx, organization, request.project_id, request.artifact_configuration_id
+        )
+    decided = request.snapshot.fields
+    if request.snapshot.sha256 != request.policy_hash or certificate is None or policy is None:
+        message = "The request's policy snapshot does not belong to it."
+        raise InternalError(message)
+    if not policy.enabled:
+        message = f"The signing policy {policy.slug} was disabled meanwhile."
+        raise PolicyViolationError(message, advice="Have it enabled, then submit again.")
+    if certificate.sha256 != decided["certificate_sha256"]:
+        message = f"The certificate {certificate.slug} is not the one that was decided on."
+        raise PolicyViolationError(message, advice="Submit again.")
+    now = utc_now()
+    usable = certificate.not_before <= now < certificate.not_after
+    if certificate.state is not CertificateState.ACTIVE or not usable:
+        message = f"The certificate {certificate.slug} is disabled or not valid now."
+        raise PolicyViolationError(message, advice="Have it enabled or renewed, then submit again.")
+    if request.kind is RequestKind.HASH:
+        return certificate, ""
+    if (
+        configuration is None
+        or configuration.sha256 != decided["artifact_configuration_sha256"]
+        or hashlib.sha256(configuration.xml.encode()).hexdigest() != configuration.sha256
+    ):
+        message = "The artifact configuration is not the one that was decided on."
+        raise InternalError(message)
+    return certificate, configuration.xml
+
+
+async def _fetch(bench: Workbench, artifact: StoredArtifact, target: Path) -> None:
+    """Copy the artifact to `target`; its hash must be the one in the record."""
+
+    sha256 = await patiently(
+        "fetching the artifact", lambda: bench.store.fetch(artifact.key, target)
+    )
+    if sha256 != artifact.sha256:
+        message = "The stored artifact is not the one that was submitted."
+        raise VerificationError(message, advice="Submit again; the store may be damaged.")
+
+
+async def _release(
+    bench: Workbench,
+    request: SigningRequest,
+    action: str,
+    facts: dict[str, Any],
+    results: list[FileResult],
+) -> None:
+    """Log what is about to be released, and have a checkpoint signed over it.
+
+    An attempt that got so far before has logged the same already; it is not logged twice.
+    """
+    async with bench.database.transaction() as tx:
+        await lease.require(tx, request)
+        earlier = await db_log.of_request(tx, request.id)
+        logged = any(
+            entry.action == action and json.loads(entry.body)["data"] == facts for entry in earlier
+        )
+        if not logged:
+            await requests.put_results(tx, request.id, results)
+            await record(tx, request_entry(request, action, actor=ACTOR, now=utc_now(), data=facts))
+    await patiently("signing a checkpoint", bench.signer.checkpoint)
+
+
+async def _complete(bench: Workbench, request: SigningRequest, **changes: Any) -> None:
+    async with bench.database.transaction() as tx:
+        await advance(tx, request, State.COMPLETED, actor=ACTOR, now=utc_now(), **changes)
+    _log.info("%s: completed in attempt %d", request.id, request.attempt)
+    await bench.queue.announce(request.id)
+
+
+async def _end_badly(bench: Workbench, request: SigningRequest, error: Exception) -> None:
+    """Fail the request, or leave it to a later attempt where that may do better."""
+    expected = isinstance(error, SealwrightError) and not isinstance(error, InternalError)
+    if expected:
+        _log.warning("%s: attempt %d: %s", request.id, request.attempt, error)
+    else:
+        _log.error("%s: attempt %d", request.id, request.attempt, exc_info=error)
+    may_pass = isinstance(error, _TEMPORARY) or not expected
+    try:
+        if may_pass and request.attempt < bench.settings.max_attempts:
+            pause = min(_FIRST_PAUSE * 2 ** (request.attempt - 1), _LONGEST_PAUSE)
+            await _give_back(bench, request, pause)
+        else:
+            await _fail(bench, request, error)
+    except lease.LeaseLostError:
+        pass
+    except ConflictError:
+        _log.info("%s: somebody else has moved the request on", request.id)
+    except UnavailableError as away:
+        _log.warning("%s: %s The lease runs out by itself.", request.id, away.message)
+    await bench.queue.announce(request.id)
+
+
+async def _give_back(bench: Workbench, request: SigningRequest, pause: float) -> None:
+    try:
+        await lease.give_back(bench.database, request, pause)
+    except UnavailableError as away:
+        _log.warning("%s: %s The lease runs out by itself.", request.id, away.message)
+
+
+async def _fail(bench: Workbench, request: SigningRequest, error: Exception) -> None:
+    if isinstance(error, SealwrightError) and not isinstance(error, InternalError):
+        place = f"{error.where}: " if error.where else ""
+        code, reason, advice = error.code, f"{place}{error.message}", error.advice
+    else:
+        code, reason = InternalError.code, "The server failed on this request."
+        advice = "Ask the server's operator: the worker's log says more under the request's id."
+    async with bench.database.transaction() as tx:
+        await advance(
+            tx,
+            request,
+            State.FAILED,
+            actor=ACTOR,
+            now=utc_now(),
+            data={"code": code, "stage": request.state.value, "attempt": request.attempt},
+            failed_stage=request.state,
+            reason=reason[:_MAX_REASON],
+            advice=advice[:_MAX_REASON],
+        )

@@ -1,0 +1,50 @@
+"""Checking a bare signature value, as the signer returns it."""
+
+from __future__ import annotations
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+
+from sealwright.errors import VerificationError
+from sealwright.model.mechanism import Mechanism
+from sealwright.signing.artifact import SignatureRequest
+from sealwright.signing.x509 import Certificate
+
+_HASHES: dict[str, type[hashes.HashAlgorithm]] = {
+    "sha256": hashes.SHA256,
+    "sha384": hashes.SHA384,
+    "sha512": hashes.SHA512,
+}
+
+
+def verify_signature_value(certificate: bytes, request: SignatureRequest, signature: bytes) -> None:
+    """Check that `signature` is that of the certificate's key over the request's digest.
+
+    Args:
+        certificate: DER.
+        signature: raw RSA signature or DER ``ECDSA-Sig-Value``.
+
+    Raises:
+        VerificationError: it is not, or the mechanism does not fit the key.
+    """
+    key = Certificate.parse(certificate).public_key
+    algorithm = _HASHES[request.hash_algorithm]()
+    prehashed = Prehashed(algorithm)
+    try:
+        if request.mechanism is Mechanism.ECDSA and isinstance(key, ec.EllipticCurvePublicKey):
+            key.verify(signature, request.digest, ec.ECDSA(prehashed))
+        elif request.mechanism is Mechanism.RSA_PKCS1 and isinstance(key, rsa.RSAPublicKey):
+            key.verify(signature, request.digest, padding.PKCS1v15(), prehashed)
+        elif request.mechanism is Mechanism.RSA_PSS and isinstance(key, rsa.RSAPublicKey):
+            pss = padding.PSS(padding.MGF1(algorithm), algorithm.digest_size)
+            key.verify(signature, request.digest, pss, prehashed)
+        else:
+            message = f"The certificate's key cannot sign by {request.mechanism.value}."
+            raise VerificationError(message)
+    except InvalidSignature:
+        message = "The signature is not that of the certificate's key over this digest."
+        raise VerificationError(
+            message, advice="Check that certificate and key on the token belong together."
+        ) from None

@@ -1,0 +1,89 @@
+"""What a worker does besides: remove what nobody needs, and copy the log out."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import logging
+import random
+import re
+import uuid
+from pathlib import Path
+
+from sealwright.db import Database, requests
+from sealwright.errors import SealwrightError
+from sealwright.model.identifiers import utc_now
+from sealwright.model.request import SigningRequest
+from sealwright.storage import ArtifactStore
+from sealwright.transparency.folder import FolderTiles
+from sealwright.transparency.publish import publish
+
+_log = logging.getLogger(__name__)
+
+_HOUSE_SECONDS = 3600.0
+_PUBLISH_SECONDS = 5.0
+#: what is younger may belong to a submission that is being received
+_ORPHAN_AGE = dt.timedelta(days=1)
+_KEY = re.compile(r"requests/[^/]+/(?P<id>[0-9a-f-]{36})/[^/]+")
+
+
+async def keep_house(database: Database, store: ArtifactStore) -> None:
+    """Every hour, spread over workers: remove uploads that broke off, and artifacts that no
+    request names."""
+    while True:
+        await asyncio.sleep(_HOUSE_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+        try:
+            swept = await store.sweep()
+            removed = await remove_orphans(database, store, utc_now())
+        except SealwrightError as error:
+            _log.warning("cannot keep house now: %s", error)
+            continue
+        if swept or removed:
+            _log.info("removed %d broken uploads and %d orphaned artifacts", swept, removed)
+
+
+async def remove_orphans(database: Database, store: ArtifactStore, now: dt.datetime) -> int:
+    """Remove artifacts older than a day that no request names; how many.
+
+    A request whose commit was lost leaves its input, an attempt that died after storing its output.
+
+    Raises:
+        UnavailableError: the database or the store is away.
+    """
+    removed = 0
+    async for key in store.list("requests/"):
+        match = _KEY.fullmatch(key)
+        if match is None or now - _made_at(match["id"]) < _ORPHAN_AGE:
+            continue
+        async with database.read() as tx:
+            request = await requests.get_any(tx, match["id"])
+        if not _is_named(request, key):
+            await store.delete(key)
+            removed += 1
+    return removed
+
+
+def _is_named(request: SigningRequest | None, key: str) -> bool:
+    if request is None:
+        return False
+    if not request.state.is_final:
+        return True  # its worker may be about to name it
+    return any(artifact and artifact.key == key for artifact in (request.input, request.output))
+
+
+def _made_at(request_id: str) -> dt.datetime:
+    """When a request's id was made: the first 48 bits of a UUID version 7 (RFC 9562, 5.7)."""
+    milliseconds = uuid.UUID(request_id).int >> 80
+    return dt.datetime.fromtimestamp(min(milliseconds / 1000, 253402300799), dt.UTC)
+
+
+async def publish_log(database: Database, folder: Path) -> None:
+    """Keep the log's copy in `folder` up to date. A log that was set back is reported each time and
+    not copied."""
+    store = FolderTiles(folder)
+    while True:
+        try:
+            await publish(database, store)
+        except SealwrightError as error:
+            _log.warning("the log was not copied: %s", error)
+        await asyncio.sleep(_PUBLISH_SECONDS * random.uniform(0.75, 1.25))  # noqa: S311 - no secret

@@ -1,0 +1,52 @@
+"""The jobs of one worker: bounded in number, and ended in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from sealwright.errors import SealwrightError
+from sealwright.fulfil import Workbench, fulfil
+
+_log = logging.getLogger(__name__)
+
+
+class Jobs:
+    """Runs `fulfil`, at most `settings.worker_jobs` at once.
+
+    The bound is here and not with the queue alone: jobs outlive the queue's restart, and the
+    successor of the consumer that took them must not take as many again.
+    """
+
+    def __init__(self, bench: Workbench) -> None:
+        self._bench = bench
+        self._room = asyncio.Semaphore(bench.settings.worker_jobs)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self, request_id: str) -> None:
+        """Work on one request; returns when that has ended, however it did."""
+        task = asyncio.create_task(self._work(request_id), name=f"fulfil-{request_id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        await asyncio.wait({task})
+
+    async def _work(self, request_id: str) -> None:
+        try:
+            async with self._room:
+                await fulfil(self._bench, request_id)
+        except SealwrightError as error:
+            _log.warning("%s: %s", request_id, error)
+        except Exception:  # noqa: BLE001 - the job wrapper: nothing else would tell of it
+            _log.exception("%s: the job broke", request_id)
+
+    async def finish(self, seconds: float) -> None:
+        """Let the jobs end for so long; those that have not are cancelled, which gives their
+        requests back for another worker."""
+        if not self._tasks:
+            return
+        _, late = await asyncio.wait(self._tasks, timeout=seconds)
+        for task in late:
+            task.cancel()
+        if late:
+            _log.info("giving %d requests back", len(late))
+            await asyncio.wait(late)
