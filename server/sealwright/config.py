@@ -60,6 +60,9 @@ class Settings(BaseModel):
         default=False, description="the PKCS#11 module needs the network or helper programs"
     )
     signer_sessions: int = Field(2, ge=1, le=64, description="session processes on the token")
+    secrets_key: Path | None = Field(
+        None, description="key that the credentials of build systems are sealed with"
+    )
     log_key: Path | None = Field(None, description="Ed25519 key of the log's checkpoints")
     log_origin: str = Field("", description="origin line of the log's checkpoints")
     log_export: Path | None = Field(None, description="second location of tiles and checkpoints")
@@ -129,6 +132,11 @@ class Settings(BaseModel):
     def checkpoint_key(self) -> Path:
         """The log's Ed25519 private key."""
         return self.log_key or self.data / "log.key"
+
+    @property
+    def vault_key(self) -> Path:
+        """The key that credentials in the database are sealed with; made on first use."""
+        return self.secrets_key or self.data / "secrets.key"
 
     @property
     def origin(self) -> str:
