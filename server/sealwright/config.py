@@ -83,6 +83,9 @@ class Settings(BaseModel):
     max_inflated_bytes: int = Field(64 << 30, ge=1)
     max_members: int = Field(200_000, ge=1)
     max_depth: int = Field(8, ge=1, le=32)
+    build_system_hosts: tuple[str, ...] = Field(
+        (), description="hosts of build systems in the own network, also without TLS"
+    )
     retrieval_hosts: tuple[str, ...] = Field((), description="hosts artifacts may be fetched from")
     request_seconds: float = Field(3600.0, gt=0, description="wall clock for one signing attempt")
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
 
 from sealwright.db.database import Transaction
 from sealwright.db.tables import artifact_configurations, projects, signing_policies
-from sealwright.model.origin import OriginRules
+from sealwright.model.origin import origin_rules
 from sealwright.model.project import ArtifactConfiguration, PolicyKind, Project, SigningPolicy
 
 
@@ -29,15 +28,9 @@ def _policy(row: sa.RowMapping) -> SigningPolicy:
             "kind": PolicyKind(row["kind"]),
             "submitters": frozenset(row["submitters"]),
             "approvers": frozenset(row["approvers"]),
-            "origin_rules": _origin_rules(row["origin_rules"]),
+            "origin_rules": origin_rules(row["origin_rules"]),
         }
     )
-
-
-def _origin_rules(value: Mapping[str, Any]) -> OriginRules:
-    """Empty where the policy is older than the rules."""
-    lists = {name: tuple(one) for name, one in value.items() if isinstance(one, list)}
-    return OriginRules(**dict(value) | lists)
 
 
 async def add(tx: Transaction, project: Project) -> None:

@@ -369,7 +369,9 @@ repository_links = sa.Table(
     _created(),
     _reference("submitter_id", "users", nullable=True),
     sa.UniqueConstraint("project_id", "build_system_id", "repository_id"),
-    sa.Index("ix_repository_links_build_system_id_repository_id", "build_system_id", "repository_id"),
+    sa.Index(
+        "ix_repository_links_build_system_id_repository_id", "build_system_id", "repository_id"
+    ),
 )
 
 triggers = sa.Table(
@@ -472,6 +474,7 @@ outbox = sa.Table(
     sa.Column("url", sa.Text, nullable=False, server_default=""),
     sa.Index("ix_outbox_subject_id", "subject", "id"),
     sa.Index("ix_outbox_reference", "reference"),
+    sa.Index("ix_outbox_request_id", "request_id"),
     sa.Index(
         "ix_outbox_due",
         "due_at",

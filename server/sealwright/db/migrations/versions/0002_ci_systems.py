@@ -171,6 +171,7 @@ def upgrade() -> None:
         postgresql_where=sa.text("due_at IS NOT NULL"),
     )
     op.create_index("ix_outbox_reference", "outbox", ["reference"])
+    op.create_index("ix_outbox_request_id", "outbox", ["request_id"])
     op.create_index("ix_outbox_subject_id", "outbox", ["subject", "id"])
     op.create_table(
         "triggers",
