@@ -145,11 +145,13 @@ class OutgoingClient:
         headers: Mapping[str, str] | None = None,
         content: bytes = b"",
         timeouts: Timeouts = Timeouts(),
+        follow: bool = True,
     ) -> AsyncIterator[httpx.Response]:
         """Send a request and give the answer with its body unread, whatever its status.
 
-        Redirects are followed for GET only. Error messages name the host and nothing else of the
-        URL: paths and queries often carry secrets.
+        Redirects are followed for GET only, and not without `follow`: then they are the answer.
+        Error messages name the host and nothing else of the URL: paths and queries often carry
+        secrets.
 
         Raises:
             InvalidInputError: the URL, a header or a redirect is not allowed, or the host resolves
@@ -171,7 +173,7 @@ class OutgoingClient:
                 response = await self._transport.handle_async_request(request)
                 response.request = request
                 try:
-                    if method != "GET" or not response.has_redirect_location:
+                    if method != "GET" or not follow or not response.has_redirect_location:
                         yield response
                         return
                     target = self._redirect(target, response.headers["Location"])
@@ -189,6 +191,7 @@ class OutgoingClient:
         content: bytes = b"",
         timeouts: Timeouts = Timeouts(),
         limit: int = 64 * 1024,
+        follow: bool = True,
     ) -> OutgoingResponse:
         """Send a request and read the whole answer, at most `limit` bytes.
 
@@ -197,7 +200,7 @@ class OutgoingClient:
             InvalidInputError, UnavailableError: see `stream`.
         """
         async with self.stream(
-            method, url, headers=headers, content=content, timeouts=timeouts
+            method, url, headers=headers, content=content, timeouts=timeouts, follow=follow
         ) as response:
             body = bytearray()
             async for chunk in response.aiter_raw():
