@@ -18,7 +18,7 @@ from sealwright.connectors.outgoing import (
     OutgoingResponse,
     Timeouts,
 )
-from sealwright.errors import InvalidInputError, TooLargeError, UnavailableError
+from sealwright.errors import InvalidInputError, OriginError, TooLargeError, UnavailableError
 
 T = TypeVar("T")
 
@@ -95,24 +95,36 @@ class BlockingClient:
         limit: int,
         *,
         headers: Mapping[str, str] | None = None,
+        redirects: int = 0,
     ) -> str:
         """Stream a file into `target`; returns the hex SHA-256 of what was written.
 
         Memory does not grow with the file.
 
+        Args:
+            redirects: how many to follow, to other hosts too. Each address is judged, none may
+                leave TLS, and `headers` go to the first one alone.
+
         Raises:
+            OriginError: there is no such file any more.
             RemoteError: the address is not allowed, or does not give the whole file.
             TooLargeError: more than `limit` bytes.
         """
 
         async def call() -> str:
-            async with (
-                OutgoingClient(self._policy, tls=self._tls) as client,
-                client.stream(
-                    "GET", url, headers=headers, timeouts=self._download_timeouts, follow=False
-                ) as response,
-            ):
-                return await _copy(response, target, limit)
+            address, sent = url, headers
+            async with OutgoingClient(self._policy, tls=self._tls) as client:
+                for _ in range(redirects):
+                    async with client.stream(
+                        "GET", address, headers=sent, timeouts=self._download_timeouts, follow=False
+                    ) as response:
+                        if not response.has_redirect_location:
+                            return await _copy(response, target, limit)
+                        address, sent = _redirected(response), None
+                async with client.stream(
+                    "GET", address, headers=sent, timeouts=self._download_timeouts, follow=False
+                ) as response:
+                    return await _copy(response, target, limit)
 
         with _as_remote_errors():
             return _run(call())
@@ -120,6 +132,9 @@ class BlockingClient:
 
 async def _copy(response: httpx.Response, target: BinaryIO, limit: int) -> str:
     where = response.url.host
+    if response.status_code in {404, 410}:
+        message = "The artifact is no longer there."
+        raise OriginError(message, advice="Run the build again.", where=where)
     if response.status_code != 200:
         message = f"The artifact's store answered {response.status_code}."
         retry = RETRY_AFTER if response.status_code in {408, 429} or _away(response) else None
@@ -136,6 +151,19 @@ async def _copy(response: httpx.Response, target: BinaryIO, limit: int) -> str:
         digest.update(chunk)
         target.write(chunk)
     return digest.hexdigest()
+
+
+def _redirected(response: httpx.Response) -> str:
+    """Where a redirect leads; TLS is not left."""
+    try:
+        target = response.url.join(response.headers["Location"])
+    except httpx.InvalidURL as error:
+        message = "The artifact's store redirects to a malformed address."
+        raise RemoteError(message, where=response.url.host) from error
+    if response.url.scheme == "https" and target.scheme != "https":
+        message = "The artifact's store redirects to an address without TLS."
+        raise RemoteError(message, where=response.url.host)
+    return str(target)
 
 
 def _away(response: httpx.Response) -> bool:

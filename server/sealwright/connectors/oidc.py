@@ -8,6 +8,7 @@ configured issuer, never from the token's header; issuer and audience compared e
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import json
 import re
 import threading
@@ -150,12 +151,21 @@ class IssuerKeys:
 class IdentityTokenVerifier:
     """Verifies the identity tokens of one issuer for one audience."""
 
-    def __init__(self, keys: IssuerKeys, audience: str) -> None:
+    def __init__(self, keys: IssuerKeys, audience: str, *, names_tokens: bool = True) -> None:
+        """
+        Args:
+            names_tokens: whether the issuer gives every token a ``jti``. Where it does not, the
+                digest of what is signed takes its place.
+
+        Raises:
+            ConfigurationError: no audience.
+        """
         if not audience:
             message = "No audience of identity tokens is configured."
             raise ConfigurationError(message, advice="Set oidc_audience on the build system.")
         self._keys = keys
         self._audience = audience
+        self._names_tokens = names_tokens
 
     def verify(self, token: str) -> IdentityToken:
         """Check form, signature, issuer, audience and times. The caller checks claims and `jti`.
@@ -173,11 +183,18 @@ class IdentityTokenVerifier:
                 issuer=self._keys.issuer,
                 audience=self._audience,
                 leeway=_LEEWAY,
-                options={"require": list(_REQUIRED), "strict_aud": True},
+                options={"require": self._required(), "strict_aud": True},
             )
         except jwt.InvalidTokenError as error:
             raise _refusal(_reason(error)) from error
+        if "jti" not in claims:
+            # Not of the whole token: one signature can be encoded in more than one way.
+            signed = token.rpartition(".")[0]
+            claims["jti"] = f"sha256:{hashlib.sha256(signed.encode()).hexdigest()}"
         return _identity(claims)
+
+    def _required(self) -> list[str]:
+        return [name for name in _REQUIRED if self._names_tokens or name != "jti"]
 
 
 def _key_id(token: str) -> str:
