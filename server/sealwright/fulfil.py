@@ -220,7 +220,7 @@ async def _retrieve_remote(bench: Workbench, request: SigningRequest, key: str) 
     limit = bench.settings.max_upload_bytes
     with tempfile.NamedTemporaryFile(dir=bench.scratch.folder) as file:
         sha256 = await bench.systems.ask(
-            connector.fetch_artifact, link, facts.artifact, file, limit
+            connector.fetch_artifact, link, facts.artifact, file.file, limit
         )
         size = await asyncio.to_thread(_flush, file)
         if facts.artifact.sha256 not in {"", sha256}:

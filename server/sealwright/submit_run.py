@@ -105,8 +105,8 @@ async def verify_run(
     """Ask the CI system about the run, and judge what it says.
 
     Args:
-        caller: None: nothing but the locator's identity token says who calls; it must prove the run,
-            and counts in the name of the link's CI user.
+        caller: None: nothing but the locator's identity token says who calls; it must prove the
+            run, and counts in the name of the link's CI user.
 
     Raises:
         NotFoundError, ForbiddenError, PolicyViolationError: as `submit.admit`.
@@ -164,7 +164,7 @@ async def _place(tx: Transaction, organization_id: str, caller: Grant, build: Bu
 
 
 async def _place_of_token(tx: Transaction, organization_id: str, build: Build) -> Place:
-    """As `_place`, for a caller of whom nothing is proven yet: one answer to whatever is missing."""
+    """As `_place`, for a caller of whom nothing is proven: one answer to whatever is missing."""
     try:
         project = None
         if is_name(build.project):

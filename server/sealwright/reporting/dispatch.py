@@ -184,4 +184,4 @@ def verdict(found: Sequence[SigningRequest]) -> bool | None:
 
 
 def _pause(message: Message) -> float:
-    return min(_FIRST_PAUSE * 2 ** min(message.attempts, 12), _LONGEST_PAUSE)
+    return min(_FIRST_PAUSE * float(1 << min(message.attempts, 12)), _LONGEST_PAUSE)
