@@ -13,11 +13,10 @@ import datetime as dt
 import hashlib
 import json
 import logging
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from sealwright.answer import Answerer, patiently
 from sealwright.config import Settings
@@ -218,26 +217,23 @@ async def _retrieve_remote(bench: Workbench, request: SigningRequest, key: str) 
     assert facts.artifact is not None  # noqa: S101 - a rule has seen to it
     bench.scratch.require_room(facts.artifact.size)
     limit = bench.settings.max_upload_bytes
-    with tempfile.NamedTemporaryFile(dir=bench.scratch.folder) as file:
-        sha256 = await bench.systems.ask(
-            connector.fetch_artifact, link, facts.artifact, file.file, limit
-        )
-        size = await asyncio.to_thread(_flush, file)
+    spooled = bench.scratch.folder / f"remote-{request.id}-{request.attempt}"
+    try:
+        with spooled.open("wb") as file:
+            sha256 = await bench.systems.ask(
+                connector.fetch_artifact, link, facts.artifact, file, limit
+            )
         if facts.artifact.sha256 not in {"", sha256}:
             message = "The build system sent other bytes than those whose digest it has."
             raise OriginError(message, advice="Build and submit again.")
-        path = Path(file.name)
+        size = spooled.stat().st_size
         await patiently(
             "storing the artifact",
-            lambda: bench.store.put(key, path, sha256=sha256, size=size),
+            lambda: bench.store.put(key, spooled, sha256=sha256, size=size),
         )
+    finally:
+        spooled.unlink(missing_ok=True)
     return StoredArtifact(key, clean_file_name(facts.artifact.file_name), size, sha256)
-
-
-def _flush(file: IO[bytes]) -> int:
-    """Make sure that the path shows everything; how much that is."""
-    file.flush()
-    return file.tell()
 
 
 async def _sign_hash(bench: Workbench, request: SigningRequest) -> None:

@@ -131,3 +131,8 @@ async def failed(tx: Transaction, message: Message, error: str, due_at: dt.datet
     await tx.change(
         _T.update().where(_T.c.id == message.id).values(due_at=due_at, error=error[:2000])
     )
+
+
+async def remove_of_link(tx: Transaction, link_id: str) -> None:
+    """Forget everything about a link that is about to be removed."""
+    await tx.change(_T.delete().where(_T.c.link_id == link_id))
