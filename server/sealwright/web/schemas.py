@@ -315,9 +315,9 @@ class OriginRulesIn(In):
 
     branches: Patterns = ()
     tags: Patterns = ()
-    events: Words = Field((), description="from the build system's allowlist")
-    definitions: Words = Field((), description="paths of workflows or pipelines")
-    caller_proof: bool = Field(False, description="demand the job's identity token")  # noqa: FBT003
+    events: Words = Field(default=(), description="from the build system's allowlist")
+    definitions: Words = Field(default=(), description="paths of workflows or pipelines")
+    caller_proof: bool = Field(default=False, description="demand the job's identity token")
     no_reruns: bool = False
     hosted_runners_only: bool = False
     runner_groups: Words = ()
@@ -776,11 +776,11 @@ class LinkProofIn(In):
     """What proves that the user administers the repository. Used once, kept nowhere."""
 
     code: Annotated[str, StringConstraints(max_length=500)] = Field(
-        "", description="of the GitHub App's web application flow"
+        default="", description="of the GitHub App's web application flow"
     )
     redirect_url: Annotated[str, StringConstraints(max_length=1000)] = ""
     token: Annotated[str, StringConstraints(max_length=1000)] = Field(
-        "", description="instead: a token of the user's own"
+        default="", description="instead: a token of the user's own"
     )
     installation_id: Annotated[str, StringConstraints(pattern=r"^[0-9]{0,19}$")] = ""
 
