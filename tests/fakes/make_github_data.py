@@ -47,11 +47,9 @@ LICENSE = "MIT, Copyright (c) Octokit contributors"
 
 REPOSITORY = "/repos/{owner}/{repo}"
 OPERATIONS = {
-    "/app/installations/{installation_id}": ["get"],
     "/app/installations/{installation_id}/access_tokens": ["post"],
     "/user": ["get"],
     "/user/installations/{installation_id}/repositories": ["get"],
-    REPOSITORY: ["get"],
     f"{REPOSITORY}/actions/artifacts/{{artifact_id}}": ["get"],
     f"{REPOSITORY}/actions/artifacts/{{artifact_id}}/{{archive_format}}": ["get"],
     f"{REPOSITORY}/actions/runs/{{run_id}}": ["get"],

@@ -237,14 +237,17 @@ class _Token:
 
 def _token(answer: Mapping[str, Any], repository_id: str) -> _Token:
     repositories = [fields.text(item, "id") for item in fields.objects(answer, "repositories")]
-    value = fields.text(answer, "token")
+    if repositories not in ([], [repository_id]):
+        message = "GitHub gave an installation token for other repositories than the linked one."
+        raise RemoteError(message, advice="Link the repository again.")
+    value = answer.get("token")
     try:
         expires_at = dt.datetime.fromisoformat(fields.text(answer, "expires_at"))
     except ValueError:
-        expires_at = dt.datetime.fromtimestamp(0, dt.UTC)
-    if not value or expires_at.tzinfo is None or repositories not in ([], [repository_id]):
-        message = "GitHub gave an installation token for other repositories than the linked one."
-        raise RemoteError(message, advice="Link the repository again.")
+        expires_at = None
+    if not isinstance(value, str) or expires_at is None or expires_at.tzinfo is None:
+        message = "GitHub's answer is not an installation token."
+        raise RemoteError(message, advice="Check the build system's base_url.")
     return _Token(value, expires_at)
 
 
