@@ -183,8 +183,8 @@ class GitLabConnector:
         reports.answer_status_check(
             self._api(),
             _project_id(link),
-            checked_id(event.iid),
-            checked_id(event.status_check_id),
+            event.iid,
+            event.status_check_id,
             event.commit,
             phase,
         )

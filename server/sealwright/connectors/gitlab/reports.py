@@ -12,11 +12,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
 
 from sealwright.connectors import fields
 from sealwright.connectors.connector import RemoteError
-from sealwright.connectors.gitlab.client import GitLabApi, GitLabError
+from sealwright.connectors.gitlab.client import GitLabApi, GitLabError, checked_id
 from sealwright.model.report import Report, Reported, ReportPhase
 
 _STATES = {
@@ -88,14 +87,14 @@ def answer_status_check(
     """Answer one check of one merge request. An answer for a head that has moved on is dropped.
 
     Raises:
-        RemoteError: refused or away.
+        RemoteError: refused or away. OriginError: the ids are none.
     """
     answer = {
-        "external_status_check_id": int(check_id),
+        "external_status_check_id": int(checked_id(check_id)),
         "sha": commit,
         "status": _ANSWERS.get(phase, "pending"),
     }
-    path = f"/projects/{project_id}/merge_requests/{quote(iid, safe='')}/status_check_responses"
+    path = f"/projects/{project_id}/merge_requests/{checked_id(iid)}/status_check_responses"
     try:
         api.post(path, answer)
     except GitLabError as error:
@@ -132,7 +131,7 @@ def _latest(api: GitLabApi, path: str, wanted: Mapping[str, Any]) -> Mapping[str
         for status in api.pages(path, name=wanted["name"])
         if status.get("name") == wanted["name"]
         # Older versions do not say of which pipeline a status is.
-        and (pipeline_id is None or status.get("pipeline_id") in {None, pipeline_id})
+        and (pipeline_id is None or status.get("pipeline_id") in (None, pipeline_id))
     ]
     return max(found, key=lambda status: fields.number(status, "id"), default=None)
 
