@@ -1,4 +1,4 @@
-"""The demo's own artifact: real Windows programs of others, one wheel of them still inside a ZIP."""
+"""The demo's artifact: real Windows programs of others, one wheel of them still inside a ZIP."""
 
 from __future__ import annotations
 

@@ -18,7 +18,10 @@ class Verdict:
 
 
 class SignedArtifact:
-    """A signed artifact whose members can be reached by path (``a.zip!/b.exe``)."""
+    """A signed artifact whose members can be reached by path (``a.zip!/b.exe``).
+
+    The first part of a path is the artifact's own name.
+    """
 
     def __init__(self, file: Path, ca_file: Path) -> None:
         self.file = file
@@ -28,7 +31,7 @@ class SignedArtifact:
     def member(self, path: str) -> Path:
         """The member's content as a file of its own."""
         current = self.file
-        for depth, name in enumerate(path.split("!/") if path else []):
+        for depth, name in enumerate(path.split("!/")[1:]):
             with zipfile.ZipFile(current) as archive:
                 target = Path(self._folder.name, f"{depth}-{abs(hash(path))}-{Path(name).name}")
                 target.write_bytes(archive.read(name))

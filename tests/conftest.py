@@ -1,6 +1,32 @@
 """Fixtures that several folders of tests use."""
 
+from tests.chaos.shim import shim, shim_module
 from tests.database import database, database_url, empty_database_url, sqlite_template
 from tests.postgres import postgres
+from tests.signer import keys, signer, signer_settings
+from tests.softhsm import softhsm_token, token
+from tests.valkey import own_valkey, valkey
+from tests.web import own_web, postgresql_web, sqlite, sqlite_web, web, web_server
 
-__all__ = ["database", "database_url", "empty_database_url", "postgres", "sqlite_template"]
+__all__ = [
+    "database",
+    "database_url",
+    "empty_database_url",
+    "keys",
+    "own_valkey",
+    "own_web",
+    "postgres",
+    "postgresql_web",
+    "shim",
+    "shim_module",
+    "signer",
+    "signer_settings",
+    "softhsm_token",
+    "sqlite",
+    "sqlite_template",
+    "sqlite_web",
+    "token",
+    "valkey",
+    "web",
+    "web_server",
+]

@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from sealwright.model.mechanism import Mechanism
 from sealwright.signing import embedded_tsa, timestamps
 from sealwright.signing.artifact import (
     Identity,
-    Mechanism,
     Outcome,
     SignatureRequest,
     SignatureResult,

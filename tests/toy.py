@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError, VerificationError
+from sealwright.model.mechanism import Mechanism
 from sealwright.signing.artifact import (
     Directive,
     Identity,
-    Mechanism,
     Outcome,
     SignatureFact,
     SignatureRequest,

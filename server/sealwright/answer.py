@@ -79,7 +79,7 @@ class Answerer:
     async def _stamp(
         self, signatures: Mapping[str, bytes], hash_algorithm: str
     ) -> dict[str, bytes]:
-        """Tokens by imprint: kept ones first, then new ones, which are kept before they are used."""
+        """Tokens by imprint: kept ones first, then new ones, kept before they are used."""
         imprints = list(signatures)
         async with self.database.read() as tx:
             kept = await requests.timestamps(tx, self.request.id, imprints)

@@ -56,6 +56,9 @@ class Settings(BaseModel):
         "", description="RFC 7512 URI with module-path; default: embedded SoftHSM"
     )
     pin_file: Path | None = None
+    token_environment: tuple[str, ...] = Field(
+        (), description="names of the environment variables that the PKCS#11 module reads"
+    )
     token_network: bool = Field(
         default=False, description="the PKCS#11 module needs the network or helper programs"
     )

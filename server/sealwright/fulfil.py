@@ -353,6 +353,7 @@ def _results(
             sha256_after=one.sha256_after,
             size_after=one.size,
             timestamp=_time(times.get((one.path, one.directive))),
+            outputs=one.outputs,
         )
         for one in made
     ]

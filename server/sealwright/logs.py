@@ -62,3 +62,6 @@ def configure(level: str = "info") -> None:
         logger.propagate = True
     # each request is logged once, by our own middleware
     logging.getLogger("uvicorn.access").disabled = True
+    # a line for every call out says nothing that the caller does not say better
+    for name in ("httpx", "httpcore", "botocore", "boto3", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -21,11 +21,11 @@ from sealwright.errors import (
     SealwrightError,
     VerificationError,
 )
+from sealwright.model.mechanism import Mechanism
 from sealwright.signing import cms, der
 from sealwright.signing.artifact import (
     Directive,
     Identity,
-    Mechanism,
     Outcome,
     SignatureResult,
     TimestampForm,

@@ -422,6 +422,17 @@ def test_odd_numbers_of_directories_are_refused(entries: int) -> None:
 def test_elements_of_the_registry() -> None:
     assert formats.by_element("pe-file") is pe
     assert formats.by_element("file") is plain
+    defaults = {
+        option: values[0] if values else ""
+        for option, values in pe.directives()["authenticode-sign"].items()
+    }
+    assert defaults == {
+        "hash-algorithm": "sha256",
+        "description": "",
+        "description-url": "",
+        "append": "false",
+    }
+    assert set(plain.directives()) == {"create-cms-signature", "create-raw-signature"}
     with pytest.raises(ArtifactConfigurationError, match=r"<exe-file>.*pe-file, file"):
         formats.by_element("exe-file")
 

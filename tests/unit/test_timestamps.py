@@ -237,6 +237,20 @@ def test_embedded_authority_rejects_what_it_cannot_do() -> None:
     assert "unacceptedExtension" in _failure(asking("sha256", bytes(32), der.explicit(0)))
 
 
+@pytest.mark.parametrize("kind", ["p256", "p384", "rsa-3072"])
+def test_embedded_authority_with_every_kind_of_key(kind: str) -> None:
+    trusted = keys.pki()
+    issued = keys.issue(
+        "TSA", keys.new_key(kind), trusted.tsa_issuer, extensions=[(keys.TIME_STAMPING, True)]
+    )
+    request = _request("sha384")
+    now = int(time.time())
+    response = embedded_tsa.respond(
+        request.encode(), issued.key, issued.der, (trusted.tsa_issuer.der,), now=now, serial=7
+    )
+    timestamps.accept(response, request, _authority(), now)
+
+
 def test_embedded_authority_leaves_certificates_out_unless_asked() -> None:
     hashed = der.sequence(cms.digest_algorithm("sha256"), der.octet_string(bytes(32)))
     _, token = _respond(der.sequence(der.integer(1), hashed)).children().rest()

@@ -131,13 +131,14 @@ async def worker(sealwright: Sealwright) -> None:
 
 @click.command()
 @pass_sealwright
-def signer(sealwright: Sealwright) -> None:
+@asynchronous
+async def signer(sealwright: Sealwright) -> None:
     """Run the signer: the only process that opens the token."""
-    from sealwright.signer.server import serve
+    from sealwright.signer.service import serve
 
     settings = sealwright.settings()
     logs.configure(settings.log_level)
-    serve(settings)
+    await serve(settings)
 
 
 @click.command()

@@ -390,7 +390,7 @@ async def results(tx: Transaction, request_id: str) -> list[FileResult]:
         .where(file_results.c.request_id == request_id)
         .order_by(file_results.c.position)
     )
-    return [FileResult(**row) for row in rows]
+    return [FileResult(**dict(row) | {"outputs": tuple(row["outputs"])}) for row in rows]
 
 
 async def put_timestamps(

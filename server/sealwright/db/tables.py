@@ -266,6 +266,7 @@ file_results = sa.Table(
     sa.Column("sha256_after", sa.String(64), nullable=False),
     sa.Column("size_after", sa.BigInteger, nullable=False),
     sa.Column("timestamp", UtcDateTime),
+    sa.Column("outputs", JSON, nullable=False),
 )
 
 #: One row a signature that the token was or may have been asked for. Written by the signer alone.

@@ -178,7 +178,8 @@ class Approval:
 class FileResult:
     """What was done to one file. Digests are hex SHA-256.
 
-    `path` runs through containers: ``setup.zip!/bin/app.exe``; empty for the artifact itself.
+    `path` runs through containers from the artifact's own name: ``setup.zip!/bin/app.exe``.
+    `outputs` are the paths of files made beside it, such as a detached signature.
     """
 
     path: str
@@ -189,3 +190,4 @@ class FileResult:
     sha256_after: str
     size_after: int
     timestamp: dt.datetime | None = None
+    outputs: tuple[str, ...] = ()

@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 QUEUE_NAME = "sealwright:queue"
 JOB_NAME = "fulfil"
+#: for how long a server that did not answer is not asked again
+AWAY_SECONDS = 1.0
 #: how often a waiter reads the database though nothing was announced
 POLL_SECONDS = 1.0
 
@@ -32,7 +34,7 @@ POLL_SECONDS = 1.0
 def redis_settings(url: str) -> RedisSettings:
     """arq's settings for ``redis://``, ``rediss://`` or ``unix:///path``."""
     settings = RedisSettings.from_dsn(url)
-    settings.conn_retries = 1
+    settings.conn_retries = 0  # who needs it asks again, and nobody waits meanwhile
     return settings
 
 
@@ -61,12 +63,25 @@ class Queue:
         self._url = url
         self._pool: ArqRedis | None = None
         self._opening = asyncio.Lock()
+        self._away_until = 0.0
 
     async def pool(self) -> ArqRedis:
-        """The connection pool, opened on first use."""
+        """The connection pool, opened on first use.
+
+        Raises:
+            RedisError, OSError: the server is away. Then nobody waits for it: it is asked once,
+                and those who come soon after are told the same.
+        """
         async with self._opening:
             if self._pool is None:
-                self._pool = await open_pool(self._url)
+                if asyncio.get_running_loop().time() < self._away_until:
+                    message = "the queue did not answer a moment ago"
+                    raise ConnectionError(message)
+                try:
+                    self._pool = await open_pool(self._url)
+                except (RedisError, OSError):
+                    self._away_until = asyncio.get_running_loop().time() + AWAY_SECONDS
+                    raise
             return self._pool
 
     async def enqueue(self, request_id: str) -> None:
@@ -131,8 +146,9 @@ class Queue:
             subscription = None
             try:
                 pool = await self.pool()
-                subscription = await stack.enter_async_context(pool.pubsub())
-                await subscription.subscribe(_channel(request_id))
+                channel = await stack.enter_async_context(pool.pubsub())
+                await channel.subscribe(_channel(request_id))
+                subscription = channel
             except (RedisError, OSError):
                 _log.info("queue is away; waiting for %s by reading", request_id)
             while True:

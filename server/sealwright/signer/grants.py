@@ -14,6 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass
 from typing import NoReturn, TypeVar
 
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
 from sealwright.errors import InternalError, SignerRefusedError
 from sealwright.model.certificate import Certificate, CertificateState
 from sealwright.model.mechanism import Mechanism
@@ -151,7 +154,25 @@ def _check_certificate(
         _refuse(f"The certificate {certificate.slug} is {certificate.state.value}.")
     if not certificate.not_before <= now <= certificate.not_after:
         _refuse(f"The certificate {certificate.slug} is not valid at this time.")
+    _check_usage(certificate)
     return certificate
+
+
+def _check_usage(certificate: Certificate) -> None:
+    """With a digest of the caller's choice, a CA's key would issue certificates, and a time stamp
+    authority's would set clocks back."""
+    try:
+        extensions = x509.load_der_x509_certificate(certificate.certificate).extensions
+    except ValueError:
+        _refuse(f"The certificate {certificate.slug} cannot be read.")
+    for extension in extensions:
+        match extension.value:
+            case x509.BasicConstraints(ca=True):
+                _refuse(f"The certificate {certificate.slug} is a certification authority's.")
+            case x509.ExtendedKeyUsage() as usages if ExtendedKeyUsageOID.TIME_STAMPING in usages:
+                _refuse(f"The certificate {certificate.slug} is a time stamp authority's.")
+            case x509.KeyUsage(key_cert_sign=True):
+                _refuse(f"The certificate {certificate.slug} is for signing certificates.")
 
 
 def _check_approvals(request: SigningRequest, terms: _Terms, approvals: Sequence[Approval]) -> None:

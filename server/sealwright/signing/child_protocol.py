@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 from sealwright import errors
 from sealwright.errors import InternalError, SealwrightError
+from sealwright.model.mechanism import Mechanism
 from sealwright.signing.artifact import (
-    Mechanism,
     SignatureFact,
     SignatureRequest,
     SignatureResult,

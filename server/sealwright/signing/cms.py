@@ -19,11 +19,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from sealwright.errors import ArtifactError, ConfigurationError, InternalError, VerificationError
+from sealwright.model.mechanism import Mechanism
 from sealwright.signing import der
 from sealwright.signing.artifact import (
     Directive,
     Identity,
-    Mechanism,
     SignatureRequest,
     SignatureResult,
     TimestampForm,

@@ -8,7 +8,6 @@ the present. SHA-1 and older hashes are refused in new tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -246,19 +245,16 @@ def _check_answers(
         message = f"The time differs by {stamp.time - now} s from ours, more than is tolerated."
         raise TimestampError(message)
     roots = [Certificate.parse(encoding) for encoding in authority.trusted_roots]
-    verify_purpose_chain(stamp, roots, at=stamp.time)
+    verify_chain(
+        stamp.signer,
+        [entry for entry in stamp.certificates if entry.encoding != stamp.signer.encoding],
+        roots,
+        at=stamp.time,
+        purpose=ExtendedKeyUsageOID.TIME_STAMPING,
+    )
     if not stamp.signer.is_valid_at(now):
         message = "The authority's certificate is not valid now."
         raise TimestampError(message)
-
-
-def verify_purpose_chain(
-    stamp: Timestamp, roots: Sequence[Certificate], *, at: int
-) -> tuple[Certificate, ...]:
-    """Path from the token's signer to a root that is trusted for time stamps, valid at `at`."""
-    issuers = [entry for entry in stamp.certificates if entry.encoding != stamp.signer.encoding]
-    purpose = ExtendedKeyUsageOID.TIME_STAMPING
-    return verify_chain(stamp.signer, issuers, roots, at=at, purpose=purpose)
 
 
 def _check_purpose(certificate: Certificate) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import secrets
 import shutil
 from pathlib import Path
 
@@ -29,7 +30,8 @@ class Scratch:
 
     def __init__(self, spool: Path) -> None:
         self._spool = spool
-        self.folder = spool / f"{_PREFIX}{os.getpid()}"
+        # the process id is for people: workers in containers share a spool and may share their id
+        self.folder = spool / f"{_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
         self._lock = -1
 
     def open(self) -> None:

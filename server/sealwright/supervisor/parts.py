@@ -141,10 +141,19 @@ def _queue_socket(settings: Settings) -> Path:
 
 
 def _queue(settings: Settings, environment: Mapping[str, str], lock: int) -> Part:
-    """The queue's server, on a socket that only this user may open; it keeps nothing on disk, since
-    the database is the truth."""
     path = _queue_socket(settings)
-    command = (
+    command = queue_command(path)
+    return Part("queue", command, environment, (lock,), ready=lambda: _socket_answers(path))
+
+
+def queue_command(path: Path) -> tuple[str, ...]:
+    """How the queue's server is started on a socket that only this user may open. It keeps nothing
+    on disk, since the database is the truth.
+
+    Raises:
+        ConfigurationError: there is none for this machine.
+    """
+    return (
         str(_queue_program()),
         *("--port", "0"),
         *("--unixsocket", str(path)),
@@ -154,7 +163,6 @@ def _queue(settings: Settings, environment: Mapping[str, str], lock: int) -> Par
         *("--appendonly", "no"),
         *("--loglevel", "warning"),
     )
-    return Part("queue", command, environment, (lock,), ready=lambda: _socket_answers(path))
 
 
 def _queue_program() -> Path:

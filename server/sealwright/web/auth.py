@@ -20,9 +20,12 @@ from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.user import ApiToken, Principal, TokenKind, User, UserKind
 from sealwright.transparency.record import organization_entry, record
 from sealwright.web.services import Services
+from sealwright.web.throttle import Rate
 
 API_SESSION = dt.timedelta(hours=1)
 PAGE_SESSION = dt.timedelta(hours=12)
+_LOG_INS_OF_ONE = Rate(10, 10)
+_LOG_INS_FROM_ONE = Rate(100, 60)  # a whole office may come from one address
 _TOUCH_AFTER = dt.timedelta(minutes=10)
 _MAX_TOUCHED = 10_000
 
@@ -82,7 +85,8 @@ async def log_in(
         TooManyRequestsError: too many attempts for this user or from this address.
     """
     address = request.client.host if request.client else ""
-    await services.throttle.take(f"log-in/{email.strip().lower()}", f"log-in-from/{address}")
+    await services.throttle.take(f"log-in/{email.strip().lower()}", _LOG_INS_OF_ONE)
+    await services.throttle.take(f"log-in-from/{address}", _LOG_INS_FROM_ONE)
     async with services.database.read() as tx:
         user = await users.by_email(tx, email)
     usable = user is not None and user.active and user.kind is UserKind.INTERACTIVE
@@ -185,13 +189,19 @@ def check_csrf(services: Services, request: Request, given: str) -> None:
 def check_same_site(request: Request) -> None:
     """Refuse a form that another site sent, as far as the browser tells.
 
+    Fetch metadata cannot be forged by a page, but comes only over HTTPS and from this machine;
+    elsewhere ``Origin`` tells.
+
     Raises:
         ForbiddenError: it did.
     """
-    site = request.headers.get("sec-fetch-site", "same-origin")
-    origin = request.headers.get("origin")
-    foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("host")
-    if foreign or site not in {"same-origin", "none"}:
+    site = request.headers.get("sec-fetch-site")
+    if site is None:
+        origin = request.headers.get("origin")
+        own = origin is None or urlsplit(origin).netloc == request.headers.get("host")
+    else:
+        own = site in {"same-origin", "none"}
+    if not own:
         message = "The form was sent by another site."
         raise ForbiddenError(message, advice="Open this server's own page.")
 

@@ -625,6 +625,7 @@ class FileResultOut(Out):
     sha256_after: str
     size_after: int
     timestamp: dt.datetime | None
+    outputs: list[str] = Field(description="paths of files made beside it: detached signatures")
 
 
 class LogEntryOut(Out):

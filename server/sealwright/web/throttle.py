@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import OrderedDict
+from dataclasses import dataclass
 
 from redis.exceptions import RedisError
 
@@ -27,40 +28,45 @@ return allowed
 """
 
 
-class Throttle:
-    """Buckets by name: `capacity` at once, then `per_minute`."""
+@dataclass(frozen=True)
+class Rate:
+    """How often something may be done: `capacity` times at once, then `per_minute`."""
 
-    def __init__(self, queue: Queue, *, capacity: int = 10, per_minute: float = 10.0) -> None:
+    capacity: int
+    per_minute: float
+
+
+class Throttle:
+    """Buckets by name."""
+
+    def __init__(self, queue: Queue) -> None:
         self._queue = queue
-        self._capacity = capacity
-        self._rate = per_minute / 60.0
         self._local: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    async def take(self, *names: str) -> None:
-        """Take one token from each bucket. Names are hashed: they may be addresses of people.
+    async def take(self, name: str, rate: Rate) -> None:
+        """Take one token from the bucket. Its name is hashed: it may hold a person's address.
 
         Raises:
-            TooManyRequestsError: one of them is empty.
+            TooManyRequestsError: it is empty.
         """
-        for name in names:
-            if not await self._allowed(hashlib.sha256(name.encode()).hexdigest()):
-                message = "Too many attempts."
-                raise TooManyRequestsError(message, advice="Wait a minute and try again.")
+        if not await self._allowed(hashlib.sha256(name.encode()).hexdigest(), rate):
+            message = "Too many attempts."
+            raise TooManyRequestsError(message, advice="Wait a minute and try again.")
 
-    async def _allowed(self, name: str) -> bool:
+    async def _allowed(self, name: str, rate: Rate) -> bool:
         now = time.time()
         try:
             pool = await self._queue.pool()
             take = pool.register_script(_TAKE)
-            arguments = [self._capacity, self._rate, now]
+            arguments = [rate.capacity, rate.per_minute / 60, now]
             answer = await take(keys=[f"sealwright:throttle:{name}"], args=arguments)
         except (RedisError, OSError):
-            return self._take_local(name, now)
+            return self._take_local(name, rate, now)
         return bool(answer)
 
-    def _take_local(self, name: str, now: float) -> bool:
-        tokens, at = self._local.pop(name, (float(self._capacity), now))
-        tokens = min(self._capacity, tokens + max(0.0, now - at) * self._rate)
+    def _take_local(self, name: str, rate: Rate, now: float) -> bool:
+        tokens, at = self._local.pop(name, (float(rate.capacity), now))
+        tokens = min(rate.capacity, tokens + max(0.0, now - at) * rate.per_minute / 60)
         allowed = tokens >= 1
         self._local[name] = (tokens - 1 if allowed else tokens, now)
         if len(self._local) > _MAX_LOCAL:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import signal
 from collections.abc import Awaitable
 
 from sealwright.config import Settings
 from sealwright.deliveries import act_on_deliveries
+from sealwright.fulfil import fulfil
 from sealwright.queueing.reconcile import reconcile_forever
 from sealwright.reporting.dispatch import Dispatcher
 from sealwright.worker.bench import open_bench
@@ -39,7 +41,7 @@ async def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with open_bench(settings) as bench:
-        jobs = Jobs(bench)
+        jobs = Jobs(functools.partial(fulfil, bench), settings.worker_jobs)
         loops: list[Awaitable[None]] = [
             reconcile_forever(bench.database, bench.queue),
             keep_house(bench.database, bench.store),

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 
 from sealwright.errors import SealwrightError
-from sealwright.fulfil import Workbench, fulfil
 
 _log = logging.getLogger(__name__)
 
 
 class Jobs:
-    """Runs `fulfil`, at most `settings.worker_jobs` at once.
+    """Runs jobs, a bounded number at once.
 
     The bound is here and not with the queue alone: jobs outlive the queue's restart, and the
     successor of the consumer that took them must not take as many again.
+
+    Args:
+        work: does the work on the request of that id.
+        most: jobs at once.
     """
 
-    def __init__(self, bench: Workbench) -> None:
-        self._bench = bench
-        self._room = asyncio.Semaphore(bench.settings.worker_jobs)
+    def __init__(self, work: Callable[[str], Awaitable[None]], most: int) -> None:
+        self._do = work
+        self._room = asyncio.Semaphore(most)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, request_id: str) -> None:
         """Work on one request; returns when that has ended, however it did."""
-        task = asyncio.create_task(self._work(request_id), name=f"fulfil-{request_id}")
+        task = asyncio.create_task(self._work(request_id), name=f"job-{request_id}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         await asyncio.wait({task})
@@ -33,7 +37,7 @@ class Jobs:
     async def _work(self, request_id: str) -> None:
         try:
             async with self._room:
-                await fulfil(self._bench, request_id)
+                await self._do(request_id)
         except SealwrightError as error:
             _log.warning("%s: %s", request_id, error)
         except Exception:  # noqa: BLE001 - the job wrapper: nothing else would tell of it

@@ -376,7 +376,7 @@ def _check_names(records: list[Record]) -> None:
 
 def _check_locals(file: BinaryIO, records: list[Record], directory_start: int) -> None:
     by_offset = sorted(records, key=lambda record: record.offset)
-    limits = [*(record.offset for record in by_offset[1:]), directory_start]
+    limits = [*(record.offset for record in by_offset), directory_start][1:]
     for record, limit in zip(by_offset, limits, strict=True):
         if record.offset + LOCAL.size + len(record.name) > limit:
             message = "The member overlaps another record."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -252,7 +253,12 @@ def _local(target: str) -> str:
     return target if fine and target.isprintable() else "/"
 
 
-def _stages(request: SigningRequest) -> list[tuple[str, str]]:
+def _label(state: State) -> str:
+    """``QueuedForProcessing`` as people write it."""
+    return re.sub(r"(?<!^)[A-Z]", lambda letter: f" {letter[0].lower()}", state.value)
+
+
+def _stages(request: SigningRequest) -> list[tuple[State, str]]:
     """The way of the request: (stage, ``done``, ``now``, ``ahead`` or ``ended``)."""
     way = [State.SUBMITTED]
     if request.retrieval:
@@ -269,7 +275,7 @@ def _stages(request: SigningRequest) -> list[tuple[str, str]]:
         way = [*way[: at + 1], request.state]
         marks = ["done"] * (at + 1) + ["ended"]
     marks += ["ahead"] * (len(way) - len(marks))
-    return [(stage.value, mark) for stage, mark in zip(way, marks, strict=True)]
+    return list(zip(way, marks, strict=True))
 
 
 _ONE = "/signing-requests/{request}"
@@ -291,6 +297,8 @@ _TABLE = (
     ("proof", "GET", f"{_ONE}/proof", proof),
     ("log", "GET", "/log", log),
 )
+
+_TEMPLATES.filters["label"] = _label
 
 ENDPOINTS = tuple(
     Endpoint(f"ui.{name}", method, path, handler, "", face=Face.UI)

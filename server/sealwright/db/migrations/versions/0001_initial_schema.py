@@ -297,6 +297,7 @@ def upgrade() -> None:
         sa.Column("sha256_after", sa.String(64), nullable=False),
         sa.Column("size_after", sa.BigInteger(), nullable=False),
         sa.Column("timestamp", TIME),
+        sa.Column("outputs", JSON, nullable=False),
         sa.ForeignKeyConstraint(
             ["request_id"], ["signing_requests.id"], name="fk_file_results_request_id"
         ),

@@ -7,7 +7,7 @@ from starlette.responses import PlainTextResponse, Response
 from sealwright.db import log as db_log
 from sealwright.db import organizations
 from sealwright.errors import ForbiddenError, InvalidInputError, NotFoundError
-from sealwright.transparency.tiles import Tile
+from sealwright.transparency.publish import read_tile
 from sealwright.visible import missing
 from sealwright.web.answers import json_answer, next_cursor, read_cursor
 from sealwright.web.routes import Answer, Call, Endpoint
@@ -76,11 +76,9 @@ async def _head(services: Services) -> db_log.HeadRow:
 
 async def _tile(services: Services, path: str) -> Response:
     try:
-        Tile.parse(path)
+        content = await read_tile(services.database, path)
     except InvalidInputError:
-        raise missing(path, "tile") from None
-    async with services.database.read() as tx:
-        content = await db_log.tile(tx, path)
+        content = None
     if content is None:
         raise missing(path, "tile")
     return Response(content, 200, _IMMUTABLE, _BYTES)

@@ -1,0 +1,118 @@
+"""What PostgreSQL's roles may do: the application's (web and worker) and the signer's.
+
+The application cannot write what the signer vouches for: intents, the tree, certificates, and
+leaves about signatures. The signer cannot write what it decides by. Neither can change or delete
+a leaf. Tables belong to a third role, the one that migrates.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import sqlalchemy as sa
+
+from sealwright.db.database import Database
+from sealwright.db.tables import METADATA
+from sealwright.errors import ConfigurationError
+
+_ROLE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}")
+
+#: Table -> what the application may do besides SELECT: everything if absent.
+_APPLICATION: dict[str, tuple[str, ...]] = {
+    "alembic_version": (),
+    "approvals": ("INSERT",),
+    "artifact_configurations": ("INSERT", "UPDATE (is_default)"),
+    "certificates": ("UPDATE (state, name)",),
+    "log_entries": ("INSERT (organization_id, request_id, action, body, created_at)",),
+    "log_head": (),
+    "log_tiles": (),
+    "organizations": ("INSERT", "UPDATE"),
+    "plans": ("INSERT",),
+    "projects": ("INSERT", "UPDATE"),
+    "signature_intents": (),
+    "signing_requests": ("INSERT", "UPDATE"),
+    "timestamp_tokens": ("INSERT",),
+    "users": ("INSERT", "UPDATE"),
+}
+_ALL = ("INSERT", "UPDATE", "DELETE")
+
+#: Table -> what the signer may do: nothing if absent.
+_SIGNER = {
+    "alembic_version": ("SELECT",),
+    "approvals": ("SELECT",),
+    "artifact_configurations": ("SELECT",),
+    "certificates": ("SELECT", "INSERT"),
+    "log_entries": (
+        "SELECT",
+        "INSERT (organization_id, request_id, action, body, created_at)",
+        "UPDATE (sequence)",
+    ),
+    "log_head": ("SELECT", "INSERT", "UPDATE"),
+    "log_tiles": ("SELECT", "INSERT", "DELETE"),
+    "organizations": ("SELECT",),
+    "projects": ("SELECT",),
+    "signature_intents": ("SELECT", "INSERT", "UPDATE (state, signature)"),
+    "signing_policies": ("SELECT",),
+    "signing_requests": ("SELECT",),
+    "users": ("SELECT (id, name)",),
+}
+
+
+async def grant(owner_url: str, *, application: str, signer: str) -> None:
+    """Give the two roles their rights, and take whatever else they had on our tables.
+
+    Run after every migration, as the tables' owner. The roles exist already.
+
+    Raises:
+        ConfigurationError: not PostgreSQL, or a role's name is unusable.
+        UnavailableError: the database does not answer, or does not let us.
+    """
+    database = Database(owner_url, pool_size=1)
+    try:
+        async with database.transaction() as tx:
+            if not tx.is_postgresql:
+                message = "Only PostgreSQL has roles."
+                raise ConfigurationError(message, advice="Leave them out with SQLite.")
+            for statement in statements(application, signer):
+                await tx.connection.execute(sa.text(statement))
+    finally:
+        await database.close()
+
+
+def statements(application: str, signer: str) -> Iterator[str]:
+    """Give the SQL that `grant` runs, for administrators who run it themselves.
+
+    Raises:
+        ConfigurationError: a role's name is unusable.
+    """
+    app, sig = _quoted(application), _quoted(signer)
+    if app == sig:
+        message = "The application and the signer need different roles."
+        raise ConfigurationError(message)
+    yield f"GRANT USAGE ON SCHEMA public TO {app}, {sig}"
+    for table in ("alembic_version", *sorted(METADATA.tables)):
+        yield f"REVOKE ALL ON {table} FROM {app}, {sig}, PUBLIC"
+        for right in ("SELECT", *_APPLICATION.get(table, _ALL)):
+            yield f"GRANT {right} ON {table} TO {app}"
+        for right in _SIGNER.get(table, ()):
+            yield f"GRANT {right} ON {table} TO {sig}"
+    yield f"GRANT USAGE ON SEQUENCE log_entries_id_seq TO {app}, {sig}"
+    # leaves about what keys do come from the signer alone
+    yield "ALTER TABLE log_entries ENABLE ROW LEVEL SECURITY"
+    for name in ("application_reads", "application_adds", "signer_all"):
+        yield f"DROP POLICY IF EXISTS {name} ON log_entries"
+    yield f"CREATE POLICY application_reads ON log_entries FOR SELECT TO {app} USING (true)"
+    yield (
+        f"CREATE POLICY application_adds ON log_entries FOR INSERT TO {app} "
+        "WITH CHECK (action NOT LIKE 'signature.%' "
+        "AND action NOT IN ('certificate.intended', 'certificate.created'))"
+    )
+    yield f"CREATE POLICY signer_all ON log_entries TO {sig} USING (true) WITH CHECK (true)"
+
+
+def _quoted(role: str) -> str:
+    if not _ROLE.fullmatch(role):
+        message = f"{role[:63]!r} is not the name of a role."
+        raise ConfigurationError(message, advice="Use letters, digits, '_' and '-'.")
+    return f'"{role}"'

@@ -1,0 +1,221 @@
+"""Sessions, users, tokens, projects, configurations, policies, certificates, health."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from tests.database import CONFIGURATION
+from tests.web import PASSWORD, Web
+
+from sealwright.db import log as db_log
+from sealwright.intake.passwords import hash_password
+from sealwright.model.user import Role, UserKind
+
+
+async def administrator(web: Web) -> Any:
+    return await web.client(await web.add_user(role=Role.GLOBAL_ADMINISTRATOR))
+
+
+async def test_log_in_and_out(web: Web) -> None:
+    user = await web.add_user(password_hash=await hash_password(PASSWORD))
+    client = await web.client()
+    assert user.email
+    given = {"email": user.email.upper(), "password": PASSWORD}
+    answer = await client.post("/api/v1/sessions", json=given)
+    assert answer.status_code == 201, answer.text
+    token = answer.json()["token"]
+    assert token.startswith("swt_session_")
+    client.headers["Authorization"] = f"Bearer {token}"
+    me = (await client.get("/api/v1/me")).json()
+    assert (me["id"], me["organization_id"]) == (user.id, user.organization_id)
+    assert (await client.delete("/api/v1/sessions/current")).status_code == 204
+    assert (await client.get("/api/v1/me")).status_code == 401
+
+
+async def test_a_refused_log_in_tells_nothing(sqlite: Web) -> None:
+    known = await sqlite.add_user(password_hash=await hash_password(PASSWORD))
+    ci = await sqlite.add_user(kind=UserKind.CI)
+    gone = await sqlite.add_user(password_hash=known.password_hash, active=False)
+    client = await sqlite.client()
+    answers = []
+    for email, password in (
+        (known.email, "wrong"),
+        ("nobody@example.com", PASSWORD),
+        (ci.email, PASSWORD),
+        (gone.email, PASSWORD),
+    ):
+        answer = await client.post("/api/v1/sessions", json={"email": email, "password": password})
+        body = answer.json()
+        body.pop("request_id")
+        answers.append((answer.status_code, body))
+    assert answers[0][0] == 401
+    assert all(answer == answers[0] for answer in answers)
+
+
+async def test_log_ins_are_limited(sqlite: Web) -> None:
+    client = await sqlite.client()
+    given = {"email": f"{sqlite.scene.organization.slug}@example.com", "password": "x"}
+    answers = await asyncio.gather(
+        *(client.post("/api/v1/sessions", json=given) for _ in range(14))
+    )
+    codes = [answer.status_code for answer in answers]
+    assert (codes.count(401), codes.count(429)) == (10, 4)
+    limited = next(answer for answer in answers if answer.status_code == 429)
+    assert limited.headers["retry-after"]
+
+
+async def test_users_and_tokens(web: Web) -> None:
+    client = await administrator(web)
+    made = await client.post("/api/v1/users", json={"kind": "ci", "name": "Pipeline"})
+    assert made.status_code == 201, made.text
+    user = made.json()
+    assert made.headers["location"].endswith(f"/api/v1/users/{user['id']}")
+    path = f"/api/v1/users/{user['id']}/tokens"
+    token = (await client.post(path, json={"name": "main"})).json()
+    assert token["token"].startswith("swt_api_")
+    listed = (await client.get(path)).json()["items"]
+    assert [one["id"] for one in listed] == [token["id"]]
+    assert "token" not in listed[0]
+    assert "sha256" not in listed[0]
+    pipeline = await web.client(Authorization=f"Bearer {token['token']}")
+    assert (await pipeline.get("/api/v1/me")).json()["name"] == "Pipeline"
+    assert (await client.delete(f"{path}/{token['id']}")).status_code == 204
+    assert (await pipeline.get("/api/v1/me")).status_code == 401
+    expired = await client.post(path, json={"name": "never", "expires_in_days": 0})
+    assert expired.status_code == 400
+
+
+async def test_interactive_users(sqlite: Web) -> None:
+    client = await administrator(sqlite)
+    given = {"kind": "interactive", "name": "Ada", "password": PASSWORD, "role": "global-reader"}
+    without = await client.post("/api/v1/users", json=given)
+    assert without.status_code == 400
+    email = f"{sqlite.scene.organization.slug}@example.com"
+    made = await client.post("/api/v1/users", json=given | {"email": email})
+    assert made.status_code == 201, made.text
+    assert "password" not in made.text
+    twice = await client.post("/api/v1/users", json=given | {"email": email})
+    assert (twice.status_code, twice.json()["code"]) == (409, "conflict")
+    weak = given | {"email": "b@example.com", "password": "short"}
+    assert (await client.post("/api/v1/users", json=weak)).status_code == 400
+    path = f"/api/v1/users/{made.json()['id']}"
+    off = await client.patch(path, json={"active": False, "name": "Ada L."})
+    assert (off.json()["active"], off.json()["name"]) == (False, "Ada L.")
+
+
+async def test_nobody_rises_by_themselves(sqlite: Web) -> None:
+    chief = await sqlite.add_user(role=Role.GLOBAL_ADMINISTRATOR)
+    clerk = await sqlite.add_user(role=Role.USER_ADMINISTRATOR)
+    client = await sqlite.client(clerk)
+    role = {"role": "global-administrator"}
+    for answer in (
+        await client.post("/api/v1/users", json={"kind": "ci", "name": "x"} | role),
+        await client.patch(f"/api/v1/users/{sqlite.scene.submitter.id}", json=role),
+        await client.patch(f"/api/v1/users/{chief.id}", json={"password": PASSWORD}),
+        await client.post(f"/api/v1/users/{chief.id}/tokens", json={"name": "x"}),
+        await client.post(f"/api/v1/users/{sqlite.scene.submitter.id}/tokens", json={"name": "x"}),
+    ):
+        assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+    admin = await sqlite.client(chief)
+    for change in ({"role": "regular-user"}, {"active": False}):
+        answer = await admin.patch(f"/api/v1/users/{chief.id}", json=change)
+        assert answer.status_code == 409
+
+
+async def test_projects_policies_and_configurations(web: Web) -> None:
+    client = await administrator(web)
+    project = {"slug": "app", "name": "App", "repository_url": "https://git.example.com/app"}
+    assert (await client.post("/api/v1/projects", json=project)).status_code == 201
+    assert (await client.post("/api/v1/projects", json=project)).status_code == 409
+    path = "/api/v1/projects/app"
+    assert (await client.patch(path, json={"name": "The app"})).json()["name"] == "The app"
+    assert (await client.get(path)).json()["name"] == "The app"
+
+    files = f"{path}/artifact-configurations"
+    one = {"slug": "main", "name": "Main", "xml": CONFIGURATION}
+    first = await client.post(files, json=one)
+    assert first.status_code == 201, first.text
+    assert (first.json()["version"], first.json()["is_default"]) == (1, True)
+    second = (await client.post(files, json=one | {"name": "New"})).json()
+    assert (second["version"], second["is_default"]) == (2, True)
+    assert (await client.get(f"{files}/main")).json()["id"] == second["id"]
+    old = (await client.get(f"{files}/{first.json()['id']}")).json()
+    assert (old["version"], old["is_default"], old["xml"]) == (1, False, CONFIGURATION)
+    assert len((await client.get(files)).json()["items"]) == 2
+
+    policies = f"{path}/signing-policies"
+    approver = web.scene.approvers[0].id
+    policy = {
+        "slug": "release", "name": "Release", "kind": "release-signing",
+        "certificate": web.scene.certificate.slug, "quorum": 1, "approvers": [approver],
+        "submitters": [web.scene.submitter.id],
+    }  # fmt: skip
+    made = await client.post(policies, json=policy)
+    assert made.status_code == 201, made.text
+    assert made.json()["certificate_id"] == web.scene.certificate.id
+    for wrong, status in (
+        ({"slug": "release"}, 409),
+        ({"slug": "a", "quorum": 2}, 400),
+        ({"slug": "a", "quorum": 0}, 403),
+        ({"slug": "a", "approvers": ["nobody"]}, 400),
+        ({"slug": "a", "certificate": "none"}, 404),
+        ({"slug": "A b"}, 400),
+    ):
+        answer = await client.post(policies, json=policy | wrong)
+        assert answer.status_code == status, answer.text
+    changed = await client.patch(f"{policies}/release", json={"enabled": False})
+    assert (changed.json()["enabled"], changed.json()["quorum"]) == (False, 1)
+    async with web.database.read() as tx:
+        actions = [e.action for e in await db_log.page(tx, web.scene.organization.id)]
+    assert actions[:2] == ["signing_policy.updated", "signing_policy.created"]
+
+
+async def test_an_invalid_configuration_names_its_place(sqlite: Web) -> None:
+    client = await administrator(sqlite)
+    path = f"/api/v1/projects/{sqlite.scene.project.slug}/artifact-configurations"
+    xml = CONFIGURATION.replace("authenticode-sign", "autenticode-sign")
+    answer = await client.post(path, json={"slug": "x", "name": "x", "xml": xml})
+    body = answer.json()
+    assert (answer.status_code, body["code"]) == (422, "artifact_configuration_invalid")
+    assert "line 3" in body["where"]
+    assert "autenticode-sign" in body["detail"]
+    assert "pe-file" in body["advice"]
+    evil = '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><a>&b;</a>'
+    answer = await client.post(path, json={"slug": "x", "name": "x", "xml": evil})
+    assert answer.status_code == 422
+    assert "root:" not in answer.text
+
+
+async def test_certificates(sqlite: Web) -> None:
+    client = await administrator(sqlite)
+    one = (await client.get("/api/v1/certificates")).json()["items"][0]
+    assert one["pem"].startswith("-----BEGIN CERTIFICATE-----")
+    assert "pkcs11" not in str(one)
+    path = f"/api/v1/certificates/{one['id']}"
+    assert (await client.patch(path, json={"state": "disabled"})).json()["state"] == "disabled"
+    assert (await client.get(path)).json()["state"] == "disabled"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"{", b"[]", b"null", b'{"slug":"\\ud800","name":"x"}', b'{"slug":"a","name":"\\u0000"}',
+     b'{"slug":"a","name":"x","more":1}', b"[" * 100_000, b'{"slug":1e999}'],
+)  # fmt: skip
+async def test_malformed_json_is_the_clients_fault(sqlite: Web, body: bytes) -> None:
+    client = await administrator(sqlite)
+    answer = await client.post(
+        "/api/v1/projects", content=body, headers={"Content-Type": "application/json"}
+    )
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_input"), answer.text
+
+
+async def test_bodies_are_bounded_and_typed(sqlite: Web) -> None:
+    client = await administrator(sqlite)
+    large = await client.post(
+        "/api/v1/projects", content=b" " * 1_100_000, headers={"Content-Type": "application/json"}
+    )
+    assert (large.status_code, large.json()["code"]) == (413, "too_large")
+    plain = await client.post("/api/v1/projects", content=b"{}", headers={"Content-Type": "text/x"})
+    assert plain.status_code == 400

@@ -1,0 +1,322 @@
+"""Every route x role x {own, unrelated, foreign, missing}, generated from the table (G14).
+
+*Own* is what the user takes part in, *unrelated* belongs to the same organization, *foreign* to
+another one. Refused by role is 403; what the user may not see answers exactly as what is not there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+from tests import database as rows
+from tests.database import Scene
+from tests.web import Web, WebServer, opened
+
+from sealwright.db import organizations, projects, users
+from sealwright.model.identifiers import new_id
+from sealwright.model.user import Role, User, UserKind
+from sealwright.policy.permissions import PERMISSIONS, Access
+from sealwright.web.app import ENDPOINTS
+from sealwright.web.auth import csrf_token
+from sealwright.web.routes import Endpoint, Face
+
+#: routes on which the signing policy's lists decide besides
+BY_POLICY = re.compile(
+    r"(signing_requests|hash_signing_requests|compatible|ui)\."
+    r"(create|submit|submit_with_artifact|resubmit|approve|deny)"  # retry: of failed ones only
+)
+WORDS = ("own", "unrelated", "foreign", "missing")
+REFUSED = {401, 403, 404}
+
+
+@dataclass(frozen=True)
+class Things:
+    """Ids of one kind of ownership, by the names of path parameters."""
+
+    organization: str
+    project: str
+    policy: str
+    configuration: str
+    certificate: str
+    request: str
+    user: str
+    token: str
+
+
+@dataclass
+class World:
+    """Things of each ownership, and one user a role."""
+
+    web: Web
+    things: Mapping[str, Things]
+    users: Mapping[Role, User]
+    clients: Mapping[Role, httpx.AsyncClient]
+    tokens: Mapping[Role, str]
+
+
+def test_every_route_has_a_row_and_every_row_a_route() -> None:
+    assert {endpoint.name for endpoint in ENDPOINTS} == set(PERMISSIONS)
+
+
+@pytest.fixture
+async def world(sqlite_web: WebServer) -> AsyncIterator[World]:
+    async with opened(sqlite_web) as web, opened(sqlite_web) as abroad:
+        people = {role: await web.add_user(role=role) for role in Role}
+        ids = frozenset(user.id for user in people.values())
+        lists = {"submitters": web.scene.policy.submitters | ids, "approvers": ids}
+        await web.change_policy(**lists, quorum=1, hash_signing_allowed=True)
+        other = await add_project(web)
+        await abroad.change_policy(quorum=1)
+        bystander = await web.add_user(kind=UserKind.CI, email=None)
+        missing = Things(*(new_id() for _ in dataclasses.fields(Things)))
+        things = {
+            "own": await things_of(web, web.scene, bystander),
+            "unrelated": await things_of(web, other, other.submitter),
+            "foreign": await things_of(abroad, abroad.scene, abroad.scene.submitter),
+            "missing": missing,
+        }
+        tokens = {role: await web.token(user) for role, user in people.items()}
+        clients = {role: httpx.AsyncClient(base_url=web.server.url, timeout=30) for role in people}
+        yield World(web, things, people, clients, tokens)
+        for client in clients.values():
+            await client.aclose()
+
+
+async def add_project(web: Web) -> Scene:
+    """A second project of the organization, in which only its own submitter takes part."""
+    submitter = await web.add_user()
+    scene = web.scene
+    project = rows.project(scene.organization.id, slug="unrelated")
+    files = rows.configuration(project)
+    policy = rows.policy(
+        project, scene.certificate.id, quorum=1, approvers=frozenset({submitter.id}),
+        submitters=frozenset({submitter.id}), hash_signing_allowed=True,
+    )  # fmt: skip
+    async with web.database.transaction() as tx:
+        await projects.add(tx, project)
+        await projects.add_configuration(tx, files)
+        await projects.add_policy(tx, policy)
+    return dataclasses.replace(
+        scene, project=project, configuration=files, policy=policy, submitter=submitter
+    )
+
+
+async def things_of(web: Web, scene: Scene, user: User) -> Things:
+    client = await web.client(scene.submitter)
+    answer = await client.post(
+        "/api/v1/signing-requests",
+        data={"project": scene.project.id, "signing_policy": scene.policy.id},
+        files={"artifact": ("a.exe", b"x")},
+    )
+    assert answer.status_code == 201, answer.text
+    await web.token(user)
+    listed = await client.get(f"/api/v1/users/{scene.submitter.id}/tokens")
+    return Things(
+        scene.organization.id,
+        scene.project.id,
+        scene.policy.id,
+        scene.configuration.id,
+        scene.certificate.id,
+        answer.json()["id"],
+        user.id,
+        listed.json()["items"][0]["id"],
+    )
+
+
+def parameters(endpoint: Endpoint) -> set[str]:
+    """What of a `Things` the endpoint names, in its path or its body."""
+    named = set(re.findall(r"\{(\w+)", endpoint.path))
+    if endpoint.name.endswith(("requests.create", ".submit", ".submit_with_artifact")):
+        named.add("project")
+    if endpoint.name == "compatible.resubmit":
+        named.add("request")
+    return named & {field.name for field in dataclasses.fields(Things)}
+
+
+def expected(endpoint: Endpoint, role: Role, word: str) -> str:
+    row = PERMISSIONS[endpoint.name]
+    if row is None:
+        return "allowed"
+    access = row[role]
+    if access is Access.NONE:
+        return "403"
+    if word == "own":
+        return "allowed"
+    if word in {"foreign", "missing"}:
+        return "404"
+    if access is Access.PARTICIPANT and endpoint.name != "compatible.my_signing_policies":
+        return "404"
+    return "403" if BY_POLICY.fullmatch(endpoint.name) else "allowed"
+
+
+def outcome(answer: httpx.Response) -> str:
+    return str(answer.status_code) if answer.status_code in REFUSED else "allowed"
+
+
+def body_of(endpoint: Endpoint, things: Things) -> dict[str, Any]:
+    """A body that is refused for nothing but permissions."""
+    submission = {"project": things.project, "signing_policy": things.policy}
+    name = endpoint.name
+    file = {"files": {"artifact": ("a.exe", b"x")}}
+    if name == "signing_requests.create":
+        return {"data": submission} | file
+    if name == "hash_signing_requests.create":
+        digest = {"digest": "A" * 43 + "=", "hash_algorithm": "sha256", "mechanism": "ecdsa"}
+        return {"json": submission | digest}
+    if name.startswith("compatible.submit"):
+        fields = {"ProjectSlug": things.project, "SigningPolicySlug": things.policy}
+        return {"data": fields} | file
+    if name == "compatible.resubmit":
+        fields = {"OriginalSigningRequestId": things.request, "SigningPolicySlug": things.policy}
+        return {"files": {key: (None, value) for key, value in fields.items()}}
+    bodies: dict[str, dict[str, Any]] = {
+        "users.update": {"name": "New"},
+        "tokens.create": {"name": "token"},
+        "projects.update": {"name": "New"},
+        "artifact_configurations.create": {
+            "slug": "one", "name": "One", "xml": "<not-checked-here/>",
+        },
+        "signing_policies.create": {"slug": "x", "name": "X", "certificate": things.certificate},
+        "signing_policies.update": {"name": "New"},
+        "certificates.update": {"state": "active"},
+        "signing_requests.resubmit": {"signing_policy": things.policy},
+    }  # fmt: skip
+    return {"json": bodies.get(name, {})}
+
+
+async def call(
+    world: World, endpoint: Endpoint, role: Role, things: Things, token: str
+) -> httpx.Response:
+    values = dataclasses.asdict(things) | {"tile": "0/000", "file": "style.css"}
+    path = re.sub(r"\{(\w+)(?::\w+)?\}", lambda match: values[match[1]], endpoint.path)
+    client = world.clients[role]
+    if endpoint.name.endswith("events"):
+        async with client.stream("GET", path, **credentials(endpoint, token)) as answer:
+            return httpx.Response(answer.status_code)
+    sent: dict[str, Any] = credentials(endpoint, token)
+    if endpoint.method != "GET":
+        sent |= (
+            {"data": {"csrf": csrf_token(token)}}
+            if endpoint.face is Face.UI
+            else body_of(endpoint, things)
+        )
+    return await client.request(endpoint.method, path, **sent)
+
+
+def credentials(endpoint: Endpoint, token: str) -> dict[str, Any]:
+    if endpoint.face is Face.UI:
+        return {"headers": {"Cookie": f"sealwright={token}"}}
+    return {"headers": {"Authorization": f"Bearer {token}"}}
+
+
+async def test_the_table(world: World) -> None:
+    wrong = []
+    compared = 0
+    for endpoint in ENDPOINTS:
+        for role in Role:
+            for word in WORDS if parameters(endpoint) else ("own",):
+                things = adapted(world, endpoint, role, word)
+                token = world.tokens[role]
+                if endpoint.name in {"sessions.delete", "ui.logout"}:
+                    token = await world.web.token(world.users[role])
+                answer = await call(world, endpoint, role, things, token)
+                compared += 1
+                want = expected_here(endpoint, role, word)
+                if outcome(answer) != want:
+                    wrong.append((endpoint.name, role.value, word, want, answer.status_code))
+    assert not wrong, "\n".join(map(str, wrong))
+    assert compared > 1000
+
+
+def adapted(world: World, endpoint: Endpoint, role: Role, word: str) -> Things:
+    """To a participant *own* users and tokens are themselves and theirs."""
+    things = world.things[word]
+    row = PERMISSIONS[endpoint.name]
+    if word == "own" and row and row[role] is Access.PARTICIPANT and "user" in endpoint.path:
+        return dataclasses.replace(things, user=world.users[role].id)
+    if word == "unrelated" and endpoint.name == "compatible.my_signing_policies":
+        return world.things["own"]
+    return things
+
+
+def expected_here(endpoint: Endpoint, role: Role, word: str) -> str:
+    want = expected(endpoint, role, word)
+    row = PERMISSIONS[endpoint.name]
+    if endpoint.name == "tokens.create" and want == "allowed" and word == "unrelated":
+        return "403"  # nobody makes a token that acts as another person
+    if endpoint.name == "tokens.revoke" and want == "allowed":
+        # the token of the path is the submitter's: it is there only with that user
+        return "allowed" if word == "unrelated" else "404"
+    if endpoint.name == "log.entries" and want == "allowed":
+        return "403"  # there is more than one organization
+    if endpoint.name in {"log.checkpoint", "log.key", "log.tile"}:
+        return "404"  # there is no log yet
+    if endpoint.name.endswith((".plan", ".proof")) and want == "allowed":
+        return "404" if endpoint.name.endswith("plan") else "allowed"
+    if endpoint.name.endswith(".cancel") and want == "allowed" and word == "own":
+        may = {Role.GLOBAL_ADMINISTRATOR, Role.PROJECT_ADMINISTRATOR}
+        return "allowed" if role in may else "403"
+    if endpoint.name == "ui.login":
+        return "401"  # the form is empty
+    assert row is not None or want == "allowed"
+    return want
+
+
+async def test_nothing_without_a_credential(sqlite: Web) -> None:
+    client = await sqlite.client()
+    nothing = Things(*(new_id() for _ in dataclasses.fields(Things)))
+    values = dataclasses.asdict(nothing) | {"tile": "0/000", "file": "style.css"}
+    for endpoint in ENDPOINTS:
+        path = re.sub(r"\{(\w+)(?::\w+)?\}", lambda match: values[match[1]], endpoint.path)
+        answer = await client.request(endpoint.method, path)
+        if PERMISSIONS[endpoint.name] is None:
+            assert answer.status_code != 401 or endpoint.name.startswith("ui.login"), endpoint.name
+        elif endpoint.face is Face.UI:
+            assert answer.status_code == 303, endpoint.name
+            assert answer.headers["location"].startswith("/login"), endpoint.name
+        else:
+            assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
+
+
+async def test_foreign_answers_exactly_as_missing(world: World) -> None:
+    """Whatever the role: apart from the id that was asked for, the answers are the same bytes."""
+    for endpoint in ENDPOINTS:
+        if not parameters(endpoint) or endpoint.face is Face.UI:
+            continue
+        for role in (Role.GLOBAL_ADMINISTRATOR, Role.REGULAR_USER):
+            bodies = []
+            for word in ("foreign", "missing"):
+                things = world.things[word]
+                answer = await call(world, endpoint, role, things, world.tokens[role])
+                text = answer.text
+                for name in dataclasses.asdict(things).values():
+                    text = text.replace(name, "ID")
+                found = json.loads(text) if text else {}
+                found.pop("request_id", None)
+                bodies.append((answer.status_code, found))
+            assert bodies[0] == bodies[1], endpoint.name
+
+
+async def test_a_token_of_one_organization_is_nothing_in_another(sqlite: Web) -> None:
+    client = await sqlite.submitter()
+    async with sqlite.database.transaction() as tx:
+        other = rows.organization()
+        await organizations.add(tx, other)
+    answer = await client.get(f"/API/v1/{other.id}/Cryptoki/MySigningPolicies")
+    assert answer.status_code == 404
+
+
+async def test_a_revoked_or_deactivated_caller_is_out_at_once(sqlite: Web) -> None:
+    client = await sqlite.submitter()
+    assert (await client.get("/api/v1/me")).status_code == 200
+    user = dataclasses.replace(sqlite.scene.submitter, active=False)
+    async with sqlite.database.transaction() as tx:
+        await users.update(tx, user)
+    assert (await client.get("/api/v1/me")).status_code == 401

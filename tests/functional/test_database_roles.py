@@ -1,0 +1,221 @@
+"""What PostgreSQL's roles may do, and a signer that has only its own."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from tests.chaos.shim import Shim
+from tests.database import add_request, decide, seed, user
+from tests.postgres import Postgres
+from tests.signer import Keys, digests, intents_of, running_signer
+
+from sealwright.config import Settings
+from sealwright.db import Database, users
+from sealwright.db import log as db_log
+from sealwright.db.roles import grant, statements
+from sealwright.errors import ConfigurationError, UnavailableError
+from sealwright.model.certificate import KeyType
+from sealwright.model.identifiers import utc_now
+from sealwright.transparency.record import organization_entry, record
+
+APPLICATION = "test_application"
+SIGNER = "test-signer"
+
+pytestmark = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+
+
+@pytest.fixture
+async def roles(postgres: Postgres, database_url: str) -> None:
+    for role in (APPLICATION, SIGNER):
+        await postgres.execute(
+            f"""DO $$ BEGIN CREATE ROLE "{role}" LOGIN;
+            EXCEPTION WHEN duplicate_object THEN NULL; END $$"""
+        )
+    await grant(database_url, application=APPLICATION, signer=SIGNER)
+    await grant(database_url, application=APPLICATION, signer=SIGNER)  # as after every migration
+
+
+def as_role(url: str, role: str) -> str:
+    return url.replace("//postgres@", f"//{role}@")
+
+
+@contextlib.asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Database]:
+    database = Database(url)
+    yield database
+    await database.close()
+
+
+async def execute(database: Database, statement: str) -> None:
+    async with database.transaction() as tx:
+        await tx.connection.execute(sa.text(statement))
+
+
+@pytest.fixture
+async def application(roles: None, database_url: str) -> AsyncIterator[Database]:
+    async with opened(as_role(database_url, APPLICATION)) as database:
+        yield database
+
+
+@pytest.fixture
+async def settings(roles: None, signer_settings: Settings) -> Settings:
+    url = as_role(signer_settings.database, SIGNER)
+    return signer_settings.model_copy(update={"signer_database_url": url})
+
+
+async def test_a_signer_with_its_own_role_signs(
+    database: Database, application: Database, settings: Settings, keys: Keys, shim: Shim
+) -> None:
+    scene = await seed(database, keys.ec, quorum=1)
+    request = await add_request(application, scene)
+    await decide(application, request, scene.approvers[0])
+    async with application.transaction() as tx:
+        entry = organization_entry(scene.organization.id, "test.done", actor="x", now=utc_now())
+        await record(tx, entry)
+    async with running_signer(settings) as client:
+        await client.sign(request.id, 1, digests(5))
+        assert (await client.checkpoint()).size == 11
+        made = await client.create_certificate(
+            scene.organization.id, "made", "Made", "CN=Made", KeyType.P256
+        )
+        assert made
+        assert await client.health() == {"database": "ok", "token": "ok", "log": "ok"}
+    assert shim.count() == 6
+
+
+ADD_LEAF = "INSERT INTO log_entries (organization_id, action, body, created_at"
+FORBIDDEN = {
+    APPLICATION: [
+        "INSERT INTO signature_intents SELECT * FROM signature_intents",
+        "UPDATE signature_intents SET state = 'made'",
+        "DELETE FROM signature_intents",
+        "UPDATE log_head SET size = 0",
+        "INSERT INTO log_head SELECT * FROM log_head",
+        "INSERT INTO log_tiles VALUES ('tile/0/000', '', 1)",
+        "DELETE FROM log_tiles",
+        "UPDATE log_entries SET body = ''",
+        "UPDATE log_entries SET sequence = 5",
+        "DELETE FROM log_entries",
+        f"{ADD_LEAF}, sequence) VALUES ('', 'test.done', '', now(), 7)",
+        f"{ADD_LEAF}) VALUES ('', 'signature.made', '', now())",
+        f"{ADD_LEAF}) VALUES ('', 'certificate.created', '', now())",
+        "INSERT INTO certificates SELECT * FROM certificates",
+        "UPDATE certificates SET key_uri = ''",
+        "UPDATE certificates SET certificate = ''",
+        "UPDATE approvals SET verdict = 'approve'",
+        "DELETE FROM approvals",
+        "DELETE FROM signing_requests",
+        "UPDATE artifact_configurations SET xml = ''",
+        "UPDATE plans SET plan = ''",
+        "UPDATE alembic_version SET version_num = ''",
+        "DROP TABLE log_entries",
+        "ALTER TABLE log_entries DISABLE ROW LEVEL SECURITY",
+        "TRUNCATE log_entries",
+    ],
+    SIGNER: [
+        "UPDATE signing_requests SET state = 'Processing'",
+        "INSERT INTO approvals SELECT * FROM approvals",
+        "UPDATE signing_policies SET enabled = true",
+        "UPDATE certificates SET state = 'active'",
+        "UPDATE log_entries SET body = ''",
+        "DELETE FROM log_entries",
+        "DELETE FROM signature_intents",
+        "UPDATE signature_intents SET digest = ''",
+        "SELECT password_hash FROM users",
+        "SELECT * FROM api_tokens",
+        "SELECT * FROM timestamp_tokens",
+        "TRUNCATE log_tiles",
+    ],
+}
+
+
+@pytest.mark.parametrize("role", FORBIDDEN)
+async def test_what_a_role_may_not_do(roles: None, database_url: str, role: str) -> None:
+    async with opened(as_role(database_url, role)) as database:
+        for statement in FORBIDDEN[role]:
+            with pytest.raises(UnavailableError):
+                await execute(database, statement)
+
+
+async def test_the_log_cannot_be_written_and_nothing_is_signed(
+    postgres: Postgres,
+    database: Database,
+    settings: Settings,
+    keys: Keys,
+    shim: Shim,
+) -> None:
+    """The right is revoked mid-run, with calls under way; once it is back, work goes on."""
+    scene = await seed(database, keys.ec)
+    request = await add_request(database, scene, signatures=300)
+    async with running_signer(settings) as client:
+        await client.sign(request.id, 1, digests(10))
+        for table in ("log_entries", "signature_intents"):
+            before = shim.count()
+            await postgres.execute(
+                f'REVOKE INSERT ON {table} FROM "{SIGNER}"',
+                f"REVOKE INSERT (organization_id, request_id, action, body, created_at) ON "
+                f'log_entries FROM "{SIGNER}"',
+                database=settings.database,
+            )
+            for n in range(5):
+                with pytest.raises(UnavailableError):
+                    await client.sign(request.id, 1, digests(20, f"{table}{n}"))
+            assert shim.count() == before
+            await grant(settings.database, application=APPLICATION, signer=SIGNER)
+        assert len(await client.sign(request.id, 1, digests(20))) == 20
+    assert shim.count() == 20
+    assert {one.state for one in await intents_of(database, request)} == {"made"}
+
+
+async def test_outcomes_that_cannot_be_recorded_are_not_given_out(
+    postgres: Postgres, database: Database, settings: Settings, keys: Keys, shim: Shim
+) -> None:
+    """The right to settle goes while the token is at work."""
+    scene = await seed(database, keys.ec)
+    request = await add_request(database, scene, signatures=10)
+    async with running_signer(settings) as client:
+        await postgres.execute(
+            f'REVOKE UPDATE (state, signature) ON signature_intents FROM "{SIGNER}"',
+            f'GRANT UPDATE (created_at) ON signature_intents TO "{SIGNER}"',  # to lock rows
+            database=settings.database,
+        )
+        with pytest.raises(UnavailableError):
+            await client.sign(request.id, 1, digests(4))
+        assert shim.count() == 4
+        assert {one.state for one in await intents_of(database, request)} == {"intended"}
+        await grant(settings.database, application=APPLICATION, signer=SIGNER)
+        assert len(await client.sign(request.id, 1, digests(4))) == 4
+    states = sorted(one.state for one in await intents_of(database, request))
+    assert states == ["abandoned"] * 4 + ["made"] * 4
+    assert shim.count() == 8
+
+
+def test_names_of_roles(database_url: str) -> None:
+    for name in ('a"; DROP TABLE users; --', "", "a" * 64, "ä"):
+        with pytest.raises(ConfigurationError):
+            list(statements(name, SIGNER))
+    with pytest.raises(ConfigurationError, match="different"):
+        list(statements(SIGNER, SIGNER))
+
+
+async def test_sqlite_has_no_roles(database_url: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="Only PostgreSQL"):
+        await grant(f"sqlite:///{tmp_path / 'x.sqlite3'}", application="a", signer="b")
+
+
+async def test_the_application_can_do_its_own_work(
+    database: Database, application: Database
+) -> None:
+    scene = await seed(database)
+    async with application.transaction() as tx:
+        await users.add(tx, user(scene.organization.id))
+        await db_log.append(
+            tx,
+            [db_log.NewEntry(scene.organization.id, None, "certificate.updated", "", utc_now())],
+        )
+    with pytest.raises(UnavailableError):
+        await execute(application, "DELETE FROM users")
