@@ -87,9 +87,11 @@ def signer_settings(database_url: str, shim: Shim, tmp_path: Path) -> Iterator[S
 
 
 @contextlib.asynccontextmanager
-async def running_signer(settings: Settings) -> AsyncIterator[SignerClient]:
+async def running_signer(
+    settings: Settings, kind: type[Database] = Database
+) -> AsyncIterator[SignerClient]:
     """A signer in this process, and a client of it."""
-    database = Database(settings.signer_database)
+    database = kind(settings.signer_database)
     token = provide_token(settings)
     client = SignerClient(settings.socket)
     try:

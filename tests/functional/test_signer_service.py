@@ -7,6 +7,7 @@ import contextlib
 import grp
 import json
 import os
+import re
 import shutil
 import stat
 import struct
@@ -129,7 +130,10 @@ async def test_a_real_other_user_is_not_answered(signer_settings: Settings, tmp_
             assert "PermissionError" in denied.stderr
             settings.socket.chmod(0o666)
             answered = await asyncio.to_thread(run)
-            assert answered.stdout == "b''\n" or "ConnectionResetError" in answered.stderr
+            # closed before or after the call was sent
+            assert answered.stdout == "b''\n" or re.search(
+                "ConnectionResetError|BrokenPipeError", answered.stderr
+            )
     finally:
         shutil.rmtree(folder)
 

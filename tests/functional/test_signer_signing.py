@@ -7,6 +7,7 @@ import dataclasses
 from collections import Counter
 
 import pytest
+import sqlalchemy as sa
 from tests.chaos.shim import CKM_RSA_PKCS, Shim
 from tests.database import add_request, decide, seed
 from tests.signer import Keys, digests, intents_of, running_signer, verify
@@ -18,10 +19,12 @@ from sealwright.model.certificate import CertificateState
 from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.mechanism import Mechanism
 from sealwright.model.request import HashToSign, RequestKind, State
+from sealwright.signer.grants import SPARE_LOSSES
 from sealwright.signing.artifact import SignatureRequest
 from sealwright.signing.signer_client import SignerClient
 from sealwright.transparency.folder import FolderTiles
 from sealwright.transparency.leaf import LeafEntry
+from sealwright.transparency.note import SigningKey
 from sealwright.transparency.publish import publish
 from sealwright.transparency.verify import LogReport, verify_log
 
@@ -41,8 +44,6 @@ async def read_log(
 
 
 def _verifier_key(settings: Settings) -> str:
-    from sealwright.transparency.note import SigningKey
-
     return SigningKey.parse(settings.checkpoint_key.read_text().strip()).verifier.encode()
 
 
@@ -217,6 +218,22 @@ async def test_no_more_than_planned(
         await signer.sign(unplanned.id, 1, digests(1))
 
 
+async def test_no_more_losses_than_allowed(
+    database: Database, signer: SignerClient, keys: Keys, shim: Shim
+) -> None:
+    scene = await seed(database, keys.ec)
+    request = await add_request(database, scene, signatures=1)
+    for _ in range(1 + SPARE_LOSSES + 1):
+        await signer.sign(request.id, 1, digests(1))
+        async with database.transaction() as tx:  # as if the signer had died before it recorded it
+            await tx.change(
+                sa.text("UPDATE signature_intents SET state='intended' WHERE state='made'")
+            )
+    with pytest.raises(SignerRefusedError, match="was lost"):
+        await signer.sign(request.id, 1, digests(1))
+    assert shim.count() == 1 + SPARE_LOSSES + 1
+
+
 async def test_a_bare_digest(
     database: Database, signer: SignerClient, keys: Keys, shim: Shim
 ) -> None:
@@ -266,8 +283,6 @@ async def test_what_a_finished_request_left_open_is_settled_at_the_start(
     async with running_signer(signer_settings) as client:
         await client.sign(request.id, 1, digests(3))
         await client.sign(unfinished.id, 1, digests(1))
-    import sqlalchemy as sa
-
     async with database.transaction() as tx:
         await tx.change(sa.text("UPDATE signature_intents SET state='intended', signature=NULL"))
         await requests.move(tx, request, State.FAILED, utc_now())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import hashlib
 from collections.abc import Sequence
@@ -41,7 +40,7 @@ class Intent:
 
 async def add(tx: Transaction, intents: Sequence[Intent]) -> None:
     """Insert a batch."""
-    await tx.change(_T.insert(), [dataclasses.asdict(intent) for intent in intents])
+    await tx.change(_T.insert(), [vars(intent) for intent in intents])
 
 
 async def of_request(

@@ -1,0 +1,87 @@
+"""What of a database's failures is an outage, to be tried again, and what a fault of ours."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from sealwright.db import Database
+from sealwright.errors import ConfigurationError, UnavailableError
+
+postgresql_only = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+
+
+async def run(database: Database, *statements: str) -> None:
+    async with database.transaction() as tx:
+        for statement in statements:
+            await tx.connection.execute(sa.text(statement))
+
+
+@postgresql_only
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT pg_terminate_backend(pg_backend_pid())",
+        "SELECT pg_cancel_backend(pg_backend_pid())",
+        "DO $$ BEGIN RAISE SQLSTATE '53100'; END $$",  # disk full
+        "DO $$ BEGIN RAISE SQLSTATE '40001'; END $$",  # serialization failure
+    ],
+)
+async def test_outages_of_postgresql(database: Database, statement: str) -> None:
+    with pytest.raises(UnavailableError):
+        await run(database, statement)
+    await run(database, "SELECT 1")
+
+
+@postgresql_only
+async def test_a_standby_is_away_for_writers(database: Database) -> None:
+    with pytest.raises(UnavailableError):
+        await run(
+            database, "SET TRANSACTION READ ONLY", "UPDATE signing_requests SET state = 'Failed'"
+        )
+
+
+@postgresql_only
+async def test_one_of_two_that_block_each_other_is_told(database: Database) -> None:
+    both = asyncio.Barrier(2)
+
+    async def lock(first: int, second: int) -> None:
+        async with database.transaction() as tx:
+            await tx.connection.execute(sa.select(sa.func.pg_advisory_xact_lock(first)))
+            await both.wait()
+            await tx.connection.execute(sa.select(sa.func.pg_advisory_xact_lock(second)))
+
+    results = await asyncio.gather(lock(1, 2), lock(2, 1), return_exceptions=True)
+    assert [type(result) for result in results if result] == [UnavailableError]
+
+
+async def test_a_wrong_statement_is_no_outage(database: Database) -> None:
+    with pytest.raises(sa.exc.DBAPIError) as raised:
+        await run(database, "INSERT INTO organizations (id) VALUES ('x')")
+    assert not isinstance(raised.value, UnavailableError)
+
+
+async def test_no_server(tmp_path: Path) -> None:
+    database = Database(f"postgresql://nobody@/nothing?host={tmp_path}")
+    with pytest.raises(UnavailableError):
+        await database.check()
+    await database.close()
+    with pytest.raises(ConfigurationError):
+        Database("mysql://localhost/x")
+
+
+async def test_writers_of_one_process_take_turns(database: Database) -> None:
+    """Many at once, more than the pool has connections; none gives up."""
+    await run(
+        database,
+        "CREATE TABLE counter (n INTEGER)",
+        "INSERT INTO counter VALUES (0)",
+    )
+    await asyncio.gather(*(run(database, "UPDATE counter SET n = n + 1") for _ in range(60)))
+    async with database.read() as tx:
+        row = await tx.one(sa.text("SELECT n FROM counter"))
+    assert row is not None
+    assert row["n"] == 60
