@@ -112,7 +112,9 @@ class ToyFormat:
         form = TimestampForm(directive.options["timestamp"])
         request = SignatureRequest(digest, algorithm, Mechanism.ECDSA, form)
         if directive.name == "create-toy-signature":
-            (result,) = yield [request]
+            source.seek(0)
+            whole = hashlib.new(algorithm, source.read()).digest()
+            (result,) = yield [SignatureRequest(whole, algorithm, Mechanism.ECDSA, form)]
             made = json.dumps(_entry(identity, algorithm, result, identity.signing_time))
             return Outcome(
                 "toy, detached", {directive.options["output-file-name"]: made.encode()}, False

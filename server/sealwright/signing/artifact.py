@@ -233,6 +233,10 @@ class Container(Protocol):
         `entry` None means what belongs neither to a member nor to the container's signature."""
         ...
 
+    def added_fingerprint(self, path: str) -> bytes:
+        """`fingerprint` without content of a member that `rebuild` adds at `path`."""
+        ...
+
     def rebuild(
         self,
         target: BinaryIO,

@@ -45,7 +45,11 @@ class Pipe:
 
     def send(self, message: protocol.Message) -> None:
         """Write one frame, waiting as long as it takes."""
-        data = memoryview(protocol.encode(message))
+        self.send_frame(protocol.encode(message))
+
+    def send_frame(self, frame: bytes) -> None:
+        """Write an encoded frame."""
+        data = memoryview(frame)
         while data:
             data = data[os.write(self._writing, data) :]
 
@@ -82,15 +86,15 @@ class Server:
         """Answer requests until the pipe is closed."""
         while (message := self.pipe.receive()) is not None:
             try:
-                answer = self.answer(message)
+                frame = protocol.encode(self.answer(message))
             except SealwrightError as error:
-                answer = protocol.error_to_json(error)
+                frame = protocol.encode(protocol.error_to_json(error))
             except MemoryError:
-                answer = protocol.error_to_json(_out_of_memory())
+                frame = protocol.encode(protocol.error_to_json(_out_of_memory()))
             except Exception as error:  # noqa: BLE001 - whatever hostile input may provoke
                 traceback.print_exc()
-                answer = protocol.error_to_json(_unexpected(error))
-            self.pipe.send(answer)
+                frame = protocol.encode(protocol.error_to_json(_unexpected(error)))
+            self.pipe.send_frame(frame)
 
     def answer(self, message: protocol.Message) -> protocol.Message:
         """Do what one request asks for."""
@@ -177,7 +181,7 @@ class Server:
                 self.spool(limits),
                 limits=limits,
             )
-        return {"type": "verified", "found": protocol.verified_to_json(found)}
+        return {"type": "verified", **protocol.verified_to_json(found)}
 
 
 def main(arguments: list[str]) -> None:

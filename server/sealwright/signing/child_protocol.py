@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from sealwright import errors
-from sealwright.errors import InternalError, SealwrightError
+from sealwright.errors import ArtifactError, InternalError, SealwrightError
 from sealwright.model.mechanism import Mechanism
 from sealwright.signing.artifact import (
     SignatureFact,
@@ -25,7 +25,7 @@ from sealwright.signing.artifact import (
 from sealwright.signing.deep_sign import FileResult, PendingSignature
 from sealwright.signing.verify_result import VerifiedSignature
 
-MAX_FRAME = 64 << 20
+MAX_FRAME = 128 << 20
 HEADER = 4
 _MAX_TEXT = 16 << 10
 _MAX_BLOB = 1 << 20
@@ -43,11 +43,15 @@ ERRORS: Mapping[str, type[SealwrightError]] = {
 
 
 def encode(message: Message) -> bytes:
-    """One frame."""
+    """One frame.
+
+    Raises:
+        ArtifactError: it would be too long, as only plans and results of very many files can be.
+    """
     body = json.dumps(message, separators=(",", ":")).encode()
     if len(body) > MAX_FRAME:
-        text = f"A message to the format child has {len(body)} bytes."
-        raise InternalError(text)
+        text = f"The account of the artifact's files has {len(body)} bytes, which is too many."
+        raise ArtifactError(text, advice="Submit fewer files at once.")
     return len(body).to_bytes(HEADER, "big") + body
 
 
@@ -177,27 +181,34 @@ def results_from_json(value: object) -> tuple[FileResult, ...]:
         raise malformed() from None
 
 
-def verified_to_json(found: Iterable[VerifiedSignature]) -> list[Message]:
-    """Verified signatures, for the parent."""
-    return [
+def verified_to_json(found: Iterable[VerifiedSignature]) -> Message:
+    """Verified signatures, for the parent. Thousands share a few certificates, which go once."""
+    certificates: dict[bytes, int] = {}
+
+    def number(certificate: bytes) -> int:
+        return certificates.setdefault(certificate, len(certificates))
+
+    rows = [
         {
             "path": each.path,
             "directive": each.directive,
             "format": each.fact.format,
             "hash": each.fact.hash_algorithm,
-            "signer": blob_to_json(each.fact.signer),
-            "certificates": [blob_to_json(entry) for entry in each.fact.certificates],
+            "signer": number(each.fact.signer),
+            "certificates": [number(entry) for entry in each.fact.certificates],
             "timestamp": each.fact.timestamp,
-            "timestampSigner": blob_to_json(each.fact.timestamp_signer or b""),
+            "timestampSigner": number(each.fact.timestamp_signer or b""),
             "index": each.fact.index,
         }
         for each in found
     ]
+    return {"found": rows, "certificates": [blob_to_json(each) for each in certificates]}
 
 
-def verified_from_json(value: object) -> list[VerifiedSignature]:
+def verified_from_json(message: Message) -> list[VerifiedSignature]:
     """Verified signatures, checked for shape."""
     try:
+        certificates = [blob_from_json(each) for each in _list(message["certificates"])]
         return [
             VerifiedSignature(
                 _text(each["path"]),
@@ -205,16 +216,18 @@ def verified_from_json(value: object) -> list[VerifiedSignature]:
                 SignatureFact(
                     format=_text(each["format"]),
                     hash_algorithm=_text(each["hash"]),
-                    signer=blob_from_json(each["signer"]),
-                    certificates=tuple(blob_from_json(c) for c in _list(each["certificates"])),
+                    signer=certificates[_number(each["signer"])],
+                    certificates=tuple(
+                        certificates[_number(number)] for number in _list(each["certificates"])
+                    ),
                     timestamp=None if each["timestamp"] is None else _number(each["timestamp"]),
-                    timestamp_signer=blob_from_json(each["timestampSigner"]) or None,
+                    timestamp_signer=certificates[_number(each["timestampSigner"])] or None,
                     index=_number(each["index"]),
                 ),
             )
-            for each in _items(value)
+            for each in _items(message["found"])
         ]
-    except KeyError:
+    except (KeyError, IndexError):
         raise malformed() from None
 
 

@@ -322,9 +322,7 @@ class DeepSign:
             raise InternalError(message, where=task.node.path)
         entry = opened.entries[order]
         with at(task.parent.node.path):
-            task.content = self._spool.create(
-                lambda target: self._budget.extract(opened.container, entry, target), entry.size
-            )
+            task.content = self._budget.extract(opened.container, entry, self._spool)
         file = self._hold(task.content.open())
         self._check_digest(task, file)
         return file

@@ -9,7 +9,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -180,9 +179,7 @@ class _Finder:
     ) -> Iterator[tuple[str, SignatureFact]]:
         inside = f"{path}{INSIDE}{entry.path}"
         with at(path):
-            extracted = self.spool.create(
-                partial(self.budget.extract, container, entry), entry.size
-            )
+            extracted = self.budget.extract(container, entry, self.spool)
         try:
             with at(inside), extracted.open() as file:
                 yield from self.find(file, inside, depth + 1)

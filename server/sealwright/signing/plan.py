@@ -27,7 +27,7 @@ from sealwright.signing.elements import (
     is_verification,
 )
 from sealwright.signing.parameters import FILE_NAME, did_you_mean, substitute
-from sealwright.signing.spool import Spool, sha256_of
+from sealwright.signing.spool import Spool, SpoolFile, sha256_of
 from sealwright.signing.wildcard import fold
 
 INSIDE = "!/"  # between a container's path and a member's
@@ -44,8 +44,8 @@ class Limits:
         members: members of all opened containers together.
         member_size: bytes of one extracted member.
         extracted: bytes of all extracted members together.
-        ratio: extracted bytes for each byte of the artifact, beyond `ratio_allowance`.
-        ratio_allowance: extracted bytes that are free of the ratio.
+        ratio: extracted bytes for each byte of the artifact.
+        ratio_allowance: extracted bytes that are allowed whatever the ratio.
         spool: bytes of temporary files at a time.
     """
 
@@ -265,7 +265,7 @@ class Budget:
         self.members += len(entries)
         return container, entries
 
-    def extract(self, container: Container, entry: Entry, target: BinaryIO) -> None:
+    def extract(self, container: Container, entry: Entry, spool: Spool) -> SpoolFile:
         """Extract a member if the limits allow it."""
         self.extracted += entry.size
         problem = ""
@@ -281,7 +281,7 @@ class Budget:
             )
             message = f"{problem}."
             raise ArtifactError(message, advice=advice, where=entry.path)
-        container.extract(entry, target)
+        return spool.create(partial(container.extract, entry), entry.size)
 
 
 @dataclass(frozen=True)
@@ -339,9 +339,7 @@ class Planner:
             path = f"{place.path}{INSIDE}{entry.path}"
             inside = Place(path, entry.path, entry.order, place.depth + 1)
             with at(place.path):
-                extracted = self.spool.create(
-                    partial(self.budget.extract, container, entry), entry.size
-                )
+                extracted = self.budget.extract(container, entry, self.spool)
             try:
                 with at(path), extracted.open() as file:
                     nodes.append(self.node(file, inside, child, include))
@@ -447,7 +445,9 @@ def _for_file(directive: Directive, name: str) -> Directive:
 
 
 def _check_outputs(nodes: Sequence[PlanNode], entries: Sequence[Entry]) -> None:
-    taken = {fold(entry.path) for entry in entries}
+    if not any(node.outputs for node in nodes):
+        return
+    taken = {fold(path) for entry in entries for path in _with_parents(entry.path)}
     for node in nodes:
         for output in node.outputs:
             if fold(output) in taken:
@@ -455,6 +455,12 @@ def _check_outputs(nodes: Sequence[PlanNode], entries: Sequence[Entry]) -> None:
                 advice = f"Choose another {OUTPUT_FILE_NAME}, or remove the old file."
                 raise ArtifactError(message, advice=advice, where=node.path)
             taken.add(fold(output))
+
+
+def _with_parents(path: str) -> Iterator[str]:
+    while path:
+        yield path
+        path = path.rpartition("/")[0]
 
 
 def _size(file: BinaryIO) -> int:

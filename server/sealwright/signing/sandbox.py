@@ -15,6 +15,7 @@ and a fresh one, with the same input and the output put at its `output`, for `ve
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -83,6 +84,8 @@ class FormatChild:
         self, process: asyncio.subprocess.Process, folder: Path, settings: SandboxSettings
     ) -> None:
         self._process = process
+        # Popen.kill would reap a child that has just died before asyncio can learn how.
+        self._handle = os.pidfd_open(process.pid)
         self._settings = settings
         self._complaints = b""
         self._listening = asyncio.create_task(self._keep_complaints())
@@ -174,16 +177,13 @@ class FormatChild:
         }
         async with self._deadline():
             reply = await self._ask(request, "plan")
-        try:
-            plan = Plan.from_json(str(reply.get("plan")))
-        except InvalidInputError:
-            raise protocol.malformed() from None
-        if (plan.artifact_name, plan.signing_time, plan.timestamp) != (
-            artifact_name,
-            signing_time,
-            timestamp,
-        ):
-            raise protocol.malformed()
+            try:
+                plan = Plan.from_json(str(reply.get("plan")))
+            except InvalidInputError:
+                raise protocol.malformed() from None
+            asked = (artifact_name, signing_time, timestamp)
+            if (plan.artifact_name, plan.signing_time, plan.timestamp) != asked:
+                raise protocol.malformed()
         return plan
 
     async def deep_sign(
@@ -222,7 +222,7 @@ class FormatChild:
                         answering.create_task(self._answer(conversation, batch))
             except BaseExceptionGroup as group:
                 raise _first(group) from None
-        return protocol.results_from_json(reply.get("results"))
+            return protocol.results_from_json(reply.get("results"))
 
     async def verify(self, plan: Plan, certificate: bytes) -> list[VerifiedSignature]:
         """Compare ``output`` with ``input`` by the plan; see `verify_result.verify_result`.
@@ -240,25 +240,30 @@ class FormatChild:
         }
         async with self._deadline():
             reply = await self._ask(request, "verified")
-        return protocol.verified_from_json(reply.get("found"))
+            return protocol.verified_from_json(reply)
 
     async def close(self) -> None:
         """Let the child end; kill it if it does not within a second."""
         if self._process.stdin is not None:
             self._process.stdin.close()
-        try:
-            async with asyncio.timeout(1):
-                await self._process.wait()
-        except TimeoutError:
-            pass
-        await self.kill()
+        await self._end(patience=1.0)
 
     async def kill(self) -> None:
         """End the child at once."""
-        if self._process.returncode is None:
-            self._process.kill()
-        await self._process.wait()
+        await self._end(patience=0.0)
+
+    async def _end(self, patience: float) -> None:
+        try:
+            async with asyncio.timeout(patience):
+                await self._process.wait()
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+            await self._process.wait()
         await self._listening
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
 
     async def _greet(self) -> None:
         reply = self._checked(await self._receive(), "hello")
@@ -310,7 +315,7 @@ class FormatChild:
         return _Deadline(self, self._settings.wall_seconds)
 
     async def _died(self) -> ArtifactError:
-        await self.kill()
+        await self._end(patience=1.0)  # the pipe closes a moment before the process has ended
         code = self._process.returncode or 0
         cause = f"ended with status {code}"
         if code < 0:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import BinaryIO
 
 from sealwright.errors import InternalError, VerificationError
@@ -193,6 +192,9 @@ class _Check:
         _require(same, "What surrounds the members was changed.")
         planned = {child.order: child for child in node.children if child.has_work}
         outputs = {entry.path: entry for entry in new[len(old) :]}
+        for path, entry in outputs.items():
+            same = after.fingerprint(entry, content=False) == before.added_fingerprint(path)
+            _require(same, "The output has other attributes than it was given.", path)
         for entry, entry_after in zip(old, new[: len(old)], strict=True):
             child = planned.get(entry.order)
             whole = child is None or not child.is_replaced
@@ -231,7 +233,7 @@ class _Check:
                 self.spool.release(file)
 
     def extract(self, budget: Budget, container: Container, entry: Entry) -> SpoolFile:
-        return self.spool.create(partial(budget.extract, container, entry), entry.size)
+        return budget.extract(container, entry, self.spool)
 
 
 def _compare_paths(expected: list[str], paths: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -38,8 +39,9 @@ from sealwright.signing.containers.zip_records import (
 from sealwright.signing.streams import read_at
 
 _ZIP64_MARGIN = 16 << 20  # more than deflate can add to 4 GiB
+_PLAIN_VERSION = 20
 _ZIP64_VERSION = 45
-_LEVEL_FLAGS = 1 << 1 | 1 << 2
+_CONTENT_FLAGS = HAS_DESCRIPTOR | 1 << 1 | 1 << 2  # the others tell how hard deflate tried
 
 
 def is_zip(file: BinaryIO) -> bool:
@@ -129,13 +131,28 @@ class ZipContainer:
             for piece in chunks(self._file, record.offset, record.end - record.offset):
                 digest.update(piece)
             return digest.digest()
-        flags = record.flags & ~(HAS_DESCRIPTOR | _LEVEL_FLAGS)
         tail = record.central[CENTRAL.size + len(record.name) + len(record.extra) :]
-        kept = (record.name, without_zip64(record.extra), self._local_extra(record), tail)
-        digest.update(struct.pack("<2H", flags, record.method) + record.central[4:6])
-        digest.update(record.central[12:16] + record.central[36:42])
-        digest.update(b"".join(struct.pack("<L", len(each)) + each for each in kept))
+        local = read_at(self._file, record.offset, LOCAL.size)
+        for part in (
+            record.name,
+            without_zip64(record.extra),
+            self._local_extra(record),
+            tail,
+            record.central[4:6],  # version made by
+            record.central[36:42],  # attributes
+            _kept_fields(record.central[6:16]),
+            _kept_fields(local[4:14]),
+        ):
+            digest.update(struct.pack("<L", len(part)) + part)
         return digest.digest()
+
+    def added_fingerprint(self, path: str) -> bytes:
+        """What `fingerprint` gives, without content, for a member that `rebuild` adds at `path`."""
+        alone = io.BytesIO()
+        row = self._write_added(path, io.BytesIO(), alone)
+        self._write_end([row], alone)
+        container = ZipContainer(alone, 1)
+        return container.fingerprint(next(container.entries()), content=False)
 
     def rebuild(
         self,
@@ -216,16 +233,14 @@ class ZipContainer:
         return without_zip64(read_at(self._file, start, record.data - start))
 
     def _write_changed(self, record: Record, content: BinaryIO, target: BinaryIO) -> bytes:
-        version, _, _, time, date = LOCAL.unpack(read_at(self._file, record.offset, LOCAL.size))[
-            1:6
-        ]
-        flags = record.flags & ~(HAS_DESCRIPTOR | _LEVEL_FLAGS)
-        head = (version, flags, record.method, time, date)
+        local = LOCAL.unpack(read_at(self._file, record.offset, LOCAL.size))
+        version, flags, method, time, date = local[1:6]
+        head = (version, flags & ~_CONTENT_FLAGS, method, time, date)
         extra = self._local_extra(record)
         offset = target.tell()
         crc, compressed, size = _write_member(target, head, record.name, extra, content)
         central = bytearray(record.central)
-        struct.pack_into("<H", central, 8, flags)
+        struct.pack_into("<H", central, 8, record.flags & ~_CONTENT_FLAGS)
         struct.pack_into("<L", central, 16, crc)
         return _central(bytes(central), without_zip64(record.extra), compressed, size, offset)
 
@@ -238,11 +253,11 @@ class ZipContainer:
         times = [struct.unpack_from("<2H", each.central, 12)[::-1] for each in self._records]
         date, time = max(times, default=(0x21, 0))  # 0x21: 1980-01-01
         offset = target.tell()
-        head = (20, flags, DEFLATED, time, date)
+        head = (_PLAIN_VERSION, flags, DEFLATED, time, date)
         crc, compressed, size = _write_member(target, head, name, b"", content)
         central = CENTRAL.pack(
             CENTRAL_SIGNATURE,
-            3 << 8 | 20,
+            3 << 8 | _PLAIN_VERSION,
             *head,
             crc,
             0,
@@ -286,6 +301,13 @@ def without_zip64(extra: bytes) -> bytes:
     """An extra field without its Zip64 part."""
     place = zip64_field(extra)
     return extra if place is None else extra[: place[0] - 4] + extra[place[1] :]
+
+
+def _kept_fields(fields: bytes) -> bytes:
+    """Version needed, flags, method, time and date, less what new content may change in them."""
+    version, flags, method, time, date = struct.unpack("<5H", fields)
+    version = _PLAIN_VERSION if version == _ZIP64_VERSION else version
+    return struct.pack("<5H", version, flags & ~_CONTENT_FLAGS, method, time, date)
 
 
 def _damaged(record: Record, why: str) -> ArtifactError:

@@ -409,7 +409,11 @@ def _check_local(file: BinaryIO, record: Record, limit: int) -> None:
         message = "The member overlaps another record."
         raise _fail(message, where=record.path)
     descriptor = read_at(file, limit - after, min(after, 25))
-    if not _is_descriptor(descriptor, expected) if flags & HAS_DESCRIPTOR else after:
+    if flags & HAS_DESCRIPTOR:
+        if not _is_descriptor(descriptor, expected):
+            message = "The member's data descriptor is missing or contradicts its headers."
+            raise _fail(message, where=record.path)
+    elif after:
         message = f"{after} bytes after the member belong to no record."
         raise _fail(message, where=record.path)
 

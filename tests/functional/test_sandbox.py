@@ -1,0 +1,525 @@
+"""The format child as a real process: what it does, what it cannot do, and how it may end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests import keys
+from tests.fakes.hostile_archives import KINDS, hostile_archives
+from tests.pe_images import image
+from tests.shared import REPOSITORY
+from tests.toy import archive, configuration
+
+from sealwright.errors import (
+    ArtifactConfigurationError,
+    ArtifactError,
+    ConfigurationError,
+    InternalError,
+    KeyStoreError,
+    VerificationError,
+)
+from sealwright.signing import child_protocol, landlock
+from sealwright.signing.artifact import SignatureResult, TimestampForm
+from sealwright.signing.confinement import ChildLimits
+from sealwright.signing.deep_sign import Pace, PendingSignature
+from sealwright.signing.plan import Limits, Plan
+from sealwright.signing.sandbox import ChildPool, FormatChild, SandboxSettings
+
+SERVER = REPOSITORY / "server"
+SIGN = "<authenticode-sign/>"
+DETACHED = '<create-cms-signature output-file-name="${file.name}.p7s"/>'
+BODY = (
+    f'<zip-file><pe-file path="**/*.exe" max-matches="unbounded">{SIGN}</pe-file>'
+    f'<file path="data">{DETACHED}</file>'
+    f'<zip-file path="in.zip"><pe-file path="*">{SIGN}</pe-file></zip-file></zip-file>'
+)
+
+
+def artifact(count: int = 3) -> bytes:
+    files = {f"{n}.exe": image(overlay=b"%d" % n) for n in range(count)}
+    return archive(
+        files | {"data": b"data", "in.zip": archive({"x": image(overlay=b"x")}), "other": b"o"}
+    )
+
+
+async def answer(batch: Sequence[PendingSignature]) -> list[SignatureResult]:
+    issued = keys.pki().leaf()
+    results = []
+    for pending in batch:
+        value = keys.answer(pending.request, issued.key)
+        wants = pending.request.timestamp is not TimestampForm.NONE
+        token = keys.software_tsa(value, pending.request.hash_algorithm) if wants else None
+        results.append(SignatureResult(value, token))
+    return results
+
+
+@contextlib.asynccontextmanager
+async def started(
+    folder: Path, settings: SandboxSettings | None = None, data: bytes | None = None
+) -> AsyncIterator[FormatChild]:
+    folder.mkdir(exist_ok=True)
+    child = await FormatChild.start(folder, settings)
+    try:
+        child.input.write_bytes(artifact() if data is None else data)
+        yield child
+    finally:
+        await child.kill()
+
+
+async def planned(child: FormatChild, body: str = BODY) -> Plan:
+    return await child.plan(
+        configuration(body),
+        {},
+        artifact_name="a.zip",
+        signing_time=1_700_000_000,
+        timestamp=TimestampForm.RFC3161,
+    )
+
+
+async def test_plan_sign_and_verify(tmp_path: Path) -> None:
+    identity = keys.pki().identity()
+    progress: list[tuple[int, int]] = []
+    async with ChildPool(tmp_path, 2) as pool:
+        async with pool.child() as child:
+            child.input.write_bytes(artifact())
+            plan = await planned(child)
+            results = await child.deep_sign(
+                plan, identity, answer, lambda done, all_: progress.append((done, all_))
+            )
+            with child.open_output() as output:
+                signed = output.read()
+            folder = child.folder
+        assert not folder.exists()
+        assert [r.directive for r in results].count("authenticode-sign") == 4
+        assert progress
+        assert all(all_ == 5 for _, all_ in progress)
+        async with pool.child() as checker:
+            checker.input.write_bytes(artifact())
+            checker.output.write_bytes(signed)
+            found = await checker.verify(plan, identity.certificate)
+            assert len(found) == 5
+            assert all(each.fact.timestamp for each in found)
+        async with pool.child() as checker:
+            checker.input.write_bytes(artifact())
+            checker.output.write_bytes(artifact())
+            with pytest.raises(VerificationError):
+                await checker.verify(plan, identity.certificate)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_many_files_in_many_batches(tmp_path: Path) -> None:
+    """Answers are made while the child works on, several batches at a time."""
+    running = most = 0
+
+    async def slow(batch: Sequence[PendingSignature]) -> list[SignatureResult]:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.05)
+        running -= 1
+        return await answer(batch)
+
+    settings = SandboxSettings(pace=Pace(requests=100))
+    async with started(tmp_path / "c", settings, artifact(150)) as child:
+        results = await child.deep_sign(await planned(child), keys.pki().identity(), slow)
+    assert len([r for r in results if r.directive == "authenticode-sign"]) == 151
+    assert most > 1
+
+
+async def test_errors_travel_with_all_they_say(tmp_path: Path) -> None:
+    async with started(tmp_path / "1") as child:
+        with pytest.raises(ArtifactConfigurationError) as configured:
+            await planned(child, "<pe-fle/>")
+    assert configured.value.where == "line 1, column 78"
+    assert "pe-file" in configured.value.advice
+    async with started(tmp_path / "2", data=b"no archive") as child:
+        with pytest.raises(ArtifactError) as refused:
+            await planned(child)
+    assert refused.value.where == "a.zip"
+
+
+async def test_what_answering_raises_ends_the_child(tmp_path: Path) -> None:
+    async def failing(batch: Sequence[PendingSignature]) -> list[SignatureResult]:
+        raise KeyStoreError("the token is gone")
+
+    async with started(tmp_path / "c") as child:
+        plan = await planned(child)
+        with pytest.raises(KeyStoreError, match="token is gone"):
+            await child.deep_sign(plan, keys.pki().identity(), failing)
+        assert child._process.returncode is not None
+
+
+async def test_a_child_that_takes_too_long(tmp_path: Path) -> None:
+    async def never(batch: Sequence[PendingSignature]) -> list[SignatureResult]:
+        await asyncio.sleep(60)
+        return []
+
+    async with started(tmp_path / "c", SandboxSettings(wall_seconds=1.5)) as child:
+        plan = await planned(child)
+        with pytest.raises(ArtifactError, match="longer than"):
+            await child.deep_sign(plan, keys.pki().identity(), never)
+        assert child._process.returncode is not None
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        (signal.SIGKILL, "want of memory"),
+        (signal.SIGSEGV, "SIGSEGV"),
+        (signal.SIGXCPU, "processor"),
+    ],
+)
+async def test_a_child_that_dies(number: int, says: str, tmp_path: Path) -> None:
+    async with started(tmp_path / "c") as child:
+
+        async def deadly(batch: Sequence[PendingSignature]) -> list[SignatureResult]:
+            child._process.send_signal(number)
+            await asyncio.sleep(60)
+            return []
+
+        plan = await planned(child)
+        with pytest.raises(ArtifactError, match=says):
+            await child.deep_sign(plan, keys.pki().identity(), deadly)
+
+
+async def test_too_little_memory_or_space(tmp_path: Path) -> None:
+    many = archive({f"{n}" * 200: b"" for n in range(60_000)})
+    settings = SandboxSettings(child=ChildLimits(address_space=100 << 20))
+    async with started(tmp_path / "1", settings, many) as child:
+        with pytest.raises(ArtifactError, match="memory"):
+            await planned(child)
+    small = archive({"a.exe": image(overlay=b"x" * 5000)})
+    body = f'<zip-file><pe-file path="a.exe">{SIGN}</pe-file></zip-file>'
+    settings = SandboxSettings(artifact=Limits(spool=1000))
+    async with started(tmp_path / "2", settings, small) as child:
+        with pytest.raises(ArtifactError, match="temporary space"):
+            await planned(child, body)
+    settings = SandboxSettings(child=ChildLimits(file_size=1000))
+    async with started(tmp_path / "3", settings, small) as child:
+        with pytest.raises(ArtifactError):
+            await planned(child, body)
+
+
+async def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:
+    program = textwrap.dedent(
+        """
+        import asyncio, os, sys
+        from pathlib import Path
+        from sealwright.signing.sandbox import FormatChild
+        async def main():
+            child = await FormatChild.start(Path(sys.argv[1]))
+            print(child._process.pid, flush=True)
+            os._exit(0)
+        asyncio.run(main())
+        """
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)],
+        env={"PYTHONPATH": str(SERVER)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    pid = int(done.stdout)
+    for _ in range(100):
+        status = Path(f"/proc/{pid}/stat")
+        if not status.exists() or status.read_text().split()[2] == "Z":
+            return
+        await asyncio.sleep(0.05)
+    os.kill(pid, signal.SIGKILL)
+    pytest.fail("the child outlived its parent")
+
+
+async def test_a_missing_layer_is_refused_where_it_is_required(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with started(tmp_path / "1") as child:
+        missing = {name for name, there in child.confinement.items() if not there}
+    required = SandboxSettings(required=frozenset({"landlock", "seccomp", "netns"}))
+    if not missing:
+        async with started(tmp_path / "2", required) as child:
+            assert child.confinement["landlock"]
+    impossible = replace(required, required=frozenset({"unheard-of"}))
+    with pytest.raises(ConfigurationError, match="unheard-of"):
+        async with started(tmp_path / "3", impossible):
+            pass
+
+
+async def test_hostile_archives_in_real_children(tmp_path: Path) -> None:
+    """One archive of each kind; the kinds' own test runs many more in one process."""
+    raw = '<create-raw-signature output-file-name="${file.name}.sig"/>'
+    every = f'<file path="**/*.toy" min-matches="0" max-matches="unbounded">{raw}</file>'
+    inner = f'<zip-file path="**/*.zip" min-matches="0" max-matches="unbounded">{every}</zip-file>'
+    settings = SandboxSettings(
+        child=ChildLimits(address_space=512 << 20),
+        artifact=Limits(members=1000, extracted=100 << 20),
+        wall_seconds=10,
+    )
+    outcomes = set()
+    async with ChildPool(tmp_path, 2, settings) as pool:
+        for kind, data in hostile_archives(0, len(KINDS)):
+            async with pool.child() as child:
+                child.input.write_bytes(data)
+                try:
+                    plan = await planned(child, f"<zip-file>{every}{inner}</zip-file>")
+                    await child.deep_sign(plan, keys.pki().identity(), answer)
+                    outcomes.add((kind, "signed"))
+                except ArtifactError as error:
+                    outcomes.add((kind, error.message))
+    assert len(outcomes) == len(KINDS)
+    assert len([kind for kind, outcome in outcomes if outcome == "signed"]) >= 2
+    wrong = ("took longer", "could not be processed", "The process that read")
+    assert [
+        each for each in outcomes if each[1].startswith(wrong) or "longer than" in each[1]
+    ] == []
+
+
+# A child that has been taken over. What it may do is tried from inside, with the real confinement.
+
+TAKEN_OVER = """
+import ctypes, errno, json, os, socket, sys
+from pathlib import Path
+from sealwright.signing.confinement import ChildLimits, confine, protect_output
+folder, port, parent = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+import subprocess, multiprocessing, urllib.request  # warm, as an attacker would have them
+layers = dict(confine(folder, ChildLimits()))
+libc = ctypes.CDLL(None, use_errno=True)
+
+def attempt(action):
+    try:
+        result = action()
+    except BaseException as error:
+        return type(error).__name__
+    return "did it" if result is None or result is True or (
+        isinstance(result, int) and result >= 0) else "refused"
+
+def write(path):
+    with open(path, "ab") as file:
+        file.write(b"x")
+
+def connect_raw():
+    return libc.socket(socket.AF_INET, socket.SOCK_STREAM, 0)
+
+tried = {
+    "own input": attempt(lambda: open(folder / "input").read() and None),
+    "own output": attempt(lambda: write(folder / "output")),
+    "own work": attempt(lambda: write(folder / "work" / "new")),
+    "write input": attempt(lambda: write(folder / "input")),
+    "new file beside": attempt(lambda: write(folder / "other")),
+    "replace output": attempt(lambda: os.replace(folder / "work" / "new", folder / "output")),
+    "unlink output": attempt(lambda: os.unlink(folder / "output")),
+    "link in work": attempt(lambda: os.symlink("/etc/passwd", folder / "work" / "link")),
+    "hard link": attempt(lambda: os.link("/etc/passwd", folder / "work" / "link")),
+    "passwd": attempt(lambda: open("/etc/passwd").read() and None),
+    "neighbour": attempt(lambda: open(folder.parent / "secret").read() and None),
+    "list neighbours": attempt(lambda: os.listdir(folder.parent) and None),
+    "proc": attempt(lambda: open(f"/proc/{parent}/environ").read() and None),
+    "proc root": attempt(lambda: open(f"/proc/{parent}/root/etc/passwd").read() and None),
+    "memory": attempt(lambda: open(f"/proc/{parent}/mem", "rb") and None),
+    "socket": attempt(lambda: socket.socket() and None),
+    "unix socket": attempt(lambda: socket.socket(socket.AF_UNIX) and None),
+    "connect": attempt(lambda: socket.create_connection(("127.0.0.1", port), 1) and None),
+    "raw socket call": attempt(connect_raw),
+    "exec": attempt(lambda: os.execv("/bin/true", ["true"])),
+    "subprocess": attempt(lambda: subprocess.run(["/bin/true"]) and None),
+    "fork": attempt(os.fork),
+    "kill": attempt(lambda: os.kill(parent, 0)),
+    "kill init": attempt(lambda: os.kill(1, 0)),
+    "ptrace": attempt(lambda: libc.ptrace(16, parent, 0, 0)),
+    "unshare": attempt(lambda: libc.unshare(0x10000000)),
+    "mount": attempt(lambda: libc.mount(b"x", b"/tmp", b"tmpfs", 0, 0)),
+    "chroot": attempt(lambda: os.chroot("/")),
+    "io_uring": attempt(lambda: libc.syscall(425, 1, ctypes.create_string_buffer(120))),
+    "bpf": attempt(lambda: libc.syscall(321 if os.uname().machine == "x86_64" else 280, 0, 0, 0)),
+    "keyctl": attempt(lambda: libc.syscall(250 if os.uname().machine == "x86_64" else 219, 0, 0)),
+}
+if os.uname().machine == "x86_64":
+    tried["x32 socket"] = attempt(lambda: libc.syscall(0x40000000 + 41, 2, 1, 0))
+protect_output(folder)
+tried["output being verified"] = attempt(lambda: write(folder / "output"))
+tried["input being verified"] = attempt(lambda: open(folder / "input").read() and None)
+print(json.dumps({"layers": layers, "tried": tried}))
+"""
+ALLOWED = {"own input", "own output", "own work", "input being verified"}
+
+
+def test_what_a_taken_over_child_can_do(tmp_path: Path) -> None:
+    if not landlock.landlock_abi():
+        pytest.skip("this kernel has no Landlock; the other layers do not stop all of this")
+    import json
+
+    folder = tmp_path / "child"
+    (folder / "work").mkdir(parents=True)
+    (folder / "input").write_text("input")
+    (folder / "output").touch()
+    (tmp_path / "secret").write_text("secret")
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        done = subprocess.run(
+            [sys.executable, "-c", TAKEN_OVER, str(folder), str(port), str(os.getpid())],
+            env={"PYTHONPATH": str(SERVER)},
+            capture_output=True,
+            text=True,
+        )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["layers"]["seccomp"] is True
+    did = {name for name, outcome in report["tried"].items() if outcome == "did it"}
+    assert did == ALLOWED, report["tried"]
+    assert (folder / "input").read_text() == "input"
+
+
+async def test_a_live_child_has_no_network_and_no_environment(tmp_path: Path) -> None:
+    async with started(tmp_path / "c") as child:
+        process = Path(f"/proc/{child._process.pid}")
+        if child.confinement["netns"]:
+            assert (process / "ns/net").readlink() != Path("/proc/self/ns/net").readlink()
+        status = dict(
+            line.split(":\t", 1) for line in (process / "status").read_text().splitlines()
+        )
+        assert status["NoNewPrivs"] == "1"
+        assert status["Seccomp"] == "2"
+        assert int(status["CapEff"], 16) == 0
+        assert status["Threads"].strip() == "1"
+        environment = (process / "environ").read_bytes().split(b"\0")
+        assert {entry.split(b"=")[0] for entry in environment} <= {
+            *(b"", b"PYTHONPATH", b"PYTHONUTF8", b"LC_CTYPE")
+        }
+        descriptors = [str(each.readlink()) for each in (process / "fd").iterdir()]
+        assert all(d.startswith("pipe:") or d == os.devnull for d in descriptors), descriptors
+
+
+# A child that does not keep to the protocol: the parent must not believe it.
+
+
+def _pending(**changes: object) -> dict[str, object]:
+    return {
+        "number": 0,
+        "path": "a.zip!/0.exe",
+        "directive": "authenticode-sign",
+        "digest": "00" * 32,
+        "hash": "sha256",
+        "mechanism": "ecdsa",
+        "timestamp": "rfc3161",
+    } | changes
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"digest": "00"},
+        {"digest": "zz" * 32},
+        {"hash": "md5"},
+        {"hash": 3},
+        {"mechanism": "none"},
+        {"number": -1},
+        {"number": "0"},
+        {"number": True},
+        {"path": None},
+        {"path": "x" * 100_000},
+        {"timestamp": []},
+    ],
+)
+def test_malformed_requests_are_not_believed(change: dict[str, object]) -> None:
+    assert len(child_protocol.pending_from_json([_pending()])) == 1
+    with pytest.raises(InternalError):
+        child_protocol.pending_from_json([_pending(**change)])
+    with pytest.raises(InternalError):
+        child_protocol.pending_from_json([3])
+    with pytest.raises(InternalError):
+        child_protocol.pending_from_json({"a": 1})
+
+
+LIAR = """
+import sys, json
+sys.path.insert(0, {server!r})
+from sealwright.signing.child_protocol import encode
+out = sys.stdout.buffer
+out.write(encode({{"type": "hello", "confinement": {{}}}})); out.flush()
+{then}
+out.flush()
+sys.stdin.buffer.read()
+"""
+LIES = {
+    "not JSON": 'out.write(b"\\x00\\x00\\x00\\x03abc")',
+    "too long": 'out.write(b"\\xff\\xff\\xff\\xff")',
+    "empty": "out.write(bytes(4))",
+    "a list": 'out.write(b"\\x00\\x00\\x00\\x02[]")',
+    "deep": 'b = b"[" * 100000; out.write(len(b).to_bytes(4, "big") + b)',
+    "wrong type": 'out.write(encode({"type": "signed", "results": []}))',
+    "no plan": 'out.write(encode({"type": "plan", "plan": "{}"}))',
+}
+
+
+@pytest.mark.parametrize("then", LIES.values(), ids=LIES.keys())
+async def test_a_lying_child(then: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    liar = tmp_path / "liar"
+    liar.write_text(f"#!{sys.executable}\n" + LIAR.format(server=str(SERVER), then=then))
+    liar.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(liar))
+    folder = tmp_path / "c"
+    folder.mkdir()
+    child = await FormatChild.start(folder, SandboxSettings(wall_seconds=20))
+    with pytest.raises(InternalError):
+        await planned(child)
+    assert child._process.returncode is not None
+
+
+async def test_unplanned_signatures_are_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with started(tmp_path / "real") as child:
+        plan = await planned(child)
+    for number, change in enumerate(({"path": "a.zip!/other"}, {"directive": "nuget-sign"})):
+        liar = tmp_path / f"liar{number}"
+        requests = {"type": "requests", "done": 0, "pending": [_pending(**change)]}
+        then = f"out.write(encode({requests!r}))"
+        liar.write_text(f"#!{sys.executable}\n" + LIAR.format(server=str(SERVER), then=then))
+        liar.chmod(0o755)
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "executable", str(liar))
+            folder = tmp_path / f"c{number}"
+            folder.mkdir()
+            false_child = await FormatChild.start(folder)
+        asked: list[PendingSignature] = []
+
+        async def note(
+            batch: Sequence[PendingSignature], asked: list[PendingSignature] = asked
+        ) -> list[SignatureResult]:
+            asked += batch
+            return await answer(batch)
+
+        with pytest.raises(InternalError, match="not planned"):
+            await false_child.deep_sign(plan, keys.pki().identity(), note)
+        assert asked == []
+
+
+async def test_an_output_that_is_not_a_file(tmp_path: Path) -> None:
+    async with started(tmp_path / "c") as child:
+        child.output.unlink()
+        child.output.symlink_to("/etc/passwd")
+        with pytest.raises(OSError, match="symbolic"):
+            child.open_output()
+        child.output.unlink()
+        os.mkfifo(child.output)
+        with pytest.raises(InternalError):
+            child.open_output()
+        child.output.unlink()
+        shutil.copy(child.input, child.folder / "x")
+        os.link(child.folder / "x", child.output)
+        with pytest.raises(InternalError):
+            child.open_output()
