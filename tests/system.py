@@ -23,6 +23,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
+from click.testing import CliRunner, Result
+
+from sealwright.cli import cli
 from sealwright.supervisor.parts import queue_command
 
 START_SECONDS = 90.0
@@ -112,10 +116,21 @@ class System:
 
     @classmethod
     @contextlib.contextmanager
-    def run(cls, *, start: bool = True, **settings: Any) -> Iterator[System]:
-        """A server with these settings (names of `config.Settings`), stopped at the end."""
+    def run(
+        cls,
+        *,
+        start: bool = True,
+        environment: Mapping[str, str] | None = None,
+        **settings: Any,
+    ) -> Iterator[System]:
+        """A server with these settings (names of `config.Settings`), stopped at the end.
+
+        Args:
+            environment: further variables of its processes.
+        """
         with short_folder() as folder:
-            made = cls(folder / "d", _environment(folder / "d", settings))
+            variables = _environment(folder / "d", settings) | dict(environment or {})
+            made = cls(folder / "d", variables)
             try:
                 if start:
                     made.start()
@@ -170,7 +185,7 @@ class System:
         """Process id of a part."""
         for pid in children(self.supervisor):
             arguments = command_line(pid)
-            if part == "queue" and arguments and arguments[0].endswith("valkey-server"):
+            if part == "queue" and arguments and "valkey-server" in arguments[0]:
                 return pid
             if arguments[1:4] == ["-m", "sealwright", part]:
                 return pid
@@ -205,32 +220,39 @@ class System:
         check: int | None = 0,
         input_text: str | None = None,
         **environment: str,
-    ) -> subprocess.CompletedProcess[str]:
-        """Run a command of the command line against this server."""
-        done = subprocess.run(
-            [sys.executable, "-m", "sealwright", *map(str, arguments)],
-            env=self.environment | environment,
-            input=input_text,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+    ) -> Result:
+        """Run a command of the command line against this server, in this process: starting another
+        takes longer than most commands."""
+        own = {"SEALWRIGHT_URL": self.url} if self.url else {}
+        done = CliRunner().invoke(
+            cli, [str(one) for one in arguments], input=input_text,
+            env=self.environment | own | environment,
+        )  # fmt: skip
         if check is not None:
-            assert done.returncode == check, f"{arguments}: {done.stdout}{done.stderr}"
+            assert done.exit_code == check, f"{arguments}: {done.output}"
         return done
 
-    def json(self, *arguments: str | Path, **environment: str) -> Any:
+    def json(
+        self,
+        *arguments: str | Path,
+        check: int | None = 0,
+        input_text: str | None = None,
+        **environment: str,
+    ) -> Any:
         """Run a command with ``--json``; its document."""
-        return json.loads(self.cli(*arguments, "--json", **environment).stdout)
+        done = self.cli(*arguments, "--json", check=check, input_text=input_text, **environment)
+        return json.loads(done.stdout)
 
 
 def children(pid: int) -> list[int]:
-    """Ids of a process's children, of all its threads."""
-    found: list[int] = []
-    with contextlib.suppress(OSError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            with contextlib.suppress(OSError):
-                found += map(int, (task / "children").read_text().split())
+    """Ids of a process's living children (proc(5): the fourth field of ``stat``)."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if folder.name.isdecimal():
+                state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+                if int(parent) == pid and state != "Z":
+                    found.append(int(folder.name))
     return found
 
 
@@ -251,3 +273,88 @@ def _environment(data: Path, settings: Mapping[str, Any]) -> dict[str, str]:
 def run_async(coroutine: Any) -> Any:
     """Run a coroutine from a test that is not one."""
     return asyncio.run(coroutine)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """An organization with a project, ready to have things signed.
+
+    Attributes:
+        token: the submitter's.
+        policies: slug -> id.
+    """
+
+    organization_id: str
+    administrator_id: str
+    administrator_token: str
+    token: str
+    project: str
+    policies: dict[str, str]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """For commands in the submitter's name."""
+        return {"SEALWRIGHT_TOKEN": self.token}
+
+
+def set_up(system: System, configuration: str, key_type: str = "p-256") -> Setup:
+    """Make an organization, a key on the token, a project and its policies.
+
+    ``test`` needs nothing, ``stamped`` wants time stamps, ``approved`` an approval by the
+    administrator; all sign digests too.
+    """
+    made = system.json(
+        "init", "--organization", "acme", "--email", "admin@example.com", "--token",
+        "--password-file", "-", input_text=f"{PASSWORD}\n",
+    )  # fmt: skip
+    system.cli("certificate", "create", "release", "--subject", "CN=Acme TEST",
+               "--key-type", key_type)  # fmt: skip
+    robot = system.json("user", "create", "--name", "robot")
+    token = system.json("token", "create", "--user", "robot")["token"]
+    api = Api(system.url, made["token"])
+    api.post("projects", {"slug": "product", "name": "Product"})
+    api.post(
+        "projects/product/artifact-configurations",
+        {"slug": "initial", "name": "Initial", "xml": configuration, "is_default": True},
+    )
+    policies = {}
+    for slug, fields in (
+        ("test", {"timestamp_required": False}),
+        ("stamped", {"timestamp_required": True}),
+        ("approved", {"quorum": 1, "approvers": [made["user_id"]], "timestamp_required": False}),
+    ):
+        policy = {
+            "slug": slug,
+            "name": slug,
+            "certificate": "release",
+            "submitters": [robot["id"]],
+            "hash_signing_allowed": True,
+        }
+        posted = api.post("projects/product/signing-policies", policy | fields)
+        policies[slug] = posted["id"]
+    return Setup(
+        made["organization_id"], made["user_id"], made["token"], token, "product", policies
+    )
+
+
+class Api:
+    """The server's own API in the name of one token."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self._http = httpx.Client(
+            base_url=f"{url}/api/v1/", headers={"Authorization": f"Bearer {token}"}, timeout=90
+        )
+
+    def get(self, path: str, **query: Any) -> Any:
+        return self._checked(self._http.get(path, params=query))
+
+    def post(self, path: str, body: Any = None) -> Any:
+        return self._checked(self._http.post(path, json=body or {}))
+
+    def patch(self, path: str, body: Any) -> Any:
+        return self._checked(self._http.patch(path, json=body))
+
+    @staticmethod
+    def _checked(response: httpx.Response) -> Any:
+        assert response.is_success, f"{response.status_code}: {response.text}"
+        return response.json() if response.content else None

@@ -185,7 +185,9 @@ class Client:
         have = file.tell()
         if have >= size:
             return
-        headers = {"Range": f"bytes={have}-"} if have else {}
+        headers = {"Accept-Encoding": "identity"}
+        if have:
+            headers["Range"] = f"bytes={have}-"
         with self._http.stream("GET", path, headers=headers) as response:
             if response.status_code not in (200, 206):
                 response.read()
@@ -193,7 +195,8 @@ class Client:
             if response.status_code == 200 and have:
                 file.seek(0)
                 file.truncate()
-            for chunk in response.iter_bytes(_CHUNK):
+            # not in pieces of a size of ours: what has arrived when it breaks off must count
+            for chunk in response.iter_bytes():
                 file.write(chunk)
                 progress(file.tell())
         if file.tell() < size:

@@ -74,8 +74,8 @@ _log = logging.getLogger(__name__)
 ACTOR = "worker"
 #: what a later attempt may find mended
 _TEMPORARY = (UnavailableError, TimestampError, KeyStoreError)
-_FIRST_PAUSE = 2.0  #: seconds until the second attempt; doubled for each later one
-_LONGEST_PAUSE = 60.0
+_FIRST_PAUSE = 5.0  #: seconds until the second attempt; three times as long for each later one
+_LONGEST_PAUSE = 300.0
 _MAX_REASON = 2000  #: characters
 
 
@@ -470,7 +470,7 @@ async def _end_badly(bench: Workbench, request: SigningRequest, error: Exception
     may_pass = isinstance(error, _TEMPORARY) or not expected
     try:
         if may_pass and request.attempt < bench.settings.max_attempts:
-            pause = min(_FIRST_PAUSE * 2 ** (request.attempt - 1), _LONGEST_PAUSE)
+            pause = min(_FIRST_PAUSE * 3 ** (request.attempt - 1), _LONGEST_PAUSE)
             await _give_back(bench, request, pause)
         else:
             await _fail(bench, request, error)

@@ -136,7 +136,8 @@ def test_parts_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
         "from sealwright.supervisor.process import Part, PartProcess\n"
         "async def main():\n"
         "    code = 'import time; time.sleep(60)'\n"
-        "    process = PartProcess(Part('p', (sys.executable, '-c', code), dict(os.environ)), print)\n"
+        "    part = Part('p', (sys.executable, '-c', code), dict(os.environ))\n"
+        "    process = PartProcess(part, print)\n"
         "    process.start()\n"
         "    while process.pid is None: await asyncio.sleep(0.01)\n"
         "    await asyncio.sleep(0.3)\n"
@@ -171,7 +172,8 @@ def test_lock_waits_for_what_a_killed_supervisor_left(tmp_path: Path) -> None:
         "import subprocess, sys\nfrom pathlib import Path\n"
         "from sealwright.supervisor.lock import data_lock\n"
         "with data_lock(Path(sys.argv[1])) as lock:\n"
-        "    subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1)'], pass_fds=[lock])\n"
+        "    command = [sys.executable, '-c', 'import time; time.sleep(1)']\n"
+        "    subprocess.Popen(command, pass_fds=[lock])\n"
     )
     subprocess.run([PYTHON, "-c", code, str(folder)], check=True)
     begun = time.monotonic()

@@ -32,8 +32,15 @@ _ORIGIN = (
 
 
 def server_options(function: F) -> F:
-    """``--url`` and ``--token``."""
+    """``--url``, ``--token`` and ``--patience``."""
     for option in (
+        click.option(
+            "--patience",
+            type=click.FloatRange(0),
+            default=60.0,
+            show_default=True,
+            help="Seconds to try again while the server is away.",
+        ),
         click.option(
             "--token",
             envvar="SEALWRIGHT_TOKEN",
@@ -104,6 +111,7 @@ def submit(
     as_json: bool,  # noqa: FBT001
     url: str,
     token: str,
+    patience: float,
 ) -> None:
     """Have FILE signed by a server.
 
@@ -120,7 +128,7 @@ def submit(
         raise InvalidInputError(message, advice=f"There are {', '.join(_ORIGIN)}.")
     submission = Submission(project, policy, configuration, description, parameters, origin)
     display = Display(quiet=as_json)
-    with Client(url, token) as client:
+    with Client(url, token, patience=patience) as client:
         with display.moving("Uploading", file.stat().st_size) as progress:
             request = client.submit(file, submission, progress)
         if wait or output:
@@ -150,9 +158,10 @@ def request_show(
     as_json: bool,  # noqa: FBT001
     url: str,
     token: str,
+    patience: float,
 ) -> None:
     """Show one request."""
-    with Client(url, token) as client:
+    with Client(url, token, patience=patience) as client:
         found = (
             _wait(client, Display(quiet=as_json), request_id, timeout)
             if wait
@@ -169,9 +178,11 @@ def request_show(
     "--output", type=click.Path(dir_okay=False, path_type=Path), help="[default: its name]"
 )
 @server_options
-def request_download(request_id: str, output: Path | None, url: str, token: str) -> None:
+def request_download(
+    request_id: str, output: Path | None, url: str, token: str, patience: float
+) -> None:
     """Fetch the signed artifact; its digest is checked."""
-    with Client(url, token) as client:
+    with Client(url, token, patience=patience) as client:
         found = client.get(f"signing-requests/{request_id}")
         name = Path((found.get("output") or {}).get("file_name") or "signed").name
         target = output or Path(name)
@@ -193,8 +204,9 @@ def _deciding(name: str, field: str, text: str) -> click.Command:
         as_json: bool,  # noqa: FBT001
         url: str,
         token: str,
+        patience: float,
     ) -> None:
-        with Client(url, token) as client:
+        with Client(url, token, patience=patience) as client:
             found = client.post(f"signing-requests/{request_id}/{name}", {field: words})
         _tell(found, as_json=as_json)
 

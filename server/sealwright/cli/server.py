@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -16,6 +18,8 @@ from sealwright.cli.frame import Sealwright, asynchronous, pass_sealwright
 from sealwright.config import Settings
 
 _COLORS = {"error": "red", "critical": "red", "warning": "yellow"}
+#: fields of a log line that its text has a place for, or has no need of
+_SHOWN = frozenset({"time", "level", "logger", "message", "traceback", "context_id"})
 
 
 @click.command()
@@ -46,6 +50,7 @@ async def up(
     settings = sealwright.settings(host=host, port=port)
     logs.configure(settings.log_level)
     emit = _emitter(log_format or ("text" if sys.stderr.isatty() else "json"))
+    logging.getLogger().handlers[:] = [_Handler(emit)]
     await supervise(
         settings, prepare=lambda: migrate(settings.database), emit=emit, ready=_tell_ready
     )
@@ -72,6 +77,19 @@ async def _has_organization(settings: Settings) -> bool:
         await database.close()
 
 
+class _Handler(logging.Handler):
+    """Writes the supervisor's own lines in the form of its parts'."""
+
+    def __init__(self, emit: Callable[[str, str], None]) -> None:
+        super().__init__()
+        self.setFormatter(logs.JsonFormatter())
+        self._emit = emit
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        self._emit("up", self.format(record))
+
+
 def _emitter(log_format: str) -> Callable[[str, str], None]:
     return _emit_json if log_format == "json" else _emit_text
 
@@ -95,10 +113,11 @@ def _emit_text(part: str, line: str) -> None:
     if fields is None:
         click.echo(label + logs.redact(line), err=True)
         return
-    level = str(fields.get("level", ""))
-    text = click.style(str(fields.get("message", "")), fg=_COLORS.get(level))
-    trace = fields.get("traceback")
-    click.echo(f"{label}{text}" + (f"\n{trace}" if trace else ""), err=True)
+    color = _COLORS.get(str(fields.get("level", "")))
+    extra = "".join(f" {name}={value}" for name, value in fields.items() if name not in _SHOWN)
+    trace = f"\n{fields['traceback']}" if "traceback" in fields else ""
+    message = click.style(str(fields.get("message", "")), fg=color)
+    click.echo(f"{label}{message}{extra}{trace}", err=True)
 
 
 @click.command()
@@ -110,6 +129,7 @@ def web(sealwright: Sealwright, fd: int | None) -> None:
 
     settings = sealwright.settings()
     logs.configure(settings.log_level)
+    _end_quietly()
     server(settings).run(sockets=None if fd is None else [socket.socket(fileno=fd)])
 
 
@@ -158,7 +178,15 @@ async def tsa(sealwright: Sealwright, port: int, fd: int | None) -> None:
     listener = socket.socket(fileno=fd) if fd is not None else listen("127.0.0.1", port)
     if fd is None:
         click.echo(f"http://127.0.0.1:{listener.getsockname()[1]}/, root {folder / test_tsa.ROOT}")
+    _end_quietly()
     await test_tsa.serve(authority, listener)
+
+
+def _end_quietly() -> None:
+    """Let a stop that was asked for be exit status 0: uvicorn stops on a signal, and then raises it
+    once more for whoever handled it before."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
 
 
 @click.group()

@@ -48,23 +48,29 @@ class Supervisor:
         """
         for process in self.processes:
             process.start()
-        answers = await asyncio.gather(
-            *(process.wait_ready(_START_SECONDS) for process in self.processes)
-        )
-        for process, ready in zip(self.processes, answers, strict=True):
-            name = process.part.name
-            if process.hopeless.is_set():
-                message = f"The part {name!r} refuses to run as it is configured."
-                raise ConfigurationError(message, advice="Its own lines above say why.")
-            if not ready:
-                message = f"The part {name!r} did not answer within {_START_SECONDS:.0f} s."
-                raise UnavailableError(message, advice="Its own lines above say why.")
+        waits = [asyncio.create_task(_answers(process)) for process in self.processes]
+        try:
+            await asyncio.gather(*waits)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     async def stop(self) -> None:
         """Stop every part, the last started first."""
         for process in reversed(self.processes):
             await process.stop()
             _log.info("%s stopped", process.part.name)
+
+
+async def _answers(process: PartProcess) -> None:
+    name = process.part.name
+    ready = await process.wait_ready(_START_SECONDS)
+    if process.hopeless.is_set():
+        message = f"The part {name!r} refuses to run as it is configured."
+        raise ConfigurationError(message, advice="Its own lines above say why.")
+    if not ready:
+        message = f"The part {name!r} did not answer within {_START_SECONDS:.0f} s."
+        raise UnavailableError(message, advice="Its own lines above say why.")
 
 
 async def supervise(

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from sealwright.config import Settings, TimestampAuthoritySettings
 from sealwright.errors import ConfigurationError, SealwrightError, UnavailableError
@@ -94,14 +95,13 @@ def parts_of(settings: Settings, listeners: Listeners, lock: int) -> list[Part]:
     parts.append(own("signer", ready=lambda: _signer_answers(client), stop_seconds=10))
     parts.append(own("worker", stop_seconds=40))
     web = listeners.web.fileno()
-    port: int = listeners.web.getsockname()[1]
     parts.append(
         own(
             "web",
             "--fd",
             str(web),
             descriptors=[web],
-            ready=lambda: _web_answers(settings.host, port),
+            ready=lambda: _web_answers(settings),
             stop_seconds=40,
         )
     )
@@ -194,13 +194,15 @@ async def _signer_answers(client: SignerClient) -> bool:
     return True
 
 
-async def _web_answers(host: str, port: int) -> bool:
+async def _web_answers(settings: Settings) -> bool:
     """Whether the web process answers, whatever its answer is."""
+    host = urlsplit(settings.url).netloc
+    question = f"GET /healthz HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
     with contextlib.suppress(OSError):
         async with asyncio.timeout(5):
-            reader, writer = await asyncio.open_connection(_reachable(host), port)
+            reader, writer = await asyncio.open_connection(_reachable(settings.host), settings.port)
             try:
-                writer.write(b"HEAD / HTTP/1.0\r\n\r\n")
+                writer.write(question.encode())
                 await writer.drain()
                 return (await reader.read(5)) == b"HTTP/"
             finally:

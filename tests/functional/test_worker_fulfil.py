@@ -1,0 +1,454 @@
+"""`fulfil` in this process, on both databases: a real signer, token, format children and store."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import datetime as dt
+import hashlib
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.artifacts import CONFIGURATION, build_artifact
+from tests.chaos.shim import Shim
+from tests.database import Scene, add_request, configuration, seed
+from tests.fakes.tsa import ScriptedTsa
+from tests.file_server import file_server
+from tests.signer import Keys, intents_of
+from tests.system import QueueServer
+
+from sealwright import answer
+from sealwright.config import Settings
+from sealwright.connectors.outgoing import OutgoingClient, OutgoingPolicy
+from sealwright.db import certificates, projects, requests
+from sealwright.db import log as db_log
+from sealwright.errors import UnavailableError
+from sealwright.fulfil import Workbench, fulfil
+from sealwright.model.certificate import CertificateState
+from sealwright.model.identifiers import new_id, utc_now
+from sealwright.model.mechanism import Mechanism
+from sealwright.model.project import snapshot
+from sealwright.model.request import (
+    HashToSign,
+    RequestKind,
+    RetrievalLink,
+    SigningRequest,
+    State,
+    StoredArtifact,
+)
+from sealwright.queueing.queue import Queue
+from sealwright.signing.artifact import SignatureRequest
+from sealwright.signing.engine import verify_file
+from sealwright.signing.signature_value import verify_signature_value
+from sealwright.signing.signer_client import SignerClient
+from sealwright.signing.timestamp_client import TimestampClient
+from sealwright.storage import ArtifactStore
+from sealwright.worker.bench import open_bench
+from sealwright.worker.housekeeping import remove_orphans
+
+SIGNATURES = 3
+
+
+@pytest.fixture(scope="module")
+def queue_server() -> Iterator[QueueServer]:
+    with QueueServer.run() as made:
+        yield made
+
+
+@dataclass
+class Works:
+    """A workbench, and what its tests do with it."""
+
+    bench: Workbench
+    scene: Scene
+    shim: Shim
+    tsa: ScriptedTsa
+    folder: Path
+    artifact: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.artifact = build_artifact(self.folder / "product.zip")
+
+    async def request(self, **fields: Any) -> SigningRequest:
+        """A queued request for the artifact, which is in the store."""
+        identifier = new_id()
+        content = self.artifact.read_bytes()
+        sha256 = hashlib.sha256(content).hexdigest()
+        key = f"requests/{self.scene.organization.id}/{identifier}/input"
+        await self.bench.store.put(key, self.artifact, sha256=sha256, size=len(content))
+        return await add_request(
+            self.bench.database,
+            self.scene,
+            **{
+                "id": identifier,
+                "state": State.QUEUED,
+                "attempt": 0,
+                "lease_until": None,
+                "plan_hash": "",
+                "signatures": 0,
+                "input": StoredArtifact(key, "product.zip", len(content), sha256),
+            }
+            | fields,
+        )
+
+    async def read(self, request: SigningRequest) -> SigningRequest:
+        async with self.bench.database.read() as tx:
+            found = await requests.get_any(tx, request.id)
+        assert found is not None
+        return found
+
+    async def fulfil(self, request: SigningRequest) -> SigningRequest:
+        """One attempt; the request after it."""
+        await fulfil(self.bench, request.id)
+        return await self.read(request)
+
+    async def due_now(self, request: SigningRequest) -> None:
+        """Let the pause before the next attempt be over."""
+        now = await self.read(request)
+        async with self.bench.database.transaction() as tx:
+            await requests.amend(tx, now, utc_now(), lease_until=None)
+
+    async def output(self, request: SigningRequest) -> Path:
+        assert request.output is not None
+        target = self.folder / f"signed-{request.attempt}.zip"
+        await self.bench.store.fetch(request.output.key, target)
+        return target
+
+    async def actions(self, request: SigningRequest) -> list[str]:
+        async with self.bench.database.read() as tx:
+            return [entry.action for entry in await db_log.of_request(tx, request.id)]
+
+    def left_over(self) -> list[Path]:
+        """What lies in the scratch folder, beside the children that wait for work."""
+        return [
+            path
+            for path in self.bench.scratch.folder.rglob("*")
+            if path.is_file() and path.stat().st_size
+        ]
+
+
+@contextlib.asynccontextmanager
+async def at_work(
+    settings: Settings, keys: Keys, shim: Shim, queue: QueueServer, **policy: Any
+) -> AsyncIterator[Works]:
+    settings = settings.model_copy(update={"redis_url": queue.url, "lease_seconds": 5.0})
+    with ScriptedTsa() as tsa:
+        async with open_bench(settings) as opened, httpx.AsyncClient() as http:
+            client = TimestampClient([tsa.authority()], http, budget=1.0)
+            bench = dataclasses.replace(opened, timestamps=client)
+            scene = await seed(bench.database, keys.ec, **{"timestamp_required": True} | policy)
+            files = configuration(scene.project, CONFIGURATION, slug="zip", is_default=False)
+            async with bench.database.transaction() as tx:
+                await projects.add_configuration(tx, files)
+            scene = dataclasses.replace(scene, configuration=files)
+            yield Works(bench, scene, shim, tsa, settings.data)
+
+
+@pytest.fixture
+async def works(
+    signer: SignerClient,
+    signer_settings: Settings,
+    keys: Keys,
+    shim: Shim,
+    queue_server: QueueServer,
+) -> AsyncIterator[Works]:
+    async with at_work(signer_settings, keys, shim, queue_server) as made:
+        yield made
+
+
+class Failing:
+    """A store of which one method is away for a number of calls."""
+
+    def __init__(self, store: ArtifactStore, method: str, times: int) -> None:
+        self._store = store
+        self._method = method
+        self.left = times
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(self._store, name)
+        if name != self._method:
+            return real
+
+        async def away(*arguments: Any, **named: Any) -> Any:
+            if self.left > 0:
+                self.left -= 1
+                message = "The store is away."
+                raise UnavailableError(message)
+            return await real(*arguments, **named)
+
+        return away
+
+
+async def test_artifact_is_signed(works: Works) -> None:
+    request = await works.request()
+    done = await works.fulfil(request)
+    assert done.state is State.COMPLETED, done.reason
+    assert done.lease_until is None
+    assert done.signatures == SIGNATURES
+    facts = verify_file(await works.output(done))
+    assert len(facts) == SIGNATURES
+    assert {fact.signer for _, fact in facts} == {works.scene.certificate.certificate}
+    assert works.left_over() == []
+    async with works.bench.database.read() as tx:
+        results = await requests.results(tx, request.id)
+    assert [one.timestamp is not None for one in results] == [False, True, True, False, True]
+    # a message that comes late, or twice, changes nothing
+    assert await works.fulfil(request) == done
+    assert works.shim.count() == SIGNATURES
+
+
+async def test_second_attempt_gives_the_same_bytes_and_signs_nothing(
+    works: Works, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answer, "PATIENCE_SECONDS", 0.0)
+    request = await works.request()
+    outputs = []
+    store = works.bench.store
+
+    async def remember(key: str, source: Path, **named: Any) -> Any:
+        outputs.append(source.read_bytes())
+        if len(outputs) == 1:
+            message = "The store is away."
+            raise UnavailableError(message)
+        return await store.put(key, source, **named)
+
+    class Remembering(Failing):
+        put = staticmethod(remember)
+
+    works.bench = dataclasses.replace(works.bench, store=Remembering(store, "", 0))
+    given_back = await works.fulfil(request)
+    assert given_back.state is State.PROCESSING
+    assert given_back.lease_until is not None
+    assert given_back.lease_until > utc_now()
+    assert await works.fulfil(request) == given_back  # not before its pause is over
+    signed, stamped = works.shim.count(), works.tsa.requests
+    assert (signed, stamped) == (SIGNATURES, SIGNATURES)
+    await works.due_now(request)
+    done = await works.fulfil(request)
+    assert (done.state, done.attempt) == (State.COMPLETED, 2)
+    assert outputs[0] == outputs[1]
+    assert (works.shim.count(), works.tsa.requests) == (signed, stamped)
+    assert (await works.actions(request)).count("artifact.released") == 1
+
+
+async def test_parts_that_are_away_for_a_moment_cost_no_attempt(works: Works) -> None:
+    request = await works.request()
+    store: Any = Failing(works.bench.store, "fetch", 2)
+    works.bench = dataclasses.replace(works.bench, store=Failing(store, "put", 2))  # type: ignore[arg-type]
+    done = await works.fulfil(request)
+    assert (done.state, done.attempt) == (State.COMPLETED, 1)
+
+
+async def test_what_stays_away_fails_after_the_last_attempt(
+    works: Works, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answer, "PATIENCE_SECONDS", 0.0)
+    settings = works.bench.settings.model_copy(update={"max_attempts": 2})
+    store: Any = Failing(works.bench.store, "fetch", 99)
+    works.bench = dataclasses.replace(works.bench, store=store, settings=settings)
+    request = await works.request()
+    assert (await works.fulfil(request)).state is State.PROCESSING
+    await works.due_now(request)
+    failed = await works.fulfil(request)
+    assert (failed.state, failed.failed_stage) == (State.FAILED, State.PROCESSING)
+    assert failed.reason == "The store is away."
+    assert works.shim.count() == 0
+
+
+async def test_time_stamp_authority_that_is_away_or_lies_is_left_to_a_later_attempt(
+    works: Works,
+) -> None:
+    honest = works.tsa.behaviour
+    works.tsa.behaviour = lambda asked: dataclasses.replace(honest(asked), status=503)
+    request = await works.request()
+    given_back = await works.fulfil(request)
+    assert given_back.state is State.PROCESSING
+    works.tsa.behaviour = honest
+    await works.due_now(request)
+    async with httpx.AsyncClient() as http:
+        client = TimestampClient([works.tsa.authority()], http)
+        works.bench = dataclasses.replace(works.bench, timestamps=client)
+        assert (await works.fulfil(request)).state is State.COMPLETED
+    assert works.shim.count() == SIGNATURES
+
+
+async def test_what_was_disabled_or_changed_meanwhile_is_refused(works: Works) -> None:
+    scene, database = works.scene, works.bench.database
+    request = await works.request()
+    async with database.transaction() as tx:
+        await projects.update_policy(tx, dataclasses.replace(scene.policy, enabled=False))
+    failed = await works.fulfil(request)
+    assert failed.state is State.FAILED
+    assert "disabled" in failed.reason
+    async with database.transaction() as tx:
+        await projects.update_policy(tx, scene.policy)
+        await certificates.set_state(
+            tx, scene.organization.id, scene.certificate.id, CertificateState.DISABLED
+        )
+    failed = await works.fulfil(await works.request())
+    assert scene.certificate.slug in failed.reason
+    async with database.transaction() as tx:
+        await certificates.set_state(
+            tx, scene.organization.id, scene.certificate.id, CertificateState.ACTIVE
+        )
+    other = snapshot(scene.policy, "0" * 64, scene.configuration)
+    failed = await works.fulfil(await works.request(snapshot=other, policy_hash=other.sha256))
+    assert "certificate" in failed.reason
+    assert works.shim.count() == 0
+
+
+async def test_stored_artifact_that_was_changed_is_refused(works: Works) -> None:
+    request = await works.request()
+    assert request.input is not None
+    another = dataclasses.replace(request.input, sha256="0" * 64)
+    async with works.bench.database.transaction() as tx:
+        await requests.amend(tx, request, utc_now(), input=another)
+    failed = await works.fulfil(request)
+    assert failed.state is State.FAILED
+    assert "not the one that was submitted" in failed.reason
+    assert works.shim.count() == 0
+
+
+async def test_cancellation_stops_the_work(works: Works) -> None:
+    works.shim.delay("C_Sign", 1.5, times=20)
+    request = await works.request()
+    working = asyncio.create_task(fulfil(works.bench, request.id))
+    async with asyncio.timeout(20):
+        while (await works.read(request)).state is not State.PROCESSING:
+            await asyncio.sleep(0.02)
+    now = await works.read(request)
+    async with works.bench.database.transaction() as tx:
+        await requests.move(tx, now, State.CANCELED, utc_now())
+    async with asyncio.timeout(5):
+        await working
+    canceled = await works.read(request)
+    assert canceled.state is State.CANCELED
+    assert canceled.output is None
+    assert works.left_over() == []
+
+
+async def test_stopping_worker_gives_the_request_back(
+    works: Works, queue_server: QueueServer
+) -> None:
+    works.shim.delay("C_Sign", 0.5, times=20)
+    request = await works.request()
+    working = asyncio.create_task(fulfil(works.bench, request.id))
+    async with asyncio.timeout(20):
+        while (await works.read(request)).state is not State.PROCESSING:
+            await asyncio.sleep(0.02)
+    working.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+    back = await works.read(request)
+    assert (back.state, back.lease_until) == (State.PROCESSING, None)
+    queue = Queue(queue_server.url)
+    assert await queue.waiting([request.id]) == {request.id}
+    await queue.close()
+    works.shim.clear()
+    done = await works.fulfil(request)
+    assert (done.state, done.attempt) == (State.COMPLETED, 2)
+    assert works.left_over() == []
+
+
+async def test_workers_that_keep_dying_end_the_request(works: Works) -> None:
+    most = works.bench.settings.max_attempts
+    request = await works.request(attempt=most, state=State.PROCESSING)
+    failed = await works.fulfil(request)
+    assert failed.state is State.FAILED
+    assert "operator" in failed.advice  # what went wrong is the server's affair
+
+
+async def test_digest_is_signed_and_checked(works: Works) -> None:
+    digest = HashToSign(hashlib.sha256(b"x").digest(), "sha256", "ecdsa")
+    policy = dataclasses.replace(works.scene.policy, hash_signing_allowed=True)
+    async with works.bench.database.transaction() as tx:
+        await projects.update_policy(tx, policy)
+    frozen = snapshot(policy, works.scene.certificate.sha256, None)
+    fields: dict[str, Any] = {
+        "kind": RequestKind.HASH,
+        "hash": digest,
+        "snapshot": frozen,
+        "policy_hash": frozen.sha256,
+        "artifact_configuration_id": None,
+        "input": None,
+    }
+    done = await works.fulfil(await works.request(**fields))
+    assert done.state is State.COMPLETED, done.reason
+    assert done.hash is not None
+    assert done.hash.signature is not None
+    wanted = SignatureRequest(digest.digest, "sha256", Mechanism.ECDSA)
+    verify_signature_value(works.scene.certificate.certificate, wanted, done.hash.signature)
+    assert (await works.actions(done))[-2:] == ["hash.signed", "request.completed"]
+    # a token that signs wrongly is not believed
+    works.shim.spoil(times=50)
+    spoiled = await works.fulfil(await works.request(**fields))
+    assert spoiled.state is not State.COMPLETED
+    assert spoiled.hash is not None
+    assert spoiled.hash.signature is None
+
+
+async def test_artifact_is_retrieved_and_goes_where_its_policy_says(works: Works) -> None:
+    async with (
+        file_server() as files,
+        OutgoingClient(OutgoingPolicy(internal_hosts=("127.0.0.1",), allow_http=True)) as outgoing,
+    ):
+        content = works.artifact.read_bytes()
+        files.serve("/product.zip", content)
+        works.bench = dataclasses.replace(works.bench, outgoing=outgoing)
+        link = RetrievalLink(
+            f"http://127.0.0.1:{files.port}/product.zip",
+            "product.zip",
+            headers={"Authorization": "Bearer canary"},
+        )
+        fields: dict[str, Any] = {
+            "state": State.RETRIEVING_ARTIFACT,
+            "input": None,
+            "retrieval": link,
+        }
+        fetched = await works.fulfil(await works.request(**fields))
+        assert fetched.state is State.QUEUED
+        assert fetched.input is not None
+        assert fetched.input.sha256 == hashlib.sha256(content).hexdigest()
+        assert files.received[0].header("Authorization") == "Bearer canary"
+        assert fetched.retrieval is not None
+        assert fetched.retrieval.headers == {}
+        done = await works.fulfil(fetched)
+        assert (done.state, done.attempt) == (State.COMPLETED, 1)
+        wrong = dataclasses.replace(link, sha256="0" * 64)
+        failed = await works.fulfil(await works.request(**fields | {"retrieval": wrong}))
+        assert (failed.state, failed.failed_stage) == (State.FAILED, State.RETRIEVING_ARTIFACT)
+        scene = dataclasses.replace(works.scene.policy, quorum=1)
+        frozen = snapshot(scene, works.scene.certificate.sha256, works.scene.configuration)
+        waits = await works.fulfil(
+            await works.request(**fields, snapshot=frozen, policy_hash=frozen.sha256)
+        )
+        assert waits.state is State.WAITING_FOR_APPROVAL
+
+
+async def test_every_signature_has_its_intent(works: Works) -> None:
+    done = await works.fulfil(await works.request())
+    found = await intents_of(works.bench.database, done)
+    assert sorted(one.digest for one in found) == sorted(
+        one.data for one in works.shim.signatures()
+    )
+    assert {one.state for one in found} == {"made"}
+
+
+async def test_orphans_are_removed_and_nothing_else(works: Works) -> None:
+    done = await works.fulfil(await works.request())
+    assert done.input is not None
+    assert done.output is not None
+    store, organization = works.bench.store, works.scene.organization.id
+    lost = f"requests/{organization}/{new_id()}/input"
+    stale = f"requests/{organization}/{done.id}/output-{'0' * 64}"
+    for key in (lost, stale):
+        await store.put(key, works.artifact, sha256=done.input.sha256, size=done.input.size)
+    assert await remove_orphans(works.bench.database, store, utc_now()) == 0  # may still be named
+    tomorrow = utc_now() + dt.timedelta(days=2)
+    assert await remove_orphans(works.bench.database, store, tomorrow) == 2
+    assert sorted([key async for key in store.list()]) == sorted([done.input.key, done.output.key])
