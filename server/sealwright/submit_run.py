@@ -214,7 +214,7 @@ async def _link(
     )
     wanted = build.locator.repository.casefold()
     if wanted:
-        found = [one for one in found if wanted in {one.path.casefold(), one.repository_id}]
+        found = [one for one in found if _is_named(one, wanted)]
     if not found:
         message = f"No repository {build.locator.repository[:200]!r} is linked to the project."
         raise NotFoundError(message, advice="Have a project administrator link it.")
@@ -225,3 +225,10 @@ async def _link(
     if system is None:
         raise missing(found[0].build_system_id, "trusted build system")
     return system, found[0]
+
+
+def _is_named(link: RepositoryLink, wanted: str) -> bool:
+    """By path or id, or as the job of a branch below a linked multibranch Pipeline of Jenkins."""
+    path = link.path.casefold()
+    below = not link.owner_id and wanted.startswith(f"{path}/")
+    return wanted in {path, link.repository_id.casefold()} or below

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from sealwright.connectors.connector import Connector
 from sealwright.connectors.github import GitHubConnector
 from sealwright.connectors.gitlab import GitLabConnector
+from sealwright.connectors.jenkins import JenkinsConnector
 from sealwright.connectors.outgoing import OutgoingPolicy
 from sealwright.model.build_system import BuildSystemKind, TrustedBuildSystem
 
@@ -30,7 +31,12 @@ def _gitlab(system: TrustedBuildSystem, outgoing: OutgoingPolicy) -> Connector:
     return GitLabConnector(system, outgoing=outgoing)
 
 
+def _jenkins(system: TrustedBuildSystem, outgoing: OutgoingPolicy) -> Connector:
+    return JenkinsConnector(system, outgoing=outgoing)
+
+
 _CONNECTORS: Mapping[BuildSystemKind, Callable[[TrustedBuildSystem, OutgoingPolicy], Connector]] = {
     BuildSystemKind.GITHUB: _github,
     BuildSystemKind.GITLAB: _gitlab,
+    BuildSystemKind.JENKINS: _jenkins,
 }

@@ -71,6 +71,10 @@ def _gitlab_configuration(facts: RunFacts, _claims: Mapping[str, str]) -> frozen
     return frozenset({f"{where}//{facts.definition}@{facts.ref}"})
 
 
+def _build_number(facts: RunFacts, _claims: Mapping[str, str]) -> frozenset[str]:
+    return frozenset({facts.run_id.rpartition("/")[2]})
+
+
 def _protected(facts: RunFacts, _claims: Mapping[str, str]) -> frozenset[str] | None:
     if facts.rulesets is None:
         return None
@@ -131,5 +135,5 @@ CLAIMS: Mapping[BuildSystemKind, tuple[Claim, ...]] = {
         Claim("pipeline_id", _fact("run_id")),
         Claim("job_id", _running_jobs),
     ),
-    BuildSystemKind.JENKINS: (Claim("build_number", _fact("run_id")),),
+    BuildSystemKind.JENKINS: (Claim("build_number", _build_number),),
 }

@@ -6,14 +6,15 @@ with the CI system that they administer it. What they prove it with is used once
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from sealwright.connectors.connector import Connector
 from sealwright.connectors.github import GitHubConnector, GitHubUser
 from sealwright.connectors.gitlab import GitLabConnector
+from sealwright.connectors.jenkins.connector import matches
 from sealwright.errors import InvalidInputError, OriginError
 from sealwright.model.build_system import BuildSystemKind, TrustedBuildSystem
-from sealwright.origin.patterns import matches_any
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,9 @@ def _on_github(connector: GitHubConnector, path: str, proof: LinkProof) -> Found
 
 def _by_allowlist(system: TrustedBuildSystem, path: str) -> FoundRepository:
     """A controller's jobs have no owner: the administrator who trusted it named those allowed."""
-    jobs = system.settings.get("jobs", "").split()
-    if system.kind is not BuildSystemKind.JENKINS or not matches_any(jobs, path):
+    jobs = re.split(r"[,\n]", system.settings.get("jobs", ""))
+    allowed = any(matches(job.strip(), path) for job in jobs)
+    if system.kind is not BuildSystemKind.JENKINS or not allowed:
         raise _foreign(path)
     return FoundRepository(path, "", path)
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from sealwright.connectors.connector import WebhookEvent
 from sealwright.connectors.github import webhooks as github
 from sealwright.connectors.gitlab import webhooks as gitlab
+from sealwright.connectors.jenkins import webhooks as jenkins
 from sealwright.model.build_system import BuildSystemKind
 
 
@@ -82,11 +82,12 @@ def _gitlab(event: WebhookEvent) -> Notice | None:
 
 
 def _jenkins(event: WebhookEvent) -> Notice | None:
-    payload: Mapping[str, Any] = event.payload
-    build = str(payload.get("build", ""))[:40]
-    if not event.repository_id or not build.isdecimal():
+    build = jenkins.parse_event(event)
+    if build is None:
         return None
-    return Notice(NoticeKind.RUN_ENDED, event.repository_id, {"run_id": build})
+    ended = build.status == "completed" and build.result == "SUCCESS"
+    kind = NoticeKind.RUN_ENDED if ended else NoticeKind.NOTED
+    return Notice(kind, build.repository_id, {"run_id": build.run_id})
 
 
 _READERS: Mapping[BuildSystemKind, Callable[[WebhookEvent], Notice | None]] = {

@@ -33,7 +33,18 @@ EVENTS: Mapping[BuildSystemKind, frozenset[str]] = {
         {"push", "workflow_dispatch", "schedule", "release", "create", "repository_dispatch"}
     ),
     BuildSystemKind.GITLAB: frozenset({"push", "web", "schedule", "api", "trigger"}),
-    BuildSystemKind.JENKINS: frozenset({"scm", "timer", "user", "push", "api", "upstream"}),
+    # class names of causes; several may have come together
+    BuildSystemKind.JENKINS: frozenset(
+        {
+            "BranchEventCause",
+            "BranchIndexingCause",
+            "GitHubPushCause",
+            "GitLabWebHookCause",
+            "SCMTriggerCause",
+            "TimerTriggerCause",
+            "UserIdCause",
+        }
+    ),
 }
 _LIVE = frozenset({"queued", "in_progress", "waiting", "pending", "requested", "running"})
 _DONE = frozenset({"completed", "success"})
@@ -41,7 +52,6 @@ _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _WORKFLOW = re.compile(r"\.github/workflows/[^/@]+\.ya?ml")
 _REFS = {"branch": "refs/heads/", "tag": "refs/tags/"}
-_MERGE_SUBJECTS = ("refs/pull/", "refs/merge-requests/")
 
 
 class Occasion(enum.Enum):
@@ -234,9 +244,19 @@ def _always(_case: Case) -> bool:
     return True
 
 
+def _run_named(case: Case) -> bool:
+    run_id, named = case.facts.run_id, case.locator.run_id
+    if case.kind is BuildSystemKind.JENKINS and "/" not in named:
+        # a build of a multibranch Pipeline is ``main/12``; itself it knows 12 and its job's name
+        run_id = run_id.rpartition("/")[2]
+    return bool(run_id) and run_id == named
+
+
 def _event_allowed(case: Case) -> bool:
     allowed = EVENTS[case.kind]
-    return case.facts.event in (allowed & set(case.rules.events) if case.rules.events else allowed)
+    if case.rules.events:
+        allowed &= frozenset(case.rules.events)
+    return set(case.facts.event.split(",")) <= allowed
 
 
 def _definition_known(case: Case) -> bool:
@@ -247,8 +267,6 @@ def _definition_known(case: Case) -> bool:
 
 def _ref_exists(case: Case) -> bool:
     facts = case.facts
-    if not case.is_git_forge and not facts.ref_type:
-        return not facts.ref.startswith(_MERGE_SUBJECTS)  # Jenkins does not always know
     prefix = _REFS.get(facts.ref_type)
     return prefix is not None and facts.ref.startswith(prefix) and len(facts.ref) > len(prefix)
 
@@ -294,7 +312,7 @@ def _artifact_complete(case: Case) -> bool:
     artifact = case.artifact
     return (
         artifact is not None
-        and artifact.size > 0
+        and (artifact.size > 0 or not case.is_git_forge)  # Jenkins tells no sizes
         and bool(artifact.name and artifact.file_name)
         and (not artifact.sha256 or _SHA256.fullmatch(artifact.sha256) is not None)
     )
@@ -378,7 +396,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "run",
         _always,
-        lambda case: bool(case.facts.run_id) and case.facts.run_id == case.locator.run_id,
+        _run_named,
         "The build system answered with the run {facts.run_id} instead of {locator.run_id}.",
         "Give the id of the run that makes the artifact.",
     ),

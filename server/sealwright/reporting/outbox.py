@@ -97,7 +97,7 @@ async def refuse(
     now: dt.datetime,
 ) -> None:
     """Have it shown on the commit that nothing of the run is signed, and why; once for a run."""
-    subject = f"refusal/{target.policy.id}/{facts.run_id[:20]}/{facts.run_attempt}"[:100]
+    subject = f"refusal/{target.policy.id}/{facts.run_id[:40]}/{facts.run_attempt}"[:100]
     if await outbox.last(tx, subject) is not None:
         return
     payload = {
@@ -152,7 +152,7 @@ async def ask_deployment(
     tx: Transaction, link: RepositoryLink, run_id: str, environment: str, now: dt.datetime
 ) -> None:
     """Have a deployment of the run answered once it is clear whether what it made is signed."""
-    subject = f"deployment/{link.id}/{run_id[:20]}"[:100]
+    subject = f"deployment/{link.id}/{run_id[:40]}"[:100]
     payload = {"run_id": run_id, "environment": environment}
     await outbox.add(
         tx,
