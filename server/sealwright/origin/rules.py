@@ -389,7 +389,10 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "addresses",
         _FORGE,
-        lambda case: case.facts.run_url.startswith(case.facts.repository_url.rstrip("/") + "/"),
+        lambda case: (
+            case.facts.run_url.startswith(case.facts.repository_url.rstrip("/") + "/")
+            and case.facts.run_url.endswith(f"/{case.facts.run_id}")
+        ),
         "The run's page {facts.run_url} is not one of its repository.",
         "Check the address of the trusted build system.",
     ),

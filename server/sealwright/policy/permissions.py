@@ -84,9 +84,9 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     # a build's identity token may stand for the caller: then the link's CI user submits
     "ci_signing_requests.create": _row("O P P O P P"),
     "webhooks.receive": PUBLIC,  # signed by the build system
-    "github_connector.submit": _row("O P P O P P"),
-    "github_connector.status": _row("O P P O O P"),
-    "github_connector.signed_artifact": _row("O P P O O P"),
+    "compatible.github_submit": _row("O P P O P P"),
+    "compatible.github_status": _row("O P P O O P"),
+    "compatible.github_signed_artifact": _row("O P P O O P"),
     "certificates.list": _row("O O O O O O"),
     "certificates.get": _row("O O O O O O"),
     "certificates.update": _row("O O - - - -"),

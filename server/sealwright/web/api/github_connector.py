@@ -123,6 +123,7 @@ def refused(error: SealwrightError) -> Response:
         "validationResult": None,
         "error": None,
         "logs": [],
+        "code": error.code,
     }
     if isinstance(error, OriginRefusedError):
         body["validationResult"] = {
@@ -183,7 +184,7 @@ _TABLE = (
 
 ENDPOINTS = tuple(
     Endpoint(
-        f"github_connector.{name}",
+        f"compatible.github_{name}",
         method,
         path,
         handler,

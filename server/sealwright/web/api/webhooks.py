@@ -6,8 +6,8 @@ from starlette.responses import JSONResponse, Response
 
 from sealwright.db import build_systems
 from sealwright.deliveries import keep
-from sealwright.errors import UnauthenticatedError
 from sealwright.model.identifiers import is_id
+from sealwright.visible import missing
 from sealwright.web import bodies
 from sealwright.web.routes import Answer, Call, Endpoint
 
@@ -23,9 +23,7 @@ async def receive(call: Call) -> Response:
         async with services.database.read() as tx:
             system = await build_systems.get_any(tx, name)
     if system is None or not system.enabled:
-        # as if the signature were wrong: whether there is such a system is nobody's business
-        message = "The webhook's signature is missing or wrong."
-        raise UnauthenticatedError(message)
+        raise missing(name, "trusted build system")
     connector = await services.systems.connector(system)
     body = await bodies.read(call.request, MAX_WEBHOOK_BYTES)
     event = await services.systems.ask(connector.webhook, dict(call.request.headers), body)
