@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+
 from starlette.responses import JSONResponse, Response
 
 from sealwright.db import build_systems
 from sealwright.deliveries import keep
+from sealwright.errors import UnauthenticatedError
 from sealwright.model.identifiers import is_id
-from sealwright.visible import missing
 from sealwright.web import bodies
 from sealwright.web.routes import Answer, Call, Endpoint
+
+_log = logging.getLogger(__name__)
 
 MAX_WEBHOOK_BYTES = 25 << 20  #: GitHub sends no larger ones
 
@@ -23,12 +27,21 @@ async def receive(call: Call) -> Response:
         async with services.database.read() as tx:
             system = await build_systems.get_any(tx, name)
     if system is None or not system.enabled:
-        raise missing(name, "trusted build system")
+        raise _unproven()  # whether there is such a system is nobody's business
     connector = await services.systems.connector(system)
     body = await bodies.read(call.request, MAX_WEBHOOK_BYTES)
-    event = await services.systems.ask(connector.webhook, dict(call.request.headers), body)
+    try:
+        event = await services.systems.ask(connector.webhook, dict(call.request.headers), body)
+    except UnauthenticatedError as error:
+        _log.warning("webhook of %s refused: %s", system.slug, error)
+        raise _unproven() from error
     outcome = await keep(services.database, system, event)
     return JSONResponse({"outcome": outcome}, 202)
+
+
+def _unproven() -> UnauthenticatedError:
+    message = "The webhook's address, or its signature, is wrong."
+    return UnauthenticatedError(message, advice="Compare both with those of the build system.")
 
 
 ENDPOINTS = (
