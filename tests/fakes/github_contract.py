@@ -97,7 +97,7 @@ class Contract:
         schema = described["content"]["application/json"]["schema"]
         if body is None:
             return ["the body is missing"] if described.get("required") else []
-        known = _properties(schema)
+        known = self._properties(schema)
         unknown = body.keys() - known if isinstance(body, dict) else set()
         return [f"unknown field {name}" for name in unknown] + self._errors(schema, body)
 
@@ -116,13 +116,21 @@ class Contract:
             rooted, registry=self._registry, format_checker=oas30_format_checker
         )
         return [
-            f"{'/'.join(map(str, error.absolute_path))}: {error.message[:300]}"
+            f"{'/'.join(map(str, error.absolute_path))}: {error.message[-200:]}"
             for error in validator.iter_errors(instance)
         ]
 
     def _node(self, operation: Operation) -> dict[str, Any]:
         node: dict[str, Any] = self._document["paths"][operation.path][operation.method]
         return node
+
+    def _properties(self, schema: dict[str, Any]) -> set[str]:
+        schema = self._resolved(schema)
+        found = set(schema.get("properties", {}))
+        for kind in ("oneOf", "anyOf", "allOf"):
+            for option in schema.get(kind, []):
+                found |= self._properties(option)
+        return found
 
     def _resolved(self, node: dict[str, Any]) -> dict[str, Any]:
         while "$ref" in node:
@@ -154,19 +162,12 @@ def _allow_null(node: Any) -> None:
             _allow_null(item)
 
 
-def _properties(schema: Mapping[str, Any]) -> set[str]:
-    found = set(schema.get("properties", {}))
-    for kind in ("oneOf", "anyOf", "allOf"):
-        for option in schema.get(kind, []):
-            found |= _properties(option)
-    return found
-
-
 def _rooted(node: Any) -> Any:
-    """References seen from outside the document."""
+    """References seen from outside the document. What a discriminator names, `oneOf` tells too."""
     if isinstance(node, dict):
         return {
             key: f"{_URI}{value}" if key == "$ref" and isinstance(value, str) else _rooted(value)
             for key, value in node.items()
+            if key != "discriminator"
         }
     return [_rooted(item) for item in node] if isinstance(node, list) else node

@@ -10,6 +10,7 @@ import logging
 import resource
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jwt
@@ -223,6 +224,17 @@ def test_but_by_an_identity_token(world: World, ref: str, kind: str) -> None:
 def test_a_prefix_of_a_ref_is_not_the_ref(world: World) -> None:
     world.run.head_branch = "mai"
     assert facts(world).ref_type == ""
+
+
+def test_an_answer_about_another_ref_is_not_the_ref(world: World) -> None:
+    connector = world.connector()
+    connector.facts(LINK, LOCATOR, ANY)
+    repository = {"id": 1001}
+    run = {"id": 5001, "repository": repository, "head_repository": repository}
+    other = {"ref": "refs/heads/main2", "object": {"type": "commit", "sha": commit("c")}}
+    more = {"head_branch": "main", "head_sha": commit("c")}
+    world.fake.scripted = [JSONResponse(run | more), JSONResponse(other)]
+    assert connector.facts(LINK, LOCATOR, ANY).ref_type == ""
 
 
 @pytest.mark.parametrize(
@@ -673,6 +685,18 @@ def test_secrets_stay_out_of_logs_and_errors(
     canaries = [*world.state.tokens, token, "sig=signed", "eyJ"]
     assert not [canary for canary in canaries if canary in caplog.text]
     assert not [canary for canary in canaries if canary in repr(vars(connector))]
+
+
+def test_threads_share_a_connector(world: World) -> None:
+    for number in range(6000, 6016):
+        world.state.runs[number] = Run(number, 1001, commit("c"), head_repository_id=1001)
+    connector = world.connector()
+    connector.facts(LINK, LOCATOR, ANY)
+    with ThreadPoolExecutor(8) as threads:
+        runs = [str(number) for number in range(6000, 6016)]
+        found = threads.map(lambda run: connector.facts(LINK, Locator(run_id=run), ANY), runs)
+        assert [item.run_id for item in found] == runs
+    assert world.tokens_asked() == 1
 
 
 # When GitHub does not answer as it should

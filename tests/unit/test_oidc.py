@@ -261,6 +261,21 @@ def test_a_withdrawn_key_is_dropped_after_the_lifetime(issuer: FakeIssuer) -> No
 Change = Callable[[FakeIssuer], Response]
 
 
+def discovery(fake: FakeIssuer, **changes: Any) -> Response:
+    own = {"issuer": fake.url, "jwks_uri": f"{fake.url}/.well-known/jwks"}
+    return JSONResponse({**own, **changes})
+
+
+def test_keys_of_another_origin_are_not_fetched(
+    issuer: FakeIssuer, verifier: IdentityTokenVerifier
+) -> None:
+    with served(Starlette(routes=issuer.routes("/tenant"))) as port:
+        elsewhere = f"http://127.0.0.1:{port}/tenant/.well-known/jwks"
+        issuer.documents["openid-configuration"] = discovery(issuer, jwks_uri=elsewhere)
+        with pytest.raises(RemoteError, match="own host"):
+            verifier.verify(issuer.token(claims(issuer)))
+
+
 @pytest.mark.parametrize(
     ("document", "change", "retries"),
     [
@@ -271,12 +286,9 @@ Change = Callable[[FakeIssuer], Response]
         ("openid-configuration", lambda i: Response("[" * 100_000), False),
         ("openid-configuration", lambda i: JSONResponse(["x"]), False),
         ("openid-configuration", lambda i: Response(b" " * 300_000), False),
-        ("openid-configuration", lambda i: JSONResponse({"issuer": "https://evil.example"}), False),
-        (
-            "openid-configuration",
-            lambda i: JSONResponse({"issuer": f"{i.url}/", "jwks_uri": f"{i.url}/jwks"}),
-            False,
-        ),
+        ("openid-configuration", lambda i: discovery(i, issuer="https://evil.example"), False),
+        ("openid-configuration", lambda i: discovery(i, issuer=f"{i.url}/"), False),
+        ("openid-configuration", lambda i: discovery(i, issuer=None), False),
         ("openid-configuration", lambda i: JSONResponse({"issuer": i.url}), False),
         (
             "openid-configuration",
@@ -344,19 +356,18 @@ def test_unusable_keys_are_left_out(
         verifier.verify(issuer.token(claims(issuer), key=key))
 
 
-def test_an_issuer_that_is_away_is_asked_again_later() -> None:
+def test_an_issuer_that_is_away_is_asked_again_later(issuer: FakeIssuer) -> None:
     clock = Clock()
-    keys = IssuerKeys("http://127.0.0.1:1/x", HTTP, clock=clock)
-    with pytest.raises(RemoteError) as away:
-        keys.find("a")
-    assert away.value.retry_after is not None
-    with pytest.raises(RemoteError) as again:
-        keys.find("a")
-    assert again.value is away.value
+    keys = IssuerKeys(issuer.url, HTTP, clock=clock)
+    issuer.documents["openid-configuration"] = Response(status_code=503)
+    for _ in range(5):
+        with pytest.raises(RemoteError, match="503") as away:
+            keys.find("key-1")
+        assert away.value.retry_after is not None
+    assert len(issuer.asked) == 1
+    issuer.documents.clear()
     clock.now += 6
-    with pytest.raises(RemoteError) as fresh:
-        keys.find("a")
-    assert fresh.value is not away.value
+    assert keys.find("key-1").key_size == 2048
 
 
 def test_addresses_are_judged() -> None:

@@ -110,7 +110,8 @@ class IssuerKeys:
     def _refresh(self) -> None:
         # An issuer that hangs must not hold one thread after the other.
         if self._failure is not None and self._clock() - self._failure[0] < _FAILURE_COOLDOWN:
-            raise self._failure[1]
+            error = self._failure[1]
+            raise RemoteError(error.message, where=error.where, retry_after=error.retry_after)
         try:
             self._keys = self._fetch()
         except RemoteError as error:

@@ -21,7 +21,7 @@ from sealwright.errors import InvalidInputError, UnauthenticatedError
 
 _MAX_BODY = 25 * 1024 * 1024  # GitHub sends no larger ones
 _DELIVERY = re.compile(r"[0-9A-Za-z-]{8,64}")
-_EVENT = re.compile(r"[a-z_]{1,64}")
+_EVENT = re.compile(r"[a-z0-9_]{1,64}")
 _CALLBACK = re.compile(r"/actions/runs/([0-9]{1,19})/deployment_protection_rule$")
 _ADVICE = "Set the same webhook secret in the GitHub App and on the build system."
 
