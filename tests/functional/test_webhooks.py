@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import hmac
+import json
 import os
 import random
 from collections import Counter
@@ -11,14 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
+from starlette.responses import Response
 from tests.ci import Ci, linked, running_ci
 from tests.fakes.github_state import Artifact, Content
-from tests.fakes.github_world import World, running_world
+from tests.fakes.github_world import SECRET, World, running_world
 from tests.valkey import Valkey
 from tests.web import WebServer
 
 from sealwright.connectors.github import GitHubConnector
-from sealwright.db import requests
+from sealwright.db import build_systems, outbox, requests
 from sealwright.deliveries import act_on_due, keep
 from sealwright.errors import UnauthenticatedError
 from sealwright.model.build_system import BuildSystemKind, TrustedBuildSystem
@@ -189,8 +194,6 @@ async def test_a_redelivery_is_told_what_became_of_it(ci: Ci) -> None:
 
 
 async def test_github_away_means_later(ci: Ci) -> None:
-    from starlette.responses import Response
-
     await ci.add_trigger()
     ci.end_run()
     ci.world.fake.scripted = [Response(status_code=503) for _ in range(3)]
@@ -203,8 +206,6 @@ async def test_github_away_means_later(ci: Ci) -> None:
 
 
 async def test_a_deployment_waits_for_the_runs_requests(ci: Ci) -> None:
-    from sealwright.db import outbox
-
     ci.world.run.waiting_environments = {"production"}
     body = await ci.submit()
     payload = {
@@ -221,8 +222,6 @@ async def test_a_deployment_waits_for_the_runs_requests(ci: Ci) -> None:
     await ci.work(body["id"])
     await ci.web.complete(body["id"])
     async with ci.database.transaction() as tx:
-        import sqlalchemy as sa
-
         await tx.change(sa.text("UPDATE outbox SET due_at = created_at WHERE due_at IS NOT NULL"))
         assert await outbox.due(tx, utc_now())
     await ci.tell()
@@ -263,6 +262,7 @@ async def test_random_schedules(ci: Ci) -> None:
                     "user": approver.id}  # fmt: skip
         assert (await ci.admin.post("/api/v1/remote-identities", json=identity)).status_code == 201
 
+    _do_not_sync(ci)
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     schedule = random.Random(seed)
@@ -280,8 +280,9 @@ async def test_random_schedules(ci: Ci) -> None:
         ]
         if schedule.random() < 0.02:
             events.append(("workflow_run", run_ended()))
-        deliveries = [(new_id(), *event) for event in events]
-        sent = deliveries + schedule.choices(deliveries, k=schedule.randrange(6))
+        some = schedule.sample(events, k=schedule.randrange(1, 4))
+        deliveries = [(new_id(), *event) for event in some]
+        sent = deliveries + schedule.choices(deliveries, k=schedule.randrange(4))
         schedule.shuffle(sent)
         seen: set[str] = set()
         for delivery_id, name, payload in sent:
@@ -327,9 +328,18 @@ def _accepts_forgery(
     return True
 
 
-async def _system(ci: Ci) -> TrustedBuildSystem:
-    from sealwright.db import build_systems
+def _do_not_sync(ci: Ci) -> None:
+    """Thousands of commits: nothing of them has to outlive a power cut."""
 
+    def relax(connection: Any, *_: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA synchronous = OFF")
+        cursor.close()
+
+    sa.event.listen(ci.database.engine.sync_engine, "checkout", relax)
+
+
+async def _system(ci: Ci) -> TrustedBuildSystem:
     async with ci.database.read() as tx:
         found = await build_systems.get_any(tx, ci.system_id)
     assert found is not None
@@ -343,12 +353,6 @@ class _Calls:
     def signed(
         self, name: str, payload: dict[str, Any], delivery: str
     ) -> tuple[dict[str, str], bytes]:
-        import hashlib
-        import hmac
-        import json
-
-        from tests.fakes.github_world import SECRET
-
         body = json.dumps({"repository": {"id": 1001}} | payload).encode()
         mac = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
         headers = {

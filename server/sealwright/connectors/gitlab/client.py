@@ -191,7 +191,6 @@ class GitLabApi:
             status=status,
             advice=advice,
             where=self.host,
-            retry_after=RETRY_AFTER if status >= 500 else None,
         )
 
     def _not_the_api(self) -> RemoteError:
@@ -238,8 +237,16 @@ class _Backend(RequestsBackend):
             content=body.encode() if isinstance(body, str) else bytes(body),  # type: ignore[arg-type]
             limit=_MAX_ANSWER,
         )
+        host = urlsplit(url).hostname or ""
         if answer.status == 429:
-            raise self._too_many(answer.headers, prepared.url or "")
+            raise self._too_many(answer.headers, host)
+        if answer.status >= 500:
+            raise GitLabError(
+                f"GitLab answered {answer.status}.",
+                status=answer.status,
+                where=host,
+                retry_after=RETRY_AFTER,
+            )
         response = requests.Response()
         response.status_code = answer.status
         response.headers = CaseInsensitiveDict(answer.headers)
@@ -247,7 +254,7 @@ class _Backend(RequestsBackend):
         response.encoding = "utf-8"
         return RequestsResponse(response)
 
-    def _too_many(self, headers: Mapping[str, str], url: str) -> GitLabError:
+    def _too_many(self, headers: Mapping[str, str], host: str) -> GitLabError:
         """How long to wait: docs.gitlab.com, "Rate limits", response headers."""
         seconds = _RATE_LIMIT
         if headers.get("retry-after", "").isdecimal():
@@ -259,7 +266,7 @@ class _Backend(RequestsBackend):
             "GitLab's rate limit is exhausted.",
             status=429,
             advice=f"It asks to wait {seconds:.0f} s.",
-            where=urlsplit(url).hostname or "",
+            where=host,
             retry_after=seconds,
         )
 

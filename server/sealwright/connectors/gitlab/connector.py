@@ -139,7 +139,7 @@ class GitLabConnector:
             definition_commit=definition.commit,
             run_url=web_address(fields.text(pipeline, "web_url")),
             jobs=jobs,
-            artifact=None if job is None else artifact_facts(job, head),
+            artifact=None if job is None else _existing_artifact(job, head),
             rulesets=read_protection(api, project, ref) if rules.rulesets else None,
             claims=claims,
         )
@@ -155,7 +155,7 @@ class GitLabConnector:
         pipeline = read_pipeline(api, project_id, run_id)
         head = head_repository(api, project_id, pipeline)
         jobs = api.pages(f"/projects/{project_id}/pipelines/{run_id}/jobs")
-        return tuple(artifact_facts(job, head) for job in jobs if fields.objects(job, "artifacts"))
+        return tuple(found for job in jobs if (found := artifact_facts(job, head)) is not None)
 
     def fetch_artifact(
         self, link: RepositoryLink, artifact: ArtifactFacts, target: BinaryIO, limit: int
@@ -284,6 +284,14 @@ def _project_id(link: RepositoryLink) -> str:
 def _not_yours(path: str) -> OriginError:
     message = f"You do not maintain a project {path[:200]!r} on this GitLab."
     return OriginError(message, advice="Ask one of its maintainers to link it.")
+
+
+def _existing_artifact(job: Mapping[str, object], head: str) -> ArtifactFacts:
+    artifact = artifact_facts(job, head)
+    if artifact is None:
+        message = f"The job {fields.text(job, 'id')} has no artifacts."
+        raise OriginError(message, advice="Let it upload artifacts:paths before it submits.")
+    return artifact
 
 
 def _no_job() -> OriginError:
