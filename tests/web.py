@@ -67,6 +67,10 @@ class WebServer:
         """Everything that it has logged."""
         return (self.folder / "log").read_text()
 
+    def faults(self) -> list[str]:
+        """Lines of the log that tell of an exception."""
+        return [line for line in self.log.splitlines() if "traceback" in line.lower()]
+
     def modules(self) -> set[str]:
         """Names of the modules that the process has imported by now."""
         file = self.folder / "modules"
@@ -111,8 +115,8 @@ def running(valkey: Valkey, database_url: str, **changes: Any) -> Iterator[WebSe
         path = [str(REPOSITORY / "server"), str(REPOSITORY)]
         with listener, (folder / "log").open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "tests.web_child", str(listener.fileno()), folder / "modules",
-                 settings.model_dump_json()],
+                [sys.executable, "-m", "tests.web_child", str(listener.fileno()),
+                 folder / "modules", settings.model_dump_json()],
                 pass_fds=[listener.fileno()], stdout=log, stderr=log, cwd=REPOSITORY,
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(path)},
                 preexec_fn=_die_with_parent,  # noqa: PLW1509
@@ -147,6 +151,7 @@ def sqlite_web(
     file.write_bytes(sqlite_template.read_bytes())
     with running(valkey, f"sqlite:///{file}") as server:
         yield server
+        assert not server.faults()
 
 
 @pytest.fixture
@@ -163,6 +168,7 @@ def postgresql_web(valkey: Valkey, postgres: Postgres) -> Iterator[WebServer]:
     """The session's server on PostgreSQL."""
     with running(valkey, postgres.migrated()) as server:
         yield server
+        assert not server.faults()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

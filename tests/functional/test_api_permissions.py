@@ -208,7 +208,8 @@ def expected(endpoint: Endpoint, role: Role, word: str) -> str:
 
 
 def outcome(answer: httpx.Response) -> str:
-    return str(answer.status_code) if answer.status_code in REFUSED else "allowed"
+    refused = answer.status_code in REFUSED or answer.status_code >= 500
+    return str(answer.status_code) if refused else "allowed"
 
 
 def body_of(endpoint: Endpoint, things: Things) -> dict[str, Any]:

@@ -146,8 +146,7 @@ class Endpoint:
             try:
                 return await self._answer(request)
             except SealwrightError as error:
-                level = logging.ERROR if status_of(error) >= 500 else logging.INFO
-                _log.log(level, "%s refused: %s", self.name, error, exc_info=level > logging.INFO)
+                self._log_refusal(error)
                 return on_ui_error(request, error) if self.face is Face.UI else self.problem(error)
             except ClientDisconnect:
                 return Response(status_code=CLIENT_CLOSED)
@@ -160,6 +159,15 @@ class Endpoint:
         if self.face is Face.COMPATIBLE:
             route.path_regex = re.compile(route.path_regex.pattern, re.IGNORECASE)
         return route
+
+    def _log_refusal(self, error: SealwrightError) -> None:
+        match status_of(error):
+            case 500:
+                _log.error("%s failed: %s", self.name, error, exc_info=error)
+            case 503:
+                _log.warning("%s: %s", self.name, error)
+            case _:
+                _log.info("%s refused: %s", self.name, error)
 
     async def _answer(self, request: Request) -> Response:
         services: Services = request.app.state.services
