@@ -28,6 +28,7 @@ from sealwright.errors import (
     ConfigurationError,
     InternalError,
     KeyStoreError,
+    UnavailableError,
     VerificationError,
 )
 from sealwright.signing import child_protocol, landlock
@@ -206,10 +207,29 @@ async def test_too_little_memory_or_space(tmp_path: Path) -> None:
     async with started(tmp_path / "2", settings, small) as child:
         with pytest.raises(ArtifactError, match="temporary space"):
             await planned(child, body)
-    settings = SandboxSettings(child=ChildLimits(file_size=1000))
-    async with started(tmp_path / "3", settings, small) as child:
-        with pytest.raises(ArtifactError):
+    large = archive({"a.exe": image(overlay=b"x" * 500_000)})
+    settings = SandboxSettings(child=ChildLimits(file_size=100_000))
+    async with started(tmp_path / "3", settings, large) as child:
+        with pytest.raises(ArtifactError, match="larger temporary file"):
             await planned(child, body)
+
+
+async def test_a_full_disk_is_not_the_artifacts_fault(tmp_path: Path) -> None:
+    full = tmp_path / "full"
+    full.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(full)], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("a small file system cannot be mounted without root")
+    try:
+        small = archive({"a.exe": image(overlay=bytes(3_000_000))})
+        body = f'<zip-file><pe-file path="a.exe">{SIGN}</pe-file></zip-file>'
+        async with started(full / "c", None, small) as child:
+            with pytest.raises(UnavailableError, match="no space left"):
+                await planned(child, body)
+    finally:
+        subprocess.run(["umount", str(full)], check=True)
 
 
 async def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ Everything it needs has been imported before, so that a child that waits is warm
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -15,7 +16,12 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from sealwright.errors import ArtifactError, InternalError, SealwrightError
+from sealwright.errors import (
+    ArtifactError,
+    InternalError,
+    SealwrightError,
+    UnavailableError,
+)
 from sealwright.signing import child_protocol as protocol
 from sealwright.signing.artifact import Identity, TimestampForm
 from sealwright.signing.configuration import parse_configuration
@@ -208,7 +214,13 @@ def _out_of_memory() -> ArtifactError:
     return ArtifactError(message, advice="Submit a smaller artifact, or have the limit raised.")
 
 
-def _unexpected(error: Exception) -> ArtifactError:
+def _unexpected(error: Exception) -> SealwrightError:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        message = "There is no space left for temporary files."
+        return UnavailableError(message, advice="Make room for the worker's scratch folder.")
+    if isinstance(error, OSError) and error.errno == errno.EFBIG:
+        message = "Processing the artifact needs a larger temporary file than is allowed."
+        return ArtifactError(message, advice="Submit a smaller artifact, or raise the limit.")
     message = f"The artifact could not be processed: {type(error).__name__}."
     advice = "It is probably malformed. If other tools accept it, report this as a defect."
     return ArtifactError(message, advice=advice)

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError, InternalError
@@ -32,7 +31,7 @@ from sealwright.signing.plan import Budget, Limits, Plan, PlanNode, at
 from sealwright.signing.spool import OneAtATime, Spool, SpoolFile, sha256_of
 
 REPACK = "repack"
-_SIGNATURE_ROOM = 1 << 20  # bytes that a signature may add, for the spool's account
+_SIGNATURE_ROOM = 64 << 10  # bytes that a signature may add, for the spool's account
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,6 @@ class _Signing:
     generator: SignGenerator
     source: BinaryIO
     target: BinaryIO
-    path: Path
     requests: list[SignatureRequest] = field(default_factory=list)
     waiting: dict[int, int] = field(default_factory=dict)  # request number -> position in the batch
     answers: dict[int, SignatureResult] = field(default_factory=dict)  # position -> result
@@ -387,13 +385,12 @@ class DeepSign:
             raise InternalError(message)
         source = self._content(task)
         size = source.seek(0, 2)
-        path, target = self._spool.start(size + _SIGNATURE_ROOM)
-        self._hold(target)
+        target = self._hold(self._spool.start(size + _SIGNATURE_ROOM))
         source.seek(0)
         options = {**directive.options, "timestamp": self.plan.timestamp}
         timed = replace(directive, options=options)
         generator = kind.format.sign(source, timed, self._identity, target)
-        return _Signing(generator, source, target, path)
+        return _Signing(generator, source, target)
 
     def _run(self, task: _Task, results: list[SignatureResult] | None) -> bool:
         """Run the generator to its next batch (False) or its end (True)."""
@@ -425,16 +422,15 @@ class DeepSign:
         assert signing is not None  # noqa: S101 - called while signing
         before = task.sha256
         self._drop(signing.source)
-        if outcome.replaced:
-            task.sha256 = sha256_of(signing.target)
-        self._drop(signing.target)
+        self._files.discard(signing.target)
         if outcome.replaced:
             if task.content is not None:
                 self._spool.release(task.content)
-            task.content = self._spool.adopt(signing.path)
+            task.sha256 = sha256_of(signing.target)
+            task.content = self._spool.adopt(signing.target)
             task.replaced = True
         else:
-            signing.path.unlink()
+            self._spool.abandon(signing.target)
         outputs = self._keep_outputs(task, outcome)
         directive = task.node.directives[task.stage]
         task.results.append(

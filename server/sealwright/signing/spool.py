@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,27 +14,33 @@ from sealwright.signing.streams import digest_of
 Key = TypeVar("Key", int, str)
 
 
+_SMALL = 256 << 10  # bytes up to which a file stays in memory
+_MEMORY = 64 << 20  # bytes of all files in memory
+
+
 @dataclass
 class SpoolFile:
     """A file in the spool.
 
     Attributes:
-        path: where it lies.
+        content: where it lies, or what it holds if it is small.
         size: bytes.
         users: how many hold it; it is deleted when the last one releases it.
     """
 
-    path: Path
+    content: Path | bytes
     size: int
     users: int = 1
 
     def open(self) -> BinaryIO:
         """Open for reading; the caller closes."""
-        return self.path.open("rb")
+        if isinstance(self.content, bytes):
+            return io.BytesIO(self.content)
+        return self.content.open("rb")
 
 
 class Spool:
-    """Makes and counts temporary files.
+    """Makes and counts temporary files. Small ones stay in memory: there can be many thousands.
 
     Args:
         folder: exists, belongs to this request alone.
@@ -44,6 +51,7 @@ class Spool:
         self.folder = folder
         self.limit = limit
         self.used = 0
+        self._in_memory = 0
         self._number = 0
 
     def create(self, fill: Callable[[BinaryIO], object], expected: int) -> SpoolFile:
@@ -56,39 +64,54 @@ class Spool:
         Raises:
             ArtifactError: `expected` does not fit into the limit.
         """
-        path, file = self.start(expected)
+        file = self.start(expected)
         try:
-            with file:
-                fill(file)
+            fill(file)
         except BaseException:
-            path.unlink()
+            self.abandon(file)
             raise
-        return self.adopt(path)
+        return self.adopt(file)
 
-    def start(self, expected: int) -> tuple[Path, BinaryIO]:
-        """A new file, open for reading and writing; the caller's until `adopt`."""
+    def start(self, expected: int) -> BinaryIO:
+        """A new file, open for reading and writing; the caller's until `adopt` or `abandon`."""
         if self.used + expected > self.limit:
             message = (
                 f"Signing this artifact needs more than {self.limit} bytes of temporary space."
             )
             advice = "Submit a smaller artifact, or have the server's limit raised."
             raise ArtifactError(message, advice=advice)
+        if expected <= _SMALL and self._in_memory + expected <= _MEMORY:
+            return io.BytesIO()
         self._number += 1
-        path = self.folder / f"{self._number:08d}"
-        return path, path.open("x+b")
+        return (self.folder / f"{self._number:08d}").open("x+b")
 
-    def adopt(self, path: Path) -> SpoolFile:
-        """Count a finished file."""
-        file = SpoolFile(path, path.stat().st_size)
-        self.used += file.size
-        return file
+    def adopt(self, file: BinaryIO) -> SpoolFile:
+        """Close a finished file and count it."""
+        if isinstance(file, io.BytesIO):
+            data = file.getvalue()
+            self._in_memory += len(data)
+            made = SpoolFile(data, len(data))
+        else:
+            made = SpoolFile(Path(file.name), file.seek(0, 2))
+        file.close()
+        self.used += made.size
+        return made
+
+    def abandon(self, file: BinaryIO) -> None:
+        """Close and delete a file that nobody needs."""
+        file.close()
+        if not isinstance(file, io.BytesIO):
+            Path(file.name).unlink()
 
     def release(self, file: SpoolFile) -> None:
         """Give up one use; the last one deletes the file."""
         file.users -= 1
         if not file.users:
             self.used -= file.size
-            file.path.unlink()
+            if isinstance(file.content, bytes):
+                self._in_memory -= file.size
+            else:
+                file.content.unlink()
 
 
 class OneAtATime(Mapping[Key, BinaryIO]):

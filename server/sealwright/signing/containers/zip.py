@@ -80,6 +80,8 @@ class ZipContainer:
         self._end = read_end(file)
         self._records = read_records(file, self._end, max_members)
         self._by_offset = sorted(self._records, key=lambda record: record.offset)
+        times = [struct.unpack_from("<2H", each.central, 12)[::-1] for each in self._records]
+        self._newest = max(times, default=(0x21, 0))  # date and time; 0x21 is 1980-01-01
         self._prefix = self._by_offset[0].offset if self._by_offset else self._end.start
 
     def entries(self) -> Iterator[Entry]:
@@ -250,8 +252,7 @@ class ZipContainer:
             message = "An output's path is too long."
             raise ArtifactError(message, where=path[:120])
         flags = 0 if name.isascii() else UTF8
-        times = [struct.unpack_from("<2H", each.central, 12)[::-1] for each in self._records]
-        date, time = max(times, default=(0x21, 0))  # 0x21: 1980-01-01
+        date, time = self._newest
         offset = target.tell()
         head = (_PLAIN_VERSION, flags, DEFLATED, time, date)
         crc, compressed, size = _write_member(target, head, name, b"", content)
