@@ -209,7 +209,7 @@ async def _retrieve_remote(bench: Workbench, request: SigningRequest, key: str) 
         message = "The repository that the artifact comes from is not linked to the project now."
         raise OriginError(message, advice="Have it linked, then submit again.")
     [link] = links
-    rules = origin_rules(request.snapshot.fields["origin_rules"])
+    rules = origin_rules(request.snapshot.fields.get("origin_rules", {}))
     locator = Locator(origin.repository_id, origin.run_id, origin.run_attempt, origin.artifact_id)
     connector = await bench.systems.connector(system)
     facts = await bench.systems.ask(connector.facts, link, locator, rules)

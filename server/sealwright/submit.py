@@ -386,7 +386,7 @@ def _content_of(request: SigningRequest) -> Content:
         digest,
         request.origin,
         remote=not (request.input or link or digest),
-        judged_by=origin_rules(request.snapshot.fields["origin_rules"]),
+        judged_by=origin_rules(request.snapshot.fields.get("origin_rules", {})),
     )
 
 

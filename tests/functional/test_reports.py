@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import html
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -59,7 +60,7 @@ async def test_each_phase_is_reported_on_one_check(ci: Ci) -> None:
     await ci.tell()
     assert len(ci.world.state.checks) == 1
     assert (check["status"], check["conclusion"]) == ("completed", "success")
-    assert "bin/0.exe" in str(check["output"])
+    assert "bin/0.exe" in html.unescape(str(check["output"]))
     phases = [one.phase for one in await ci.messages(body["id"])]
     assert phases == ["queued", "in-progress", "success"]
 
