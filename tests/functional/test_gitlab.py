@@ -482,6 +482,17 @@ def test_of_several_protections_the_weakest_lets_in(
     assert "pull_request" not in rulesets.rules
 
 
+def test_what_is_not_said_of_forced_pushes_does_not_forbid_them(
+    connector: GitLabConnector, project: Project
+) -> None:
+    silent = protected()
+    del silent["allow_force_push"]
+    project.protected_branches = [silent]
+    rulesets = connector.facts(LINK, OF_JOB, WITH_RULESETS).rulesets
+    assert rulesets is not None
+    assert "non_fast_forward" not in rulesets.rules
+
+
 def test_who_is_let_past_is_named(connector: GitLabConnector, project: Project) -> None:
     key = LEVEL | {"deploy_key_id": 5}
     people = [LEVEL | {"access_level": None, "user_id": 1}, LEVEL | {"group_id": 3}]
@@ -688,6 +699,14 @@ def test_pipelines_and_jobs_of_others(gitlab: FakeGitLab, connector: GitLabConne
         connector.facts(LINK, Locator(run_id="700"), RULES)
     with pytest.raises(OriginError, match="no job 380"):
         connector.facts(LINK, Locator(artifact_id="380"), RULES)
+
+
+def test_an_answer_about_something_else(gitlab: FakeGitLab, connector: GitLabConnector) -> None:
+    for path in ("/api/v4/projects/20/pipelines/574", "/api/v4/projects/20/jobs/300"):
+        gitlab.reset()
+        gitlab.answers[path] = JSONResponse({"id": 999, "project_id": 20, "pipeline": {"id": 574}})
+        with pytest.raises(OriginError, match="shows no"):
+            connector.facts(LINK, OF_JOB, RULES)
 
 
 def test_a_project_that_the_token_does_not_see(connector: GitLabConnector) -> None:

@@ -124,8 +124,9 @@ def test_another_request_of_the_pipeline_begins_anew(
     gitlab: FakeGitLab, connector: GitLabConnector
 ) -> None:
     connector.report(LINK, report(FAILURE, ORIGIN), None)
-    for phase in (QUEUED, IN_PROGRESS, SUCCESS):
+    for phase, state in ((QUEUED, "pending"), (IN_PROGRESS, "running"), (SUCCESS, "success")):
         connector.report(LINK, report(phase, ORIGIN, request_id="r2"), None)
+        assert _shown(gitlab)[-1] == (NAME, state)
     assert _shown(gitlab) == [(NAME, "failed"), (NAME, "success")]
     assert gitlab.statuses[0]["retried"]
     assert gitlab.statuses[1]["target_url"].endswith("/r2")

@@ -273,6 +273,7 @@ def test_refs_as_the_git_plugin_has_them(
         config(SCM_BINDER),  # without a branch
         b"<project><scm class='hudson.plugins.git.GitSCM'/></project>",
         config().replace(b"<definition ", b"<definition class='x'/><definition "),
+        config().replace(b"<triggers/>", b"<definition class='x'><script/></definition>"),
     ],
 )
 def test_definitions_outside_source_control(

@@ -18,7 +18,7 @@ from sealwright.connectors.outgoing import (
     OutgoingResponse,
     Timeouts,
 )
-from sealwright.errors import InvalidInputError, OriginError, TooLargeError, UnavailableError
+from sealwright.errors import InvalidInputError, TooLargeError, UnavailableError
 
 T = TypeVar("T")
 
@@ -26,6 +26,10 @@ CALL_TIMEOUTS = Timeouts(connect=10.0, idle=20.0, total=30.0)
 DOWNLOAD_TIMEOUTS = Timeouts(connect=10.0, idle=60.0, total=3600.0)
 RETRY_AFTER = 30.0
 """Seconds to wait where a server is away and does not say for how long."""
+
+
+class GoneError(RemoteError):
+    """The server does not have the file, or no longer (404, 410)."""
 
 
 class BlockingClient:
@@ -106,7 +110,7 @@ class BlockingClient:
                 leave TLS, and `headers` go to the first one alone.
 
         Raises:
-            OriginError: there is no such file any more.
+            GoneError: there is no such file any more.
             RemoteError: the address is not allowed, or does not give the whole file.
             TooLargeError: more than `limit` bytes.
         """
@@ -133,8 +137,8 @@ class BlockingClient:
 async def _copy(response: httpx.Response, target: BinaryIO, limit: int) -> str:
     where = response.url.host
     if response.status_code in {404, 410}:
-        message = "The artifact is no longer there."
-        raise OriginError(message, advice="Run the build again.", where=where)
+        message = f"The artifact's store answered {response.status_code}."
+        raise GoneError(message, advice="Run the build again.", where=where)
     if response.status_code != 200:
         message = f"The artifact's store answered {response.status_code}."
         retry = RETRY_AFTER if response.status_code in {408, 429} or _away(response) else None

@@ -166,7 +166,6 @@ class GitLabApi:
                 path,
                 query_data=dict(parameters),
                 post_data=None if body is None else dict(body),
-                obey_rate_limit=False,  # the caller's queue waits, not this thread
             )
         except GitlabError as error:
             raise self._refusal(error) from error
@@ -238,7 +237,7 @@ class _Backend(RequestsBackend):
             limit=_MAX_ANSWER,
         )
         host = urlsplit(url).hostname or ""
-        if answer.status == 429:
+        if answer.status == 429:  # python-gitlab would wait here; the caller's queue does
             raise self._too_many(answer.headers, host)
         if answer.status >= 500:
             raise GitLabError(

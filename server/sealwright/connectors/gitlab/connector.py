@@ -19,6 +19,7 @@ from sealwright.connectors.blocking import (
     CALL_TIMEOUTS,
     DOWNLOAD_TIMEOUTS,
     BlockingClient,
+    GoneError,
 )
 from sealwright.connectors.connector import WebhookEvent
 from sealwright.connectors.gitlab import reports, webhooks
@@ -160,9 +161,17 @@ class GitLabConnector:
     def fetch_artifact(
         self, link: RepositoryLink, artifact: ArtifactFacts, target: BinaryIO, limit: int
     ) -> str:
-        """See `Connector`. GitLab gives no digest of archives: the one returned is the first."""
+        """See `Connector`. GitLab gives no digest of archives: the one returned is the first.
+
+        Raises:
+            OriginError: besides, the artifact has expired or was erased.
+        """
         path = f"/projects/{_project_id(link)}/jobs/{checked_id(artifact.id)}/artifacts"
-        return self._api().download(path, target, limit)
+        try:
+            return self._api().download(path, target, limit)
+        except GoneError as error:
+            message = f"The artifacts of job {artifact.id} are no longer there."
+            raise OriginError(message, advice="Run the job again.") from error
 
     def report(self, link: RepositoryLink, report: Report, earlier: Reported | None) -> Reported:
         """See `Connector`. What was reported earlier is read from GitLab itself."""

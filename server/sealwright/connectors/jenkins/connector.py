@@ -24,6 +24,7 @@ from sealwright.connectors.blocking import (
     CALL_TIMEOUTS,
     DOWNLOAD_TIMEOUTS,
     BlockingClient,
+    GoneError,
 )
 from sealwright.connectors.connector import WebhookEvent
 from sealwright.connectors.jenkins import webhooks
@@ -154,7 +155,13 @@ class JenkinsConnector:
         path = "/".join(quoted(segment) for segment in artifact.id.split("/"))
         api = self._api()
         fingerprint = _Fingerprint(target)
-        digest = api.download(f"{name.path}/artifact/{path}", cast("BinaryIO", fingerprint), limit)
+        try:
+            digest = api.download(
+                f"{name.path}/artifact/{path}", cast("BinaryIO", fingerprint), limit
+            )
+        except GoneError as error:
+            message = f"The artifact {fields.printable(artifact.id, 100)!r} is no longer there."
+            raise OriginError(message, advice="Start a new build.") from error
         check_fingerprint(api, name, fingerprint.md5.hexdigest())
         return digest
 
