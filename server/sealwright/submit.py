@@ -10,10 +10,12 @@ import asyncio
 import contextlib
 import dataclasses
 import datetime as dt
+import functools
 import hashlib
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
+from typing import Any, ParamSpec
 
 from sealwright.db import (
     Database,
@@ -52,6 +54,7 @@ from sealwright.storage import ArtifactStore, ArtifactWriter
 from sealwright.transparency.record import record, request_entry
 from sealwright.visible import find_policy, find_project, find_request, is_name, missing
 
+P = ParamSpec("P")
 _DUE = frozenset({State.QUEUED, State.RETRIEVING_ARTIFACT})
 
 
@@ -106,6 +109,25 @@ class Submitted:
     replayed: bool = False
 
 
+def _to_its_end(
+    function: Callable[P, Coroutine[Any, Any, Submitted]],
+) -> Callable[P, Coroutine[Any, Any, Submitted]]:
+    """Once begun it ends, though its client may have gone: the artifact stays if, and only if, the
+    request is recorded."""
+
+    @functools.wraps(function)
+    async def run(*args: P.args, **kwargs: P.kwargs) -> Submitted:
+        task = asyncio.create_task(function(*args, **kwargs))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await asyncio.wait({task})
+            raise
+
+    return run
+
+
+@_to_its_end
 async def submit(
     database: Database,
     queue: Queue,
