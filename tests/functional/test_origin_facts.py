@@ -1,8 +1,9 @@
-"""What the connectors really fetch is what the rules accept: an ordinary build of each CI system."""
+"""What the connectors really fetch is what the rules accept: an ordinary build of each system."""
 
 from __future__ import annotations
 
 import dataclasses
+from urllib.parse import urlsplit
 
 import pytest
 from tests.fakes import gitlab as gitlabs
@@ -25,7 +26,9 @@ def test_a_pipeline_of_gitlab(proven: bool) -> None:
     with gitlabs.fake_gitlab("/git") as gitlab:
         system = gitlabs.build_system(gitlab)
         connector = GitLabConnector(system, outgoing=LOOPBACK, tls=TLS)
-        token = gitlab.id_token(301) if proven else ""
+        where = urlsplit(gitlab.url).netloc
+        uri = f"{where}/team/app//.gitlab-ci.yml@refs/heads/main"
+        token = gitlab.id_token(301, ci_config_ref_uri=uri) if proven else ""
         locator = dataclasses.replace(OF_JOB, identity_token=token)
         facts = connector.facts(gitlabs.LINK, locator, RULES)
         case = Case(

@@ -108,6 +108,7 @@ def claims(kind: BuildSystemKind, found: RunFacts) -> dict[str, str]:
             "ci_config_ref_uri": f"ci.example.com/octo/app//.gitlab-ci.yml@{found.ref}",
             "ci_config_sha": COMMIT, "runner_environment": "gitlab-hosted",
             "pipeline_id": "5001", "job_id": "9001",
+            "project_path": "octo/app",
         }  # fmt: skip
     return common | {"build_number": "5001"}
 

@@ -65,10 +65,13 @@ def _github_workflow(facts: RunFacts, _claims: Mapping[str, str]) -> frozenset[s
     return frozenset({f"{name}/{facts.definition}@{facts.ref}"})
 
 
-def _gitlab_configuration(facts: RunFacts, _claims: Mapping[str, str]) -> frozenset[str]:
+def _gitlab_configuration(facts: RunFacts, claims: Mapping[str, str]) -> frozenset[str]:
+    """Host and port without the path that GitLab may be installed under, then the project's."""
     parts = urlsplit(facts.repository_url)
-    where = f"{parts.netloc}{parts.path.rstrip('/')}"
-    return frozenset({f"{where}//{facts.definition}@{facts.ref}"})
+    project = claims.get("project_path", "")
+    if not project or not f"{parts.path}/".endswith(f"/{project}/"):
+        return frozenset()
+    return frozenset({f"{parts.netloc}/{project}//{facts.definition}@{facts.ref}"})
 
 
 def _build_number(facts: RunFacts, _claims: Mapping[str, str]) -> frozenset[str]:
