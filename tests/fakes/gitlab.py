@@ -22,7 +22,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -406,7 +406,10 @@ class FakeGitLab:
             "ref_path": f"refs/{folder}/{pipeline['ref']}", "ref_protected": "true",
             "runner_id": 12270835, "runner_environment": "self-hosted", "sha": pipeline["sha"],
             "project_visibility": "private",
-            "ci_config_ref_uri": f"example.com/team/app//.gitlab-ci.yml@refs/{folder}/main",
+            "ci_config_ref_uri": (
+                f"{urlsplit(self.url).netloc}/team/app//.gitlab-ci.yml"  # never the prefix
+                f"@refs/{folder}/{pipeline['ref']}"
+            ),
             "ci_config_sha": pipeline["sha"],
             **changes,
         }  # fmt: skip

@@ -240,8 +240,9 @@ class _Backend(RequestsBackend):
         if answer.status == 429:  # python-gitlab would wait here; the caller's queue does
             raise self._too_many(answer.headers, host)
         if answer.status >= 500:
+            message = f"GitLab answered {answer.status}."
             raise GitLabError(
-                f"GitLab answered {answer.status}.",
+                message,
                 status=answer.status,
                 where=host,
                 retry_after=RETRY_AFTER,
