@@ -55,7 +55,7 @@ class SignedArtifact:
 
     def _osslsigncode(self, file: Path) -> Verdict:
         roots = ["-CAfile", self.ca_file, "-TSA-CAfile", self.ca_file]
-        done = _run("osslsigncode", "verify", "-ignore-cdp", "-ignore-crl", *roots, "-in", file)
+        done = _run("osslsigncode", "verify", *roots, "-in", file)
         if done.returncode == 0 and "Succeeded" in done.stdout:
             return Verdict("osslsigncode", "")
         return Verdict("osslsigncode", _last_line(done.stdout + done.stderr))

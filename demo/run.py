@@ -313,6 +313,10 @@ def tell(known: Json, data: Path) -> None:
         f"Web application  {known['url']}  ({administrator['email']}, password in demo.json)"
     )
     console.print(f"Log              {known['url']}/log", soft_wrap=True)
+    key = httpx.get(f"{known['url']}/log/key", timeout=60).text.strip()
+    console.print("Check it offline with", soft_wrap=True)
+    console.print(f"  {sys.executable} -m sealwright log verify {data / 'log'} --key '{key}'",
+                  soft_wrap=True, markup=False)  # fmt: skip
     console.print(f"API              {known['url']}/api/openapi.json", soft_wrap=True)
     console.print(f"Everything else  {data / 'demo.json'}", soft_wrap=True)
 

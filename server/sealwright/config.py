@@ -68,7 +68,9 @@ class Settings(BaseModel):
     )
     log_key: Path | None = Field(None, description="Ed25519 key of the log's checkpoints")
     log_origin: str = Field("", description="origin line of the log's checkpoints")
-    log_export: Path | None = Field(None, description="second location of tiles and checkpoints")
+    log_export: Path | None = Field(
+        None, description="second location of tiles and checkpoints; default: log, below data"
+    )
 
     timestamp_authorities: tuple[TimestampAuthoritySettings, ...] = ()
     timestamp_budget: float = Field(60.0, gt=0, description="seconds for one batch over all TSAs")
@@ -133,6 +135,11 @@ class Settings(BaseModel):
     def token_folder(self) -> Path:
         """Where the embedded SoftHSM keeps its token."""
         return self.data / "token"
+
+    @property
+    def log_folder(self) -> Path:
+        """Where the worker copies the log's tiles and checkpoints."""
+        return self.log_export or self.data / "log"
 
     @property
     def checkpoint_key(self) -> Path:

@@ -23,7 +23,7 @@ from sealwright.model.user import Principal, User
 from sealwright.policy.permissions import Access, Grant
 from sealwright.queueing.queue import QUEUE_NAME, Queue
 
-ROUNDS = int(os.environ.get("SEALWRIGHT_RACE_ROUNDS", "3"))
+ROUNDS = int(os.environ.get("SEALWRIGHT_RACE_ROUNDS", "2"))
 CONCURRENT = 200
 PATH = "/api/v1/signing-requests"
 

@@ -143,7 +143,7 @@ def test_signs_without_a_server(
         made.extract("app.exe", tmp_path)
         assert made.read("readme.txt") == b"Hello\n"
     checked = subprocess.run(
-        [tool("osslsigncode"), "verify", "-ignore-cdp", "-ignore-crl",
+        [tool("osslsigncode"), "verify",
          "-CAfile", key.certificate, tmp_path / "app.exe"],
         capture_output=True, text=True,
     )  # fmt: skip

@@ -99,7 +99,7 @@ def test_signs_what_foreign_tools_accept(server: Server, artifact: Path, tmp_pat
     roots = roots_of(server, tmp_path)
     for program in ("app.exe", "tool.exe", "inner/app.exe"):
         checked = subprocess.run(
-            [tool("osslsigncode"), "verify", "-ignore-cdp", "-ignore-crl",
+            [tool("osslsigncode"), "verify",
              "-CAfile", roots, "-TSA-CAfile", roots, tmp_path / "out" / program],
             capture_output=True, text=True,
         )  # fmt: skip

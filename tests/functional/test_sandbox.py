@@ -28,6 +28,7 @@ from sealwright.errors import (
     ConfigurationError,
     InternalError,
     KeyStoreError,
+    SealwrightError,
     UnavailableError,
     VerificationError,
 )
@@ -122,21 +123,23 @@ async def test_plan_sign_and_verify(tmp_path: Path) -> None:
 
 async def test_many_files_in_many_batches(tmp_path: Path) -> None:
     """Answers are made while the child works on, several batches at a time."""
-    running = most = 0
+    arrived = 0
+    another = asyncio.Event()
 
     async def slow(batch: Sequence[PendingSignature]) -> list[SignatureResult]:
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        await asyncio.sleep(0.05)
-        running -= 1
+        nonlocal arrived
+        arrived += 1
+        if arrived > 1:
+            another.set()
+        # no batch is answered before another one has come: the child does not wait for answers
+        await asyncio.wait_for(another.wait(), 30)
         return await answer(batch)
 
     settings = SandboxSettings(pace=Pace(requests=100))
     async with started(tmp_path / "c", settings, artifact(150)) as child:
         results = await child.deep_sign(await planned(child), keys.pki().identity(), slow)
     assert len([r for r in results if r.directive == "authenticode-sign"]) == 151
-    assert most > 1
+    assert arrived > 1
 
 
 async def test_errors_travel_with_all_they_say(tmp_path: Path) -> None:
@@ -175,14 +178,16 @@ async def test_a_child_that_takes_too_long(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "says"),
+    ("number", "error", "says"),
     [
-        (signal.SIGKILL, "want of memory"),
-        (signal.SIGSEGV, "SIGSEGV"),
-        (signal.SIGXCPU, "processor"),
+        (signal.SIGKILL, UnavailableError, "from outside"),  # may pass in a later attempt
+        (signal.SIGSEGV, ArtifactError, "SIGSEGV"),
+        (signal.SIGXCPU, ArtifactError, "processor"),
     ],
 )
-async def test_a_child_that_dies(number: int, says: str, tmp_path: Path) -> None:
+async def test_a_child_that_dies(
+    number: int, error: type[SealwrightError], says: str, tmp_path: Path
+) -> None:
     async with started(tmp_path / "c") as child:
 
         async def deadly(batch: Sequence[PendingSignature]) -> list[SignatureResult]:
@@ -191,8 +196,20 @@ async def test_a_child_that_dies(number: int, says: str, tmp_path: Path) -> None
             return []
 
         plan = await planned(child)
-        with pytest.raises(ArtifactError, match=says):
+        with pytest.raises(error, match=says):
             await child.deep_sign(plan, keys.pki().identity(), deadly)
+
+
+async def test_a_waiting_child_that_was_killed_is_not_handed_out(tmp_path: Path) -> None:
+    async with ChildPool(tmp_path, size=1) as pool:
+        async with pool.child() as first:
+            waiting = await pool._waiting[0]
+            waiting._process.kill()
+            await waiting._process.wait()
+            assert first.is_alive
+        async with pool.child() as second:
+            assert second.is_alive
+            assert second is not waiting
 
 
 async def test_too_little_memory_or_space(tmp_path: Path) -> None:

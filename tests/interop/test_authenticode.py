@@ -67,8 +67,6 @@ def osslsigncode_accepts(path: Path, folder: Path) -> str:
     report = run(
         tool("osslsigncode"),
         "verify",
-        "-ignore-cdp",
-        "-ignore-crl",
         "-CAfile",
         folder / "root.pem",
         "-TSA-CAfile",

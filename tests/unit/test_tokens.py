@@ -91,6 +91,7 @@ def test_passwords_work_in_any_event_loop() -> None:
         ("postgresql://user:hunter2@host/db", "hunter2"),
         ("https://host/?password=hunter2&x=1", "hunter2"),
     ],
+    ids=["token", "bearer", "basic", "pin", "password in a URL", "query"],
 )
 def test_redaction(text: str, secret: str) -> None:
     clean = redact(text)

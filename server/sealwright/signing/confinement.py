@@ -102,6 +102,10 @@ def _limit_resources(limits: ChildLimits) -> None:
     ):
         hard = resource.getrlimit(kind)[1]
         limit = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        if kind == resource.RLIMIT_CPU and limit > 1:
+            # SIGXCPU a second before SIGKILL: the parent tells from it what was used up
+            resource.setrlimit(kind, (limit - 1, limit))
+            continue
         resource.setrlimit(kind, (limit, limit))
 
 

@@ -35,6 +35,8 @@ from sealwright.errors import (
     ConfigurationError,
     InternalError,
     InvalidInputError,
+    SealwrightError,
+    UnavailableError,
 )
 from sealwright.signing import child_protocol as protocol
 from sealwright.signing.artifact import Identity, SignatureResult, TimestampForm
@@ -314,16 +316,24 @@ class FormatChild:
     def _deadline(self) -> _Deadline:
         return _Deadline(self, self._settings.wall_seconds)
 
-    async def _died(self) -> ArtifactError:
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.returncode is None
+
+    async def _died(self) -> SealwrightError:
         await self._end(patience=1.0)  # the pipe closes a moment before the process has ended
         code = self._process.returncode or 0
+        if code == -signal.SIGKILL:
+            # its own limits end it otherwise: this came from outside, and may not come again
+            message = "The process that read the artifact was killed from outside."
+            return UnavailableError(message, advice="The machine may be short of memory.")
         cause = f"ended with status {code}"
         if code < 0:
             name = signal.Signals(-code).name
             cause = {
                 "SIGXCPU": "used up its processor time",
                 "SIGXFSZ": "wrote a file larger than allowed",
-                "SIGKILL": "was killed, probably for want of memory",
             }.get(name, f"was ended by {name}")
         message = f"The process that read the artifact {cause}."
         advice = "The artifact is too demanding or malformed; submit a smaller or corrected one."
@@ -427,10 +437,14 @@ class ChildPool:
 
     async def take(self) -> FormatChild:
         """A child that nobody has used; start another in its place. Give it back to `discard`."""
-        self._refill()
-        starting = self._waiting.popleft()
-        self._refill()
-        return await starting
+        while True:
+            self._refill()
+            starting = self._waiting.popleft()
+            self._refill()
+            child = await starting
+            if child.is_alive:
+                return child
+            await self.discard(child)  # it was killed while it waited
 
     async def discard(self, child: FormatChild) -> None:
         """End a child and delete its folder."""

@@ -47,9 +47,8 @@ async def run(settings: Settings) -> None:
             keep_house(bench.database, bench.store),
             Dispatcher(bench.database, bench.systems, settings.url).run(),
             act_on_deliveries(bench.database, bench.queue, bench.systems),
+            publish_log(bench.database, settings.log_folder),
         ]
-        if settings.log_export is not None:
-            loops.append(publish_log(bench.database, settings.log_export))
         background = [asyncio.ensure_future(each) for each in loops]
         _log.info("worker ready")
         consuming = asyncio.create_task(consume(settings, jobs, stop))
