@@ -10,6 +10,7 @@ from sealwright.policy.approvals import check_approver, outcome
 from sealwright.policy.permissions import Grant
 from sealwright.queueing import lifecycle
 from sealwright.queueing.queue import Queue
+from sealwright.reporting.outbox import announce
 from sealwright.transparency.record import record, request_entry
 from sealwright.visible import find_request
 
@@ -57,6 +58,8 @@ async def approve_or_deny(
             request = await lifecycle.advance(
                 tx, request, to, actor=grant.actor, now=now, reason=reason
             )
+        else:
+            await announce(tx, request, now, again=True)  # it waits for fewer approvals now
     if request.state is State.QUEUED:
         await queue.enqueue(request.id)
     await queue.announce(request.id)

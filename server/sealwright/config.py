@@ -63,6 +63,9 @@ class Settings(BaseModel):
         default=False, description="the PKCS#11 module needs the network or helper programs"
     )
     signer_sessions: int = Field(2, ge=1, le=64, description="session processes on the token")
+    secrets_key: Path | None = Field(
+        None, description="key that the credentials of build systems are sealed with"
+    )
     log_key: Path | None = Field(None, description="Ed25519 key of the log's checkpoints")
     log_origin: str = Field("", description="origin line of the log's checkpoints")
     log_export: Path | None = Field(
@@ -85,6 +88,9 @@ class Settings(BaseModel):
     max_inflated_bytes: int = Field(64 << 30, ge=1)
     max_members: int = Field(200_000, ge=1)
     max_depth: int = Field(8, ge=1, le=32)
+    build_system_hosts: tuple[str, ...] = Field(
+        (), description="hosts of build systems in the own network, also without TLS"
+    )
     retrieval_hosts: tuple[str, ...] = Field((), description="hosts artifacts may be fetched from")
     request_seconds: float = Field(3600.0, gt=0, description="wall clock for one signing attempt")
 
@@ -139,6 +145,11 @@ class Settings(BaseModel):
     def checkpoint_key(self) -> Path:
         """The log's Ed25519 private key."""
         return self.log_key or self.data / "log.key"
+
+    @property
+    def vault_key(self) -> Path:
+        """The key that credentials in the database are sealed with; made on first use."""
+        return self.secrets_key or self.data / "secrets.key"
 
     @property
     def origin(self) -> str:

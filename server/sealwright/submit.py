@@ -17,7 +17,14 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec
 
-from sealwright.db import Database, Transaction, certificates, projects, requests
+from sealwright.db import (
+    Database,
+    Transaction,
+    certificates,
+    projects,
+    requests,
+    run_submissions,
+)
 from sealwright.errors import (
     ConflictError,
     IdempotencyConflictError,
@@ -27,7 +34,8 @@ from sealwright.errors import (
 )
 from sealwright.intake.upload import ReceivedFile
 from sealwright.model.identifiers import new_id, utc_now
-from sealwright.model.origin import Origin
+from sealwright.model.origin import Origin, OriginRules, origin_rules
+from sealwright.model.project import SigningPolicy
 from sealwright.model.request import (
     HashToSign,
     RequestKind,
@@ -36,6 +44,8 @@ from sealwright.model.request import (
     State,
     StoredArtifact,
 )
+from sealwright.origin.replay import RunSubmission, earlier_request
+from sealwright.origin.rules import judge_again
 from sealwright.policy.decide import Decision, Target, check_submitter, decide
 from sealwright.policy.permissions import Grant
 from sealwright.queueing import lifecycle
@@ -75,13 +85,20 @@ class Content:
     stored document that it came in).
 
     Attributes:
-        origin: of an earlier request's content, as it was verified then; else None.
+        origin: verified, of the run that made the content (`run` is set) or of an earlier request's
+            content, as it was verified then; else None.
+        remote: the build system that `origin` names has it; the worker fetches it from there.
+        run: the submission of a run, which is never made twice.
+        judged_by: the origin rules that an earlier request's `origin` was judged by.
     """
 
     input: StoredArtifact | None = None
     link: RetrievalLink | None = None
     digest: HashToSign | None = None
     origin: Origin | None = None
+    remote: bool = False
+    run: RunSubmission | None = None
+    judged_by: OriginRules | None = None
 
 
 @dataclass(frozen=True)
@@ -135,9 +152,15 @@ async def submit(
             if earlier:
                 return Submitted(earlier, replayed=True)
             target = await resolve(tx, grant, submission)
-            origin = verify_origin(submission, content)
+            origin = verify_origin(submission, content, target.policy)
             decision = decide(
-                grant.user, target, origin, link=content.link, digest=content.digest, now=now
+                grant.user,
+                target,
+                origin,
+                link=content.link,
+                remote=content.remote,
+                digest=content.digest,
+                now=now,
             )
             request = await _record(tx, request_id, grant, submission, content, decision, now)
             if reception:
@@ -273,9 +296,15 @@ async def resolve(tx: Transaction, grant: Grant, submission: Submission) -> Targ
     return Target(project, policy, certificate, configuration)
 
 
-def verify_origin(submission: Submission, content: Content) -> Origin:
-    """The origin with what of it is verified. What a client says stays a claim."""
+def verify_origin(submission: Submission, content: Content, policy: SigningPolicy) -> Origin:
+    """The origin with what of it is verified. What a client says stays a claim.
+
+    Raises:
+        OriginRefusedError: a verified origin of an earlier request does not fit this policy.
+    """
     if content.origin:
+        if content.run is None and content.origin.verified:
+            judge_again(content.origin, policy.origin_rules, content.judged_by)
         return content.origin
     return dataclasses.replace(submission.claimed_origin, verified=False)
 
@@ -321,6 +350,8 @@ async def _record(
         original_request_id=submission.original_request_id,
     )
     await requests.add(tx, request)
+    if content.run:
+        await run_submissions.add(tx, content.run.key, request.id, now)
     facts = _facts(request)
     await record(
         tx, request_entry(request, "request.submitted", actor=grant.actor, now=now, data=facts)
@@ -352,6 +383,18 @@ def _facts(request: SigningRequest) -> dict[str, object]:
         "origin_repository_url": origin.repository_url,
         "origin_branch": origin.branch,
         "origin_commit": origin.commit,
+        "origin_proof": origin.proof.value,
+        "origin_build_system": origin.build_system_id,
+        "origin_repository": origin.repository_id,
+        "origin_ref": origin.ref,
+        "origin_event": origin.event,
+        "origin_run": origin.run_id,
+        "origin_run_attempt": origin.run_attempt,
+        "origin_definition": origin.build_settings_file,
+        "origin_runner": origin.runner,
+        "origin_artifact": origin.artifact_id,
+        "origin_artifact_sha256": origin.artifact_sha256,
+        "origin_checks": list(origin.checks),
     }
 
 
@@ -359,13 +402,22 @@ def _content_of(request: SigningRequest) -> Content:
     """The same stored bytes, which nobody can change, for another request."""
     digest = dataclasses.replace(request.hash, signature=None) if request.hash else None
     link = None if request.input else request.retrieval
-    return Content(request.input, link, digest, request.origin)
+    return Content(
+        request.input,
+        link,
+        digest,
+        request.origin,
+        remote=not (request.input or link or digest),
+        judged_by=origin_rules(request.snapshot.fields.get("origin_rules", {})),
+    )
 
 
 async def _submitted_before(
     tx: Transaction, grant: Grant, submission: Submission, content: Content
 ) -> SigningRequest | None:
-    """The request that the idempotency key already made."""
+    """The request that the idempotency key, or the same run's submission, already made."""
+    if content.run and (request_id := await earlier_request(tx, content.run)):
+        return await find_request(tx, grant, request_id)
     if submission.idempotency_key is None:
         return None
     found = await requests.find_idempotency_key(tx, grant.user.id, submission.idempotency_key)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from sealwright.db import Transaction, projects, requests, users
+from sealwright.db import Transaction, build_systems, projects, requests, users
 from sealwright.errors import NotFoundError
+from sealwright.model.build_system import TrustedBuildSystem
 from sealwright.model.identifiers import is_id, is_slug
 from sealwright.model.project import Project, SigningPolicy
 from sealwright.model.request import SigningRequest
@@ -63,13 +64,27 @@ async def find_request(
         NotFoundError: missing, foreign, or not for the caller.
     """
     request = None
-    if is_id(request_id):
+    if is_id(request_id) and grant.principal.request_id in {None, request_id}:
         request = await requests.get(tx, grant.organization_id, request_id, lock=lock)
     if request is None or not (
         request.submitted_by == grant.user.id or await _takes_part(tx, grant, request.project_id)
     ):
         raise missing(request_id, "signing request")
     return request
+
+
+async def find_build_system(tx: Transaction, grant: Grant, id_or_slug: str) -> TrustedBuildSystem:
+    """The trusted build system, without credentials.
+
+    Raises:
+        NotFoundError: missing or foreign.
+    """
+    system = None
+    if is_name(id_or_slug):
+        system = await build_systems.find(tx, grant.organization_id, id_or_slug)
+    if system is None:
+        raise missing(id_or_slug, "trusted build system")
+    return system
 
 
 async def find_user(tx: Transaction, grant: Grant, user_id: str) -> User:

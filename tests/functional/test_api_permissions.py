@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import secrets
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,8 +20,16 @@ from tests import database as rows
 from tests.database import Scene
 from tests.web import Web, WebServer, opened
 
-from sealwright.db import organizations, projects, users
-from sealwright.model.identifiers import new_id
+from sealwright.connectors.vault import open_vault
+from sealwright.db import build_systems, organizations, projects, users
+from sealwright.model.build_system import (
+    BuildSystemKind,
+    RemoteIdentity,
+    RepositoryLink,
+    Trigger,
+    TrustedBuildSystem,
+)
+from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.user import Role, User, UserKind
 from sealwright.policy.permissions import PERMISSIONS, Access
 from sealwright.web.app import ENDPOINTS
@@ -29,8 +38,8 @@ from sealwright.web.routes import Endpoint, Face
 
 #: routes on which the signing policy's lists decide besides
 BY_POLICY = re.compile(
-    r"(signing_requests|hash_signing_requests|compatible|ui)\."
-    r"(create|submit|submit_with_artifact|resubmit|approve|deny)"  # retry: of failed ones only
+    r"(signing_requests|hash_signing_requests|ci_signing_requests|compatible|ui)\."
+    r"(create|submit|github_submit|submit_with_artifact|resubmit|approve|deny)"
 )
 WORDS = ("own", "unrelated", "foreign", "missing")
 REFUSED = {401, 403, 404}
@@ -48,6 +57,10 @@ class Things:
     request: str
     user: str
     token: str
+    build_system: str
+    link: str
+    trigger: str
+    identity: str
 
 
 @dataclass
@@ -127,13 +140,51 @@ async def things_of(web: Web, scene: Scene, user: User) -> Things:
         answer.json()["id"],
         user.id,
         listed.json()["items"][0]["id"],
+        *await ci_things(web, scene, user),
     )
+
+
+async def ci_things(web: Web, scene: Scene, user: User) -> tuple[str, str, str, str]:
+    """A build system that nobody can reach, a link and a trigger of the project, an identity."""
+    async with web.database.transaction() as tx:
+        system = await build_systems.find(tx, scene.organization.id, "github")
+        if system is None:
+            system = TrustedBuildSystem(
+                new_id(), scene.organization.id, "github", "GitHub", BuildSystemKind.GITHUB,
+                "https://github.invalid", "https://github.invalid", True, utc_now(),
+                {"client_id": "one"},
+            )  # fmt: skip
+            vault = open_vault(web.server.settings.vault_key)
+            await build_systems.add(tx, system, vault.seal(system.id, {"token": "x"}))
+        link = RepositoryLink(
+            new_id(), scene.organization.id, scene.project.id, system.id, "1001", "77",
+            "octo/app", "", utc_now(),
+        )  # fmt: skip
+        await build_systems.add_link(tx, link)
+        trigger = Trigger(
+            new_id(), scene.organization.id, scene.project.id, link.id, scene.policy.id, None,
+            scene.submitter.id, "", ("refs/heads/main",), "*", True, utc_now(),
+        )  # fmt: skip
+        await build_systems.add_trigger(tx, trigger)
+    return system.id, link.id, trigger.id, await add_identity(web, system.id, user)
+
+
+async def add_identity(web: Web, system_id: str, user: User) -> str:
+    identity = RemoteIdentity(
+        new_id(), user.organization_id, system_id, str(secrets.randbelow(10**15)), "octocat",
+        user.id, utc_now(),
+    )  # fmt: skip
+    async with web.database.transaction() as tx:
+        await build_systems.add_identity(tx, identity)
+    return identity.id
 
 
 def parameters(endpoint: Endpoint) -> set[str]:
     """What of a `Things` the endpoint names, in its path or its body."""
     named = set(re.findall(r"\{(\w+)", endpoint.path))
-    if endpoint.name.endswith(("requests.create", ".submit", ".submit_with_artifact")):
+    if endpoint.name.endswith(
+        ("requests.create", ".submit", ".submit_with_artifact", ".github_submit")
+    ):
         named.add("project")
     if endpoint.name == "compatible.resubmit":
         named.add("request")
@@ -171,13 +222,26 @@ def body_of(endpoint: Endpoint, things: Things) -> dict[str, Any]:
     if name == "hash_signing_requests.create":
         digest = {"digest": "A" * 43 + "=", "hash_algorithm": "sha256", "mechanism": "ecdsa"}
         return {"json": submission | digest}
-    if name.startswith("compatible.submit"):
+    if name in {"compatible.submit", "compatible.submit_with_artifact"}:
         fields = {"ProjectSlug": things.project, "SigningPolicySlug": things.policy}
         return {"data": fields} | file
     if name == "compatible.resubmit":
         fields = {"OriginalSigningRequestId": things.request, "SigningPolicySlug": things.policy}
         return {"files": {key: (None, value) for key, value in fields.items()}}
+    if name == "compatible.github_submit":
+        fields = {"signPathProjectSlug": things.project, "signPathSigningPolicySlug": things.policy}
+        run = {"artifactId": "7", "gitHubWorkflowRunId": "5", "gitHubRepository": "octo/app"}
+        return {"json": fields | run}
+    if name == "ci_signing_requests.create":
+        return {"json": submission | {"run_id": "5", "artifact_id": "7"}}
     bodies: dict[str, dict[str, Any]] = {
+        "build_systems.update": {"name": "New"},
+        "repository_links.create": {"build_system": things.build_system, "repository": "octo/app"},
+        "repository_links.update": {"submitter": None},
+        "triggers.create": {"link": things.link, "signing_policy": things.policy,
+                            "submitter": things.user, "refs": ["x"], "artifact": "x"},
+        "triggers.update": {"enabled": True},
+        "remote_identities.create": {"build_system": things.build_system, "code": "x"},
         "users.update": {"name": "New"},
         "tokens.create": {"name": "token"},
         "projects.update": {"name": "New"},
@@ -224,6 +288,10 @@ async def test_the_table(world: World) -> None:
         for role in Role:
             for word in WORDS if parameters(endpoint) else ("own",):
                 things = adapted(world, endpoint, role, word)
+                if endpoint.name == "remote_identities.delete" and word == "own":
+                    user = world.users[role]
+                    identity = await add_identity(world.web, things.build_system, user)
+                    things = dataclasses.replace(things, identity=identity)
                 token = world.tokens[role]
                 if endpoint.name in {"sessions.delete", "ui.logout"}:
                     token = await world.web.token(world.users[role])
@@ -264,8 +332,8 @@ def expected_here(endpoint: Endpoint, role: Role, word: str) -> str:
     if endpoint.name.endswith(".cancel") and want == "allowed" and word == "own":
         may = {Role.GLOBAL_ADMINISTRATOR, Role.PROJECT_ADMINISTRATOR}
         return "allowed" if role in may else "403"
-    if endpoint.name == "ui.login":
-        return "401"  # the form is empty
+    if endpoint.name in {"ui.login", "webhooks.receive"}:
+        return "401"  # the form is empty, the delivery not signed
     assert row is not None or want == "allowed"
     return want
 
@@ -278,7 +346,8 @@ async def test_nothing_without_a_credential(sqlite: Web) -> None:
         path = re.sub(r"\{(\w+)(?::\w+)?\}", lambda match: values[match[1]], endpoint.path)
         answer = await client.request(endpoint.method, path)
         if PERMISSIONS[endpoint.name] is None:
-            assert answer.status_code != 401 or endpoint.name.startswith("ui.login"), endpoint.name
+            signs = endpoint.name.startswith(("ui.login", "webhooks.receive"))
+            assert answer.status_code != 401 or signs, endpoint.name
         elif endpoint.face is Face.UI:
             assert answer.status_code == 303, endpoint.name
             assert answer.headers["location"].startswith("/login"), endpoint.name

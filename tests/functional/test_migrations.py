@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 
 import pytest
@@ -58,9 +59,7 @@ async def _definitions(database: Database) -> set[str]:
         rows = await tx.all(sa.text(query))
     return {
         # the order of clauses within a statement means nothing
-        row["name"]
-        + ": "
-        + "\n".join(sorted(line.strip(" ,\t") for line in row["text"].split("\n")))
+        row["name"] + ": " + " ".join(sorted(re.split(r"[\s,()]+", row["text"])))
         for row in rows
         if "alembic" not in row["name"]
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, runtime_checkable
 
 from sealwright.errors import SealwrightError
 from sealwright.model.build_system import RepositoryLink
@@ -87,5 +87,33 @@ class Connector(Protocol):
         Raises:
             UnauthenticatedError: the signature or token is missing or wrong.
             InvalidInputError: the body is not what the remote sends.
+        """
+        ...
+
+
+@runtime_checkable
+class ArtifactLister(Protocol):
+    """A connector that can list what a run left, for triggers."""
+
+    def artifacts(self, link: RepositoryLink, run_id: str) -> tuple[ArtifactFacts, ...]:
+        """Artifacts of the run; `name` is what a trigger's pattern is matched with.
+
+        Raises:
+            RemoteError: refused or away.
+        """
+        ...
+
+
+@runtime_checkable
+class DeploymentGate(Protocol):
+    """A connector whose CI system asks before it deploys."""
+
+    def answer_deployment(
+        self, link: RepositoryLink, run_id: str, environment: str, *, approved: bool, comment: str
+    ) -> None:
+        """Let the jobs of a run that wait for an environment go on, or not.
+
+        Raises:
+            RemoteError: refused (nothing waits) or away.
         """
         ...

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from sealwright.db.database import Transaction
 from sealwright.db.tables import artifact_configurations, projects, signing_policies
+from sealwright.model.origin import origin_rules
 from sealwright.model.project import ArtifactConfiguration, PolicyKind, Project, SigningPolicy
 
 
@@ -27,6 +28,7 @@ def _policy(row: sa.RowMapping) -> SigningPolicy:
             "kind": PolicyKind(row["kind"]),
             "submitters": frozenset(row["submitters"]),
             "approvers": frozenset(row["approvers"]),
+            "origin_rules": origin_rules(row["origin_rules"]),
         }
     )
 
@@ -137,6 +139,7 @@ def _policy_values(policy: SigningPolicy) -> dict[str, Any]:
         "kind": policy.kind.value,
         "submitters": sorted(policy.submitters),
         "approvers": sorted(policy.approvers),
+        "origin_rules": dataclasses.asdict(policy.origin_rules),
     }
 
 

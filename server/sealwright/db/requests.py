@@ -27,7 +27,7 @@ from sealwright.db.tables import (
     timestamp_tokens,
     users,
 )
-from sealwright.model.origin import Origin
+from sealwright.model.origin import Origin, Proof
 from sealwright.model.project import PolicySnapshot
 from sealwright.model.request import (
     TRANSITIONS,
@@ -76,7 +76,7 @@ def _request(row: sa.RowMapping) -> SigningRequest:
         "kind": RequestKind(row["kind"]),
         "state": State(row["state"]),
         "snapshot": PolicySnapshot(row["snapshot"]),
-        "origin": Origin(**row["origin"]),
+        "origin": _origin_from_json(row["origin"]),
         "input": StoredArtifact(**row["input"]) if row["input"] else None,
         "output": StoredArtifact(**row["output"]) if row["output"] else None,
         "retrieval": RetrievalLink(**row["retrieval"]) if row["retrieval"] else None,
@@ -84,6 +84,11 @@ def _request(row: sa.RowMapping) -> SigningRequest:
         "failed_stage": State(row["failed_stage"]) if row["failed_stage"] else None,
     }
     return SigningRequest(**fields)
+
+
+def _origin_from_json(value: Mapping[str, Any]) -> Origin:
+    proof = Proof(value.get("proof", Proof.CLAIMED))
+    return Origin(**dict(value) | {"proof": proof, "checks": tuple(value.get("checks", ()))})
 
 
 def _hash_from_json(value: Mapping[str, Any]) -> HashToSign:

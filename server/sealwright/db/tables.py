@@ -103,6 +103,7 @@ api_tokens = sa.Table(
     sa.Column("revoked_at", UtcDateTime),
     sa.Column("last_used_at", UtcDateTime),
     _created(),
+    sa.Column("request_id", sa.String(36)),
 )
 
 certificates = sa.Table(
@@ -171,6 +172,7 @@ signing_policies = sa.Table(
     sa.Column("origin_required", sa.Boolean, nullable=False),
     sa.Column("enabled", sa.Boolean, nullable=False),
     _created(),
+    sa.Column("origin_rules", JSON, nullable=False, server_default="{}"),
     sa.UniqueConstraint("project_id", "slug"),
 )
 
@@ -334,4 +336,150 @@ log_tiles = sa.Table(
     sa.Column("path", sa.String(200), primary_key=True),
     sa.Column("content", sa.LargeBinary, nullable=False),
     sa.Column("tree_size", sa.BigInteger, nullable=False, index=True),
+)
+
+#: CI systems whose word counts. `credentials`: field -> base64 of `connectors.vault`'s sealed text.
+trusted_build_systems = sa.Table(
+    "trusted_build_systems",
+    METADATA,
+    _id(),
+    _organization(),
+    sa.Column("slug", sa.String(100), nullable=False),
+    sa.Column("name", sa.String(200), nullable=False),
+    sa.Column("kind", sa.String(20), nullable=False),
+    sa.Column("base_url", sa.Text, nullable=False),
+    sa.Column("web_url", sa.Text, nullable=False),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("settings", JSON, nullable=False),
+    sa.Column("credentials", JSON, nullable=False),
+    _created(),
+    sa.UniqueConstraint("organization_id", "slug"),
+)
+
+repository_links = sa.Table(
+    "repository_links",
+    METADATA,
+    _id(),
+    _organization(),
+    _reference("project_id", "projects"),
+    _reference("build_system_id", "trusted_build_systems"),
+    sa.Column("repository_id", sa.String(200), nullable=False),
+    sa.Column("owner_id", sa.String(40), nullable=False),
+    sa.Column("path", sa.String(500), nullable=False),
+    sa.Column("installation_id", sa.String(40), nullable=False),
+    _created(),
+    _reference("submitter_id", "users", nullable=True),
+    sa.UniqueConstraint("project_id", "build_system_id", "repository_id"),
+    sa.Index(
+        "ix_repository_links_build_system_id_repository_id", "build_system_id", "repository_id"
+    ),
+)
+
+triggers = sa.Table(
+    "triggers",
+    METADATA,
+    _id(),
+    _organization(),
+    _reference("project_id", "projects"),
+    _reference("link_id", "repository_links"),
+    _reference("signing_policy_id", "signing_policies"),
+    _reference("artifact_configuration_id", "artifact_configurations", nullable=True),
+    _reference("submitter_id", "users"),
+    sa.Column("definition", sa.String(500), nullable=False),
+    sa.Column("refs", JSON, nullable=False),
+    sa.Column("artifact", sa.String(500), nullable=False),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    _created(),
+    sa.Index("ix_triggers_link_id", "link_id"),
+)
+
+#: Who a CI system's user is here.
+remote_identities = sa.Table(
+    "remote_identities",
+    METADATA,
+    _id(),
+    _organization(),
+    _reference("build_system_id", "trusted_build_systems"),
+    sa.Column("remote_user_id", sa.String(40), nullable=False),
+    sa.Column("login", sa.String(200), nullable=False),
+    _reference("user_id", "users"),
+    _created(),
+    sa.UniqueConstraint("build_system_id", "remote_user_id"),
+)
+
+#: What CI systems sent, once each, and what came of it. `outcome` is empty until it was acted on.
+webhook_deliveries = sa.Table(
+    "webhook_deliveries",
+    METADATA,
+    sa.Column(
+        "build_system_id",
+        sa.String(36),
+        sa.ForeignKey("trusted_build_systems.id"),
+        primary_key=True,
+    ),
+    sa.Column("delivery_id", sa.String(200), primary_key=True),
+    sa.Column("name", sa.String(100), nullable=False),
+    sa.Column("action", sa.String(100), nullable=False),
+    sa.Column("repository_id", sa.String(200), nullable=False),
+    sa.Column("locators", JSON, nullable=False),  # ids to fetch by; never facts
+    sa.Column("received_at", UtcDateTime, nullable=False),
+    sa.Column("repeats", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("due_at", UtcDateTime),
+    sa.Column("outcome", sa.Text, nullable=False, server_default=""),
+    sa.Index(
+        "ix_webhook_deliveries_due",
+        "due_at",
+        sqlite_where=sa.text("due_at IS NOT NULL"),
+        postgresql_where=sa.text("due_at IS NOT NULL"),
+    ),
+)
+
+#: Ids (``jti``) of identity tokens, each for the one submission that it was used for.
+seen_token_ids = sa.Table(
+    "seen_token_ids",
+    METADATA,
+    sa.Column("build_system_id", sa.String(36), primary_key=True),
+    sa.Column("token_id", sa.String(64), primary_key=True),  # hex SHA-256 of the jti
+    sa.Column("submission", sa.String(64), nullable=False),
+    sa.Column("expires_at", UtcDateTime, nullable=False, index=True),
+)
+
+#: One row for each (run, attempt, artifact, policy) that was submitted.
+run_submissions = sa.Table(
+    "run_submissions",
+    METADATA,
+    sa.Column("submission", sa.String(64), primary_key=True),  # `origin.replay.RunSubmission.key`
+    _reference("request_id", "signing_requests"),
+    _created(),
+)
+
+#: What is to be told to CI systems. Rows of one `subject` are told one after the other.
+outbox = sa.Table(
+    "outbox",
+    METADATA,
+    sa.Column("id", BIGINT_KEY, primary_key=True, autoincrement=True),
+    _organization(),
+    sa.Column("kind", sa.String(20), nullable=False),
+    sa.Column("subject", sa.String(100), nullable=False),
+    _reference("link_id", "repository_links"),
+    sa.Column("request_id", sa.String(36)),
+    sa.Column("phase", sa.String(20), nullable=False),
+    sa.Column("payload", JSON, nullable=False),
+    _created(),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("due_at", UtcDateTime),  # NULL once it is done with
+    sa.Column("done_at", UtcDateTime),
+    sa.Column("error", sa.Text, nullable=False, server_default=""),
+    sa.Column("reference", sa.String(200), nullable=False, server_default=""),
+    sa.Column("url", sa.Text, nullable=False, server_default=""),
+    sa.Index("ix_outbox_subject_id", "subject", "id"),
+    sa.Index("ix_outbox_reference", "reference"),
+    sa.Index("ix_outbox_request_id", "request_id"),
+    sa.Index(
+        "ix_outbox_due",
+        "due_at",
+        sqlite_where=sa.text("due_at IS NOT NULL"),
+        postgresql_where=sa.text("due_at IS NOT NULL"),
+    ),
 )

@@ -83,10 +83,14 @@ async def by_token(tx: Transaction, sha256: str, now: dt.datetime) -> tuple[User
 
 
 async def tokens(tx: Transaction, organization_id: str, user_id: str) -> list[ApiToken]:
-    """All tokens of one user, oldest first."""
+    """All tokens of one user that somebody made or logged in with, oldest first."""
     rows = await tx.all(
         sa.select(api_tokens)
-        .where(api_tokens.c.organization_id == organization_id, api_tokens.c.user_id == user_id)
+        .where(
+            api_tokens.c.organization_id == organization_id,
+            api_tokens.c.user_id == user_id,
+            api_tokens.c.kind != TokenKind.REQUEST.value,
+        )
         .order_by(api_tokens.c.id)
     )
     return [_token(row) for row in rows]
@@ -112,4 +116,13 @@ async def revoke_token(
             .values(revoked_at=now)
         )
         == 1
+    )
+
+
+async def remove_request_tokens(tx: Transaction, before: dt.datetime) -> int:
+    """Remove tokens for one request that expired before; how many."""
+    return await tx.change(
+        api_tokens.delete().where(
+            api_tokens.c.kind == TokenKind.REQUEST.value, api_tokens.c.expires_at < before
+        )
     )

@@ -52,6 +52,8 @@ class RepositoryLink:
         owner_id: numeric id of the owner or namespace; empty for Jenkins.
         path: ``owner/name`` for people; a rename changes it and breaks nothing.
         installation_id: of the GitHub App; empty elsewhere.
+        submitter_id: the CI user in whose name a build submits that has nothing but its system's
+            identity token; None: every build needs an API token.
     """
 
     id: str
@@ -63,6 +65,25 @@ class RepositoryLink:
     path: str
     installation_id: str
     created_at: dt.datetime
+    submitter_id: str | None = None
+
+
+@dataclass(frozen=True)
+class RemoteIdentity:
+    """Who a CI system's user is here, so that they may decide from over there.
+
+    Attributes:
+        remote_user_id: the system's immutable numeric id as text; names can be taken over.
+        login: the name over there, for people.
+    """
+
+    id: str
+    organization_id: str
+    build_system_id: str
+    remote_user_id: str
+    login: str
+    user_id: str
+    created_at: dt.datetime
 
 
 @dataclass(frozen=True)
@@ -72,7 +93,7 @@ class Trigger:
     Attributes:
         definition: workflow path (``.github/workflows/release.yml``); empty: any (GitLab, Jenkins).
         refs: patterns of full refs (``refs/heads/main``, ``refs/tags/v*``).
-        artifact: pattern of the artifact's name (GitHub) or of the job's name (GitLab).
+        artifact: pattern of the artifact's name (GitHub, Jenkins) or of the job's name (GitLab).
         submitter_id: the CI user in whose name the request is made.
     """
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 class Proof(enum.StrEnum):
@@ -188,3 +189,9 @@ class OriginRules:
     runner_groups: tuple[str, ...] = ()
     rulesets: Mapping[str, str] = field(default_factory=dict)
     allow_bypass: bool = False
+
+
+def origin_rules(fields: Mapping[str, Any]) -> OriginRules:
+    """The rules from their JSON form; what is missing there is empty."""
+    lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+    return OriginRules(**dict(fields) | lists)

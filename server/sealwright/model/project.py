@@ -7,8 +7,10 @@ import enum
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from sealwright.model.origin import OriginRules
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class SigningPolicy:
         hash_signing_allowed: whether bare digests may be signed (no artifact is seen).
         origin_required: accept only requests whose origin was verified with the CI system.
         enabled: a disabled policy takes no requests and signs none.
+        origin_rules: what it demands of a verified origin.
     """
 
     id: str
@@ -75,6 +78,7 @@ class SigningPolicy:
     origin_required: bool
     enabled: bool
     created_at: dt.datetime
+    origin_rules: OriginRules = field(default_factory=OriginRules)
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,7 @@ def snapshot(
         "timestamp_required": policy.timestamp_required,
         "hash_signing_allowed": policy.hash_signing_allowed,
         "origin_required": policy.origin_required,
+        "origin_rules": asdict(policy.origin_rules),
         "artifact_configuration_id": configuration.id if configuration else None,
         "artifact_configuration_sha256": configuration.sha256 if configuration else None,
     }

@@ -45,11 +45,16 @@ class TokenKind(enum.StrEnum):
 
     API = "api"  # made on purpose, shown once
     SESSION = "session"  # short-lived, from a log-in with a password
+    REQUEST = "request"  # short-lived, reads the one signing request that it was answered with
 
 
 @dataclass(frozen=True)
 class ApiToken:
-    """A bearer token. Only the SHA-256 of its text is kept."""
+    """A bearer token. Only the SHA-256 of its text is kept.
+
+    Attributes:
+        request_id: the one signing request that a token of kind `REQUEST` reads; else None.
+    """
 
     id: str
     organization_id: str
@@ -60,12 +65,18 @@ class ApiToken:
     expires_at: dt.datetime | None
     revoked_at: dt.datetime | None
     created_at: dt.datetime
+    request_id: str | None = None
 
 
 @dataclass(frozen=True)
 class Principal:
-    """The authenticated caller of one request: a user, and the token or session that proved it."""
+    """The authenticated caller of one request: a user, and the token or session that proved it.
+
+    Attributes:
+        request_id: the one signing request to which the token is limited; None: no such limit.
+    """
 
     user: User
     token_id: str
     address: str = ""
+    request_id: str | None = None

@@ -1,0 +1,1 @@
+"""Origin verification: the client supplies locators, the CI system supplies facts, rules decide."""

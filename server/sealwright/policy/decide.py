@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sealwright.errors import ForbiddenError, InvalidInputError, OriginError, PolicyViolationError
 from sealwright.model.certificate import Certificate, CertificateState, KeyType
 from sealwright.model.mechanism import Mechanism
-from sealwright.model.origin import Origin
+from sealwright.model.origin import Origin, OriginRules
 from sealwright.model.project import (
     ArtifactConfiguration,
     PolicyKind,
@@ -76,6 +76,7 @@ def decide(
     link: RetrievalLink | None,
     digest: HashToSign | None,
     now: dt.datetime,
+    remote: bool = False,
 ) -> Decision:
     """Accept the request, or refuse it.
 
@@ -85,6 +86,7 @@ def decide(
         origin: as far as it was verified.
         link: where the server is to fetch the artifact, or None.
         digest: the digest to be signed, or None for an artifact.
+        remote: whether the server is to fetch the artifact from the build system.
 
     Raises:
         ForbiddenError, PolicyViolationError: as `check_submitter`; or the certificate has expired;
@@ -108,7 +110,8 @@ def decide(
         message = f"The project {target.project.slug} has no such artifact configuration."
         raise InvalidInputError(message, advice="Add one, or name one that exists.")
     frozen = snapshot(target.policy, certificate.sha256, None if digest else target.configuration)
-    next_state = State.RETRIEVING_ARTIFACT if link else state_after_receipt(target.policy.quorum)
+    wanting = bool(link) or remote
+    next_state = State.RETRIEVING_ARTIFACT if wanting else state_after_receipt(target.policy.quorum)
     return Decision(target, frozen, origin, next_state)
 
 
@@ -138,6 +141,9 @@ def check_policy(policy: SigningPolicy) -> None:
         InvalidInputError: a quorum that its approvers cannot reach.
         PolicyViolationError: a release policy without approval.
     """
+    if policy.origin_rules != OriginRules() and not policy.origin_required:
+        message = f"The signing policy {policy.slug} has origin rules that nothing has to keep."
+        raise InvalidInputError(message, advice="Set origin_required besides.")
     if policy.quorum > len(policy.approvers):
         message = f"{policy.quorum} approvals cannot be had of {len(policy.approvers)} approvers."
         raise InvalidInputError(message, advice="Name more approvers or lower the quorum.")

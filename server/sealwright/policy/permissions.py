@@ -66,6 +66,27 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "signing_policies.create": _row("O - - O - -"),
     "signing_policies.get": _row("O P P O O P"),
     "signing_policies.update": _row("O - - O - -"),
+    "build_systems.list": _row("O O O O O O"),
+    "build_systems.create": _row("O - - - - -"),
+    "build_systems.get": _row("O O O O O O"),
+    "build_systems.update": _row("O - - - - -"),
+    "build_systems.deliveries": _row("O - - O O -"),
+    "repository_links.list": _row("O P P O O P"),
+    "repository_links.create": _row("O - - O - -"),
+    "repository_links.update": _row("O - - O - -"),
+    "repository_links.delete": _row("O - - O - -"),
+    "triggers.list": _row("O P P O O P"),
+    "triggers.create": _row("O - - O - -"),
+    "triggers.update": _row("O - - O - -"),
+    "remote_identities.list": _row("O P P P P P"),
+    "remote_identities.create": _row("O P P P P P"),
+    "remote_identities.delete": _row("O P P P P P"),
+    # a build's identity token may stand for the caller: then the link's CI user submits
+    "ci_signing_requests.create": _row("O P P O P P"),
+    "webhooks.receive": PUBLIC,  # signed by the build system
+    "compatible.github_submit": _row("O P P O P P"),
+    "compatible.github_status": _row("O P P O O P"),
+    "compatible.github_signed_artifact": _row("O P P O O P"),
     "certificates.list": _row("O O O O O O"),
     "certificates.get": _row("O O O O O O"),
     "certificates.update": _row("O O - - - -"),
@@ -137,6 +158,18 @@ class Grant:
         return f"user:{self.principal.user.id}"
 
 
+#: What the token that a submission was answered with may do: read that one request.
+REQUEST_ROUTES = frozenset(
+    {
+        "signing_requests.get",
+        "signing_requests.events",
+        "signing_requests.plan",
+        "signing_requests.proof",
+        "signing_requests.signed_artifact",
+    }
+)
+
+
 def is_public(route: str) -> bool:
     """Tell whether the route asks for no credential.
 
@@ -154,6 +187,9 @@ def authorize(route: str, principal: Principal) -> Grant:
         InternalError: the table has no such route.
     """
     row = _permission(route)
+    if principal.request_id is not None and route not in REQUEST_ROUTES:
+        message = "This token only reads the signing request that it was issued for."
+        raise ForbiddenError(message, advice="Use an API token.")
     access = Access.ORGANIZATION if row is None else row[principal.user.role]
     if access is Access.NONE:
         message = f"The role {principal.user.role.value} may not do this."

@@ -16,6 +16,7 @@ from sealwright.db import Database, Transaction, requests
 from sealwright.errors import ConflictError, UnavailableError
 from sealwright.model.identifiers import utc_now
 from sealwright.model.request import SigningRequest
+from sealwright.reporting.outbox import announce
 
 #: longest time until a worker learns that its request was canceled
 _NOTICE_SECONDS = 2.0
@@ -36,7 +37,11 @@ async def claim(database: Database, request_id: str, seconds: float) -> SigningR
         if request is None or request.state not in requests.WORKABLE:
             return None
         now = utc_now()
-        return await requests.claim(tx, request, now, now + dt.timedelta(seconds=seconds))
+        until = now + dt.timedelta(seconds=seconds)
+        claimed = await requests.claim(tx, request, now, until)
+        if claimed is not None:
+            await announce(tx, claimed, now)
+        return claimed
 
 
 async def hold(

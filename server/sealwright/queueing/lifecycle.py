@@ -9,6 +9,7 @@ from typing import Any
 from sealwright.db import Transaction, requests
 from sealwright.errors import ConflictError
 from sealwright.model.request import SigningRequest, State
+from sealwright.reporting.outbox import announce
 from sealwright.transparency.record import record, request_entry
 
 
@@ -22,7 +23,8 @@ async def advance(
     data: Mapping[str, Any] | None = None,
     **changes: Any,
 ) -> SigningRequest:
-    """Move `request`, as it was read, to `to`, and log it in the same transaction.
+    """Move `request`, as it was read, to `to`, log it, and have it reported where its origin is
+    verified: all in the same transaction.
 
     Args:
         data: goes into the log's leaf besides the two states.
@@ -46,6 +48,7 @@ async def advance(
         data={"from": request.state.value, "to": to.value} | dict(data or {}),
     )
     await record(tx, entry)
+    await announce(tx, moved, now)
     return moved
 
 

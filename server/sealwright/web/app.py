@@ -17,20 +17,26 @@ from sealwright import logs
 from sealwright.config import Settings
 from sealwright.connectors.outgoing import OutgoingClient, OutgoingPolicy
 from sealwright.db import Database
+from sealwright.origin.systems import open_systems
 from sealwright.queueing.queue import Queue
 from sealwright.storage import open_store
-from sealwright.web.api import compatible
+from sealwright.web.api import compatible, github_connector, webhooks
 from sealwright.web.api.v1 import (
     artifact_configurations,
+    build_systems,
     certificates,
+    ci,
     hash_signing,
     health,
     log,
     projects,
+    remote_identities,
+    repository_links,
     sessions,
     signing_policies,
     signing_requests,
     tokens,
+    triggers,
     users,
 )
 from sealwright.web.auth import LastUse
@@ -67,11 +73,18 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *projects.ENDPOINTS,
     *artifact_configurations.ENDPOINTS,
     *signing_policies.ENDPOINTS,
+    *build_systems.ENDPOINTS,
+    *repository_links.ENDPOINTS,
+    *triggers.ENDPOINTS,
+    *remote_identities.ENDPOINTS,
     *certificates.ENDPOINTS,
     *signing_requests.ENDPOINTS,
     *hash_signing.ENDPOINTS,
+    *ci.ENDPOINTS,
+    *webhooks.ENDPOINTS,
     *log.ENDPOINTS,
     *compatible.ENDPOINTS,
+    *github_connector.ENDPOINTS,
     *pages.ENDPOINTS,
 )
 
@@ -89,11 +102,15 @@ def create_app(settings: Settings) -> Starlette:
         database = Database(settings.database)
         outgoing = OutgoingClient(OutgoingPolicy(hosts=settings.retrieval_hosts))
         store = await asyncio.to_thread(open_store, settings.artifacts)
-        app.state.services = Services(settings, database, queue, store, Throttle(queue), outgoing)
+        systems = open_systems(settings, database)
+        app.state.services = Services(
+            settings, database, queue, store, Throttle(queue), outgoing, systems
+        )
         app.state.last_use = LastUse()
         try:
             yield
         finally:
+            systems.close()
             await outgoing.aclose()
             await queue.close()
             await database.close()

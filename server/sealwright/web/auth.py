@@ -58,7 +58,7 @@ async def authenticate(services: Services, request: Request, *, cookie: bool) ->
     Raises:
         UnauthenticatedError: no credential, or one that is unknown, expired or revoked.
     """
-    text = page_token(services, request) if cookie else _bearer(request)
+    text = page_token(services, request) if cookie else bearer(request)
     digest = token_hash(text)
     now = utc_now()
     async with services.database.read() as tx:
@@ -71,7 +71,8 @@ async def authenticate(services: Services, request: Request, *, cookie: bool) ->
     if last_use.is_due(token.id, now):
         async with services.database.transaction() as tx:
             await users.touch_token(tx, token.id, now)
-    return Principal(user, token.id, request.client.host if request.client else "")
+    address = request.client.host if request.client else ""
+    return Principal(user, token.id, address, token.request_id)
 
 
 async def log_in(
@@ -108,14 +109,27 @@ async def log_in(
 
 
 def make_token(
-    user: User, kind: TokenKind, name: str, lifetime: dt.timedelta | None
+    user: User,
+    kind: TokenKind,
+    name: str,
+    lifetime: dt.timedelta | None,
+    request_id: str | None = None,
 ) -> tuple[str, ApiToken]:
     """A new token for the user: its text, which is shown once, and what is kept of it."""
     text = new_token(kind)
     now = utc_now()
     expires = now + lifetime if lifetime else None
     token = ApiToken(
-        new_id(), user.organization_id, user.id, kind, name, token_hash(text), expires, None, now
+        id=new_id(),
+        organization_id=user.organization_id,
+        user_id=user.id,
+        kind=kind,
+        name=name,
+        sha256=token_hash(text),
+        expires_at=expires,
+        revoked_at=None,
+        created_at=now,
+        request_id=request_id,
     )
     return text, token
 
@@ -192,7 +206,12 @@ def check_same_site(request: Request) -> None:
         raise ForbiddenError(message, advice="Open this server's own page.")
 
 
-def _bearer(request: Request) -> str:
+def bearer(request: Request) -> str:
+    """The token of the ``Authorization`` header.
+
+    Raises:
+        UnauthenticatedError: there is none.
+    """
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         message = "The request carries no token."

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from starlette.responses import JSONResponse
 
 from sealwright.errors import SealwrightError
 from sealwright.logs import CONTEXT_ID
+from sealwright.origin.rules import OriginRefusedError
 
 #: code -> status and title; a code that is not here is a fault of the server's
 STATUSES: Mapping[str, tuple[int, str]] = {
@@ -47,7 +48,12 @@ def problem(error: SealwrightError) -> JSONResponse:
             "The server failed.",
             advice="Try again; if it stays, give the operator the request id.",
         )
-    return problem_response(error.code, error.message, advice=error.advice, where=error.where)
+    errors = None
+    if isinstance(error, OriginRefusedError):
+        errors = [{"error": one.error, "how_to_fix": one.how_to_fix} for one in error.refusals]
+    return problem_response(
+        error.code, error.message, advice=error.advice, where=error.where, errors=errors
+    )
 
 
 def problem_response(
@@ -57,6 +63,7 @@ def problem_response(
     advice: str = "",
     where: str = "",
     headers: Mapping[str, str] | None = None,
+    errors: Sequence[Mapping[str, str]] | None = None,
 ) -> JSONResponse:
     """A problem by its code."""
     status, title = STATUSES.get(code, _INTERNAL)
@@ -69,6 +76,7 @@ def problem_response(
         "advice": advice,
         "where": where,
         "request_id": CONTEXT_ID.get(),
+        "errors": list(errors or ()),
     }
     extra = dict(headers or {})
     if status == 401:

@@ -121,6 +121,9 @@ class Endpoint:
         bodies: media type -> model of what it takes; None: bytes.
         query: model of the query string's parameters.
         idempotent_by_key: takes ``Idempotency-Key``.
+        identity_tokens: takes a CI system's identity token in place of one of ours: the handler
+            then has no caller, and must verify it.
+        problem: the answer to an error, where the endpoint's face has one of its own.
     """
 
     name: str
@@ -133,6 +136,8 @@ class Endpoint:
     query: type[BaseModel] | None = None
     idempotent_by_key: bool = False
     face: Face = Face.API
+    identity_tokens: bool = False
+    problem: Callable[[SealwrightError], Response] = problem
 
     def route(self, on_ui_error: Callable[[Request, SealwrightError], Response]) -> Route:
         """The Starlette route."""
@@ -142,13 +147,13 @@ class Endpoint:
                 return await self._answer(request)
             except SealwrightError as error:
                 self._log_refusal(error)
-                return on_ui_error(request, error) if self.face is Face.UI else problem(error)
+                return on_ui_error(request, error) if self.face is Face.UI else self.problem(error)
             except ClientDisconnect:
                 return Response(status_code=CLIENT_CLOSED)
             except Exception as error:  # noqa: BLE001 (the one place where faults become answers)
                 _log.exception("%s failed", self.name)
                 fault = InternalError(str(error))
-                return on_ui_error(request, fault) if self.face is Face.UI else problem(fault)
+                return on_ui_error(request, fault) if self.face is Face.UI else self.problem(fault)
 
         route = Route(self.path, run, methods=[self.method], name=self.name)
         if self.face is Face.COMPATIBLE:
@@ -167,6 +172,8 @@ class Endpoint:
     async def _answer(self, request: Request) -> Response:
         services: Services = request.app.state.services
         if is_public(self.name):
+            return await self.handler(Call(request, services, None))
+        if self.identity_tokens and auth.bearer(request).count(".") == 2:
             return await self.handler(Call(request, services, None))
         principal = await auth.authenticate(services, request, cookie=self.face is Face.UI)
         return await self.handler(Call(request, services, authorize(self.name, principal)))

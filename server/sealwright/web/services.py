@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sealwright.config import Settings
 from sealwright.connectors.outgoing import OutgoingClient
 from sealwright.db import Database
+from sealwright.origin.systems import Systems
 from sealwright.queueing.queue import Queue
 from sealwright.storage import ArtifactStore
 from sealwright.web.throttle import Throttle
@@ -22,6 +23,7 @@ class Services:
     store: ArtifactStore
     throttle: Throttle
     outgoing: OutgoingClient
+    systems: Systems
 
     @property
     def is_https(self) -> bool:

@@ -47,7 +47,10 @@ def configuration_out(one: ArtifactConfiguration) -> schemas.ArtifactConfigurati
 def policy_out(policy: SigningPolicy) -> schemas.SigningPolicyOut:
     """A signing policy."""
     lists = {"submitters": sorted(policy.submitters), "approvers": sorted(policy.approvers)}
-    return schemas.SigningPolicyOut.model_validate(fields_of(policy) | lists)
+    rules = dataclasses.asdict(policy.origin_rules)
+    return schemas.SigningPolicyOut.model_validate(
+        fields_of(policy) | lists | {"origin_rules": rules}
+    )
 
 
 def certificate_out(certificate: Certificate) -> schemas.CertificateOut:

@@ -10,8 +10,10 @@ import signal
 from collections.abc import Awaitable
 
 from sealwright.config import Settings
+from sealwright.deliveries import act_on_deliveries
 from sealwright.fulfil import fulfil
 from sealwright.queueing.reconcile import reconcile_forever
+from sealwright.reporting.dispatch import Dispatcher
 from sealwright.worker.bench import open_bench
 from sealwright.worker.consume import consume
 from sealwright.worker.housekeeping import keep_house, publish_log
@@ -43,6 +45,8 @@ async def run(settings: Settings) -> None:
         loops: list[Awaitable[None]] = [
             reconcile_forever(bench.database, bench.queue),
             keep_house(bench.database, bench.store),
+            Dispatcher(bench.database, bench.systems, settings.url).run(),
+            act_on_deliveries(bench.database, bench.queue, bench.systems),
             publish_log(bench.database, settings.log_folder),
         ]
         background = [asyncio.ensure_future(each) for each in loops]

@@ -16,6 +16,7 @@ from sealwright.connectors.outgoing import OutgoingClient, OutgoingPolicy
 from sealwright.db import Database
 from sealwright.errors import ConfigurationError
 from sealwright.fulfil import Workbench
+from sealwright.origin.systems import open_systems
 from sealwright.queueing.queue import Queue
 from sealwright.signing.confinement import ChildLimits
 from sealwright.signing.plan import Limits
@@ -43,6 +44,8 @@ async def open_bench(settings: Settings) -> AsyncIterator[Workbench]:
         stack.callback(scratch.close)
         database = Database(settings.database)
         stack.push_async_callback(database.close)
+        systems = open_systems(settings, database)
+        stack.callback(systems.close)
         queue = Queue(settings.redis)
         stack.push_async_callback(queue.close)
         signer = SignerClient(settings.socket)
@@ -64,6 +67,7 @@ async def open_bench(settings: Settings) -> AsyncIterator[Workbench]:
             outgoing=await stack.enter_async_context(
                 OutgoingClient(OutgoingPolicy(hosts=settings.retrieval_hosts))
             ),
+            systems=systems,
         )
 
 

@@ -10,7 +10,7 @@ import re
 import uuid
 from pathlib import Path
 
-from sealwright.db import Database, requests
+from sealwright.db import Database, requests, run_submissions, users
 from sealwright.errors import SealwrightError
 from sealwright.model.identifiers import utc_now
 from sealwright.model.request import SigningRequest
@@ -29,12 +29,15 @@ _KEY = re.compile(r"requests/[^/]+/(?P<id>[0-9a-f-]{36})/[^/]+")
 
 async def keep_house(database: Database, store: ArtifactStore) -> None:
     """Every hour, spread over workers: remove uploads that broke off, and artifacts that no
-    request names."""
+    request names; forget identity tokens that have expired."""
     while True:
         await asyncio.sleep(_HOUSE_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
         try:
             swept = await store.sweep()
             removed = await remove_orphans(database, store, utc_now())
+            async with database.transaction() as tx:
+                await run_submissions.forget_tokens(tx, utc_now())
+                await users.remove_request_tokens(tx, utc_now())
         except SealwrightError as error:
             _log.warning("cannot keep house now: %s", error)
             continue

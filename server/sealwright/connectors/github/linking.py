@@ -8,6 +8,7 @@ which repositories of that installation this user can administer.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
@@ -18,10 +19,11 @@ from sealwright.connectors.blocking import BlockingClient
 from sealwright.connectors.connector import RemoteError
 from sealwright.connectors.github import fields
 from sealwright.connectors.github.client import GitHubClient, GitHubError, call
-from sealwright.errors import ConfigurationError, ForbiddenError
+from sealwright.errors import ConfigurationError, ForbiddenError, InvalidInputError
 from sealwright.model.build_system import TrustedBuildSystem
 
 _MAX_ANSWER = 64 * 1024
+_PATH = re.compile(r"[A-Za-z0-9._-]{1,100}/[A-Za-z0-9._-]{1,100}")
 _MAX_PAGES = 20
 _PER_PAGE = 100
 
@@ -122,6 +124,27 @@ class GitHubLinking:
                 return tuple(found)
         message = f"The installation has more than {_MAX_PAGES * _PER_PAGE} repositories."
         raise RemoteError(message, advice="Install the App on the repositories that sign only.")
+
+    def administered(self, user: GitHubUser, path: str) -> LinkableRepository | None:
+        """The repository ``owner/name`` without an App, if this user administers it.
+
+        Raises:
+            InvalidInputError: there is an App: the installation decides what it may access.
+            RemoteError: GitHub is away.
+        """
+        if self._client.is_app:
+            message = "The installation of the App is not named."
+            raise InvalidInputError(message, advice="Give the installation_id of the redirect.")
+        if not _PATH.fullmatch(path):
+            return None
+        requester = self._client.requester(Auth.Token(user.token))
+        try:
+            _, found = call(requester, "GET", f"/repos/{path}", None, None)
+        except GitHubError as error:
+            if error.status in {401, 403, 404} and error.retry_after is None:
+                return None
+            raise
+        return _linkable(found, "") if fields.at(found, "permissions", "admin") is True else None
 
     @property
     def _client_id(self) -> str:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
+from urllib.parse import quote
 
 from sealwright.connectors import fields
 from sealwright.connectors.blocking import (
@@ -49,6 +50,9 @@ from sealwright.model.report import Report, Reported, ReportPhase
 _PUBLIC_HOSTS = OutgoingPolicy()
 
 
+MAINTAINER = 40  # https://docs.gitlab.com/api/members/#roles
+
+
 @dataclass(frozen=True)
 class JobIdentity:
     """The running job that a job token belongs to, as GitLab says. Statuses as in `JobFacts`."""
@@ -60,6 +64,15 @@ class JobIdentity:
     ref: str
     commit: str
     status: str
+
+
+@dataclass(frozen=True)
+class AdministeredProject:
+    """A project that a user maintains."""
+
+    project_id: str
+    namespace_id: str
+    path: str
 
 
 class GitLabConnector:
@@ -221,6 +234,39 @@ class GitLabConnector:
             status=status_of(fields.text(job, "status")),
         )
 
+    def administered(self, path: str, user_token: str) -> AdministeredProject:
+        """The project at `path`, if the user of that token maintains it and the server reads it.
+
+        Args:
+            user_token: of the user's own; used for this call alone, neither kept nor logged.
+
+        Raises:
+            OriginError: there is none, or the user is not its maintainer.
+            RemoteError: GitLab is away.
+        """
+        address = f"/projects/{quote(path, safe='')}"
+        api = GitLabApi(
+            self._build_system.base_url, self._http, private_token=user_token, clock=self._clock
+        )
+        try:
+            found = api.get(address)
+        except GitLabError as error:
+            if error.status not in {401, 403, 404}:
+                raise
+            raise _not_yours(path) from None  # the cause would hold the request
+        access = max(
+            fields.number(found, "permissions", kind, "access_level")
+            for kind in ("project_access", "group_access")
+        )
+        if access < MAINTAINER:
+            raise _not_yours(path)
+        project = read_project(self._api(), fields.text(found, "id"))
+        return AdministeredProject(
+            fields.text(project, "id"),
+            fields.text(project, "namespace", "id"),
+            fields.text(project, "path_with_namespace"),
+        )
+
     def _api(self) -> GitLabApi:
         token = self._build_system.credentials.get("token", "")
         if not token:
@@ -242,6 +288,11 @@ def _project_id(link: RepositoryLink) -> str:
         message = "The link has no numeric project id."
         raise ConfigurationError(message, advice="Link the repository again.")
     return link.repository_id
+
+
+def _not_yours(path: str) -> OriginError:
+    message = f"You do not maintain a project {path[:200]!r} on this GitLab."
+    return OriginError(message, advice="Ask one of its maintainers to link it.")
 
 
 def _existing_artifact(job: Mapping[str, object], head: str) -> ArtifactFacts:

@@ -69,7 +69,7 @@ _LINK_HEADER = re.compile(
 _LINK_FIELDS = {"url": "url", "filename": "file_name", "sha256hash": "sha256"}
 _OTHER_FIELDS = frozenset({"isfastsigningrequest", "artifact", "originalsigningrequestid"})
 
-_STATUSES: Mapping[State, str] = {
+STATUSES: Mapping[State, str] = {
     State.WAITING_FOR_APPROVAL: "WaitingForApproval",
     State.COMPLETED: "Completed",
     State.FAILED: "Failed",
@@ -170,7 +170,7 @@ async def get(call: Call) -> Response:
     origin = request.origin
     link = _url(call, request)
     body: dict[str, Any] = {
-        "status": _STATUSES.get(request.state, "InProgress"),
+        "status": STATUSES.get(request.state, "InProgress"),
         "isFinalStatus": request.state.is_final,
         "workflowStatus": _workflow_status(request),
         "description": request.description,

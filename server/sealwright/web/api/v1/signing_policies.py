@@ -13,6 +13,7 @@ from sealwright.db.log import NewEntry
 from sealwright.errors import ConflictError, InvalidInputError
 from sealwright.model.certificate import Certificate
 from sealwright.model.identifiers import is_id, new_id, utc_now
+from sealwright.model.origin import OriginRules
 from sealwright.model.project import SigningPolicy, snapshot
 from sealwright.policy.decide import check_policy
 from sealwright.transparency.record import organization_entry, record
@@ -20,6 +21,7 @@ from sealwright.visible import find_policy, find_project, missing
 from sealwright.web.answers import json_answer, page_of
 from sealwright.web.routes import Answer, Call, Endpoint
 from sealwright.web.schemas import (
+    OriginRulesIn,
     PageQuery,
     SigningPoliciesOut,
     SigningPolicyIn,
@@ -64,7 +66,7 @@ async def create(call: Call) -> Response:
             project_id=project.id,
             certificate_id=certificate.id,
             created_at=utc_now(),
-            **{name: getattr(given, name) for name in _SETTABLE | {"slug", "kind"}},
+            **{name: _value(given, name) for name in _SETTABLE | {"slug", "kind"}},
         )
         check_policy(policy)
         await _check_users(tx, policy.organization_id, policy.submitters | policy.approvers)
@@ -86,7 +88,7 @@ async def update(call: Call) -> Response:
             tx, project.organization_id, patch.certificate or policy.certificate_id
         )
         changes: dict[str, Any] = {
-            name: getattr(patch, name) for name in _SETTABLE if getattr(patch, name) is not None
+            name: _value(patch, name) for name in _SETTABLE if getattr(patch, name) is not None
         }
         policy = dataclasses.replace(policy, certificate_id=certificate.id, **changes)
         check_policy(policy)
@@ -97,6 +99,11 @@ async def update(call: Call) -> Response:
 
 
 _SETTABLE = frozenset(SigningPolicyPatch.model_fields) - {"certificate"}
+
+
+def _value(given: SigningPolicyIn | SigningPolicyPatch, name: str) -> Any:
+    value = getattr(given, name)
+    return OriginRules(**value.model_dump()) if isinstance(value, OriginRulesIn) else value
 
 
 async def _certificate(tx: Transaction, organization_id: str, id_or_slug: str) -> Certificate:

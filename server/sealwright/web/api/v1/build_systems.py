@@ -1,0 +1,172 @@
+"""Trusted build systems. Credentials go in and never come out."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from starlette.responses import Response
+
+from sealwright.db import Transaction, build_systems, webhooks
+from sealwright.db.log import NewEntry
+from sealwright.errors import ConflictError
+from sealwright.model.build_system import TrustedBuildSystem
+from sealwright.model.identifiers import new_id, utc_now
+from sealwright.transparency.record import organization_entry, record
+from sealwright.visible import find_build_system
+from sealwright.web.answers import json_answer, page_of
+from sealwright.web.routes import Answer, Call, Endpoint
+from sealwright.web.schemas import (
+    BuildSystemIn,
+    BuildSystemOut,
+    BuildSystemPatch,
+    BuildSystemsOut,
+    DeliveriesOut,
+    DeliveryOut,
+    PageQuery,
+)
+from sealwright.web.views import fields_of
+
+
+async def listing(call: Call) -> Response:
+    """All of the organization."""
+    query = call.query(PageQuery)
+    async with call.services.database.read() as tx:
+        found = await build_systems.every(tx, call.grant.organization_id)
+        page, cursor = page_of(found, query.cursor, query.limit, lambda one: one.slug)
+        items = [await _out(call, tx, one) for one in page]
+    return json_answer(BuildSystemsOut(items=items, next_cursor=cursor))
+
+
+async def get(call: Call) -> Response:
+    """One of them."""
+    async with call.services.database.read() as tx:
+        system = await find_build_system(tx, call.grant, call.path("build_system"))
+        return json_answer(await _out(call, tx, system))
+
+
+async def create(call: Call) -> Response:
+    """Trust a build system."""
+    given = await call.json(BuildSystemIn)
+    systems = call.services.systems
+    system = TrustedBuildSystem(
+        id=new_id(),
+        organization_id=call.grant.organization_id,
+        slug=given.slug,
+        name=given.name,
+        kind=given.kind,
+        base_url=given.base_url.rstrip("/"),
+        web_url=given.web_url.rstrip("/"),
+        enabled=True,
+        created_at=utc_now(),
+        settings=given.settings,
+    )
+    systems.make(system, given.credentials)  # refuses what cannot work
+    sealed = systems.vault().seal(system.id, given.credentials)
+    async with call.services.database.transaction() as tx:
+        if await build_systems.find(tx, system.organization_id, system.slug):
+            message = f"There is a trusted build system {system.slug!r} already."
+            raise ConflictError(message)
+        await build_systems.add(tx, system, sealed)
+        await record(tx, _entry(call, "build_system.created", system, sorted(sealed)))
+        out = await _out(call, tx, system)
+    location = f"{call.services.settings.url}/api/v1/build-systems/{system.slug}"
+    return json_answer(out, 201, {"Location": location})
+
+
+async def update(call: Call) -> Response:
+    """Change it, or give it other credentials."""
+    patch = await call.json(BuildSystemPatch)
+    systems = call.services.systems
+    async with call.services.database.transaction() as tx:
+        system = await find_build_system(tx, call.grant, call.path("build_system"))
+        changes = patch.model_dump(exclude_none=True, exclude={"credentials"})
+        system = dataclasses.replace(system, **changes)
+        sealed = await build_systems.sealed_credentials(tx, system.id)
+        sealed |= systems.vault().seal(system.id, patch.credentials or {})
+        systems.make(system, systems.vault().open(system.id, sealed))
+        await build_systems.update(tx, system, sealed)
+        changed = sorted(patch.credentials or {})
+        await record(tx, _entry(call, "build_system.updated", system, changed))
+        return json_answer(await _out(call, tx, system))
+
+
+async def deliveries(call: Call) -> Response:
+    """The latest webhooks, and what came of them."""
+    async with call.services.database.read() as tx:
+        system = await find_build_system(tx, call.grant, call.path("build_system"))
+        found = await webhooks.of_system(tx, system.id)
+    items = [DeliveryOut.model_validate(fields_of(one)) for one in found]
+    return json_answer(DeliveriesOut(items=items))
+
+
+async def _out(call: Call, tx: Transaction, system: TrustedBuildSystem) -> BuildSystemOut:
+    names = sorted(await build_systems.sealed_credentials(tx, system.id))
+    url = f"{call.services.settings.url}/webhooks/{system.id}"
+    return BuildSystemOut.model_validate(
+        fields_of(system) | {"credentials": names, "webhook_url": url}
+    )
+
+
+def _entry(call: Call, action: str, system: TrustedBuildSystem, changed: list[str]) -> NewEntry:
+    facts = {
+        "build_system": system.id,
+        "kind": system.kind.value,
+        "base_url": system.base_url,
+        "enabled": system.enabled,
+        "settings": dict(system.settings),
+        "credentials_set": changed,
+    }
+    return organization_entry(
+        system.organization_id, action, actor=call.grant.actor, now=utc_now(), data=facts
+    )
+
+
+_PATH = "/api/v1/build-systems"
+_ONE = f"{_PATH}/{{build_system}}"
+_JSON = "application/json"
+
+ENDPOINTS = (
+    Endpoint(
+        "build_systems.list",
+        "GET",
+        _PATH,
+        listing,
+        "List trusted build systems",
+        (Answer(200, "One page", BuildSystemsOut),),
+        query=PageQuery,
+    ),
+    Endpoint(
+        "build_systems.create",
+        "POST",
+        _PATH,
+        create,
+        "Trust a build system",
+        (Answer(201, "Made", BuildSystemOut),),
+        {_JSON: BuildSystemIn},
+    ),
+    Endpoint(
+        "build_systems.get",
+        "GET",
+        _ONE,
+        get,
+        "Read a trusted build system",
+        (Answer(200, "The build system", BuildSystemOut),),
+    ),
+    Endpoint(
+        "build_systems.update",
+        "PATCH",
+        _ONE,
+        update,
+        "Change or disable a trusted build system",
+        (Answer(200, "Changed", BuildSystemOut),),
+        {_JSON: BuildSystemPatch},
+    ),
+    Endpoint(
+        "build_systems.deliveries",
+        "GET",
+        f"{_ONE}/deliveries",
+        deliveries,
+        "List the webhooks that a build system sent",
+        (Answer(200, "The latest", DeliveriesOut),),
+    ),
+)

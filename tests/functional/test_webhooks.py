@@ -1,0 +1,361 @@
+"""Webhooks in: one effect for each event, whatever comes how often in which order (G9)."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import hmac
+import json
+import os
+import random
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from starlette.responses import Response
+from tests.ci import Ci, linked, running_ci
+from tests.fakes.github_state import Artifact, Content
+from tests.fakes.github_world import SECRET, World, running_world
+from tests.valkey import Valkey
+from tests.web import WebServer
+
+from sealwright.connectors.github import GitHubConnector
+from sealwright.db import build_systems, outbox, requests
+from sealwright.deliveries import act_on_due, keep
+from sealwright.errors import UnauthenticatedError
+from sealwright.model.build_system import BuildSystemKind, TrustedBuildSystem
+from sealwright.model.identifiers import new_id, utc_now
+from sealwright.model.origin import Proof
+from sealwright.model.request import State, Verdict
+
+#: G9 asks for 10,000: SEALWRIGHT_SCHEDULES=10000
+SCHEDULES = int(os.environ.get("SEALWRIGHT_SCHEDULES", "1000"))
+
+
+@pytest.fixture(scope="module")
+def server(valkey: Valkey, sqlite_template: Path) -> Iterator[WebServer]:
+    with running_ci(valkey, sqlite_template) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def github() -> Iterator[World]:
+    with running_world() as world:
+        yield world
+
+
+@pytest.fixture
+async def ci(server: WebServer, github: World) -> AsyncIterator[Ci]:
+    async with linked(server, github) as found:
+        yield found
+        assert github.fake.faults == []
+
+
+def run_ended(run_id: int = 5001, **run: Any) -> dict[str, Any]:
+    facts = {
+        "id": run_id, "run_attempt": 1, "event": "push", "conclusion": "success",
+        "head_sha": "c" * 40, "head_branch": "main", "path": ".github/workflows/release.yml",
+        "head_repository": {"id": 1001},
+    }  # fmt: skip
+    return {"action": "completed", "workflow_run": facts | run}
+
+
+def pressed(
+    check: dict[str, Any], identifier: str = "approve", user: int = 583231
+) -> dict[str, Any]:
+    return {
+        "action": "requested_action",
+        "check_run": {"id": check["id"], "external_id": check["external_id"], "app": {"id": 1}},
+        "requested_action": {"identifier": identifier},
+        "sender": {"id": user, "login": "octocat"},
+    }
+
+
+async def test_a_trigger_submits_what_a_run_left(ci: Ci) -> None:
+    await ci.add_trigger()
+    ci.end_run()
+    ci.world.state.artifacts[7002] = Artifact(7002, 5001, Content(b"logs"), "logs")
+    answer = await ci.deliver("workflow_run", run_ended())
+    assert (answer.status_code, answer.json()) == (202, {"outcome": "run-ended"})
+    await ci.act()
+    [request] = await ci.all_requests()
+    assert (request.submitted_by, request.origin.proof) == (ci.robot.id, Proof.RUN)
+    assert request.origin.artifact_id == "7001"
+    [delivery] = await ci.deliveries()
+    assert delivery.outcome == f"submitted: {request.id}"
+    assert (await ci.work(request.id)).state is State.QUEUED
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda ci: ci.end_run("failure"),
+        lambda ci: setattr(ci.world.run, "event", "pull_request"),
+        lambda ci: setattr(ci.world.run, "head_repository_id", 1003),
+        lambda ci: ci.world.repository.refs.clear(),
+        lambda ci: setattr(ci.world.artifact, "expired", True),
+    ],
+)
+async def test_what_the_delivery_says_is_not_believed(ci: Ci, change: Any) -> None:
+    await ci.add_trigger()
+    ci.end_run()
+    change(ci)
+    await ci.deliver("workflow_run", run_ended())
+    await ci.act()
+    assert await ci.all_requests() == []
+
+
+async def test_triggers_that_do_not_fit(ci: Ci) -> None:
+    await ci.add_trigger(refs=["refs/tags/v*"])
+    await ci.add_trigger(definition=".github/workflows/other.yml")
+    await ci.add_trigger(artifact="installer")
+    await ci.add_trigger(enabled=False)
+    ci.end_run()
+    await ci.deliver("workflow_run", run_ended())
+    await ci.act()
+    assert await ci.all_requests() == []
+
+
+async def test_who_pressed_approve_must_be_an_approver(ci: Ci) -> None:
+    await ci.web.change_policy(quorum=1)
+    body = await ci.submit()
+    assert (await ci.work(body["id"])).state is State.WAITING_FOR_APPROVAL
+    await ci.tell()
+    [check] = ci.world.state.checks.values()
+    assert [one["identifier"] for one in check["actions"]] == ["approve", "deny"]
+
+    await ci.deliver("check_run", pressed(check))
+    await ci.act()
+    assert (await ci.read(body["id"])).state is State.WAITING_FOR_APPROVAL
+    await ci.tell()
+    assert "no account here" in str(check["output"])
+
+    stranger = await ci.web.add_user()
+    identity = {"build_system": "github", "remote_user_id": "583231", "user": stranger.id}
+    made = await ci.admin.post("/api/v1/remote-identities", json=identity)
+    assert made.status_code == 201, made.text
+    await ci.deliver("check_run", pressed(check))
+    await ci.act()
+    await ci.tell()
+    assert (await ci.read(body["id"])).state is State.WAITING_FOR_APPROVAL
+    assert "not an approver" in str(check["output"])
+
+    await ci.admin.delete(f"/api/v1/remote-identities/{made.json()['id']}")
+    approver = ci.web.scene.approvers[0]
+    answer = await ci.admin.post("/api/v1/remote-identities", json=identity | {"user": approver.id})
+    assert answer.status_code == 201
+    await ci.deliver("check_run", pressed(check, user=583232))  # somebody else pressed
+    await ci.deliver("check_run", pressed(check | {"external_id": new_id()}))
+    await ci.deliver("check_run", pressed(check | {"id": 70999}))
+    await ci.act()
+    assert (await ci.read(body["id"])).state is State.WAITING_FOR_APPROVAL
+    await ci.deliver("check_run", pressed(check))
+    await ci.act()
+    assert (await ci.read(body["id"])).state is State.QUEUED
+    async with ci.database.read() as tx:
+        [decision] = await requests.decisions(tx, body["id"])
+    assert (decision.user_id, decision.verdict) == (approver.id, Verdict.APPROVE)
+    assert "octocat" in decision.comment
+
+
+async def test_a_user_proves_to_be_one(ci: Ci) -> None:
+    regular = await ci.web.client(await ci.web.add_user())
+    claim = {"build_system": "github", "remote_user_id": "583231"}
+    assert (await regular.post("/api/v1/remote-identities", json=claim)).status_code == 403
+
+
+async def test_unknown_and_malformed(ci: Ci) -> None:
+    for event, outcome in (("star", "ignored: unknown event"), ("workflow_job", "noted"),
+                           ("installation", "noted")):  # fmt: skip
+        answer = await ci.deliver(event, {"action": "created"})
+        assert (answer.status_code, answer.json()["outcome"]) == (202, outcome)
+    forged = await ci.deliver("workflow_run", run_ended(), secret="wrong")
+    assert forged.status_code == 401
+    await ci.act()
+    assert len(await ci.deliveries()) == 3
+
+
+async def test_a_redelivery_is_told_what_became_of_it(ci: Ci) -> None:
+    await ci.add_trigger()
+    ci.end_run()
+    delivery = new_id()
+    await ci.deliver("workflow_run", run_ended(), delivery)
+    await ci.act()
+    again = await ci.deliver("workflow_run", run_ended(), delivery)
+    assert again.status_code == 202
+    assert again.json()["outcome"].startswith("received before: submitted")
+    [kept] = await ci.deliveries()
+    assert (kept.repeats, kept.attempts) == (1, 1)
+    shown = (await ci.admin.get("/api/v1/build-systems/github/deliveries")).json()["items"]
+    assert shown[0]["repeats"] == 1
+
+
+async def test_github_away_means_later(ci: Ci) -> None:
+    await ci.add_trigger()
+    ci.end_run()
+    ci.world.fake.scripted = [Response(status_code=503) for _ in range(3)]
+    await ci.deliver("workflow_run", run_ended())
+    await ci.act()
+    [delivery] = await ci.deliveries()
+    assert delivery.due_at is not None
+    assert delivery.due_at > utc_now()
+    assert await ci.all_requests() == []
+
+
+async def test_a_deployment_waits_for_the_runs_requests(ci: Ci) -> None:
+    ci.world.run.waiting_environments = {"production"}
+    body = await ci.submit()
+    payload = {
+        "action": "requested",
+        "environment": "production",
+        "deployment_callback_url": (
+            "https://api.github.com/repos/octo-org/app/actions/runs/5001/deployment_protection_rule"
+        ),
+    }
+    await ci.deliver("deployment_protection_rule", payload)
+    await ci.act()
+    await ci.tell()
+    assert ci.world.state.deployments == []
+    await ci.work(body["id"])
+    await ci.web.complete(body["id"])
+    async with ci.database.transaction() as tx:
+        await tx.change(sa.text("UPDATE outbox SET due_at = created_at WHERE due_at IS NOT NULL"))
+        assert await outbox.due(tx, utc_now())
+    await ci.tell()
+    [answer] = ci.world.state.deployments
+    assert (answer["run_id"], answer["state"]) == (5001, "approved")
+
+
+async def test_a_check_is_reported_again(ci: Ci) -> None:
+    body = await ci.submit()
+    await ci.tell()
+    [check] = ci.world.state.checks.values()
+    check["status"] = "in_progress"
+    payload = {"action": "rerequested", "check_run": {"external_id": body["id"]}}
+    await ci.deliver("check_run", payload)
+    await ci.act()
+    await ci.tell()
+    assert check["status"] == "queued"
+
+
+async def test_random_schedules(ci: Ci) -> None:
+    """Deliveries of runs and buttons: duplicated, reordered, replayed under new ids, forged.
+
+    The rest of the path (HTTP) is tested above: here `keep` and the worker's `act_on_due` are
+    called directly, since thousands of schedules are the point.
+    """
+    await ci.web.change_policy(quorum=2)
+    await ci.add_trigger()
+    await ci.add_trigger(artifact="package")  # the same again: still one request
+    ci.end_run()
+    await ci.deliver("workflow_run", run_ended())
+    await ci.act()
+    [request] = await ci.all_requests()
+    assert (await ci.work(request.id)).state is State.WAITING_FOR_APPROVAL
+    await ci.tell()
+    [check] = ci.world.state.checks.values()
+    for number, approver in enumerate(ci.web.scene.approvers):
+        identity = {"build_system": "github", "remote_user_id": str(100 + number),
+                    "user": approver.id}  # fmt: skip
+        assert (await ci.admin.post("/api/v1/remote-identities", json=identity)).status_code == 201
+
+    _do_not_sync(ci)
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    schedule = random.Random(seed)
+    system = await _system(ci)
+    connector = ci.world.connector()
+    forged_accepted = 0
+    stubs = _Calls(ci)
+    for _ in range(SCHEDULES):
+        events = [
+            ("check_run", pressed(check, schedule.choice(["approve", "unknown"]), 100)),
+            ("check_run", pressed(check, "approve", 999)),
+            ("workflow_job", {"action": "completed"}),
+            ("star", {"action": "created"}),
+        ]
+        if schedule.random() < 0.02:
+            events.append(("workflow_run", run_ended()))
+        some = schedule.sample(events, k=schedule.randrange(1, 4))
+        deliveries = [(new_id(), *event) for event in some]
+        sent = deliveries + schedule.choices(deliveries, k=schedule.randrange(4))
+        schedule.shuffle(sent)
+        seen: set[str] = set()
+        for delivery_id, name, payload in sent:
+            headers, body = stubs.signed(name, payload, delivery_id)
+            if schedule.random() < 0.3:
+                forged_accepted += _accepts_forgery(schedule, connector, headers, body)
+            event = connector.webhook(headers, body)
+            outcome = await keep(ci.database, system, event)
+            assert outcome.startswith("received before") is (delivery_id in seen)
+            seen.add(delivery_id)
+        if schedule.random() < 0.1:
+            await act_on_due(ci.database, ci.web.queue, ci.systems)
+    await ci.act()
+    assert forged_accepted == 0
+    found = await ci.all_requests()
+    assert [one.id for one in found] == [request.id]
+    assert found[0].state is State.WAITING_FOR_APPROVAL  # one approver, however often: one approval
+    async with ci.database.read() as tx:
+        decisions = await requests.decisions(tx, request.id)
+    assert [one.user_id for one in decisions] == [ci.web.scene.approvers[0].id]
+
+
+def _accepts_forgery(
+    schedule: random.Random, connector: GitHubConnector, headers: dict[str, str], body: bytes
+) -> bool:
+    """Change one byte of the body, or the signature, or leave it out."""
+    forged, name = bytearray(body), "X-Hub-Signature-256"
+    sent = dict(headers)
+    match schedule.randrange(4):
+        case 0:
+            forged[schedule.randrange(len(forged))] ^= 1 << schedule.randrange(7)
+        case 1:
+            sent[name] = sent[name][:-1] + ("0" if sent[name][-1] != "0" else "1")
+        case 2:
+            del sent[name]
+        case _:
+            sent[name] = sent[name].replace("sha256=", "sha1=")
+    try:
+        connector.webhook(sent, bytes(forged))
+    except UnauthenticatedError:
+        return False
+    return True
+
+
+def _do_not_sync(ci: Ci) -> None:
+    """Thousands of commits: nothing of them has to outlive a power cut."""
+
+    def relax(connection: Any, *_: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA synchronous = OFF")
+        cursor.close()
+
+    sa.event.listen(ci.database.engine.sync_engine, "checkout", relax)
+
+
+async def _system(ci: Ci) -> TrustedBuildSystem:
+    async with ci.database.read() as tx:
+        found = await build_systems.get_any(tx, ci.system_id)
+    assert found is not None
+    return dataclasses.replace(found, kind=BuildSystemKind.GITHUB)
+
+
+class _Calls:
+    def __init__(self, ci: Ci) -> None:
+        self._ci = ci
+
+    def signed(
+        self, name: str, payload: dict[str, Any], delivery: str
+    ) -> tuple[dict[str, str], bytes]:
+        body = json.dumps({"repository": {"id": 1001}} | payload).encode()
+        mac = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
+        headers = {
+            "X-Hub-Signature-256": f"sha256={mac}",
+            "X-GitHub-Event": name,
+            "X-GitHub-Delivery": delivery,
+            "Content-Type": "application/json",
+        }
+        return headers, body
