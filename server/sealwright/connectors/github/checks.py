@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from sealwright.connectors import fields
 from sealwright.connectors.connector import RemoteError
-from sealwright.connectors.github import fields
 from sealwright.connectors.github.client import GitHubError, RepositoryApi
 from sealwright.connectors.github.markdown import plain, summary
 from sealwright.model.report import Report, Reported, ReportPhase

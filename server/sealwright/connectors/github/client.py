@@ -21,9 +21,9 @@ from urllib.parse import urlsplit
 from github import Auth, GithubException
 from github.Requester import Requester
 
+from sealwright.connectors import fields
 from sealwright.connectors.blocking import RETRY_AFTER, BlockingClient
 from sealwright.connectors.connector import RemoteError
-from sealwright.connectors.github import fields
 from sealwright.errors import ConfigurationError
 from sealwright.model.build_system import RepositoryLink, TrustedBuildSystem
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from sealwright.connectors.github import fields
+from sealwright.connectors import fields
 from sealwright.connectors.github.client import GitHubError, RepositoryApi
 from sealwright.errors import OriginError
 from sealwright.model.origin import ArtifactFacts, JobFacts, RulesetFacts, RunFacts

@@ -15,9 +15,9 @@ from urllib.parse import urlencode
 
 from github import Auth
 
+from sealwright.connectors import fields
 from sealwright.connectors.blocking import BlockingClient
 from sealwright.connectors.connector import RemoteError
-from sealwright.connectors.github import fields
 from sealwright.connectors.github.client import GitHubClient, GitHubError, call
 from sealwright.errors import ConfigurationError, ForbiddenError, InvalidInputError
 from sealwright.model.build_system import TrustedBuildSystem

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote
 
+from sealwright.connectors import fields
 from sealwright.connectors.connector import RemoteError
-from sealwright.connectors.github import fields
 from sealwright.connectors.github.client import RepositoryApi
 from sealwright.connectors.github.facts import RefFacts
 from sealwright.model.origin import RulesetFacts

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sealwright.connectors import fields
 from sealwright.connectors.connector import WebhookEvent
-from sealwright.connectors.github import fields
 from sealwright.connectors.github.facts import definition_path
 from sealwright.errors import InvalidInputError, UnauthenticatedError
 
