@@ -21814,8 +21814,8 @@ function getIDToken(aud) {
 }
 
 // src/run.ts
-import { appendFile as appendFile2 } from "node:fs/promises";
-import { rm as rm4 } from "node:fs/promises";
+import { appendFile as appendFile2, mkdir as mkdir4, mkdtemp, rm as rm4 } from "node:fs/promises";
+import { join as join3 } from "node:path";
 
 // src/clock.ts
 import { setTimeout as sleep } from "node:timers/promises";
@@ -22135,7 +22135,7 @@ function submitted(answer) {
     signedArtifactUrl: text(document, "signed_artifact_url"),
     accessToken: text(document, "access_token")
   };
-  const absent = Object.entries(made).filter(([name, value]) => !value || /Url$/.test(name) && !URL.canParse(value));
+  const absent = Object.entries(made).filter(([name, value]) => !value || name.endsWith("Url") && !URL.canParse(value));
   if (absent.length > 0) {
     throw new ActionError(
       `The server's answer lacks ${absent.map(([name]) => name).join(", ")}.`,
@@ -22276,18 +22276,22 @@ async function follow(first, seconds2, following) {
   let submitted2 = first;
   let told = "";
   let toldAt = begun;
-  for (let pause = FIRST_PAUSE2; ; ) {
+  let renewed = false;
+  let pause = FIRST_PAUSE2;
+  let longest = 0;
+  for (; ; ) {
     const asked = clock.now();
     const left = Math.max(0, deadline - asked);
     let status2;
     try {
-      status2 = await following.read(submitted2, Math.min(POLL_SECONDS, Math.floor(left / 1e3)));
+      status2 = await following.read(submitted2, Math.min(longest, Math.floor(left / 1e3)));
     } catch (error2) {
-      if (!(error2 instanceof RefusedError) || error2.status !== 401 || left === 0) throw error2;
+      if (!(error2 instanceof RefusedError) || error2.status !== 401 || renewed) throw error2;
       submitted2 = await following.renew();
-      await clock.sleep(FIRST_PAUSE2);
+      renewed = true;
       continue;
     }
+    renewed = false;
     const now = clock.now();
     const line = describe(status2);
     if (line !== told || now - toldAt >= REMINDER) {
@@ -22295,10 +22299,11 @@ async function follow(first, seconds2, following) {
       [told, toldAt] = [line, now];
     }
     if (status2.isFinal || now >= deadline) return { submitted: submitted2, status: status2 };
-    if (now - asked < QUICK) {
+    if (longest > 0 && now - asked < QUICK) {
       await clock.sleep(Math.min(pause, deadline - now));
       pause = Math.min(pause * 1.5, LONGEST_PAUSE2);
     }
+    longest = POLL_SECONDS;
   }
 }
 function describe(status2) {
@@ -22440,7 +22445,7 @@ function summarize(inputs, submitted2, status2) {
 function files(status2) {
   if (status2.files.length === 0) return "";
   const rows = status2.files.slice(0, MOST_ROWS).map((one) => [
-    markdown(one.path || status2.output?.fileName || "the artifact itself"),
+    markdown(one.path === "" ? "(the artifact itself)" : one.path),
     markdown(one.format),
     markdown(one.directive),
     `<code>${markdown(one.sha256)}</code>`
@@ -22457,8 +22462,7 @@ function table(head, rows) {
 }
 function attribute(url) {
   const { protocol, href } = new URL(url);
-  if (protocol !== "https:" && protocol !== "http:") return "";
-  return href.replace(/[&"'<>|`\\]/g, (one) => `%${one.charCodeAt(0).toString(16)}`).replace(/%26/g, "&amp;");
+  return protocol === "https:" || protocol === "http:" ? markdown(href) : "";
 }
 
 // src/unpack.ts
@@ -22629,20 +22633,20 @@ function checkEnd(status2, submitted2, inputs) {
   );
 }
 async function hand(http2, inputs, submitted2, status2) {
-  const file = await download(http2, submitted2, status2, inputs.outputDirectory);
-  let paths = [file];
-  if (inputs.decompress) {
-    const archive = `${file}.sealwright-archive`;
-    await import("node:fs/promises").then((fs3) => fs3.rename(file, archive));
-    try {
-      paths = await unpack(archive, inputs.outputDirectory);
-    } finally {
-      await rm4(archive, { force: true });
-    }
-  }
-  setOutput("signed-artifact-path", inputs.decompress ? inputs.outputDirectory : file);
+  const folder = inputs.outputDirectory;
+  const paths = inputs.decompress ? await downloadUnpacked(http2, submitted2, status2, folder) : [await download(http2, submitted2, status2, folder)];
+  setOutput("signed-artifact-path", inputs.decompress ? folder : paths[0]);
   setOutput("signed-artifact-paths", paths.join("\n"));
-  info(`Signed: ${paths.length === 1 ? plain(paths[0] ?? "") : `${paths.length} files in ${inputs.outputDirectory}`}`);
+  info(`Signed: ${paths.length === 1 ? plain(paths[0] ?? "") : `${paths.length} files in ${plain(folder)}`}`);
+}
+async function downloadUnpacked(http2, submitted2, status2, folder) {
+  await mkdir4(folder, { recursive: true });
+  const staging = await mkdtemp(join3(folder, ".sealwright-"));
+  try {
+    return await unpack(await download(http2, submitted2, status2, staging), folder);
+  } finally {
+    await rm4(staging, { recursive: true, force: true });
+  }
 }
 async function appendSummary(environment, text2) {
   const file = environment["GITHUB_STEP_SUMMARY"];
@@ -22658,4 +22662,3 @@ function warn(message) {
 
 // src/main.ts
 await run(process.env).catch(fail);
-process.exit();

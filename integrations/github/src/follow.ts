@@ -37,12 +37,15 @@ export async function follow(
   let told = "";
   let toldAt = begun;
   let renewed = false;
-  for (let pause = FIRST_PAUSE; ; ) {
+  let pause = FIRST_PAUSE;
+  // the first look does not wait, so that the log says at once where it stands
+  let longest = 0;
+  for (;;) {
     const asked = clock.now();
     const left = Math.max(0, deadline - asked);
     let status: Status;
     try {
-      status = await following.read(submitted, Math.min(POLL_SECONDS, Math.floor(left / 1000)));
+      status = await following.read(submitted, Math.min(longest, Math.floor(left / 1000)));
     } catch (error) {
       if (!(error instanceof RefusedError) || error.status !== 401 || renewed) throw error;
       // the access token has run out; submitting the same again gives another one
@@ -59,10 +62,11 @@ export async function follow(
     }
     if (status.isFinal || now >= deadline) return { submitted, status };
     // an answer at once means that the server does not hold the call: do not hurry it
-    if (now - asked < QUICK) {
+    if (longest > 0 && now - asked < QUICK) {
       await clock.sleep(Math.min(pause, deadline - now));
       pause = Math.min(pause * 1.5, LONGEST_PAUSE);
     }
+    longest = POLL_SECONDS;
   }
 }
 

@@ -73,7 +73,7 @@ test("it ends when its time does, and the last poll is as long as what is left",
   const { made, clock, waits } = following([status("Processing")]);
   const { status: last } = await follow(SUBMITTED, 75, made);
   assert.equal(last.isFinal, false);
-  assert.deepEqual(waits.slice(0, 3), [30, 30, 15]);
+  assert.deepEqual(waits.slice(0, 4), [0, 30, 30, 15]);
   assert.equal(clock.time, 75_000);
 });
 
