@@ -243,10 +243,10 @@ def test_access_token_that_runs_out(workflow: Workflow, fake: FakeServer) -> Non
     fake.steps = ((0.0, "WaitingForApproval"), (4.5, "Completed"))
     # the first look comes when the token is no good any more
     fake.faults = [Fault("^GET .*wait=", 503, headers={"Retry-After": "1"})]
-    done = workflow.run(**{"output-directory": ""})
+    done = workflow.run()
     assert done.status == 0, done.output
     assert len(fake.requests) == 1
-    assert len(fake.calls("^POST")) >= 2
+    assert len(fake.calls("^POST")) == 3, "renewed for the look and for the download"
     assert "WaitingForApproval: 0 of 2 approvals" in done.output
 
 

@@ -22586,7 +22586,9 @@ async function run(environment) {
   setOutput("state", plain(status2.state));
   await appendSummary(environment, summarize(inputs, submitted2, status2));
   if (inputs.wait) checkEnd(status2, submitted2, inputs);
-  if (status2.state === "Completed" && inputs.outputDirectory) await hand(http2, inputs, submitted2, status2);
+  if (status2.state === "Completed" && inputs.outputDirectory) {
+    await withRenewal(submitted2, send, (access2) => hand(http2, inputs, access2, status2));
+  }
 }
 function fail(error2) {
   const problems = error2 instanceof ActionError ? error2.problems : [{ error: plain(reason(error2)), howToFix: "" }];
@@ -22631,6 +22633,14 @@ function checkEnd(status2, submitted2, inputs) {
     `The signing request is still ${status2.state} after ${inputs.timeout} s.`,
     `It goes on at ${submitted2.webUrl}. Raise timeout, or set wait: false and fetch it in a later job.`
   );
+}
+async function withRenewal(submitted2, renew, act) {
+  try {
+    await act(submitted2);
+  } catch (error2) {
+    if (!(error2 instanceof RefusedError) || error2.status !== 401) throw error2;
+    await act(await renew());
+  }
 }
 async function hand(http2, inputs, submitted2, status2) {
   const folder = inputs.outputDirectory;

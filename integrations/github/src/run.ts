@@ -9,7 +9,7 @@ import { download } from "./download.js";
 import { follow } from "./follow.js";
 import { Http, reason } from "./http.js";
 import { readInputs, type Inputs } from "./inputs.js";
-import { ActionError } from "./problems.js";
+import { ActionError, RefusedError } from "./problems.js";
 import { readStatus, submit, type Proof, type Run, type Status, type Submitted } from "./server.js";
 import { summarize } from "./summary.js";
 import { plain } from "./text.js";
@@ -40,7 +40,9 @@ export async function run(environment: Environment): Promise<void> {
   await appendSummary(environment, summarize(inputs, submitted, status));
 
   if (inputs.wait) checkEnd(status, submitted, inputs);
-  if (status.state === "Completed" && inputs.outputDirectory) await hand(http, inputs, submitted, status);
+  if (status.state === "Completed" && inputs.outputDirectory) {
+    await withRenewal(submitted, send, (access) => hand(http, inputs, access, status));
+  }
 }
 
 /** Tell a failure to the log and to the run's page, and fail the step. */
@@ -90,6 +92,20 @@ function checkEnd(status: Status, submitted: Submitted, inputs: Inputs): void {
     `The signing request is still ${status.state} after ${inputs.timeout} s.`,
     `It goes on at ${submitted.webUrl}. Raise timeout, or set wait: false and fetch it in a later job.`,
   );
+}
+
+/** The access token may have run out while the request was followed; submitting again gives another. */
+async function withRenewal(
+  submitted: Submitted,
+  renew: () => Promise<Submitted>,
+  act: (access: Submitted) => Promise<void>,
+): Promise<void> {
+  try {
+    await act(submitted);
+  } catch (error) {
+    if (!(error instanceof RefusedError) || error.status !== 401) throw error;
+    await act(await renew());
+  }
 }
 
 async function hand(http: Http, inputs: Inputs, submitted: Submitted, status: Status): Promise<void> {
