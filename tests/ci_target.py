@@ -31,11 +31,6 @@ class Target(Protocol):
         ...
 
     @property
-    def controller_secret(self) -> str:
-        """By which a Jenkins controller is known."""
-        ...
-
-    @property
     def secrets(self) -> list[str]:
         """What must not be in any log, tokens that were given out included."""
         ...
@@ -74,10 +69,6 @@ class FakeTarget:
     @property
     def token(self) -> str:
         return self.server.token
-
-    @property
-    def controller_secret(self) -> str:
-        return self.server.controller_secret
 
     @property
     def secrets(self) -> list[str]:

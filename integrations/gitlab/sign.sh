@@ -99,7 +99,7 @@ write_request() {
     optional artifact_id "$SEALWRIGHT_JOB_TO_SIGN"
     printf ',"parameters":{'
     write_parameters
-    printf '},"run_id":%s,"run_attempt":1}' "$(json "$CI_PIPELINE_ID")"
+    printf '},"run_id":%s,"run_attempt":0}' "$(json "$CI_PIPELINE_ID")"
   } >"$work/request.json"
 }
 

@@ -43,10 +43,11 @@ File = tuple[str, bytes]  #: name and content
 _SCHEMA = json.loads(Path(__file__).with_suffix(".schema.json").read_text())
 _FINAL = frozenset({"Completed", "Failed", "Denied", "Canceled"})
 SIGNATURE = b"\nsigned"
+LABELS = ("run verified, caller not verified", "vouched for by its build controller")
 NAMES_OF_CLAIMS = {
     "github": ("run_id", "run_attempt", "repository"),
     "gitlab": ("pipeline_id", "", "project_path"),
-    "jenkins": ("build_number", "", "job_name"),
+    "jenkins": ("build_number", "", ""),
 }
 
 
@@ -179,7 +180,6 @@ class FakeServer:
 
     organization_id: str = "5f3c9a52-0000-4000-8000-000000000001"
     token: str = "swt_user_" + secrets.token_hex(16)
-    controller_secret: str = "controller-" + secrets.token_hex(16)
     issuer: Issuer = field(default_factory=Issuer)
     artifacts: dict[tuple[str, str], bytes] = field(default_factory=dict)
     steps: tuple[tuple[float, str], ...] = DEFAULT_STEPS
@@ -216,7 +216,7 @@ class FakeServer:
 
     @property
     def secrets(self) -> list[str]:
-        return [self.token, self.controller_secret, *self.given_tokens]
+        return [self.token, *self.given_tokens]
 
     def start(self) -> None:
         self._http = _Http(("127.0.0.1", self.port), self)
@@ -330,15 +330,16 @@ class FakeServer:
             if credential.startswith("swt_") or identity:
                 raise RefusalError(401, "unauthenticated", ("The token is not known.", "Make one."))
             identity = credential
-        if build_system == "jenkins" and not identity:
-            given = headers.get("X-Sealwright-Build-System-Token", "")
-            if given != self.controller_secret:
-                raise RefusalError(403, "origin_not_verified", ("The controller is unknown.", ""))
-            return ["controller vouches"]
-        if not identity:
-            return ["run verified, caller not verified"]
-        self._check_identity(build_system, identity, submission, key)
-        return ["run verified", "caller verified"]
+        if identity:
+            self._check_identity(build_system, identity, submission, key)
+            return []
+        if "artifact_id" not in submission:
+            why = (
+                "The build sends the artifact and does not prove itself.",
+                "Send its identity token.",
+            )
+            raise RefusalError(403, "origin_not_verified", why)
+        return [LABELS[build_system == "jenkins"]]
 
     def _check_identity(
         self, build_system: str, identity: str, submission: Json, key: tuple[str, ...]

@@ -181,7 +181,7 @@ def test_artifact_of_the_run_without_any_secret(
     assert outputs["signed-artifact-path"].endswith("/signed")
     assert len(outputs["signed-artifact-paths"].splitlines()) == 2
     assert set(workflow.audiences) == {target.url}
-    assert "caller verified" in done.output
+    assert "caller not verified" not in done.output
     assert workflow.hides_secrets(done)
 
 
