@@ -43,11 +43,7 @@ class Host {
     static Object shell(Object options) {
         String script = options instanceof Map ? options.script : options
         record('sh', script)
-        Process process = new ProcessBuilder('/bin/sh', '-c', script).directory(new File(Pipeline.plan.workspace as String))
-            .redirectErrorStream(true).with { it.environment().putAll(environment); it }.start()
-        process.outputStream.close()
-        print(process.inputStream.text)
-        int status = process.waitFor()
+        int status = run(['/bin/sh', '-c', script])
         if (options instanceof Map && options.returnStatus) {
             return status
         }
@@ -55,5 +51,25 @@ class Host {
             fail("script returned exit code ${status}")
         }
         return null
+    }
+
+    static Object powershell(Map options) {
+        record('powershell', options.script as String)
+        File file = File.createTempFile('script', '.ps1')
+        try {
+            file.text = options.script
+            return run([Pipeline.plan.powershell, '-NoProfile', '-File', file.path])
+        } finally {
+            file.delete()
+        }
+    }
+
+    private static int run(List<String> command) {
+        ProcessBuilder builder = new ProcessBuilder(command).directory(new File(Pipeline.plan.workspace as String))
+        builder.environment().putAll(environment)
+        Process process = builder.redirectErrorStream(true).start()
+        process.outputStream.close()
+        print(process.inputStream.text)
+        return process.waitFor()
     }
 }

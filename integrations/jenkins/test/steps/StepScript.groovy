@@ -64,12 +64,21 @@ abstract class StepScript extends SerializableScript {
         return body()
     }
 
+    @NonCPS
+    Object getScm() {
+        return 'scm'
+    }
+
+    void checkout(Object source) {
+        Host.record('checkout', source as String)
+    }
+
     Object sh(Object options) {
         return Host.shell(options)
     }
 
     Object powershell(Map options) {
-        return Host.shell([script: "exit 3 # ${options.script}".toString(), returnStatus: true])
+        return Host.powershell(options)
     }
 
     void archiveArtifacts(Map options) {
