@@ -19,13 +19,11 @@ function New-SealwrightError {
         $text = "$Message $Advice"
     }
     $exception = [InvalidOperationException]::new($text, $Cause)
+    $exception.Data['Advice'] = $Advice
     $exception.Data['Status'] = $Status
     $exception.Data['Retry'] = [bool] $Retry
     $exception.Data['RetryAfter'] = $RetryAfter
-    $record = [Management.Automation.ErrorRecord]::new($exception, "Sealwright.$Id", $Category, $Target)
-    $record.ErrorDetails = [Management.Automation.ErrorDetails]::new($text)
-    $record.ErrorDetails.RecommendedAction = $Advice
-    $record
+    [Management.Automation.ErrorRecord]::new($exception, "Sealwright.$Id", $Category, $Target)
 }
 
 function ConvertTo-AnswerError {
