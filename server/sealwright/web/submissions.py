@@ -74,8 +74,8 @@ class _Noted:
     async def commit(
         self,
         *,
-        sha256: str | None = None,
-        size: int | None = None,  # noqa: ARG002 (the protocol's)
+        sha256: str | None = None,  # noqa: ARG002 (the protocol's)
+        size: int | None = None,  # noqa: ARG002
     ) -> StoredArtifact:
         return StoredArtifact("", self._size, self._sha256.hexdigest())
 
