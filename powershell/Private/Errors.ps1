@@ -96,7 +96,7 @@ function ConvertFrom-JsonText {
         try {
             ConvertFrom-Json $Text
         }
-        catch [ArgumentException] {
+        catch {
             Write-Debug 'The answer is not JSON.'
         }
     }
