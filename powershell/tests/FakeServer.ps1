@@ -12,9 +12,12 @@ function Start-FakeServer {
             Answers  = $Answers
             Requests = [Collections.ArrayList]::Synchronized([Collections.ArrayList]::new())
             Url      = "http://127.0.0.1:$($listener.LocalEndpoint.Port)"
-            Shell    = $null
+            Shell    = [PowerShell]::Create()
         })
-    $state.Shell = [PowerShell]::Create().AddScript($script:FakeServerLoop).AddArgument($state)
+    $state.Shell.Runspace = [Management.Automation.Runspaces.RunspaceFactory]::CreateRunspace(
+        [Management.Automation.Runspaces.InitialSessionState]::CreateDefault2())
+    $state.Shell.Runspace.Open()
+    $null = $state.Shell.AddScript($script:FakeServerLoop).AddArgument($state)
     $null = $state.Shell.BeginInvoke()
     $state
 }
@@ -23,6 +26,7 @@ function Stop-FakeServer {
     param([hashtable] $Server)
     $Server.Listener.Stop()
     $Server.Shell.Stop()
+    $Server.Shell.Runspace.Dispose()
     $Server.Shell.Dispose()
 }
 

@@ -18,6 +18,8 @@ if ($Live) {
 $Scratch = Join-Path ([IO.Path]::GetTempPath()) "sealwright-$([Guid]::NewGuid().ToString('N').Substring(0, 8))"
 $null = [IO.Directory]::CreateDirectory($Scratch)
 $script:Failed = 0
+# a test that goes wrong is not to wait for a server that never comes
+$PSDefaultParameterValues = @{ '*-Sign*:ServiceUnavailableTimeoutInSeconds' = 20 }
 
 function Test {
     # Run one test. Its name has to be a literal on the line of the call: others list the tests by it.
