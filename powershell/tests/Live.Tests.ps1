@@ -65,7 +65,7 @@ Test 'live: a request that fails says why' -NeedsServer {
     $upload.InputArtifactPath = $Facts.broken
     $path = New-Path
     $record = Assert-Fails 'Sealwright.SigningRequestFailed' { Submit-SigningRequest @upload -WaitForCompletion -OutputArtifactPath $path }
-    Assert-True ($record.Exception.Message -match 'is Failed: .*inner\.zip') "the reason is told: $($record.Exception.Message)"
+    Assert-True ($record.Exception.Message -match 'is Failed: .*readme') "the reason is told: $($record.Exception.Message)"
     Assert-True (-not [IO.File]::Exists($path)) 'nothing is saved'
     $null = Assert-Fails 'Sealwright.SigningRequestFailed' { Get-SignedArtifact @Server -SigningRequestId $record.TargetObject -OutputArtifactPath $path }
     Assert-True (Get-SigningRequest @Server -SigningRequestId $record.TargetObject).Reason 'the request has its reason'

@@ -62,7 +62,7 @@ function Assert-True {
 
 function Assert-Fails {
     # The error record with that id which the block ends with.
-    param([string] $Id, [scriptblock] $Body)
+    param([string] $ExpectedError, [scriptblock] $Body)
     $record = $null
     try {
         $null = & $Body
@@ -71,10 +71,10 @@ function Assert-Fails {
         $record = $_
     }
     if (-not $record) {
-        throw "Nothing failed where $Id should."
+        throw "Nothing failed where $ExpectedError should."
     }
-    if ($record.FullyQualifiedErrorId -cne $Id) {
-        throw "Failed with $($record.FullyQualifiedErrorId), not $Id`: $($record.Exception.Message)"
+    if ($record.FullyQualifiedErrorId -cne $ExpectedError) {
+        throw "Failed with $($record.FullyQualifiedErrorId), not ${ExpectedError}: $($record.Exception.Message)"
     }
     $record
 }
@@ -90,6 +90,35 @@ function New-File {
 function New-Path {
     # Where nothing is yet.
     Join-Path $Scratch "$([Guid]::NewGuid().ToString('N')).bin"
+}
+
+function Invoke-AndStop {
+    # Run the script with the module in a runspace of its own, and stop it, as Ctrl-C does, when the condition holds.
+    param([string] $Script, [hashtable] $Arguments, [scriptblock] $Until)
+    $state = [Management.Automation.Runspaces.InitialSessionState]::CreateDefault2()
+    foreach ($command in Get-Command -CommandType Cmdlet -ListImported) {
+        if ($command.ImplementingType -and -not @($state.Commands[$command.Name]).Count) {
+            $state.Commands.Add([Management.Automation.Runspaces.SessionStateCmdletEntry]::new($command.Name, $command.ImplementingType, $null))
+        }
+    }
+    $runspace = [Management.Automation.Runspaces.RunspaceFactory]::CreateRunspace($state)
+    $runspace.Open()
+    $shell = [PowerShell]::Create()
+    $shell.Runspace = $runspace
+    $null = $shell.AddScript($Script).AddArgument((Join-Path $ModuleFolder 'Sealwright.psd1')).AddArgument($Arguments)
+    $running = $shell.BeginInvoke()
+    $clock = [Diagnostics.Stopwatch]::StartNew()
+    while (-not (& $Until)) {
+        if ($clock.Elapsed.TotalSeconds -gt 20 -or $running.IsCompleted) {
+            throw "It never came so far: $($shell.Streams.Error) $($shell.InvocationStateInfo.Reason)"
+        }
+        Start-Sleep -Milliseconds 50
+    }
+    $clock = [Diagnostics.Stopwatch]::StartNew()
+    $shell.Stop()
+    $shell.Dispose()
+    $runspace.Dispose()
+    $clock.Elapsed.TotalSeconds
 }
 
 try {

@@ -388,35 +388,6 @@ Test 'a call goes unencrypted to another machine only with a warning' {
     Assert-Equal $seen[1] 'http://signing.example.com/'
 }
 
-function Invoke-AndStop {
-    # Run the script with the module in a runspace of its own, and stop it, as Ctrl-C does, when the condition holds.
-    param([string] $Script, [hashtable] $Arguments, [scriptblock] $Until)
-    $state = [Management.Automation.Runspaces.InitialSessionState]::CreateDefault2()
-    foreach ($command in Get-Command -CommandType Cmdlet -ListImported) {
-        if ($command.ImplementingType -and -not @($state.Commands[$command.Name]).Count) {
-            $state.Commands.Add([Management.Automation.Runspaces.SessionStateCmdletEntry]::new($command.Name, $command.ImplementingType, $null))
-        }
-    }
-    $runspace = [Management.Automation.Runspaces.RunspaceFactory]::CreateRunspace($state)
-    $runspace.Open()
-    $shell = [PowerShell]::Create()
-    $shell.Runspace = $runspace
-    $null = $shell.AddScript($Script).AddArgument((Join-Path $ModuleFolder 'Sealwright.psd1')).AddArgument($Arguments)
-    $running = $shell.BeginInvoke()
-    $clock = [Diagnostics.Stopwatch]::StartNew()
-    while (-not (& $Until)) {
-        if ($clock.Elapsed.TotalSeconds -gt 20 -or $running.IsCompleted) {
-            throw "It never came so far: $($shell.Streams.Error) $($shell.InvocationStateInfo.Reason)"
-        }
-        Start-Sleep -Milliseconds 50
-    }
-    $clock = [Diagnostics.Stopwatch]::StartNew()
-    $shell.Stop()
-    $shell.Dispose()
-    $runspace.Dispose()
-    $clock.Elapsed.TotalSeconds
-}
-
 Test 'Ctrl-C while waiting cancels the request' {
     Use-FakeServer @($Created, $Running) {
         param($server)

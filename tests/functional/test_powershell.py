@@ -11,20 +11,31 @@ import os
 import re
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, pkcs12
 from tests.artifacts import CONFIGURATION, build_artifact
+from tests.file_server import certificate_for
+from tests.keys import issue, new_key
 from tests.shared import REPOSITORY, missing, shared_dir, tool
 from tests.system import Api, Setup, System, set_up
 
 MODULE = REPOSITORY / "powershell"
 MIB = 1 << 20
+WITH_PARAMETER = CONFIGURATION.replace(
+    "  <zip-file>\n    <pe-file",
+    '  <parameters><parameter name="version" default-value="1.0"/></parameters>\n'
+    "  <zip-file>\n    <pe-file",
+    1,
+)
 _TITLE = re.compile(r"^Test '([^']+)'(.*)\{$", re.MULTILINE)
 _RESULT = re.compile(r"(ok|not ok|skip) (.+)")
 
@@ -106,7 +117,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("powershell")
     build_artifact(folder / "product.zip")
     with System.run() as system:
-        yield Server(system, set_up(system, CONFIGURATION), folder)
+        yield Server(system, set_up(system, WITH_PARAMETER), folder)
 
 
 def results(done: subprocess.CompletedProcess[str]) -> dict[str, tuple[str, str]]:
@@ -307,3 +318,55 @@ def test_a_submission_whose_answer_is_lost_makes_one_request(server: Server) -> 
         if one["description"] == "lost-answers"
     ]
     assert made == [done.stdout.strip()]
+
+
+class Greeter(BaseHTTPRequestHandler):
+    """Answers a submission with the subject of the client's certificate as the request's id."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        assert isinstance(self.connection, ssl.SSLSocket)
+        certificate = self.connection.getpeercert() or {}
+        names = {name: value for part in certificate["subject"] for name, value in part}  # type: ignore[union-attr]
+        body = json.dumps({"signingRequestId": names["commonName"]}).encode()
+        self.send_response(201)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+def test_certificates_of_both_sides(tmp_path: Path) -> None:
+    context, _ = certificate_for("localhost", tmp_path)
+    client = issue("client-7", new_key("p256"), None)
+    (tmp_path / "client.pem").write_bytes(client.pem)
+    bundle = pkcs12.serialize_key_and_certificates(
+        b"client", client.key, client.certificate, None, BestAvailableEncryption(b"word")  # type: ignore[arg-type]
+    )  # fmt: skip
+    (tmp_path / "client.pfx").write_bytes(bundle)
+    (tmp_path / "setup.exe").write_bytes(b"unsigned")
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(tmp_path / "client.pem")
+    script = tmp_path / "script.ps1"
+    with HTTPServer(("127.0.0.1", 0), Greeter) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        script.write_text(
+            f"Import-Module '{MODULE / 'Sealwright.psd1'}'\n"
+            "$certificate = [Security.Cryptography.X509Certificates.X509Certificate2]::new("
+            f"'{tmp_path / 'client.pfx'}', 'word')\n"
+            f"Submit-SigningRequest -ApiUrl https://localhost:{server.server_port} -ApiToken t "
+            f"-OrganizationId o -SigningPolicyId p -InputArtifactPath '{tmp_path / 'setup.exe'}' "
+            "-ClientCertificate $certificate -ServiceUnavailableTimeoutInSeconds 5"
+        )
+        accepted = run("-File", script, SSL_CERT_FILE=str(tmp_path / "localhost.pem"))
+        refused = run("-File", script)
+        server.shutdown()
+    assert accepted.stdout.strip() == "client-7", accepted.stdout + accepted.stderr
+    assert refused.returncode == 1
+    assert "SecurityError" in refused.stdout + refused.stderr
+    assert "trust the root" in " ".join((refused.stdout + refused.stderr).split())
