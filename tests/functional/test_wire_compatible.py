@@ -176,6 +176,28 @@ async def test_a_retrieval_link(curl: Curl) -> None:
     assert shown["unsignedArtifactLink"] is None
 
 
+async def test_build_settings_come_as_a_file(curl: Curl, file: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "build.yml"
+    settings.write_text("steps: []")
+    path = await submit(curl, file, f"Origin.BuildData.BuildSettingsFile=@{settings}")
+    request = await curl.web.read(path.rpartition("/")[2])
+    assert request.origin.build_settings_file == "build.yml"
+    assert request.input is not None
+    assert (request.input.file_name, request.input.size) == ("setup.exe", len(b"unsigned bytes"))
+    settings.write_bytes(bytes(1 << 20) + b"x")
+    words = (f"Origin.BuildData.BuildSettingsFile=@{settings}", f"Artifact=@{file}")
+    assert (await curl("SigningRequests", *form(curl.web, *words)))[0] == 413
+
+
+async def test_one_idempotency_key_is_one_request(curl: Curl, file: Path) -> None:
+    words = ("-H", "Idempotency-Key: once", *form(curl.web, f"Artifact=@{file}"))
+    first, second = [await curl("SigningRequests", *words) for _ in range(2)]
+    assert first[0] == second[0] == 201
+    assert first[1]["location"] == second[1]["location"]
+    file.write_bytes(b"other bytes")
+    assert (await curl("SigningRequests", *words))[0] == 422
+
+
 async def test_resubmit(curl: Curl, file: Path) -> None:
     first = (await submit(curl, file)).rpartition("/")[2]
     arguments = []

@@ -6,22 +6,24 @@ store as it arrives, and only if the policy that its earlier fields name lets th
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from sealwright.db import projects
-from sealwright.errors import ForbiddenError, InvalidInputError
-from sealwright.intake.multipart import FormData, receive
+from sealwright.errors import ForbiddenError, InvalidInputError, TooLargeError
+from sealwright.intake.multipart import FormData, FormLimits, receive
 from sealwright.intake.upload import ReceivedFile, receive_raw
 from sealwright.model.origin import Origin
-from sealwright.storage import ArtifactWriter
+from sealwright.storage import ArtifactWriter, StoredArtifact
 from sealwright.submit import Content, Reception, Submission, Submitted, admit, submit
 from sealwright.web import bodies
 from sealwright.web.routes import Call
 from sealwright.web.schemas import OriginIn, SubmissionIn
 
 _BRACKETED = re.compile(r"(parameters|origin)\[([^\[\]]{1,100})\]")
+_MAX_NOTED_BYTES = 1 << 20
 Admit = Callable[[Mapping[str, str]], Awaitable[None]]
 
 
@@ -55,18 +57,51 @@ def origin_of(given: OriginIn) -> Origin:
     return Origin(verified=False, **given.model_dump())
 
 
+class _Noted:
+    """An `ArtifactWriter` for a small file of which only the name is wanted."""
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._sha256 = hashlib.sha256()
+
+    async def write(self, data: bytes | memoryview) -> None:
+        self._size += len(data)
+        if self._size > _MAX_NOTED_BYTES:
+            message = f"A file beside the artifact is longer than {_MAX_NOTED_BYTES} bytes."
+            raise TooLargeError(message, advice="Leave it out.")
+        self._sha256.update(data)
+
+    async def commit(
+        self,
+        *,
+        sha256: str | None = None,  # noqa: ARG002 (the protocol's)
+        size: int | None = None,  # noqa: ARG002
+    ) -> StoredArtifact:
+        return StoredArtifact("", self._size, self._sha256.hexdigest())
+
+    async def abort(self) -> None:
+        """Nothing was kept."""
+
+
 async def receive_form(
-    call: Call, reception: Reception, file_field: str, admit_fields: Admit
+    call: Call,
+    reception: Reception,
+    file_field: str,
+    admit_fields: Admit,
+    noted: frozenset[str] = frozenset(),
 ) -> FormData:
     """Receive a form with one file in the field `file_field`, whatever its case.
 
     Args:
         admit_fields: called with the fields that came before the file; raises to refuse it.
+        noted: fields, in lower case, that may hold a small file each, which is not stored.
     """
     limit = call.services.settings.max_upload_bytes
     seen: dict[str, str] = {}
 
     async def open_file(name: str, _file_name: str) -> ArtifactWriter:
+        if name.lower() in noted:
+            return _Noted()
         if name.lower() != file_field.lower():
             message = f"The field {name[:100]!r} takes no file."
             raise InvalidInputError(message, advice=f"Send the artifact as {file_field}.")
@@ -79,6 +114,7 @@ async def receive_form(
         call.request.headers.get("content-type", ""),
         open_file=open_file,
         on_field=seen.__setitem__,
+        limits=FormLimits(files=1 + len(noted)),
     )
 
 

@@ -67,6 +67,8 @@ _LINK_HEADER = re.compile(
     r"artifactretrievallink\.httpheaders(?:\[([^\[\]]+)\]|\.(.+))", re.IGNORECASE
 )
 _LINK_FIELDS = {"url": "url", "filename": "file_name", "sha256hash": "sha256"}
+#: taken as a file, too: its name is what is recorded
+_NOTED = frozenset({"origin.builddata.buildsettingsfile"})
 _OTHER_FIELDS = frozenset({"isfastsigningrequest", "artifact", "originalsigningrequestid"})
 
 STATUSES: Mapping[State, str] = {
@@ -131,9 +133,10 @@ async def submit(call: Call) -> Response:
             await submissions.admit_somewhere(call)
 
     async with receiving(call.services.store, call.grant.organization_id) as reception:
-        form = await submissions.receive_form(call, reception, "Artifact", admit)
-        fields = _texts(form)
-        file = next(iter(form.files.values()), None)
+        form = await submissions.receive_form(call, reception, "Artifact", admit, _NOTED)
+        files = {name.lower(): file for name, file in form.files.items()}
+        fields = _texts(form) | {name: files[name].file_name for name in _NOTED & files.keys()}
+        file = files.get("artifact")
         payload = await _hash_payload(call.services.store, file)
         submission = _submission(call, fields)
         if file:
