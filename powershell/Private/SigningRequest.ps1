@@ -38,6 +38,7 @@ function Wait-FinalStatus {
     $pause = 0.25
     $last = ''
     try {
+        Show-Waiting $SigningRequestId 'Submitted'
         while ($true) {
             $status = (Invoke-Call $Connection $call).Json
             if (-not $status -or -not $status.PSObject.Properties['isFinalStatus']) {

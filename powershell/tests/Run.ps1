@@ -61,22 +61,22 @@ function Assert-True {
 }
 
 function Assert-Fails {
-    # The error record with that id which the block ends with.
-    param([string] $ExpectedError, [scriptblock] $Body)
-    $record = $null
+    # The error record with that id which the block ends with. The block sees the variables of this function before its own.
+    param([string] $ExpectedError, [scriptblock] $Attempted)
+    $caught = $null
     try {
-        $null = & $Body
+        $null = & $Attempted
     }
     catch {
-        $record = $_
+        $caught = $_
     }
-    if (-not $record) {
+    if (-not $caught) {
         throw "Nothing failed where $ExpectedError should."
     }
-    if ($record.FullyQualifiedErrorId -cne $ExpectedError) {
-        throw "Failed with $($record.FullyQualifiedErrorId), not ${ExpectedError}: $($record.Exception.Message)"
+    if ($caught.FullyQualifiedErrorId -cne $ExpectedError) {
+        throw "Failed with $($caught.FullyQualifiedErrorId), not ${ExpectedError}: $($caught.Exception.Message)"
     }
-    $record
+    $caught
 }
 
 function New-File {

@@ -210,7 +210,7 @@ Test 'errors end the script whatever the error action is' {
     Use-FakeServer @(@{ Status = '403 Forbidden' }) {
         param($server)
         $upload = Get-Upload $server
-        foreach ($action in 'SilentlyContinue', 'Continue', 'Ignore') {
+        foreach ($action in 'SilentlyContinue', 'Continue') {
             $null = Assert-Fails 'Sealwright.Forbidden' { $ErrorActionPreference = $action; Submit-SigningRequest @upload -ErrorAction $action; 'went on' }
         }
     }
@@ -221,7 +221,7 @@ Test 'no message and no record shows the token' {
         param($server)
         $upload = Get-Upload $server
         $records = @(
-            Assert-Fails 'Sealwright.Unauthenticated' { Submit-SigningRequest @upload -Verbose -Debug 4>$null 5>$null }
+            Assert-Fails 'Sealwright.Unauthenticated' { Submit-SigningRequest @upload -Verbose 4>$null }
             Assert-Fails 'Sealwright.ConnectionFailed' { Submit-SigningRequest @upload -ServiceUnavailableTimeoutInSeconds 0 }
             Assert-Fails 'Sealwright.Redirected' { Submit-SigningRequest @upload }
         )
