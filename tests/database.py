@@ -43,11 +43,13 @@ CONFIGURATION = """<?xml version="1.0" encoding="utf-8"?>
 
 
 @pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite file with the present schema."""
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A SQLite file with the present schema: to be copied, never to be opened."""
     file = tmp_path_factory.mktemp("sqlite") / "template.sqlite3"
     asyncio.run(migrate(f"sqlite:///{file}"))
-    return file
+    content = file.read_bytes()
+    yield file
+    assert file.read_bytes() == content, "a test has written to the template"
 
 
 @pytest.fixture(params=DATABASES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -102,8 +103,11 @@ async def test_an_upload_that_is_cut_leaves_nothing(sqlite: Web) -> None:
     assert (await client.get(REQUESTS)).json()["items"] == []
 
 
-async def test_a_limit_ends_an_upload(own_valkey: Valkey, sqlite_template: Path) -> None:
-    with running(own_valkey, f"sqlite:///{sqlite_template}", max_upload_bytes=100_000) as server:
+async def test_a_limit_ends_an_upload(
+    own_valkey: Valkey, sqlite_template: Path, tmp_path: Path
+) -> None:
+    file = shutil.copyfile(sqlite_template, tmp_path / "sealwright.sqlite3")
+    with running(own_valkey, f"sqlite:///{file}", max_upload_bytes=100_000) as server:
         async with opened(server) as web:
             client = await web.submitter()
             names = {"project": web.scene.project.id, "signing_policy": web.scene.policy.id}
@@ -169,9 +173,12 @@ async def test_headers(sqlite: Web) -> None:
     assert forged.headers["x-request-id"] != 'a"b c\\n'
 
 
-async def test_https_and_graceful_stop(own_valkey: Valkey, sqlite_template: Path) -> None:
+async def test_https_and_graceful_stop(
+    own_valkey: Valkey, sqlite_template: Path, tmp_path: Path
+) -> None:
+    file = shutil.copyfile(sqlite_template, tmp_path / "sealwright.sqlite3")
     changes = {"external_url": "https://sign.example.com"}
-    with running(own_valkey, f"sqlite:///{sqlite_template}", **changes) as server:
+    with running(own_valkey, f"sqlite:///{file}", **changes) as server:
         address = f"http://127.0.0.1:{server.settings.port}"
         async with httpx.AsyncClient(base_url=address) as client:
             client.headers["Host"] = "sign.example.com"
