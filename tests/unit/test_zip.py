@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import struct
 import zipfile
 import zlib
@@ -338,7 +337,7 @@ def test_recognized_by_its_first_bytes() -> None:
     assert not is_zip(io.BytesIO(b"MZ" + archive({"a": b""})))
 
 
-@pytest.mark.skipif(not os.environ.get("SEALWRIGHT_LARGE"), reason="set SEALWRIGHT_LARGE: 9 GB")
+@pytest.mark.large
 def test_members_beyond_4_gib(tmp_path: Path) -> None:
     size = (4 << 30) + (8 << 20)
     source = tmp_path / "large.zip"
