@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from sealwright.signing.artifact import SignatureResult, TimestampForm
+from sealwright.signing.artifact import Identity, SignatureResult, TimestampForm
 from sealwright.signing.configuration import parse_configuration
 from sealwright.signing.deep_sign import DeepSign
 from sealwright.signing.plan import build_plan
@@ -16,10 +16,10 @@ from tests.toy import configuration
 
 
 def sign_deeply(
-    content: bytes, body: str, folder: Path, kind: str = "rsa-3072"
+    content: bytes, body: str, folder: Path, signer: keys.Issued | None = None
 ) -> tuple[bytes, list[VerifiedSignature]]:
     """Plan, sign and compare an artifact by the elements in `body`."""
-    trusted = keys.pki()
+    signer = signer or keys.pki().leaf("rsa-3072")
     spool = Spool(folder, 1 << 30)
     source, output = io.BytesIO(content), io.BytesIO()
     plan = build_plan(
@@ -30,15 +30,14 @@ def sign_deeply(
         timestamp=TimestampForm.NONE,
         spool=spool,
     )
-    signing = DeepSign(plan, source, output, trusted.identity(kind), spool)
+    signing = DeepSign(plan, source, output, Identity(signer.der), spool)
     batches = signing.batches()
     try:
         pending = next(batches)
         while True:
-            key = trusted.leaf(kind).key
-            answers = [SignatureResult(keys.answer(each.request, key)) for each in pending]
+            answers = [SignatureResult(keys.answer(each.request, signer.key)) for each in pending]
             pending = batches.send(answers)
     except StopIteration:
         signing.close()
-    found = verify_result(plan, source, output, trusted.leaf(kind).der, spool)
+    found = verify_result(plan, source, output, signer.der, spool)
     return output.getvalue(), found

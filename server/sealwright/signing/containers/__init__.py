@@ -29,4 +29,5 @@ class ContainerType:
 CONTAINERS: tuple[ContainerType, ...] = (
     ContainerType("zip-file", is_zip, ZipContainer),
     ContainerType("jar-file", is_zip, ZipContainer),
+    ContainerType("nupkg-file", is_zip, ZipContainer),
 )

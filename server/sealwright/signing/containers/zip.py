@@ -151,6 +151,19 @@ class ZipContainer:
         """The member's name as it is stored, without the slash that ends a directory's."""
         return self._records[entry.order].name.removesuffix(b"/")
 
+    @property
+    def has_zip64(self) -> bool:
+        """Whether the archive has a Zip64 end record."""
+        return bool(self._end.end64)
+
+    def is_plain(self, entry: Entry) -> bool:
+        """Whether a member is stored, without flags, attributes, extra fields or comment."""
+        record = self._records[entry.order]
+        local = read_at(self._file, record.offset, LOCAL.size)
+        # Flags and method; lengths of extra fields and comment, disk, and attributes.
+        fields = local[6:10] + record.central[8:12] + local[28:30] + record.central[30:42]
+        return not any(fields)
+
     def fingerprint(self, entry: Entry | None, *, content: bool = True) -> bytes:
         """SHA-256 of what makes up a member besides its position.
 
