@@ -163,6 +163,9 @@ class ToyBoxFormat:
     def is_signature_member(self, path: str) -> bool:
         return path == BOX_SIGNATURE
 
+    def kept_attributes(self, file: BinaryIO) -> bytes:
+        return b""
+
     def sign(
         self, source: BinaryIO, directive: Directive, identity: Identity, target: BinaryIO
     ) -> SignGenerator:

@@ -214,6 +214,11 @@ class MemberSigningFormat(Protocol):
         """Whether signing may add, change or remove the member at this path."""
         ...
 
+    def kept_attributes(self, file: BinaryIO) -> bytes:
+        """Digest over what those members say besides the signature: equal before and after, even
+        where other members change."""
+        ...
+
 
 @runtime_checkable
 class Container(Protocol):

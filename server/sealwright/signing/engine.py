@@ -161,10 +161,10 @@ class _Finder:
         self.kinds = language.file_types
 
     def find(self, file: BinaryIO, path: str, depth: int) -> Iterator[tuple[str, SignatureFact]]:
-        for kind in self.kinds:
-            if kind.format is not None and kind.format.recognize(file):
-                for fact in kind.format.verify(file):
-                    yield path, fact
+        formats = [kind.format for kind in self.kinds if kind.format is not None]
+        found = [fact for each in formats if each.recognize(file) for fact in each.verify(file)]
+        for fact in dict.fromkeys(found):  # a Java archive is a ZIP archive as well
+            yield path, fact
         containers = [kind.container for kind in self.kinds if kind.container is not None]
         opener = next((each for each in containers if each.recognize(file)), None)
         if opener is None or depth > self.budget.limits.depth:

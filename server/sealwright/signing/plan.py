@@ -15,7 +15,13 @@ from functools import partial
 from typing import Any, BinaryIO
 
 from sealwright.errors import ArtifactError, InternalError, InvalidInputError, VerificationError
-from sealwright.signing.artifact import Container, Directive, Entry, TimestampForm
+from sealwright.signing.artifact import (
+    Container,
+    Directive,
+    Entry,
+    MemberSigningFormat,
+    TimestampForm,
+)
 from sealwright.signing.configuration import Configuration, Element, Include
 from sealwright.signing.containers.directory import Folder
 from sealwright.signing.elements import (
@@ -325,7 +331,9 @@ class Planner:
             return node
         opened = self.budget.open_container(kind.container.open, file, place.depth)
         children = self.children(*opened, place, element)
-        return replace(node, children=children, members=len(opened[1]))
+        node = replace(node, children=children, members=len(opened[1]))
+        _check_signature_members(node, self.language)
+        return node
 
     def children(
         self, container: Container, entries: Sequence[Entry], place: Place, element: Element
@@ -442,6 +450,24 @@ def _for_file(directive: Directive, name: str) -> Directive:
         )
         raise ArtifactError(message)
     return replace(directive, options=options)
+
+
+def member_signing_format(node: PlanNode, language: Language) -> MemberSigningFormat | None:
+    """The format that signs this container by means of members; None if nothing does."""
+    format_ = language.types[node.element].format
+    signed = any(OUTPUT_FILE_NAME not in directive.options for directive in node.signs)
+    if format_ is not None and signed and isinstance(format_, MemberSigningFormat):
+        return format_
+    return None
+
+
+def _check_signature_members(node: PlanNode, language: Language) -> None:
+    format_ = member_signing_format(node, language)
+    for child in node.children:
+        if format_ is not None and child.has_work and format_.is_signature_member(child.member):
+            message = "The file belongs to the signature of its container, so it is not signed."
+            advice = f"Leave it out of the configuration ({child.where})."
+            raise ArtifactError(message, advice=advice, where=child.path)
 
 
 def _check_outputs(nodes: Sequence[PlanNode], entries: Sequence[Entry]) -> None:

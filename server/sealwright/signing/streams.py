@@ -6,7 +6,7 @@ import hashlib
 import io
 import os
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from sealwright.errors import ArtifactError
 
@@ -75,3 +75,34 @@ def _copy_in_kernel(source: BinaryIO, target: BinaryIO, length: int) -> int:
     except (OSError, io.UnsupportedOperation):
         pass
     return copied
+
+
+class DigestWriter(io.RawIOBase):
+    """A file that only digests and counts what is written to it."""
+
+    def __init__(self, hash_algorithm: str) -> None:
+        self._hasher = hashlib.new(hash_algorithm, usedforsecurity=False)
+        self._size = 0
+
+    @property
+    def file(self) -> BinaryIO:
+        """This object, as what functions that write to files take."""
+        return cast("BinaryIO", self)
+
+    def writable(self) -> bool:
+        """True."""
+        return True
+
+    def write(self, data: bytes, /) -> int:  # type: ignore[override] # only ever bytes
+        """Digest all of `data`."""
+        self._hasher.update(data)
+        self._size += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        """Bytes written."""
+        return self._size
+
+    def digest(self) -> bytes:
+        """Digest of what was written."""
+        return self._hasher.digest()

@@ -19,12 +19,19 @@ from sealwright.signing.artifact import (
     Directive,
     Entry,
     Format,
-    MemberSigningFormat,
     SignatureFact,
     TimestampForm,
 )
 from sealwright.signing.elements import LANGUAGE, OUTPUT_FILE_NAME, Language
-from sealwright.signing.plan import INSIDE, Budget, Limits, Plan, PlanNode, at
+from sealwright.signing.plan import (
+    INSIDE,
+    Budget,
+    Limits,
+    Plan,
+    PlanNode,
+    at,
+    member_signing_format,
+)
 from sealwright.signing.spool import Spool, SpoolFile, sha256_of
 
 _ADVICE = "The result is not released. Report this as a defect, with the signing request."
@@ -190,7 +197,10 @@ class _Check:
         _compare_paths([*(entry.path for entry in old), *added], [entry.path for entry in new])
         same = before.fingerprint(None) == after.fingerprint(None)
         _require(same, "What surrounds the members was changed.")
+        self.kept_attributes(node, source, output)
         planned = {child.order: child for child in node.children if child.has_work}
+        compared = {entry.order for entry in old}
+        _require(planned.keys() <= compared, "A planned file belongs to the signature.")
         outputs = {entry.path: entry for entry in new[len(old) :]}
         for path, entry in outputs.items():
             same = after.fingerprint(entry, content=False) == before.added_fingerprint(path)
@@ -206,13 +216,17 @@ class _Check:
                 with at(node.path), at(child.path):
                     self.member(child, (before, entry), (after, entry_after), outputs)
 
+    def kept_attributes(self, node: PlanNode, source: BinaryIO, output: BinaryIO) -> None:
+        """Compare what the members of a container's signature hold besides it."""
+        format_ = member_signing_format(node, self.language)
+        if format_ is not None:
+            same = format_.kept_attributes(source) == format_.kept_attributes(output)
+            _require(same, "Signing changed more than the signature.")
+
     def signature_members(self, node: PlanNode) -> Callable[[str], bool]:
         """Which members of a container belong to its own signature."""
-        format_ = self.language.types[node.element].format
-        signed = any(OUTPUT_FILE_NAME not in directive.options for directive in node.signs)
-        if format_ is not None and signed and isinstance(format_, MemberSigningFormat):
-            return format_.is_signature_member
-        return lambda _path: False
+        format_ = member_signing_format(node, self.language)
+        return (lambda _path: False) if format_ is None else format_.is_signature_member
 
     def member(
         self,

@@ -26,4 +26,8 @@ class ContainerType:
     open: Callable[[BinaryIO, int], Container]
 
 
-CONTAINERS: tuple[ContainerType, ...] = (ContainerType("zip-file", is_zip, ZipContainer),)
+CONTAINERS: tuple[ContainerType, ...] = (
+    ContainerType("zip-file", is_zip, ZipContainer),
+    ContainerType("jar-file", is_zip, ZipContainer),
+    ContainerType("nupkg-file", is_zip, ZipContainer),
+)

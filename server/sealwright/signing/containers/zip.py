@@ -6,7 +6,8 @@ import hashlib
 import io
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError
@@ -41,6 +42,8 @@ from sealwright.signing.streams import read_at
 _ZIP64_MARGIN = 16 << 20  # more than deflate can add to 4 GiB
 _PLAIN_VERSION = 20
 _ZIP64_VERSION = 45
+_UNIX = 3 << 8  # made by
+_ADDED_MODE = 0o100644
 _CONTENT_FLAGS = HAS_DESCRIPTOR | 1 << 1 | 1 << 2  # the others tell how hard deflate tried
 
 
@@ -48,6 +51,30 @@ def is_zip(file: BinaryIO) -> bool:
     """Tell by the first four bytes, so not for an archive behind a stub."""
     file.seek(0)
     return file.read(4) in (LOCAL_SIGNATURE, END_SIGNATURE)
+
+
+def has_end_record(file: BinaryIO) -> bool:
+    """Whether an end record may be near the end, as in an archive behind a stub."""
+    size = file.seek(0, 2)
+    length = min(size, END.size + MAX_16)
+    return END_SIGNATURE in read_at(file, size - length, length)
+
+
+@dataclass(frozen=True)
+class NewMember:
+    """A small member that `ZipContainer.rewrite` adds.
+
+    Attributes:
+        path: inside the archive.
+        content: of the member.
+        method: `STORED` or `DEFLATED`.
+        mode: type and permissions as on Unix, or 0 for a member without attributes.
+    """
+
+    path: str
+    content: bytes
+    method: int = DEFLATED
+    mode: int = 0
 
 
 def compress(pieces: Iterable[bytes], method: int) -> Iterator[bytes]:
@@ -114,6 +141,29 @@ class ZipContainer:
             what = "length" if size != record.size else "checksum"
             raise _damaged(record, f"its content does not have the declared {what}")
 
+    def read(self, entry: Entry) -> bytes:
+        """The member's content, see `extract`; for members whose size the caller has checked."""
+        content = io.BytesIO()
+        self.extract(entry, content)
+        return content.getvalue()
+
+    def raw_name(self, entry: Entry) -> bytes:
+        """The member's name as it is stored, without the slash that ends a directory's."""
+        return self._records[entry.order].name.removesuffix(b"/")
+
+    @property
+    def has_zip64(self) -> bool:
+        """Whether the archive has a Zip64 end record."""
+        return bool(self._end.end64)
+
+    def is_plain(self, entry: Entry) -> bool:
+        """Whether a member is stored, without flags, attributes, extra fields or comment."""
+        record = self._records[entry.order]
+        local = read_at(self._file, record.offset, LOCAL.size)
+        # Flags and method; lengths of extra fields and comment, disk, and attributes.
+        fields = local[6:10] + record.central[8:12] + local[28:30] + record.central[30:42]
+        return not any(fields)
+
     def fingerprint(self, entry: Entry | None, *, content: bool = True) -> bytes:
         """SHA-256 of what makes up a member besides its position.
 
@@ -151,7 +201,7 @@ class ZipContainer:
     def added_fingerprint(self, path: str) -> bytes:
         """What `fingerprint` gives, without content, for a member that `rebuild` adds at `path`."""
         alone = io.BytesIO()
-        row = self._write_added(path, io.BytesIO(), alone)
+        row = self._write_added(NewMember(path, b"", mode=_ADDED_MODE), io.BytesIO(), alone)
         self._write_end([row], alone)
         container = ZipContainer(alone, 1)
         return container.fingerprint(next(container.entries()), content=False)
@@ -191,8 +241,57 @@ class ZipContainer:
             copy_range(self._file, record.offset, unchanged[-1].end - record.offset, target)
             at = until
         rows = [directory[order] for order in range(len(self._records))]
-        rows += [self._write_added(path, added[path], target) for path in sorted(added)]
+        rows += [
+            self._write_added(NewMember(path, b"", mode=_ADDED_MODE), added[path], target)
+            for path in sorted(added)
+        ]
         self._write_end(rows, target)
+
+    def rewrite(
+        self,
+        target: BinaryIO,
+        removed: Collection[int],
+        *,
+        first: Sequence[NewMember] = (),
+        last: Sequence[NewMember] = (),
+        leading: int | None = None,
+    ) -> None:
+        """Write the archive to the empty `target` with other members at its start or end.
+
+        All others are copied as they are, in their places; new ones get the time of the archive's
+        newest member. `target` must be seekable only if there are new ones.
+
+        Args:
+            removed: `order` of members that are left out.
+            first: new members in front of all others,
+            last: and behind them.
+            leading: `order` of the member that stays in front of `first`.
+
+        Raises:
+            ArtifactError: a new path exists already.
+        """
+        new = {member.path: io.BytesIO(member.content) for member in (*first, *last)}
+        self._check_added(new, removed)
+        copy_range(self._file, 0, self._prefix, target)
+        rows: dict[int, bytes] = {}
+
+        def copy(record: Record) -> None:
+            rows[record.order] = _moved_central(record, target.tell())
+            copy_range(self._file, record.offset, record.end - record.offset, target)
+
+        def add(members: Sequence[NewMember]) -> list[bytes]:
+            return [self._write_added(each, new[each.path], target) for each in members]
+
+        if leading is not None:
+            copy(self._records[leading])
+        added_first = add(first)
+        for record in self._by_offset:
+            if record.order not in removed and record.order != leading:
+                copy(record)
+        added_last = add(last)
+        ahead = [] if leading is None else [rows.pop(leading)]
+        others = [rows[order] for order in sorted(rows)]
+        self._write_end([*ahead, *added_first, *others, *added_last], target)
 
     def _inflate(self, record: Record) -> Iterator[bytes]:
         pieces = chunks(self._file, record.data, record.compressed)
@@ -219,8 +318,12 @@ class ZipContainer:
         if inflater.unused_data or next(pieces, b""):
             raise _damaged(record, "there is other data behind its compressed data")
 
-    def _check_added(self, added: Mapping[str, BinaryIO]) -> None:
-        taken = {folded(record.path.removesuffix("/")) for record in self._records}
+    def _check_added(self, added: Iterable[str], removed: Collection[int] = ()) -> None:
+        taken = {
+            folded(record.path.removesuffix("/"))
+            for record in self._records
+            if record.order not in removed
+        }
         for path in added:
             if folded(path) in taken:
                 message = "An output would replace a member that exists already."
@@ -246,19 +349,19 @@ class ZipContainer:
         struct.pack_into("<L", central, 16, crc)
         return _central(bytes(central), without_zip64(record.extra), compressed, size, offset)
 
-    def _write_added(self, path: str, content: BinaryIO, target: BinaryIO) -> bytes:
-        name = path.encode("utf-8")
+    def _write_added(self, member: NewMember, content: BinaryIO, target: BinaryIO) -> bytes:
+        name = member.path.encode("utf-8")
         if len(name) > MAX_16:
             message = "An output's path is too long."
-            raise ArtifactError(message, where=path[:120])
+            raise ArtifactError(message, where=member.path[:120])
         flags = 0 if name.isascii() else UTF8
         date, time = self._newest
         offset = target.tell()
-        head = (_PLAIN_VERSION, flags, DEFLATED, time, date)
+        head = (_PLAIN_VERSION, flags, member.method, time, date)
         crc, compressed, size = _write_member(target, head, name, b"", content)
         central = CENTRAL.pack(
             CENTRAL_SIGNATURE,
-            3 << 8 | _PLAIN_VERSION,
+            (_UNIX if member.mode else 0) | _PLAIN_VERSION,
             *head,
             crc,
             0,
@@ -268,7 +371,7 @@ class ZipContainer:
             0,
             0,
             0,
-            0o100644 << 16,
+            member.mode << 16,
             0,
         )
         return _central(central + name, b"", compressed, size, offset)

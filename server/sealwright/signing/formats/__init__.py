@@ -6,11 +6,14 @@ from typing import BinaryIO
 
 from sealwright.errors import ArtifactConfigurationError
 from sealwright.signing.artifact import Format
-from sealwright.signing.formats import file, pe
+from sealwright.signing.formats import file, jar, nupkg, pe, zip  # noqa: A004
 
 #: In the order in which they are asked to recognize a file; ``file`` takes whatever is left.
 FORMATS: tuple[Format, ...] = (
     pe,
+    nupkg,
+    jar,
+    zip,
     file,
 )
 

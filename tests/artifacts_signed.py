@@ -1,0 +1,43 @@
+"""Deep signing with real formats, software keys and the final comparison, for tests of formats."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from sealwright.signing.artifact import Identity, SignatureResult, TimestampForm
+from sealwright.signing.configuration import parse_configuration
+from sealwright.signing.deep_sign import DeepSign
+from sealwright.signing.plan import build_plan
+from sealwright.signing.spool import Spool
+from sealwright.signing.verify_result import VerifiedSignature, verify_result
+from tests import keys
+from tests.toy import configuration
+
+
+def sign_deeply(
+    content: bytes, body: str, folder: Path, signer: keys.Issued | None = None
+) -> tuple[bytes, list[VerifiedSignature]]:
+    """Plan, sign and compare an artifact by the elements in `body`."""
+    signer = signer or keys.pki().leaf("rsa-3072")
+    spool = Spool(folder, 1 << 30)
+    source, output = io.BytesIO(content), io.BytesIO()
+    plan = build_plan(
+        source,
+        "artifact",
+        parse_configuration(configuration(body)).resolve({}),
+        signing_time=1_700_000_000,
+        timestamp=TimestampForm.NONE,
+        spool=spool,
+    )
+    signing = DeepSign(plan, source, output, Identity(signer.der), spool)
+    batches = signing.batches()
+    try:
+        pending = next(batches)
+        while True:
+            answers = [SignatureResult(keys.answer(each.request, signer.key)) for each in pending]
+            pending = batches.send(answers)
+    except StopIteration:
+        signing.close()
+    found = verify_result(plan, source, output, signer.der, spool)
+    return output.getvalue(), found

@@ -1,0 +1,94 @@
+"""NuGet packages against NuGet's own library."""
+
+from __future__ import annotations
+
+import io
+import os
+import secrets
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from tests import keys
+from tests.shared import missing, sample, shared_dir
+
+from sealwright.signing import embedded_tsa, timestamps
+from sealwright.signing.artifact import Directive, Identity
+from sealwright.signing.formats import nupkg
+
+
+def nuget_verify(roots: Path, package: Path) -> subprocess.CompletedProcess[str]:
+    program = shared_dir() / "tools" / "nuget-verify"
+    if not program.exists():
+        missing("nuget-verify is not there")
+    environment = {**os.environ, "SSL_CERT_FILE": str(roots)}
+    return subprocess.run(
+        [program, package], env=environment, capture_output=True, text=True, check=False
+    )
+
+
+class RsaPki:
+    """NuGet accepts RSA alone, in every certificate."""
+
+    def __init__(self) -> None:
+        self.root = keys.issue("RSA root", keys.new_key("rsa-2048"), None, authority=True)
+        self.leaf = keys.issue(
+            "Author", keys.new_key("rsa-2048"), self.root, extensions=[(keys.CODE_SIGNING, True)]
+        )
+        self.tsa = keys.issue(
+            "TSA", keys.new_key("rsa-2048"), self.root, extensions=[(keys.TIME_STAMPING, True)]
+        )
+
+    def stamp(self, signature: bytes, hash_algorithm: str) -> bytes:
+        request = timestamps.TimestampRequest.over(
+            signature, hash_algorithm, secrets.token_bytes(16)
+        )
+        now = int(time.time())
+        response = embedded_tsa.respond(
+            request.encode(), self.tsa.key, self.tsa.der, (), now=now, serial=secrets.randbits(63)
+        )
+        authority = timestamps.TimestampAuthority("test", "http://127.0.0.1/", (self.root.der,))
+        return timestamps.accept(response, request, authority, now)
+
+
+@pytest.fixture(scope="module")
+def pki() -> RsaPki:
+    return RsaPki()
+
+
+@pytest.mark.parametrize(
+    ("hash_algorithm", "timestamp"),
+    [("sha256", "rfc3161"), ("sha384", "none"), ("sha512", "rfc3161")],
+)
+def test_nuget_accepts_ours(
+    hash_algorithm: str, timestamp: str, pki: RsaPki, tmp_path: Path
+) -> None:
+    target = io.BytesIO()
+    options = {"hash-algorithm": hash_algorithm, "timestamp": timestamp}
+    identity = Identity(pki.leaf.der, (pki.root.der,), int(time.time()))
+    with sample("minimal.1.0.0.nupkg").open("rb") as source:
+        generator = nupkg.sign(source, Directive("nuget-sign", options), identity, target)
+        keys.drive(generator, pki.leaf.key, pki.stamp)
+    package, roots, others = (tmp_path / each for each in ("a.nupkg", "roots.pem", "others.pem"))
+    package.write_bytes(target.getvalue())
+    roots.write_bytes(pki.root.pem)
+    others.write_bytes(keys.pki().root.pem)
+    done = nuget_verify(roots, package)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"Author signature, {hash_algorithm.upper()}" in done.stdout
+    assert f"time stamps {int(timestamp != 'none')}" in done.stdout
+    assert nuget_verify(others, package).returncode == 1
+    package.write_bytes(target.getvalue().replace(b"minimal.nuspec", b"minimaL.nuspec"))
+    assert nuget_verify(roots, package).returncode == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["nuget.versioning.8.0.0.nupkg", "system.security.cryptography.protecteddata.8.0.0.nupkg"],
+)
+def test_we_accept_what_nuget_org_signed(name: str) -> None:
+    with sample(name).open("rb") as package:
+        facts = nupkg.verify(package)
+    assert [fact.format for fact in facts] == ["nuget", "nuget-repository"]
+    assert all(fact.timestamp for fact in facts)
