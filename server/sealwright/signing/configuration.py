@@ -244,6 +244,7 @@ class _Reader:
             raise _fail(node, f"<{node.name}> belongs into a set, such as <pe-file-set>.")
         if node.name in DIRECTIVES:
             raise _fail(node, f"<{node.name}> is a directive; it belongs into a file element.")
+        available += DIRECTIVES
         raise _fail(node, f"Unknown element <{node.name}>.", did_you_mean(node.name, available))
 
     def set_parts(
