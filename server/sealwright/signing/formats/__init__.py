@@ -7,11 +7,14 @@ from typing import BinaryIO
 from sealwright.errors import ArtifactConfigurationError
 from sealwright.signing.artifact import Format
 from sealwright.signing.formats import file, pe
+from sealwright.signing.formats.powershell import POWERSHELL
 
-#: In the order in which they are asked to recognize a file; ``file`` takes whatever is left.
+#: In the order in which they are asked to recognize a file. ``file`` takes whatever is left; those
+#: after it have no header of their own and are only ever meant by name.
 FORMATS: tuple[Format, ...] = (
     pe,
     file,
+    POWERSHELL,
 )
 
 
