@@ -28,6 +28,7 @@ from sealwright.signing.deep_sign import PendingSignature
 from sealwright.signing.engine import sign_file, verify_file
 from sealwright.signing.formats import file as plain
 from sealwright.signing.formats.powershell import POWERSHELL
+from sealwright.signing.formats.windows_script import WINDOWS_SCRIPT
 from sealwright.signing.script import ScriptFormat
 
 UTF8, UTF16 = b"\xef\xbb\xbf", b"\xff\xfe"
@@ -35,11 +36,15 @@ TEXT = "Grüße €\r\n<job>\n</job>\r\nlast"
 ANSI = (".ps1xml", ".psc1", ".cdxml", ".vbs", ".js")
 FORMATS: dict[str, ScriptFormat] = {
     **dict.fromkeys((".ps1", ".psm1", ".psd1", ".ps1xml", ".psc1", ".cdxml", ".mof"), POWERSHELL),
+    **dict.fromkeys((".vbs", ".js", ".wsf"), WINDOWS_SCRIPT),
 }
 FIRST_LINES = {
     ".ps1": "# SIG # Begin signature block",
     ".ps1xml": "<!-- SIG # Begin signature block -->",
     ".mof": "/* SIG # Begin signature block */",
+    ".vbs": "'' SIG '' Begin signature block",
+    ".js": "// SIG // Begin signature block",
+    ".wsf": "<signature>",
 }
 
 
@@ -110,9 +115,9 @@ def test_appearance(extension: str) -> None:
 
 @pytest.mark.parametrize("kind", keys.KINDS)
 @pytest.mark.parametrize("hash_algorithm", cms.HASH_ALGORITHMS)
-@pytest.mark.parametrize("extension", [".ps1"])
+@pytest.mark.parametrize("extension", [".ps1", ".wsf"])
 def test_every_key_and_hash(kind: str, hash_algorithm: str, extension: str) -> None:
-    signed = sign(b"1", extension, kind, hash_algorithm=hash_algorithm, timestamp="rfc3161")
+    signed = sign(b"1</job>", extension, kind, hash_algorithm=hash_algorithm, timestamp="rfc3161")
     (fact,) = verify(signed, extension)
     assert fact.hash_algorithm == hash_algorithm
     assert fact.signer == keys.pki().leaf(kind).der
@@ -211,6 +216,20 @@ def test_signature_of_another_kind_is_refused() -> None:
     other = {style.begin: style for style in _styles()}
     moved = "one\r\n</job>\r\ntwo" + other[FIRST_LINES[".mof"]].block(signature)
     assert len(verify(moved.encode(), ".mof")) == 1  # one package verifies all of PowerShell's
+    moved = "one\r\n</job>\r\ntwo" + other[FIRST_LINES[".vbs"]].block(signature)
+    with pytest.raises(VerificationError, match="another kind of script"):
+        verify(moved.encode(), ".vbs")
+
+
+def test_position_is_signed() -> None:
+    """The same text and signature, with the block elsewhere."""
+    content = b"<job></job>\r\n<job></job>"
+    signed = sign(content, ".wsf").decode()
+    found = WINDOWS_SCRIPT.parse(io.BytesIO(signed.encode()))
+    assert (found.before, found.after) == ("<job></job>\r\n<job>", "</job>")
+    moved = "<job>" + found.block + "</job>\r\n<job></job>"
+    with pytest.raises(VerificationError, match="digest of the script"):
+        verify(moved.encode(), ".wsf")
 
 
 def _styles() -> list[script.Style]:
@@ -255,6 +274,7 @@ def test_data_behind_the_signature_is_refused() -> None:
         (UTF16 + b"a", ".ps1", "odd number"),
         (b"\xfc", ".ps1", "not in UTF-8"),
         (UTF8 + b"\xfc", ".ps1xml", "not in UTF-8"),
+        (b"<package/>", ".wsf", "no </job>"),
     ],
 )
 def test_what_cannot_be_signed(content: bytes, extension: str, reason: str) -> None:

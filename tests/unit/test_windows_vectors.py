@@ -12,9 +12,10 @@ import pytest
 
 from sealwright.signing.artifact import Format
 from sealwright.signing.formats.powershell import POWERSHELL
+from sealwright.signing.formats.windows_script import WINDOWS_SCRIPT
 
 VECTORS = Path(__file__).resolve().parent.parent / "vectors"
-FORMATS: dict[str, Format] = {"powershell": POWERSHELL}
+FORMATS: dict[str, Format] = {"powershell": POWERSHELL, "windows-script": WINDOWS_SCRIPT}
 
 
 def expected(folder: str) -> dict[str, Any]:

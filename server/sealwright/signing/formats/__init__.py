@@ -8,6 +8,7 @@ from sealwright.errors import ArtifactConfigurationError
 from sealwright.signing.artifact import Format
 from sealwright.signing.formats import file, pe
 from sealwright.signing.formats.powershell import POWERSHELL
+from sealwright.signing.formats.windows_script import WINDOWS_SCRIPT
 
 #: In the order in which they are asked to recognize a file. ``file`` takes whatever is left; those
 #: after it have no header of their own and are only ever meant by name.
@@ -15,6 +16,7 @@ FORMATS: tuple[Format, ...] = (
     pe,
     file,
     POWERSHELL,
+    WINDOWS_SCRIPT,
 )
 
 
