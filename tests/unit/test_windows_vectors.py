@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from sealwright.signing.artifact import Format
-from sealwright.signing.formats import catalog
+from sealwright.signing.formats import cab, catalog
 from sealwright.signing.formats.powershell import POWERSHELL
 from sealwright.signing.formats.windows_script import WINDOWS_SCRIPT
 
 VECTORS = Path(__file__).resolve().parent.parent / "vectors"
 FORMATS: dict[str, Format] = {
+    "cab": cab,
     "catalog": catalog,
     "powershell": POWERSHELL,
     "windows-script": WINDOWS_SCRIPT,

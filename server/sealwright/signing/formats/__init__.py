@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 from sealwright.errors import ArtifactConfigurationError
 from sealwright.signing.artifact import Format
-from sealwright.signing.formats import catalog, file, pe
+from sealwright.signing.formats import cab, catalog, file, pe
 from sealwright.signing.formats.powershell import POWERSHELL
 from sealwright.signing.formats.windows_script import WINDOWS_SCRIPT
 
@@ -14,6 +14,7 @@ from sealwright.signing.formats.windows_script import WINDOWS_SCRIPT
 #: after it have no header of their own and are only ever meant by name.
 FORMATS: tuple[Format, ...] = (
     pe,
+    cab,
     catalog,
     file,
     POWERSHELL,
