@@ -23,7 +23,7 @@ from sealwright.errors import (
     SealwrightError,
     VerificationError,
 )
-from sealwright.signing import cms, formats
+from sealwright.signing import cms, formats, jar_signature
 from sealwright.signing.artifact import Directive
 from sealwright.signing.formats import jar
 from sealwright.signing.formats import zip as zip_format
@@ -308,12 +308,12 @@ def test_members_of_the_signature_cannot_be_signed(tmp_path: Path) -> None:
 def test_a_signer_that_changes_the_manifest_is_found_out(
     change: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = jar._signed_manifest
+    honest = jar_signature._signed_manifest
 
     def dishonest(*arguments: Any) -> Manifest:
         return Manifest.parse(change(honest(*arguments).encoding))
 
-    monkeypatch.setattr(jar, "_signed_manifest", dishonest)
+    monkeypatch.setattr(jar_signature, "_signed_manifest", dishonest)
     inner = '<jar-file path="in.jar"><jar-sign/></jar-file>'
     before = archive({**MEMBERS, "in.jar": archive(MEMBERS)})
     for body in ("<jar-file><jar-sign/></jar-file>", f"<jar-file>{inner}<jar-sign/></jar-file>"):

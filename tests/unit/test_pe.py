@@ -437,7 +437,7 @@ def test_elements_of_the_registry() -> None:
         "append": "false",
     }
     assert set(plain.directives()) == {"create-cms-signature", "create-raw-signature"}
-    with pytest.raises(ArtifactConfigurationError, match=r"<exe-file>.*pe-file, nupkg-file"):
+    with pytest.raises(ArtifactConfigurationError, match=r"<exe-file>.*pe-file, .*, file"):
         formats.by_element("exe-file")
 
 

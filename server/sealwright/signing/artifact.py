@@ -80,7 +80,8 @@ class Directive:
             ``create-cms-signature``, ``create-raw-signature``, ``authenticode-verify``.
         options: its attributes after parameter substitution, by attribute name, checked by the
             language against the directive's declaration (see `formats`): strings, with defaults
-            filled in. Beside them the engine sets ``timestamp`` to a `TimestampForm`.
+            filled in. Beside them the engine sets ``timestamp`` to a `TimestampForm`, and
+            ``file.name`` to the file's own name, for formats that Windows tells by the extension.
         where: ``line 4, column 9`` of the configuration.
     """
 

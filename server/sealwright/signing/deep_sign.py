@@ -27,6 +27,7 @@ from sealwright.signing.artifact import (
 )
 from sealwright.signing.containers.bulk_copy import copy_range
 from sealwright.signing.elements import LANGUAGE, Language, is_verification
+from sealwright.signing.parameters import FILE_NAME
 from sealwright.signing.plan import Budget, Limits, Plan, PlanNode, at
 from sealwright.signing.spool import OneAtATime, Spool, SpoolFile, sha256_of
 
@@ -93,7 +94,7 @@ class Pace:
     spool: int = 4 << 30
 
 
-_Key = tuple[str, str, tuple[tuple[str, tuple[tuple[str, str], ...]], ...]]
+_Key = tuple[str, str, str, tuple[tuple[str, tuple[tuple[str, str], ...]], ...]]
 
 
 @dataclass(eq=False)
@@ -387,7 +388,8 @@ class DeepSign:
         size = source.seek(0, 2)
         target = self._hold(self._spool.start(size + _SIGNATURE_ROOM))
         source.seek(0)
-        options = {**directive.options, "timestamp": self.plan.timestamp}
+        engine_options = {"timestamp": self.plan.timestamp, FILE_NAME: _file_name(task.node)}
+        options = {**directive.options, **engine_options}
         timed = replace(directive, options=options)
         generator = kind.format.sign(source, timed, self._identity, target)
         return _Signing(generator, source, target)
@@ -585,7 +587,12 @@ def _made(task: _Task) -> list[SpoolFile]:
 
 def _key(node: PlanNode) -> _Key:
     directives = tuple((d.name, tuple(sorted(d.options.items()))) for d in node.directives)
-    return node.element, node.sha256, directives
+    extension = _file_name(node).lower().rpartition(".")[2]
+    return node.element, extension, node.sha256, directives
+
+
+def _file_name(node: PlanNode) -> str:
+    return node.path.rpartition("/")[2]
 
 
 def _find_equals(root: PlanNode) -> dict[_Key, _Equals]:

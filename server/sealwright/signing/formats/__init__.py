@@ -6,15 +6,22 @@ from typing import BinaryIO
 
 from sealwright.errors import ArtifactConfigurationError
 from sealwright.signing.artifact import Format
-from sealwright.signing.formats import file, jar, nupkg, pe, zip  # noqa: A004
+from sealwright.signing.formats import cab, catalog, file, jar, nupkg, pe, zip  # noqa: A004
+from sealwright.signing.formats.powershell import POWERSHELL
+from sealwright.signing.formats.windows_script import WINDOWS_SCRIPT
 
-#: In the order in which they are asked to recognize a file; ``file`` takes whatever is left.
+#: In the order in which they are asked to recognize a file. ``file`` takes whatever is left; those
+#: after it have no header of their own and are only ever meant by name.
 FORMATS: tuple[Format, ...] = (
     pe,
+    cab,
+    catalog,
     nupkg,
     jar,
     zip,
     file,
+    POWERSHELL,
+    WINDOWS_SCRIPT,
 )
 
 

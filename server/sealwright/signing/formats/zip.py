@@ -5,13 +5,27 @@ from __future__ import annotations
 from typing import BinaryIO
 
 from sealwright.signing.containers.zip import has_end_record, is_zip
-from sealwright.signing.formats.jar import content_digest as content_digest  # noqa: PLC0414
-from sealwright.signing.formats.jar import directives as directives  # noqa: PLC0414
-from sealwright.signing.formats.jar import is_signature_member as is_signature_member  # noqa: PLC0414
-from sealwright.signing.formats.jar import kept_attributes as kept_attributes  # noqa: PLC0414
-from sealwright.signing.formats.jar import metadata as metadata  # noqa: PLC0414
-from sealwright.signing.formats.jar import sign as sign  # noqa: PLC0414
-from sealwright.signing.formats.jar import verify as verify  # noqa: PLC0414
+from sealwright.signing.jar_signature import (
+    content_digest,
+    directives,
+    is_signature_member,
+    kept_attributes,
+    metadata,
+    sign,
+    verify,
+)
+
+__all__ = [
+    "content_digest",
+    "directives",
+    "is_signature_member",
+    "kept_attributes",
+    "metadata",
+    "name",
+    "recognize",
+    "sign",
+    "verify",
+]
 
 name = "zip-file"
 

@@ -1,0 +1,68 @@
+"""Cabinets against osslsigncode and cabextract, in both directions."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from tests import keys
+from tests.interop.osslsigncode import Osslsigncode
+from tests.shared import sample, tool
+
+from sealwright.signing import cms
+from sealwright.signing.artifact import Directive, SignatureFact
+from sealwright.signing.formats import cab
+
+UNSIGNED = Path(__file__).resolve().parent.parent / "vectors" / "cab" / "unsigned.cab"
+
+
+@pytest.fixture(scope="module")
+def osslsigncode(tmp_path_factory: pytest.TempPathFactory) -> Osslsigncode:
+    return Osslsigncode(tmp_path_factory.mktemp("keys"))
+
+
+def sign(source: Path, target: Path, kind: str = "p256", **options: str) -> None:
+    named = {name.replace("_", "-"): value for name, value in options.items()}
+    directive = Directive("authenticode-sign", named)
+    with source.open("rb") as unsigned, target.open("w+b") as signed:
+        generator = cab.sign(unsigned, directive, keys.pki().identity(kind), signed)
+        keys.drive(generator, keys.pki().leaf(kind).key)
+
+
+def verify(path: Path) -> list[SignatureFact]:
+    with path.open("rb") as file:
+        return cab.verify(file)
+
+
+@pytest.mark.parametrize("kind", keys.KINDS)
+@pytest.mark.parametrize("hash_algorithm", cms.HASH_ALGORITHMS)
+def test_accepts_ours(
+    kind: str, hash_algorithm: str, osslsigncode: Osslsigncode, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.cab"
+    sign(UNSIGNED, out, kind, hash_algorithm=hash_algorithm, timestamp="rfc3161")
+    assert "Timestamp Server Signature verification: ok" in osslsigncode.verify(out)
+
+
+@pytest.mark.parametrize("name", ["dummy.cab", "sample1.cab"])
+def test_real_cabinets(name: str, osslsigncode: Osslsigncode, tmp_path: Path) -> None:
+    sign(sample(name), tmp_path / "1.cab", "rsa-3072")
+    osslsigncode.verify(tmp_path / "1.cab")
+    sign(tmp_path / "1.cab", tmp_path / "2.cab", append="true", hash_algorithm="sha384")
+    assert osslsigncode.verify(tmp_path / "2.cab").count("Signature verification: ok") >= 2
+    for path in (tmp_path / "1.cab", tmp_path / "2.cab"):
+        command = [tool("cabextract"), "--test", str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("kind", keys.KINDS)
+def test_we_accept_its_signatures(kind: str, osslsigncode: Osslsigncode, tmp_path: Path) -> None:
+    out = tmp_path / "out.cab"
+    osslsigncode.sign(UNSIGNED, out, kind, "-h", "sha384")
+    (fact,) = verify(out)
+    assert fact.hash_algorithm == "sha384"
+    assert fact.signer == keys.pki().leaf(kind).der
+    sign(out, tmp_path / "two.cab", append="true")
+    assert len(verify(tmp_path / "two.cab")) == 2
