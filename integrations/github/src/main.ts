@@ -1,0 +1,3 @@
+import { fail, run } from "./run.js";
+
+await run(process.env).catch(fail);
