@@ -19,9 +19,14 @@ from typing import Any
 import httpx
 
 from sealwright.model.identifiers import new_id
-from tests.artifacts import build_artifact
+from tests.artifacts import build_artifact, launcher
 from tests.fakes.github_state import Artifact, Content, Job, Run, User, commit
 from tests.fakes.github_world import SECRET, World
+from tests.fakes.gitlab import FakeGitLab, fake_gitlab, sha
+from tests.fakes.gitlab import Token as GitLabToken
+from tests.fakes.gitlab import runner as gitlab_runner
+from tests.fakes.jenkins import API_TOKEN, FOLDER, USER, Build, FakeJenkins, fake_jenkins
+from tests.fakes.jenkins import Job as JenkinsJob
 from tests.fakes.oidc import github_claims
 from tests.shared import tool
 from tests.system import Api, Setup, System, set_up
@@ -284,6 +289,108 @@ def github_whole(world: World, **settings: Any) -> Iterator[GitHubWhole]:
         )  # fmt: skip
         made.add_policy("triggered", rules={"branches": ["main"]})
         yield made
+
+
+@dataclass
+class GitLabWhole(Whole):
+    """The same with ``acme/app`` on the fake GitLab: pipeline 5001, whose job 42 left artifacts."""
+
+    gitlab: FakeGitLab = field(kw_only=True)
+    content: bytes = b""
+
+    def fill(self) -> None:
+        fake = self.gitlab
+        fake.reset()
+        project = fake.projects[20]
+        project.path = REPOSITORY
+        out = self.system.data / "artifact.zip"
+        self.content = build_artifact(out).read_bytes()
+        out.unlink()
+        own = gitlab_runner(12270835, "instance_type")
+        fake.add_pipeline(5001, ref="main", sha=sha("c2"))
+        fake.add_job(42, "build", 5001, runner=own, archive=self.content)
+        fake.add_job(43, "sign", 5001, status="running", runner=own)
+        fake.tokens["glpat-user"] = GitLabToken()
+
+    def identity(self, audience: str, **claims: str) -> str:
+        host = self.gitlab.url.partition("//")[2]
+        token = self.gitlab.id_token(
+            43,
+            aud=audience,
+            job_project_path=REPOSITORY,
+            sub=f"project_path:{REPOSITORY}:ref_type:branch:ref:main",
+            ci_config_ref_uri=f"{host}/{REPOSITORY}//.gitlab-ci.yml@refs/heads/main",
+            **claims,
+        )
+        self.secrets.append(token)
+        return token
+
+
+@contextlib.contextmanager
+def gitlab_whole() -> Iterator[GitLabWhole]:
+    """The whole server and GitLab, with the policy ``proven``."""
+    with fake_gitlab() as fake, whole() as base:
+        made = GitLabWhole(base.system, base.setup, gitlab=fake)
+        made.fill()
+        build_system = {
+            "slug": "gitlab", "name": "GitLab", "kind": "gitlab",
+            "base_url": fake.url, "web_url": fake.url,
+            "settings": {"oidc_audience": made.url, "oidc_issuer": fake.url},
+            "credentials": {"token": "glpat-server"},
+        }  # fmt: skip
+        made.trust(build_system, {"repository": REPOSITORY, "proof": {"token": "glpat-user"}})
+        made.add_policy("proven", rules={"caller_proof": True, "branches": ["main"]})
+        yield made
+        assert fake.violations == []
+
+
+@dataclass
+class JenkinsWhole(Whole):
+    """The same with the job ``acme/app`` on the fake Jenkins: build 12 archived a program."""
+
+    jenkins: FakeJenkins = field(kw_only=True)
+    content: bytes = field(default_factory=lambda: launcher().read_bytes())
+
+    def fill(self) -> None:
+        fake = self.jenkins
+        fake.reset()
+        fake.jobs |= {"acme": JenkinsJob(FOLDER), REPOSITORY: JenkinsJob()}
+        fake.archive(
+            REPOSITORY, fake.add_build(REPOSITORY, Build(12)), "dist/app.exe", self.content
+        )
+
+    @property
+    def build(self) -> Build:
+        return self.jenkins.jobs[REPOSITORY].builds[12]
+
+    def identity(self, audience: str, **claims: str) -> str:
+        token = self.jenkins.id_token(
+            f"{self.jenkins.url}/job/acme/job/app/", int(claims["build_number"]), aud=audience
+        )
+        self.secrets.append(token)
+        return token
+
+
+@contextlib.contextmanager
+def jenkins_whole() -> Iterator[JenkinsWhole]:
+    """The whole server and Jenkins, with the policies ``vouched`` and ``proven``."""
+    with fake_jenkins() as fake, whole(FILE_CONFIGURATION) as base:
+        made = JenkinsWhole(base.system, base.setup, jenkins=fake)
+        made.fill()
+        build_system = {
+            "slug": "jenkins", "name": "Jenkins", "kind": "jenkins",
+            "base_url": fake.url, "web_url": fake.url,
+            "settings": {
+                "user": USER, "jobs": "acme/*", "oidc_audience": made.url,
+                "oidc_issuer": fake.issuer.url,
+            },
+            "credentials": {"token": API_TOKEN, "controller_secret": "a secret of the controller"},
+        }  # fmt: skip
+        made.trust(build_system, {"repository": REPOSITORY})
+        made.add_policy("vouched")
+        made.add_policy("proven", rules={"caller_proof": True})
+        yield made
+        assert fake.violations == []
 
 
 def members(content: bytes) -> dict[str, bytes]:
