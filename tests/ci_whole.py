@@ -303,6 +303,10 @@ class GitLabWhole(Whole):
         fake.reset()
         project = fake.projects[20]
         project.path = REPOSITORY
+        project.settings["permissions"] = {
+            "project_access": {"access_level": 40, "notification_level": 3},
+            "group_access": None,
+        }
         out = self.system.data / "artifact.zip"
         self.content = build_artifact(out).read_bytes()
         out.unlink()

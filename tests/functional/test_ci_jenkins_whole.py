@@ -1,5 +1,5 @@
-"""A release on Jenkins from end to end: the library under Jenkins' own transformer, every process of
-the server, Jenkins' API; signatures judged by osslsigncode."""
+"""A release on Jenkins from end to end: the library under Jenkins' own transformer, the whole
+server, Jenkins' API; signatures judged by osslsigncode."""
 
 from __future__ import annotations
 
