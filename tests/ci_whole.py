@@ -28,21 +28,11 @@ from tests.fakes.gitlab import runner as gitlab_runner
 from tests.fakes.jenkins import API_TOKEN, FOLDER, USER, Build, FakeJenkins, fake_jenkins
 from tests.fakes.jenkins import Job as JenkinsJob
 from tests.fakes.oidc import github_claims
+from tests.runners import fenced
+from tests.shared import REPOSITORY as REPOSITORY_FOLDER
 from tests.shared import tool
 from tests.system import Api, Setup, System, set_up
 
-CONFIGURATION = """<?xml version="1.0" encoding="utf-8"?>
-<artifact-configuration xmlns="http://signpath.io/artifact-configuration/v1">
-  <zip-file>
-    <pe-file path="*.exe" max-matches="unbounded"><authenticode-sign/></pe-file>
-  </zip-file>
-</artifact-configuration>
-"""
-FILE_CONFIGURATION = """<?xml version="1.0" encoding="utf-8"?>
-<artifact-configuration xmlns="http://signpath.io/artifact-configuration/v1">
-  <pe-file><authenticode-sign/></pe-file>
-</artifact-configuration>
-"""
 RUN, SIGNING_JOB = 77, 9200
 REPOSITORY = "acme/app"
 APPROVER, STRANGER = ("ghu_octocat", 583231), ("ghu_mallory", 666)
@@ -143,10 +133,12 @@ class Whole:
 
 
 @contextlib.contextmanager
-def whole(configuration: str = CONFIGURATION, **settings: Any) -> Iterator[Whole]:
-    """A server that may call CI systems on the loopback interface."""
-    with System.run(build_system_hosts="127.0.0.1", **settings) as system:
-        yield Whole(system, set_up(system, configuration))
+def whole(build_system: str) -> Iterator[Whole]:
+    """A server that may call CI systems on the loopback interface, with the artifact configuration
+    of the page about signing from that kind."""
+    page = REPOSITORY_FOLDER / "docs" / "pipelines" / f"{build_system}.md"
+    with System.run(build_system_hosts="127.0.0.1") as system:
+        yield Whole(system, set_up(system, fenced(page, "xml")[0].strip()))
 
 
 @dataclass
@@ -264,9 +256,9 @@ class GitHubWhole(Whole):
 
 
 @contextlib.contextmanager
-def github_whole(world: World, **settings: Any) -> Iterator[GitHubWhole]:
+def github_whole(world: World) -> Iterator[GitHubWhole]:
     """The whole server and GitHub: policies ``proven``, ``release`` and ``triggered``."""
-    with whole(**settings) as base:
+    with whole("github") as base:
         made = GitHubWhole(base.system, base.setup, world=world)
         made.fill()
         app, fake = world.state.app, world.fake
@@ -308,7 +300,11 @@ class GitLabWhole(Whole):
             "group_access": None,
         }
         out = self.system.data / "artifact.zip"
-        self.content = build_artifact(out).read_bytes()
+        below = members(build_artifact(out).read_bytes())
+        with zipfile.ZipFile(out, "w") as made:
+            for name, content in below.items():
+                made.writestr(f"dist/{name}", content)
+        self.content = out.read_bytes()
         out.unlink()
         own = gitlab_runner(12270835, "instance_type")
         fake.add_pipeline(5001, ref="main", sha=sha("c2"))
@@ -333,7 +329,7 @@ class GitLabWhole(Whole):
 @contextlib.contextmanager
 def gitlab_whole() -> Iterator[GitLabWhole]:
     """The whole server and GitLab, with the policy ``proven``."""
-    with fake_gitlab() as fake, whole() as base:
+    with fake_gitlab() as fake, whole("gitlab") as base:
         made = GitLabWhole(base.system, base.setup, gitlab=fake)
         made.fill()
         build_system = {
@@ -378,7 +374,7 @@ class JenkinsWhole(Whole):
 @contextlib.contextmanager
 def jenkins_whole() -> Iterator[JenkinsWhole]:
     """The whole server and Jenkins, with the policies ``vouched`` and ``proven``."""
-    with fake_jenkins() as fake, whole(FILE_CONFIGURATION) as base:
+    with fake_jenkins() as fake, whole("jenkins") as base:
         made = JenkinsWhole(base.system, base.setup, jenkins=fake)
         made.fill()
         build_system = {

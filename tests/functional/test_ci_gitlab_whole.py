@@ -29,7 +29,7 @@ def test_signs_without_a_stored_secret(
     assert done.status == 0, done.output
     files, before = pipeline.signed_files(), members(gitlab.content)
     assert sorted(files) == sorted(before)
-    for name in ("app.exe", "tool.exe"):
+    for name in ("dist/app.exe", "dist/tool.exe"):
         assert files[name] != before[name]
         gitlab.check_signed(tmp_path / "home" / "signed" / name)
     assert (tmp_path / "home" / "variables").read_text().startswith("Completed http")
