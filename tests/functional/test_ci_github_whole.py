@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 from tests.ci_whole import APPROVER, STRANGER, GitHubWhole, eventually, github_whole, members
 from tests.fakes.github_state import Job
@@ -70,6 +71,21 @@ def test_signs_without_a_stored_secret(github: GitHubWhole, workflow: Workflow) 
         assert fact in summary
 
 
+def test_release_is_proven_offline(github: GitHubWhole, workflow: Workflow, tmp_path: Path) -> None:
+    done = workflow.run(decompress="false")
+    assert done.status == 0, done.output
+    [archive] = workflow.signed_files()
+    headers = {"Authorization": f"Bearer {github.token}"}
+    request = f"{github.url}/api/v1/signing-requests/{workflow.outputs['signing-request-id']}"
+    for name, address in (("proof", f"{request}/proof"), ("log.vkey", f"{github.url}/log/key")):
+        answer = httpx.get(address, headers=headers, timeout=60).raise_for_status()
+        (tmp_path / name).write_bytes(answer.content)
+    verify = ("log", "proof", "verify", tmp_path / "proof", "--key", tmp_path / "log.vkey")
+    github.system.cli(*verify, "--artifact", workflow.out / "signed" / archive)
+    (tmp_path / "other").write_bytes(github.content)
+    github.system.cli(*verify, "--artifact", tmp_path / "other", check=1)
+
+
 def test_buttons_count_for_approvers_alone(github: GitHubWhole, workflow: Workflow) -> None:
     admin = github.admin
     someone = admin.post(
@@ -98,7 +114,7 @@ def test_buttons_count_for_approvers_alone(github: GitHubWhole, workflow: Workfl
     eventually(lambda: check["conclusion"] == "success", "a green check")
     assert check["actions"] == []
     [decision] = admin.get(f"signing-requests/{request_id}")["approvals"]
-    assert decision["user_id"] == github.setup.administrator_id
+    assert decision["user"]["id"] == github.setup.administrator_id
 
 
 def test_denied_fails_the_step(github: GitHubWhole, workflow: Workflow) -> None:
