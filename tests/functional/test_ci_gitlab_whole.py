@@ -47,7 +47,7 @@ def test_signs_without_a_stored_secret(
     assert request["id"] in status["target_url"]
 
 
-def test_fork_is_refused_with_what_to_do(
+def test_merge_request_is_refused_with_what_to_do(
     tmp_path: Path, runners: Runners, gitlab: GitLabWhole
 ) -> None:
     before = gitlab.request_count()
