@@ -29,6 +29,7 @@ from sealwright.origin.patterns import matches, matches_any
 from sealwright.origin.rules import Occasion
 from sealwright.origin.systems import Systems
 from sealwright.policy.permissions import Access, Grant, authorize
+from sealwright.queueing.claims import CLAIM, renewing
 from sealwright.queueing.queue import Queue
 from sealwright.reporting.outbox import announce, ask_deployment
 from sealwright.submit_run import Build, submit_run, verify_run
@@ -36,7 +37,6 @@ from sealwright.submit_run import Build, submit_run, verify_run
 _log = logging.getLogger(__name__)
 
 ROUND_SECONDS = 1.0
-_CLAIM = dt.timedelta(minutes=10)
 _FIRST_PAUSE = 5.0
 _LONGEST_PAUSE = 600.0
 _GIVE_UP = dt.timedelta(days=1)
@@ -95,8 +95,23 @@ async def _act(actor: Actor, delivery: Delivery) -> bool:
     now = utc_now()
     database = actor.database
     async with database.transaction() as tx:
-        if not await webhooks.claim(tx, delivery, now + _CLAIM):
+        if not await webhooks.claim(tx, delivery, now + CLAIM):
             return False
+
+    async def renew() -> None:
+        async with database.transaction() as tx:
+            await webhooks.renew(tx, delivery, utc_now() + CLAIM)
+
+    async with renewing(renew):
+        outcome, due = await _outcome(actor, delivery)
+    async with database.transaction() as tx:
+        await webhooks.settle(tx, delivery, outcome, due)
+    return True
+
+
+async def _outcome(actor: Actor, delivery: Delivery) -> tuple[str, dt.datetime | None]:
+    """What came of it, and when to try again, if so."""
+    now = utc_now()
     due: dt.datetime | None = None
     try:
         outcome = await actor.act(delivery)
@@ -110,9 +125,7 @@ async def _act(actor: Actor, delivery: Delivery) -> bool:
     except Exception as error:  # noqa: BLE001 - the job wrapper: a delivery never ends the loop
         _log.error("webhook %s failed", delivery.delivery_id, exc_info=error)
         outcome = f"failed: {type(error).__name__}"
-    async with database.transaction() as tx:
-        await webhooks.settle(tx, delivery, outcome, due)
-    return True
+    return outcome, due
 
 
 @dataclass(frozen=True)

@@ -304,7 +304,8 @@ class FakeGitLab:
     def _project(self, known: Operation, given: str, token: Token) -> Project:
         if not given:
             return self.projects[20]
-        project = self.projects.get(int(given)) if given.isdecimal() else None
+        named = (one for one in self.projects.values() if one.path == given)
+        project = self.projects.get(int(given)) if given.isdecimal() else next(named, None)
         if project is None or project.id not in token.projects:
             raise _message(404, "404 Project Not Found")
         if token.role < known.role:

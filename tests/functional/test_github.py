@@ -567,10 +567,18 @@ def test_tokens_about_to_expire_are_replaced(world: World) -> None:
 def test_a_revoked_token_is_forgotten(world: World) -> None:
     connector = world.connector()
     connector.facts(LINK, LOCATOR, ANY)
+    asked = world.tokens_asked()
     world.state.tokens.clear()
+    assert connector.facts(LINK, LOCATOR, ANY).run_id == "5001"
+    assert world.tokens_asked() == asked + 1
+
+
+def test_a_new_token_that_is_refused_too_ends_it(world: World) -> None:
+    connector = world.connector()
+    world.state.token_lifetime = dt.timedelta(hours=-1)
     with pytest.raises(RemoteError, match="401"):
         connector.facts(LINK, LOCATOR, ANY)
-    assert connector.facts(LINK, LOCATOR, ANY).run_id == "5001"
+    assert world.tokens_asked() == 2
 
 
 def test_no_call_follows_an_address_of_an_answer(world: World) -> None:

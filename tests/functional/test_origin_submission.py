@@ -91,6 +91,18 @@ async def test_an_identity_token_stands_for_the_caller(ci: Ci) -> None:
     assert (await ci.work(request.id)).state is State.QUEUED
 
 
+async def test_one_address_comes_with_so_many_identity_tokens(ci: Ci) -> None:
+    client = await ci.web.client(Authorization="Bearer a.b.c")
+    refused = [(await client.post(ci.url, json=ci.body())).status_code for _ in range(130)]
+    assert 429 in refused
+    answer = await client.post(ci.url, json=ci.body())
+    assert answer.status_code == 429
+    assert int(answer.headers["retry-after"]) > 0
+    assert (await ci.robot_client.post(ci.url, json=ci.body())).status_code == 201
+    pool = await ci.web.queue.pool()  # the module's other tests come from the same address
+    await pool.delete(*await pool.keys("sealwright:throttle:*"))
+
+
 async def test_an_identity_token_serves_one_submission(ci: Ci) -> None:
     ci.world.state.artifacts[7002] = Artifact(7002, 5001, Content(b"two"), "two")
     token = ci.token()

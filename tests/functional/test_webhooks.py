@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import hashlib
 import hmac
 import json
@@ -22,7 +23,7 @@ from tests.valkey import Valkey
 from tests.web import WebServer
 
 from sealwright.connectors.github import GitHubConnector
-from sealwright.db import build_systems, outbox, requests
+from sealwright.db import build_systems, outbox, requests, webhooks
 from sealwright.deliveries import act_on_due, keep
 from sealwright.errors import UnauthenticatedError
 from sealwright.model.build_system import BuildSystemKind, TrustedBuildSystem
@@ -190,6 +191,26 @@ async def test_a_redelivery_is_told_what_became_of_it(ci: Ci) -> None:
     assert (kept.repeats, kept.attempts) == (1, 1)
     shown = (await ci.admin.get("/api/v1/build-systems/github/deliveries")).json()["items"]
     assert shown[0]["repeats"] == 1
+
+
+async def test_only_the_newest_attempt_keeps_a_delivery(ci: Ci) -> None:
+    await ci.deliver("workflow_run", run_ended())
+    [first] = await ci.deliveries()
+    soon, later = utc_now() + dt.timedelta(minutes=1), utc_now() + dt.timedelta(minutes=2)
+    async with ci.database.transaction() as tx:
+        assert await webhooks.claim(tx, first, soon)
+        assert not await webhooks.claim(tx, first, later)
+        await webhooks.renew(tx, first, later)
+    [second] = await ci.deliveries()
+    assert second.due_at == later
+    async with ci.database.transaction() as tx:
+        assert await webhooks.claim(tx, second, soon)
+        await webhooks.renew(tx, first, later)
+    assert (await ci.deliveries())[0].due_at == soon
+    async with ci.database.transaction() as tx:
+        await webhooks.settle(tx, second, "done")
+        await webhooks.renew(tx, second, later)
+    assert (await ci.deliveries())[0].due_at is None
 
 
 async def test_github_away_means_later(ci: Ci) -> None:

@@ -115,6 +115,19 @@ async def claim(tx: Transaction, message: Message, until: dt.datetime) -> bool:
     )
 
 
+async def renew(tx: Transaction, message: Message, until: dt.datetime) -> None:
+    """Prolong the claim on `message`, which is as it was before it was claimed."""
+    await tx.change(
+        _T.update()
+        .where(
+            _T.c.id == message.id,
+            _T.c.attempts == message.attempts + 1,
+            _T.c.due_at.is_not(None),
+        )
+        .values(due_at=until)
+    )
+
+
 async def told(
     tx: Transaction, message: Message, now: dt.datetime, reference: str, url: str
 ) -> None:

@@ -86,6 +86,15 @@ async def claim(tx: Transaction, delivery: Delivery, until: dt.datetime) -> bool
     )
 
 
+async def renew(tx: Transaction, delivery: Delivery, until: dt.datetime) -> None:
+    """Prolong the claim on `delivery`, which is as it was before it was claimed."""
+    await tx.change(
+        _T.update()
+        .where(*_key(delivery), _T.c.attempts == delivery.attempts + 1, _T.c.due_at.is_not(None))
+        .values(due_at=until)
+    )
+
+
 async def settle(
     tx: Transaction, delivery: Delivery, outcome: str, due_at: dt.datetime | None = None
 ) -> None:

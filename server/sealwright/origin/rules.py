@@ -447,7 +447,7 @@ RULES: tuple[Rule, ...] = (
         "allowed-ref",
         lambda case: bool(case.rules.branches or case.rules.tags),
         _ref_allowed,
-        "The signing policy does not allow the {facts.ref_type} {ref!r}.",
+        "The signing policy does not allow the ref {ref!r}.",
         "Build from an allowed branch or tag, or have the signing policy changed.",
     ),
     Rule(

@@ -21,6 +21,7 @@ from sealwright.model.identifiers import utc_now
 from sealwright.model.report import Report, Reported
 from sealwright.model.request import SigningRequest, State
 from sealwright.origin.systems import Systems
+from sealwright.queueing.claims import CLAIM, renewing
 from sealwright.reporting.outbox import DEPLOYMENT, REFUSAL
 from sealwright.reporting.report import refusal_report, request_report
 
@@ -28,8 +29,6 @@ _log = logging.getLogger(__name__)
 
 ROUND_SECONDS = 1.0
 _AT_ONCE = 8
-#: another worker takes over after this long; longer than any call to a CI system
-_CLAIM = dt.timedelta(seconds=120)
 _FIRST_PAUSE = 2.0
 _LONGEST_PAUSE = 600.0
 #: what could not be told for so long is given up
@@ -75,9 +74,18 @@ class Dispatcher:
     async def _tell(self, message: Message) -> bool:
         now = utc_now()
         async with self.database.transaction() as tx:
-            if not await outbox.claim(tx, message, now + _CLAIM):
+            if not await outbox.claim(tx, message, now + CLAIM):
                 return False
             link = await build_systems.get_link(tx, message.organization_id, message.link_id)
+
+        async def renew() -> None:
+            async with self.database.transaction() as tx:
+                await outbox.renew(tx, message, utc_now() + CLAIM)
+
+        async with renewing(renew):
+            return await self._tell_claimed(message, link)
+
+    async def _tell_claimed(self, message: Message, link: RepositoryLink | None) -> bool:
         try:
             if link is None or not await self._tell_link(message, link):
                 await self._settle(message, "The link is gone.", None)

@@ -26,6 +26,7 @@ API_SESSION = dt.timedelta(hours=1)
 PAGE_SESSION = dt.timedelta(hours=12)
 _LOG_INS_OF_ONE = Rate(10, 10)
 _LOG_INS_FROM_ONE = Rate(100, 60)  # a whole office may come from one address
+_IDENTITIES_FROM_ONE = Rate(120, 120)  # hosted runners share addresses, and a matrix is many jobs
 _TOUCH_AFTER = dt.timedelta(minutes=10)
 _MAX_TOUCHED = 10_000
 
@@ -73,6 +74,17 @@ async def authenticate(services: Services, request: Request, *, cookie: bool) ->
             await users.touch_token(tx, token.id, now)
     address = request.client.host if request.client else ""
     return Principal(user, token.id, address, token.request_id)
+
+
+async def throttle_identities(services: Services, request: Request) -> None:
+    """Bound how often one address may come with an identity token. Until the CI system has been
+    asked nothing is known of who calls, and asking costs calls to it.
+
+    Raises:
+        TooManyRequestsError: too often.
+    """
+    address = request.client.host if request.client else ""
+    await services.throttle.take(f"identity-token-from/{address}", _IDENTITIES_FROM_ONE)
 
 
 async def log_in(

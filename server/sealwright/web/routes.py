@@ -174,6 +174,7 @@ class Endpoint:
         if is_public(self.name):
             return await self.handler(Call(request, services, None))
         if self.identity_tokens and auth.bearer(request).count(".") == 2:
+            await auth.throttle_identities(services, request)
             return await self.handler(Call(request, services, None))
         principal = await auth.authenticate(services, request, cookie=self.face is Face.UI)
         return await self.handler(Call(request, services, authorize(self.name, principal)))

@@ -62,14 +62,21 @@ class GitHubError(RemoteError):
 
 
 class RepositoryApi:
-    """Calls on one repository, with a token for it alone. For one thread and a short time."""
+    """Calls on one repository, with a token for it alone. For one thread and a short time.
+
+    Args:
+        renew: gives a requester with a new token, where tokens can be had.
+    """
 
     def __init__(
-        self, requester: Requester, repository_id: str, forget: Callable[[], None]
+        self,
+        requester: Requester,
+        repository_id: str,
+        renew: Callable[[], Requester] | None = None,
     ) -> None:
         self._requester = requester
         self._prefix = f"/repositories/{repository_id}"
-        self._forget = forget
+        self._renew = renew
 
     def get(self, path: str, **parameters: str | int) -> Mapping[str, Any]:
         """The JSON object at `path` (below the repository).
@@ -121,12 +128,15 @@ class RepositoryApi:
         parameters: Mapping[str, str | int] | None = None,
         body: Mapping[str, Any] | None = None,
     ) -> tuple[Mapping[str, str], Mapping[str, Any]]:
+        path = self._prefix + path
         try:
-            return call(self._requester, verb, self._prefix + path, parameters, body)
+            return call(self._requester, verb, path, parameters, body)
         except GitHubError as error:
-            if error.status == 401:
-                self._forget()
-            raise
+            if error.status != 401 or self._renew is None:
+                raise
+        # a token ends early when the App is suspended or installed anew: once more with another
+        self._requester, self._renew = self._renew(), None
+        return call(self._requester, verb, path, parameters, body)
 
 
 class GitHubClient:
@@ -159,17 +169,21 @@ class GitHubClient:
             message = "The link has no numeric repository id."
             raise ConfigurationError(message, advice="Link the repository again.")
         if not self.is_app:
-            return RepositoryApi(
-                self.requester(self._access_token()), link.repository_id, lambda: None
-            )
+            return RepositoryApi(self.requester(self._access_token()), link.repository_id)
         key = (link.installation_id, link.repository_id, " ".join(sorted(permissions)))
         token = self._installation_token(key, permissions)
-        requester = self.requester(Auth.Token(token))
-        return RepositoryApi(requester, link.repository_id, partial(self._forget, key))
 
-    def _forget(self, key: tuple[str, str, str]) -> None:
+        def renew() -> Requester:
+            self._forget(key, token)
+            return self.requester(Auth.Token(self._installation_token(key, permissions)))
+
+        return RepositoryApi(self.requester(Auth.Token(token)), link.repository_id, renew)
+
+    def _forget(self, key: tuple[str, str, str], token: str) -> None:
         with self._lock:
-            self._tokens.pop(key, None)
+            held = self._tokens.get(key)
+            if held is not None and held.value == token:  # else another thread has renewed it
+                del self._tokens[key]
 
     def requester(self, auth: Auth.Auth) -> Requester:
         """PyGithub's requester. For one thread: it keeps the call that it makes in itself."""
