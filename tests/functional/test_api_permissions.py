@@ -207,11 +207,14 @@ def expected(endpoint: Endpoint, role: Role, word: str) -> str:
     return "403" if BY_POLICY.fullmatch(endpoint.name) else "allowed"
 
 
-def outcome(answer: httpx.Response) -> str:
-    """What the permissions made of it. No CI system answers here: told so, a call is past them."""
-    refused = answer.status_code in REFUSED or answer.status_code >= 500
-    if answer.status_code == 503 and b'"code":"unavailable"' in answer.content:
+#: these ask the CI system, which is at a name that never resolves: told so, a call is permitted
+CALLS_OUT = {"remote_identities.create", "ci_signing_requests.create", "compatible.github_submit"}
+
+
+def outcome(endpoint: Endpoint, answer: httpx.Response) -> str:
+    if endpoint.name in CALLS_OUT and answer.status_code == 503:
         return "allowed"
+    refused = answer.status_code in REFUSED or answer.status_code >= 500
     return str(answer.status_code) if refused else "allowed"
 
 
@@ -301,7 +304,7 @@ async def test_the_table(world: World) -> None:
                 answer = await call(world, endpoint, role, things, token)
                 compared += 1
                 want = expected_here(endpoint, role, word)
-                if outcome(answer) != want:
+                if outcome(endpoint, answer) != want:
                     wrong.append((endpoint.name, role.value, word, want, answer.status_code))
     assert not wrong, "\n".join(map(str, wrong))
     assert compared > 1000
