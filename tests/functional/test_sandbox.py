@@ -19,7 +19,7 @@ import pytest
 from tests import keys
 from tests.fakes.hostile_archives import KINDS, hostile_archives
 from tests.pe_images import image
-from tests.shared import REPOSITORY
+from tests.shared import REPOSITORY, missing
 from tests.toy import archive, configuration
 
 from sealwright.errors import (
@@ -238,7 +238,7 @@ async def test_a_full_disk_is_not_the_artifacts_fault(tmp_path: Path) -> None:
         ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(full)], capture_output=True
     )
     if mounted.returncode:
-        pytest.skip("a small file system cannot be mounted without root")
+        missing("a small file system cannot be mounted without root")
     try:
         small = archive({"a.exe": image(overlay=bytes(3_000_000))})
         body = f'<zip-file><pe-file path="a.exe">{SIGN}</pe-file></zip-file>'
@@ -394,7 +394,7 @@ ALLOWED = {"own input", "own output", "own work", "input being verified"}
 
 def test_what_a_taken_over_child_can_do(tmp_path: Path) -> None:
     if not landlock.landlock_abi():
-        pytest.skip("this kernel has no Landlock; the other layers do not stop all of this")
+        missing("this kernel has no Landlock; the other layers do not stop all of this")
     import json
 
     folder = tmp_path / "child"

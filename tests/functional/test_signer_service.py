@@ -25,6 +25,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from tests.chaos.shim import DEVICE_MEMORY, DEVICE_REMOVED, Shim
 from tests.database import Scene, add_request, seed
 from tests.postgres import Postgres
+from tests.shared import missing
 from tests.signer import Keys, digests, intents_of, running_signer, verify
 
 from sealwright.config import Settings
@@ -105,7 +106,7 @@ async def test_another_user_is_not_answered(
 async def test_a_real_other_user_is_not_answered(signer_settings: Settings, tmp_path: Path) -> None:
     """Even where somebody has opened the socket to all."""
     if os.geteuid() != 0:
-        pytest.skip("only root can act as another user; see the test before")
+        missing("only root can act as another user; see the test before")
     folder = Path(tempfile.mkdtemp(prefix="sealwright-"))
     try:
         folder.chmod(0o755)
