@@ -339,7 +339,7 @@ def expected_here(endpoint: Endpoint, role: Role, word: str) -> str:
     if endpoint.name in {"log.checkpoint", "log.key", "log.tile"}:
         return "404"  # there is no log yet
     if endpoint.name == "log_entries.prove" and want == "allowed":
-        return "404"  # nor is there a proof
+        return "503"  # nor is there a proof yet
     if endpoint.name.endswith((".plan", ".proof")) and want == "allowed":
         return "404" if endpoint.name.endswith("plan") else "allowed"
     if endpoint.name.endswith(".cancel") and want == "allowed" and word == "own":
