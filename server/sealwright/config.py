@@ -92,6 +92,10 @@ class Settings(BaseModel):
         (), description="hosts of build systems in the own network, also without TLS"
     )
     retrieval_hosts: tuple[str, ...] = Field((), description="hosts artifacts may be fetched from")
+    webhook_hosts: tuple[str, ...] = Field(
+        (),
+        description="hosts in the own network that outgoing webhooks may go to, also without TLS",
+    )
     request_seconds: float = Field(3600.0, gt=0, description="wall clock for one signing attempt")
 
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
