@@ -153,6 +153,11 @@ class SigningRequest:
     plan_hash: str = ""
     signatures: int = 0
 
+    @property
+    def version(self) -> str:
+        """Names what a reader has seen: another one after every change. Opaque; fits into a URL."""
+        return f"{self.state.value}-{round(self.updated_at.timestamp() * 1e6)}"
+
 
 class Verdict(enum.StrEnum):
     """An approver's decision."""
