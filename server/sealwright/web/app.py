@@ -15,8 +15,9 @@ from starlette.responses import JSONResponse, Response
 
 from sealwright import logs
 from sealwright.config import Settings
-from sealwright.connectors.outgoing import OutgoingClient, OutgoingPolicy
+from sealwright.connectors.outgoing import OutgoingClient
 from sealwright.db import Database
+from sealwright.intake.retrieval import retrieval_policy
 from sealwright.origin.systems import open_systems
 from sealwright.queueing.queue import Queue
 from sealwright.storage import open_store
@@ -100,7 +101,7 @@ def create_app(settings: Settings) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         queue = Queue(settings.redis)
         database = Database(settings.database)
-        outgoing = OutgoingClient(OutgoingPolicy(hosts=settings.retrieval_hosts))
+        outgoing = OutgoingClient(retrieval_policy(settings))
         store = await asyncio.to_thread(open_store, settings.artifacts)
         systems = open_systems(settings, database)
         app.state.services = Services(
