@@ -208,6 +208,7 @@ signing_requests = sa.Table(
     sa.Column("finished_at", UtcDateTime),
     sa.Column("plan_hash", sa.String(64), nullable=False, server_default=""),
     sa.Column("signatures", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("progress", JSON),
     sa.Index("ix_signing_requests_organization_id_id", "organization_id", "id"),
     sa.Index("ix_signing_requests_project_id_id", "project_id", "id"),
     # what is unfinished is always a small part, and it is what the reconciler asks for

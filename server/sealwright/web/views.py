@@ -90,6 +90,7 @@ def request_fields(request: SigningRequest, people: Mapping[str, str], url: str)
         "retrieval": _retrieval(request),
         "hash": _hash(request),
         "quorum": request.snapshot.fields["quorum"],
+        "progress": fields_of(request.progress) if request.progress else None,
     }
 
 
