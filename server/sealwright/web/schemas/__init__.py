@@ -685,13 +685,6 @@ class SigningRequestsOut(Out):
     next_cursor: str | None
 
 
-class LogEntriesOut(Out):
-    """One page, newest first."""
-
-    items: list[LogEntryOut]
-    next_cursor: str | None
-
-
 class PlanOut(Out):
     """What is signed, or will be."""
 
