@@ -151,7 +151,7 @@ def sqlite_web(
     file.write_bytes(sqlite_template.read_bytes())
     with running(valkey, f"sqlite:///{file}") as server:
         yield server
-        assert not server.faults()
+        assert not server.faults(), server.log[-3000:]
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def postgresql_web(valkey: Valkey, postgres: Postgres) -> Iterator[WebServer]:
     """The session's server on PostgreSQL."""
     with running(valkey, postgres.migrated()) as server:
         yield server
-        assert not server.faults()
+        assert not server.faults(), server.log[-3000:]
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
