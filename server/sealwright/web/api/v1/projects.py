@@ -62,20 +62,26 @@ async def update(call: Call) -> Response:
     patch = await call.json(ProjectPatch)
     async with call.services.database.transaction() as tx:
         project = await find_project(tx, call.grant, call.path("project"))
+        before = project
         project = dataclasses.replace(project, **patch.model_dump(exclude_none=True))
         await projects.update(tx, project)
-        await record(tx, _entry(call, "project.updated", project))
+        await record(tx, _entry(call, "project.updated", project, before))
     return json_answer(project_out(project))
 
 
-def _entry(call: Call, action: str, project: Project) -> NewEntry:
+def _entry(call: Call, action: str, project: Project, before: Project | None = None) -> NewEntry:
     facts = {
         "project": project.id,
         "slug": project.slug,
         "repository_url": project.repository_url,
     }
     return organization_entry(
-        project.organization_id, action, actor=call.grant.actor, now=utc_now(), data=facts
+        project.organization_id,
+        action,
+        actor=call.grant.actor,
+        now=utc_now(),
+        data=facts,
+        change=call.change(project_out(before) if before else None, project_out(project)),
     )
 
 

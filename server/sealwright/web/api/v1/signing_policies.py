@@ -90,11 +90,12 @@ async def update(call: Call) -> Response:
         changes: dict[str, Any] = {
             name: _value(patch, name) for name in _SETTABLE if getattr(patch, name) is not None
         }
+        before = policy
         policy = dataclasses.replace(policy, certificate_id=certificate.id, **changes)
         check_policy(policy)
         await _check_users(tx, policy.organization_id, policy.submitters | policy.approvers)
         await projects.update_policy(tx, policy)
-        await record(tx, _entry(call, "signing_policy.updated", policy, certificate))
+        await record(tx, _entry(call, "signing_policy.updated", policy, certificate, before))
     return json_answer(policy_out(policy))
 
 
@@ -120,15 +121,28 @@ async def _check_users(tx: Transaction, organization_id: str, user_ids: Iterable
             raise InvalidInputError(message, advice="Name submitters and approvers by their ids.")
 
 
-def _entry(call: Call, action: str, policy: SigningPolicy, certificate: Certificate) -> NewEntry:
+def _entry(
+    call: Call,
+    action: str,
+    policy: SigningPolicy,
+    certificate: Certificate,
+    before: SigningPolicy | None = None,
+) -> NewEntry:
     facts = {
+        "project": policy.project_id,
         "policy": policy.id,
+        "certificate": certificate.id,
         "enabled": policy.enabled,
         "quorum": policy.quorum,
         "sha256": snapshot(policy, certificate.sha256, None).sha256,
     }
     return organization_entry(
-        policy.organization_id, action, actor=call.grant.actor, now=utc_now(), data=facts
+        policy.organization_id,
+        action,
+        actor=call.grant.actor,
+        now=utc_now(),
+        data=facts,
+        change=call.change(policy_out(before) if before else None, policy_out(policy)),
     )
 
 
