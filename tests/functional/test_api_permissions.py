@@ -22,6 +22,7 @@ from tests.web import Web, WebServer, opened
 
 from sealwright.connectors.vault import open_vault
 from sealwright.db import build_systems, groups, organizations, projects, users
+from sealwright.db import log as db_log
 from sealwright.model.build_system import (
     BuildSystemKind,
     RemoteIdentity,
@@ -62,6 +63,7 @@ class Things:
     trigger: str
     identity: str
     group: str
+    entry: str
 
 
 @dataclass
@@ -133,6 +135,8 @@ async def things_of(web: Web, scene: Scene, user: User) -> Things:
     assert answer.status_code == 201, answer.text
     await web.token(user)
     listed = await client.get(f"/api/v1/users/{scene.submitter.id}/tokens")
+    async with web.database.read() as tx:
+        [entry] = await db_log.page(tx, scene.organization.id, limit=1)
     return Things(
         scene.organization.id,
         scene.project.id,
@@ -144,6 +148,7 @@ async def things_of(web: Web, scene: Scene, user: User) -> Things:
         listed.json()["items"][0]["id"],
         *await ci_things(web, scene, user),
         await add_group(web, scene),
+        str(entry.id),
     )
 
 
@@ -355,6 +360,8 @@ def expected_here(endpoint: Endpoint, role: Role, word: str) -> str:
         return "403"  # there is more than one organization
     if endpoint.name in {"log.checkpoint", "log.key", "log.tile"}:
         return "404"  # there is no log yet
+    if endpoint.name == "log_entries.prove" and want == "allowed":
+        return "503"  # nor is there a proof yet
     if endpoint.name.endswith((".plan", ".proof")) and want == "allowed":
         return "404" if endpoint.name.endswith("plan") else "allowed"
     if endpoint.name.endswith(".cancel") and want == "allowed" and word == "own":

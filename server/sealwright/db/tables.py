@@ -301,6 +301,7 @@ signing_requests = sa.Table(
     sa.Column("finished_at", UtcDateTime),
     sa.Column("plan_hash", sa.String(64), nullable=False, server_default=""),
     sa.Column("signatures", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("progress", JSON),
     sa.Index("ix_signing_requests_organization_id_id", "organization_id", "id"),
     sa.Index("ix_signing_requests_project_id_id", "project_id", "id"),
     # what is unfinished is always a small part, and it is what the reconciler asks for
@@ -401,14 +402,49 @@ log_entries = sa.Table(
     sa.Column("body", sa.Text, nullable=False),
     sa.Column("sequence", sa.BigInteger, unique=True),
     _created(),
+    # what the leaf is about, to find it by: the body alone is what the tree holds
+    sa.Column("actor", sa.String(60)),
+    sa.Column("project_id", sa.String(36)),
+    sa.Column("signing_policy_id", sa.String(36)),
+    sa.Column("certificate_id", sa.String(36)),
+    sa.Column("user_id", sa.String(36)),
     sa.Index("ix_log_entries_request_id_id", "request_id", "id"),
     sa.Index("ix_log_entries_organization_id_id", "organization_id", "id"),
+    *(
+        sa.Index(
+            f"ix_log_entries_{column}_id",
+            column,
+            "id",
+            sqlite_where=sa.text(f"{column} IS NOT NULL"),
+            postgresql_where=sa.text(f"{column} IS NOT NULL"),
+        )
+        for column in ("actor", "project_id", "signing_policy_id", "certificate_id", "user_id")
+    ),
     sa.Index(
         "ix_log_entries_pending",
         "id",
         sqlite_where=sa.text("sequence IS NULL"),
         postgresql_where=sa.text("sequence IS NULL"),
     ),
+)
+
+#: What a leaf keeps only a salted hash of: addresses, and values before and after a change. Rows
+#: may be erased (retention); the log verifies without them.
+log_details = sa.Table(
+    "log_details",
+    METADATA,
+    sa.Column(
+        "entry_id",
+        BIGINT_KEY,
+        sa.ForeignKey("log_entries.id"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    _organization(),
+    sa.Column("salt", sa.LargeBinary, nullable=False),
+    sa.Column("details", sa.Text, nullable=False),  # canonical JSON of `transparency.details`
+    _created(),
+    sa.Index("ix_log_details_organization_id_created_at", "organization_id", "created_at"),
 )
 
 #: One row: the head of the tree. Moves by compare-and-set on `size`.

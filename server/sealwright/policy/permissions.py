@@ -112,6 +112,9 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "signing_requests.deny": _row("O P P O P P"),
     "hash_signing_requests.create": _row("O P P O P P"),
     "log_entries.list": _row("O - - - O -"),
+    "log_entries.get": _row("O - - - O -"),
+    "log_entries.prove": _row("O - - - O -"),
+    "log_entries.export": _row("O - - - O -"),
     "log.checkpoint": PUBLIC,
     "log.key": PUBLIC,
     "log.tile": PUBLIC,  # hashes only

@@ -235,7 +235,8 @@ class Container(Protocol):
 
     def fingerprint(self, entry: Entry | None, *, content: bool = True) -> bytes:
         """SHA-256 of everything stored about a member but its position: equal fingerprints mean
-        that it was copied byte for byte. With `content` False only its name and attributes.
+        that it was copied byte for byte, or, where members are compressed together, that its
+        content was. With `content` False only its name and attributes.
         `entry` None means what belongs neither to a member nor to the container's signature."""
         ...
 
@@ -250,6 +251,6 @@ class Container(Protocol):
         added: Mapping[str, BinaryIO],
     ) -> None:
         """Write the container anew: members whose `order` is in `changed` get that content, all
-        others are copied byte for byte in their order, `added` paths come last, sorted. Each stream
-        is looked up and read once, one after another."""
+        others are copied byte for byte in their order, `added` paths come last, sorted. Streams are
+        looked up and read one after another; a look-up ends the use of the stream before."""
         ...

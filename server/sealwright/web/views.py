@@ -66,11 +66,6 @@ def certificate_out(certificate: Certificate) -> schemas.CertificateOut:
     return schemas.CertificateOut.model_validate(fields_of(certificate) | {"pem": pem})
 
 
-def log_entry_out(entry: db_log.Entry) -> schemas.LogEntryOut:
-    """A leaf."""
-    return schemas.LogEntryOut.model_validate(fields_of(entry))
-
-
 def request_fields(request: SigningRequest, people: Mapping[str, str], url: str) -> dict[str, Any]:
     """What `SigningRequestOut` holds. `people`: user id -> name."""
     return fields_of(request) | {
@@ -94,6 +89,7 @@ def request_fields(request: SigningRequest, people: Mapping[str, str], url: str)
         "retrieval": _retrieval(request),
         "hash": _hash(request),
         "quorum": request.snapshot.fields["quorum"],
+        "progress": fields_of(request.progress) if request.progress else None,
     }
 
 

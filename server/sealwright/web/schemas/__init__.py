@@ -23,7 +23,7 @@ from sealwright.model.identifiers import is_slug
 from sealwright.model.mechanism import Mechanism
 from sealwright.model.origin import Proof
 from sealwright.model.project import PolicyKind
-from sealwright.model.request import RequestKind, State, Verdict
+from sealwright.model.request import RequestKind, Stage, State, Verdict
 from sealwright.model.user import Role, TokenKind, TokenScope, UserKind
 from sealwright.origin.patterns import is_pattern
 from sealwright.origin.rules import EVENTS
@@ -666,6 +666,14 @@ class LogEntryOut(Out):
     body: str = Field(description="the leaf's JSON without its sequence")
 
 
+class ProgressOut(Out):
+    """How far a worker has come with a request, as of about a second ago."""
+
+    stage: Stage
+    files: int = Field(description="files to be signed; 0 until the plan is made")
+    done: int = Field(description="files that the stage has finished")
+
+
 class SigningRequestOut(Out):
     """A signing request."""
 
@@ -696,6 +704,9 @@ class SigningRequestOut(Out):
     advice: str
     failed_stage: State | None
     attempt: int
+    progress: ProgressOut | None = Field(
+        description="of the attempt under way; null before and after"
+    )
 
 
 class SigningRequestDetailOut(SigningRequestOut):
@@ -710,13 +721,6 @@ class SigningRequestsOut(Out):
     """One page, newest first."""
 
     items: list[SigningRequestOut]
-    next_cursor: str | None
-
-
-class LogEntriesOut(Out):
-    """One page, newest first."""
-
-    items: list[LogEntryOut]
     next_cursor: str | None
 
 

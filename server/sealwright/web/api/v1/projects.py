@@ -70,23 +70,27 @@ async def update(call: Call) -> Response:
         if call.grant.access is Access.CONFIGURATOR and (named or patch.repository_url is not None):
             message = "Only administrators change who takes part in a project, and its repository."
             raise ForbiddenError(message, advice="Ask a project administrator.")
+        before = project
         project = dataclasses.replace(project, **patch.model_dump(exclude_none=True))
         await check_standing(tx, project.organization_id, project.readers | project.configurators)
         await projects.update(tx, project)
-        await record(tx, _entry(call, "project.updated", project))
+        await record(tx, _entry(call, "project.updated", project, before))
     return json_answer(project_out(project))
 
 
-def _entry(call: Call, action: str, project: Project) -> NewEntry:
+def _entry(call: Call, action: str, project: Project, before: Project | None = None) -> NewEntry:
     facts = {
         "project": project.id,
         "slug": project.slug,
-        "readers": sorted(project.readers),
-        "configurators": sorted(project.configurators),
         "repository_url": project.repository_url,
     }
     return organization_entry(
-        project.organization_id, action, actor=call.grant.actor, now=utc_now(), data=facts
+        project.organization_id,
+        action,
+        actor=call.grant.actor,
+        now=utc_now(),
+        data=facts,
+        change=call.change(project_out(before) if before else None, project_out(project)),
     )
 
 

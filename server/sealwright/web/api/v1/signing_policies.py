@@ -88,10 +88,11 @@ async def update(call: Call) -> Response:
         changes: dict[str, Any] = {
             name: _value(patch, name) for name in _SETTABLE if getattr(patch, name) is not None
         }
+        before = policy
         policy = dataclasses.replace(policy, certificate_id=certificate.id, **changes)
         await _check(tx, policy)
         await projects.update_policy(tx, policy)
-        await record(tx, _entry(call, "signing_policy.updated", policy, certificate))
+        await record(tx, _entry(call, "signing_policy.updated", policy, certificate, before))
     return json_answer(policy_out(policy))
 
 
@@ -115,15 +116,28 @@ async def _check(tx: Transaction, policy: SigningPolicy) -> None:
     check_policy(policy, await check_standing(tx, policy.organization_id, policy.approvers))
 
 
-def _entry(call: Call, action: str, policy: SigningPolicy, certificate: Certificate) -> NewEntry:
+def _entry(
+    call: Call,
+    action: str,
+    policy: SigningPolicy,
+    certificate: Certificate,
+    before: SigningPolicy | None = None,
+) -> NewEntry:
     facts = {
+        "project": policy.project_id,
         "policy": policy.id,
+        "certificate": certificate.id,
         "enabled": policy.enabled,
         "quorum": policy.quorum,
         "sha256": snapshot(policy, certificate.sha256, None).sha256,
     }
     return organization_entry(
-        policy.organization_id, action, actor=call.grant.actor, now=utc_now(), data=facts
+        policy.organization_id,
+        action,
+        actor=call.grant.actor,
+        now=utc_now(),
+        data=facts,
+        change=call.change(policy_out(before) if before else None, policy_out(policy)),
     )
 
 
