@@ -8,19 +8,35 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from sealwright.db import Transaction, groups, projects, users
 from sealwright.errors import ConflictError, ForbiddenError, InvalidInputError
 from sealwright.model.identifiers import is_id, utc_now
 from sealwright.model.user import Group, Role, User, UserKind
+from sealwright.policy.permissions import Grant
+from sealwright.transparency.details import Change
 from sealwright.transparency.record import organization_entry, record
 
 MAX_MEMBERS = 5000
 _LOGGED_MEMBERS = 700  #: a leaf has 64 KiB
 
 
-async def add_user(tx: Transaction, user: User, actor: str) -> None:
+@dataclass(frozen=True)
+class Actor:
+    """Who makes a change: by their name in the log, from which network address."""
+
+    name: str
+    address: str = ""
+
+
+def actor_of(grant: Grant) -> Actor:
+    """The caller."""
+    return Actor(grant.actor, grant.principal.address)
+
+
+async def add_user(tx: Transaction, user: User, by: Actor) -> None:
     """Insert a user.
 
     Raises:
@@ -30,10 +46,10 @@ async def add_user(tx: Transaction, user: User, actor: str) -> None:
         message = "There is a user with this address already."
         raise ConflictError(message, advice="Addresses are unique on the whole server.")
     await users.add(tx, user)
-    await _log(tx, user.organization_id, "user.created", actor, _facts(user))
+    await _log(tx, user.organization_id, "user.created", by, _facts(user), None, user)
 
 
-async def change_user(tx: Transaction, before: User, after: User, actor: str) -> None:
+async def change_user(tx: Transaction, before: User, after: User, by: Actor) -> None:
     """Write a user's new fields. Sessions end with the password, the role or the place.
 
     Raises:
@@ -60,10 +76,10 @@ async def change_user(tx: Transaction, before: User, after: User, actor: str) ->
         "password_changed": after.password_hash != before.password_hash,
         "ended_sessions": ended,
     }
-    await _log(tx, after.organization_id, "user.updated", actor, facts)
+    await _log(tx, after.organization_id, "user.updated", by, facts, before, after)
 
 
-async def add_group(tx: Transaction, group: Group, actor: str) -> None:
+async def add_group(tx: Transaction, group: Group, by: Actor) -> None:
     """Insert a group.
 
     Raises:
@@ -75,10 +91,12 @@ async def add_group(tx: Transaction, group: Group, actor: str) -> None:
         raise ConflictError(message)
     await _check_members(tx, group)
     await groups.add(tx, group)
-    await _log(tx, group.organization_id, "group.created", actor, _group_facts(group, None))
+    await _log(
+        tx, group.organization_id, "group.created", by, _group_facts(group, None), None, group
+    )
 
 
-async def change_group(tx: Transaction, before: Group, after: Group, actor: str) -> None:
+async def change_group(tx: Transaction, before: Group, after: Group, by: Actor) -> None:
     """Write a group's new fields and members.
 
     Raises:
@@ -94,10 +112,12 @@ async def change_group(tx: Transaction, before: Group, after: Group, actor: str)
             raise ConflictError(message)
     await _check_members(tx, after)
     await groups.update(tx, after)
-    await _log(tx, after.organization_id, "group.updated", actor, _group_facts(after, before))
+    await _log(
+        tx, after.organization_id, "group.updated", by, _group_facts(after, before), before, after
+    )
 
 
-async def remove_group(tx: Transaction, group: Group, actor: str) -> None:
+async def remove_group(tx: Transaction, group: Group, by: Actor) -> None:
     """Delete a group.
 
     Raises:
@@ -112,7 +132,9 @@ async def remove_group(tx: Transaction, group: Group, actor: str) -> None:
             message = f"The signing policy {policy.slug} names the group."
             raise ConflictError(message, advice="Take it out there first.")
     await groups.remove(tx, group)
-    await _log(tx, group.organization_id, "group.deleted", actor, _group_facts(group, None))
+    await _log(
+        tx, group.organization_id, "group.deleted", by, _group_facts(group, None), group, None
+    )
 
 
 def check_may_change_members(user: User, before: frozenset[str], after: frozenset[str]) -> None:
@@ -177,11 +199,39 @@ def _group_facts(group: Group, before: Group | None) -> dict[str, Any]:
 
 
 async def _log(
-    tx: Transaction, organization_id: str, action: str, actor: str, facts: Mapping[str, Any]
+    tx: Transaction,
+    organization_id: str,
+    action: str,
+    by: Actor,
+    facts: Mapping[str, Any],
+    before: User | Group | None,
+    after: User | Group | None,
 ) -> None:
+    change = Change(by.address, _shown(before), _shown(after))
     await record(
-        tx, organization_entry(organization_id, action, actor=actor, now=utc_now(), data=facts)
+        tx,
+        organization_entry(
+            organization_id, action, actor=by.name, now=utc_now(), data=facts, change=change
+        ),
     )
+
+
+def _shown(one: User | Group | None) -> dict[str, Any] | None:
+    """What the audit shows of a user or group."""
+    match one:
+        case User():
+            return {
+                "name": one.name,
+                "email": one.email,
+                "role": one.role.value,
+                "active": one.active,
+                "external_id": one.external_id,
+            }
+        case Group():
+            members = sorted(one.members)[:_LOGGED_MEMBERS]
+            return {"name": one.name, "external_id": one.external_id, "members": members}
+        case None:
+            return None
 
 
 def renamed(group: Group, name: str | None, members: frozenset[str] | None) -> Group:

@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from sealwright.db import groups
 from sealwright.membership import (
+    actor_of,
     add_group,
     change_group,
     check_may_change_members,
@@ -45,7 +46,7 @@ async def create(call: Call) -> Response:
     )
     check_may_change_members(call.grant.user, frozenset(), group.members)
     async with call.services.database.transaction() as tx:
-        await add_group(tx, group, call.grant.actor)
+        await add_group(tx, group, actor_of(call.grant))
     location = f"{call.services.settings.url}/api/v1/groups/{group.id}"
     return json_answer(_out(group), 201, {"Location": location})
 
@@ -57,7 +58,7 @@ async def update(call: Call) -> Response:
         before = await find_group(tx, call.grant, call.path("group"))
         after = renamed(before, patch.name, patch.members)
         check_may_change_members(call.grant.user, before.members, after.members)
-        await change_group(tx, before, after, call.grant.actor)
+        await change_group(tx, before, after, actor_of(call.grant))
     return json_answer(_out(after))
 
 
@@ -65,7 +66,7 @@ async def delete(call: Call) -> Response:
     """Delete a group that nothing names."""
     async with call.services.database.transaction() as tx:
         group = await find_group(tx, call.grant, call.path("group"))
-        await remove_group(tx, group, call.grant.actor)
+        await remove_group(tx, group, actor_of(call.grant))
     return no_content()
 
 

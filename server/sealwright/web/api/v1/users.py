@@ -9,7 +9,7 @@ from starlette.responses import Response
 from sealwright.db import organizations, users
 from sealwright.errors import ConflictError, InternalError, InvalidInputError
 from sealwright.intake.passwords import hash_password
-from sealwright.membership import add_user, change_user
+from sealwright.membership import actor_of, add_user, change_user
 from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.user import User, UserKind
 from sealwright.policy.permissions import check_may_grant
@@ -72,7 +72,7 @@ async def create(call: Call) -> Response:
         created_at=utc_now(),
     )
     async with call.services.database.transaction() as tx:
-        await add_user(tx, user, grant.actor)
+        await add_user(tx, user, actor_of(grant))
     return json_answer(
         user_out(user), 201, {"Location": f"{call.services.settings.url}/api/v1/users/{user.id}"}
     )
@@ -100,7 +100,7 @@ async def update(call: Call) -> Response:
             active=user.active if patch.active is None else patch.active,
             password_hash=password_hash or user.password_hash,
         )
-        await change_user(tx, user, changed, grant.actor)
+        await change_user(tx, user, changed, actor_of(grant))
     return json_answer(user_out(changed))
 
 
