@@ -34,6 +34,7 @@ T = TypeVar("T")
 
 _CHUNK = 1 << 20
 _POLL_SECONDS = 30  #: of one long poll
+_FOLLOW_SECONDS = 2  #: while somebody watches
 _RETRY_STATUS = frozenset({429, 502, 503, 504})
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
 _MAX_ANSWER = 16 << 20  #: bytes of a JSON answer
@@ -137,19 +138,29 @@ class Client:
 
         return self._patiently(upload)
 
-    def wait(self, request_id: str, seconds: float, changed: Callable[[Json], None]) -> Json:
+    def wait(
+        self,
+        request_id: str,
+        seconds: float,
+        changed: Callable[[Json], None],
+        *,
+        follow: bool = False,
+    ) -> Json:
         """Wait until the request's state is final, or until `seconds` have passed.
 
         Args:
             changed: called with the request whenever its state is another one.
+            follow: call `changed` for progress within a state too, which asks the server oftener.
         """
         deadline = time.monotonic() + seconds
-        state = ""
+        poll = _FOLLOW_SECONDS if follow else _POLL_SECONDS
+        seen: tuple[object, object] | None = None
         while True:
-            left = max(0, min(_POLL_SECONDS, int(deadline - time.monotonic())))
+            left = max(0, min(poll, int(deadline - time.monotonic())))
             request = self.get(f"signing-requests/{request_id}", wait=str(left))
-            if request["state"] != state:
-                state = request["state"]
+            found = (request["state"], request.get("progress") if follow else None)
+            if found != seen:
+                seen = found
                 changed(request)
             if request["is_final"] or time.monotonic() >= deadline:
                 return request

@@ -17,6 +17,7 @@ from sealwright.db import certificates
 from sealwright.db import log as db_log
 from sealwright.model.certificate import CertificateState
 from sealwright.model.project import snapshot
+from sealwright.model.request import Progress, Stage
 
 REQUESTS = "/api/v1/signing-requests"
 
@@ -246,6 +247,28 @@ async def test_events(sqlite: Web) -> None:
                     await sqlite.complete(request["id"])
     assert states[0] == "QueuedForProcessing"
     assert states[-1] == "Completed"
+
+
+async def test_progress_is_told(sqlite: Web) -> None:
+    request = await sqlite.submit()
+    client = await sqlite.submitter()
+    one = f"{REQUESTS}/{request['id']}"
+    assert (await client.get(one)).json()["progress"] is None
+    await sqlite.report_progress(request["id"], Progress(Stage.SIGNING, 242, 7))
+    shown = (await client.get(one)).json()["progress"]
+    assert shown == {"stage": "signing", "files": 242, "done": 7}
+    told: list[dict[str, object]] = []
+    async with client.stream("GET", f"{one}/events") as stream:
+        async for line in stream.aiter_lines():
+            if not line.startswith("data: "):
+                continue
+            told.append(json.loads(line[6:]))
+            if len(told) == 1:
+                await sqlite.report_progress(request["id"], Progress(Stage.SIGNING, 242, 120))
+            elif "stage" in told[-1]:
+                await sqlite.complete(request["id"])
+    assert {"stage": "signing", "files": 242, "done": 120} in told
+    assert told[-1]["state"] == "Completed"
 
 
 async def test_downloads(web: Web) -> None:

@@ -26,6 +26,7 @@ from sealwright.web.api.v1 import (
     build_systems,
     certificates,
     ci,
+    groups,
     hash_signing,
     health,
     log,
@@ -47,7 +48,8 @@ from sealwright.web.problems import problem_response
 from sealwright.web.routes import Answer, Call, Endpoint
 from sealwright.web.services import Services
 from sealwright.web.throttle import Throttle
-from sealwright.web.ui import pages
+from sealwright.web.ui import registry
+from sealwright.web.ui.rendering import error_page
 
 _SHUTDOWN_SECONDS = 10
 
@@ -70,6 +72,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     *sessions.ENDPOINTS,
     *users.ENDPOINTS,
+    *groups.ENDPOINTS,
     *tokens.ENDPOINTS,
     *projects.ENDPOINTS,
     *artifact_configurations.ENDPOINTS,
@@ -87,7 +90,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *log_entries.ENDPOINTS,
     *compatible.ENDPOINTS,
     *github_connector.ENDPOINTS,
-    *pages.ENDPOINTS,
+    *registry.ENDPOINTS,
 )
 
 
@@ -118,7 +121,7 @@ def create_app(settings: Settings) -> Starlette:
             await database.close()
 
     return Starlette(
-        routes=[endpoint.route(pages.error_page) for endpoint in ENDPOINTS],
+        routes=[endpoint.route(error_page) for endpoint in ENDPOINTS],
         middleware=[
             Middleware(RequestIds),
             Middleware(SecurityHeaders, https=settings.url.startswith("https://")),
