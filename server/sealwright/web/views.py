@@ -26,7 +26,7 @@ def fields_of(value: Any) -> dict[str, Any]:
 
 def user_out(user: User) -> schemas.UserOut:
     """A user, without the password's hash."""
-    return schemas.UserOut.model_validate(fields_of(user))
+    return schemas.UserOut.model_validate(fields_of(user) | {"groups": sorted(user.groups)})
 
 
 def token_out(token: ApiToken) -> schemas.TokenOut:
@@ -36,7 +36,11 @@ def token_out(token: ApiToken) -> schemas.TokenOut:
 
 def project_out(project: Project) -> schemas.ProjectOut:
     """A project."""
-    return schemas.ProjectOut.model_validate(fields_of(project))
+    lists = {
+        "readers": sorted(project.readers),
+        "configurators": sorted(project.configurators),
+    }
+    return schemas.ProjectOut.model_validate(fields_of(project) | lists)
 
 
 def configuration_out(one: ArtifactConfiguration) -> schemas.ArtifactConfigurationOut:

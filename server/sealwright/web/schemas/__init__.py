@@ -24,7 +24,7 @@ from sealwright.model.mechanism import Mechanism
 from sealwright.model.origin import Proof
 from sealwright.model.project import PolicyKind
 from sealwright.model.request import RequestKind, Stage, State, Verdict
-from sealwright.model.user import Role, TokenKind, UserKind
+from sealwright.model.user import Role, TokenKind, TokenScope, UserKind
 from sealwright.origin.patterns import is_pattern
 from sealwright.origin.rules import EVENTS
 
@@ -84,7 +84,7 @@ Email = Annotated[
 ]
 ParameterName = Annotated[str, StringConstraints(pattern=PARAMETER_NAME)]
 Parameters = Annotated[dict[ParameterName, Text], Field(max_length=MAX_PARAMETERS)]
-UserIds = Annotated[frozenset[str], Field(max_length=1000)]
+UserIds = Annotated[frozenset[str], Field(max_length=500)]
 
 
 def _pattern(text: str) -> str:
@@ -172,6 +172,7 @@ class UserOut(Out):
     email: str | None
     role: Role
     active: bool
+    groups: list[str] = Field(description="ids")
     created_at: dt.datetime
 
 
@@ -214,6 +215,12 @@ class TokenIn(In):
 
     name: Name
     expires_in_days: int | None = Field(90, ge=1, le=3650, description="null: never")
+    scope: TokenScope = Field(
+        TokenScope.FULL, description="what of the user's rights the token carries"
+    )
+    project: Reference | None = Field(
+        None, description="id or slug of the one project that the token may be used for"
+    )
 
 
 class TokenOut(Out):
@@ -222,8 +229,13 @@ class TokenOut(Out):
     id: str
     kind: TokenKind
     name: str
+    scope: TokenScope
+    project_id: str | None
     expires_at: dt.datetime | None
     revoked_at: dt.datetime | None
+    last_used_at: dt.datetime | None = Field(description="to within ten minutes")
+    address: str = Field(description="from where a session was begun")
+    agent: str = Field(description="with what program a session was begun")
     created_at: dt.datetime
 
 
@@ -248,6 +260,8 @@ class ProjectIn(In):
     slug: Slug
     name: Name
     repository_url: Url = ""
+    readers: UserIds = Field(default=frozenset(), description="ids of users and groups")
+    configurators: UserIds = Field(default=frozenset(), description="ids of users and groups")
 
 
 class ProjectPatch(In):
@@ -255,6 +269,8 @@ class ProjectPatch(In):
 
     name: Name | None = None
     repository_url: Url | None = None
+    readers: UserIds | None = None
+    configurators: UserIds | None = None
 
 
 class ProjectOut(Out):
@@ -264,6 +280,8 @@ class ProjectOut(Out):
     slug: str
     name: str
     repository_url: str
+    readers: list[str]
+    configurators: list[str]
     created_at: dt.datetime
 
 
@@ -353,6 +371,12 @@ class SigningPolicyIn(In):
     hash_signing_allowed: bool = False
     origin_required: bool = False
     origin_rules: OriginRulesIn = OriginRulesIn()
+    passkey_required: bool = Field(
+        default=False, description="count only approvals that a passkey has signed"
+    )
+    approval_hours: int = Field(
+        0, ge=0, le=8760, description="hours until a waiting request fails; 0: never"
+    )
     enabled: bool = True
 
 
@@ -368,6 +392,8 @@ class SigningPolicyPatch(In):
     hash_signing_allowed: bool | None = None
     origin_required: bool | None = None
     origin_rules: OriginRulesIn | None = None
+    passkey_required: bool | None = None
+    approval_hours: int | None = Field(None, ge=0, le=8760)
     enabled: bool | None = None
 
 
@@ -387,7 +413,7 @@ class OriginRulesOut(Out):
 
 
 class SigningPolicyOut(Out):
-    """A signing policy. Submitters and approvers are ids of users."""
+    """A signing policy. Submitters and approvers are ids of users and groups."""
 
     id: str
     project_id: str
@@ -402,6 +428,8 @@ class SigningPolicyOut(Out):
     hash_signing_allowed: bool
     origin_required: bool
     origin_rules: OriginRulesOut
+    passkey_required: bool
+    approval_hours: int
     enabled: bool
     created_at: dt.datetime
 
