@@ -187,6 +187,7 @@ class Endpoint:
             await auth.throttle_identities(services, request)
             return await self.handler(Call(request, services, None))
         principal = await auth.authenticate(services, request, cookie=self.face is Face.UI)
+        request.state.principal = principal  # an error's page is still theirs
         return await self.handler(Call(request, services, authorize(self.name, principal)))
 
 
