@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from sealwright.signing.artifact import Container
+from sealwright.signing.containers.cab import CabContainer
+from sealwright.signing.containers.cab_records import is_cabinet
 from sealwright.signing.containers.zip import ZipContainer, is_zip
 
 
@@ -30,4 +32,5 @@ CONTAINERS: tuple[ContainerType, ...] = (
     ContainerType("zip-file", is_zip, ZipContainer),
     ContainerType("jar-file", is_zip, ZipContainer),
     ContainerType("nupkg-file", is_zip, ZipContainer),
+    ContainerType("cab-file", is_cabinet, CabContainer),
 )
