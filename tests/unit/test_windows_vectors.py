@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sealwright.signing.artifact import Format
-from sealwright.signing.formats import cab, catalog
+from sealwright.signing.formats import cab, catalog, msi
 from sealwright.signing.formats.powershell import POWERSHELL
 from sealwright.signing.formats.windows_script import WINDOWS_SCRIPT
 
@@ -19,6 +19,7 @@ VECTORS = Path(__file__).resolve().parent.parent / "vectors"
 FORMATS: dict[str, Format] = {
     "cab": cab,
     "catalog": catalog,
+    "msi": msi,
     "powershell": POWERSHELL,
     "windows-script": WINDOWS_SCRIPT,
 }
