@@ -160,16 +160,15 @@ async def things_of(web: Web, scene: Scene, user: User) -> Things:
         *await ci_things(web, scene, user),
         await add_group(web, scene),
         str(entry.id),
-        *await add_webhook(web, scene),
+        *await add_webhook(web, scene.organization.id, scene.project.id),
     )
 
 
-async def add_webhook(web: Web, scene: Scene) -> tuple[str, str]:
+async def add_webhook(web: Web, organization: str, project: str) -> tuple[str, str]:
     """An outgoing webhook of the project, and a message to it that was sent."""
-    organization = scene.organization.id
     webhook = OutgoingWebhook(
-        new_id(), organization, scene.project.id, "Hook", "https://hook.invalid", HOOK_STATES,
-        True, utc_now(),
+        new_id(), organization, project, "Hook", "https://hook.invalid", HOOK_STATES, True,
+        utc_now(),
     )  # fmt: skip
     message = Notification(
         organization, Channel.WEBHOOK, webhook.id, "request.failed", utc_now(), None
@@ -352,6 +351,11 @@ async def test_the_table(world: World) -> None:
                 if endpoint.name == "groups.delete" and word in {"own", "unrelated"}:
                     group = await add_group(world.web, world.web.scene)
                     things = dataclasses.replace(things, group=group)
+                if endpoint.name == "outgoing_webhooks.delete" and word in {"own", "unrelated"}:
+                    webhook, _ = await add_webhook(
+                        world.web, world.web.scene.organization.id, things.project
+                    )
+                    things = dataclasses.replace(things, webhook=webhook)
                 if endpoint.name == "remote_identities.delete" and word == "own":
                     user = world.users[role]
                     identity = await add_identity(world.web, things.build_system, user)
