@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import struct
-import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -14,6 +13,7 @@ from sealwright.errors import ArtifactError
 from sealwright.signing.artifact import Entry
 from sealwright.signing.containers.bulk_copy import BUFFER, chunks, copy_range
 from sealwright.signing.containers.member_paths import folded
+from sealwright.signing.containers.deflate import DeflateError, crc32, deflate, inflater
 from sealwright.signing.containers.zip_records import (
     CENTRAL,
     CENTRAL_SIGNATURE,
@@ -78,17 +78,8 @@ class NewMember:
 
 
 def compress(pieces: Iterable[bytes], method: int) -> Iterator[bytes]:
-    """Compress a stream: the one place that decides how.
-
-    zlib at level 6 and its default window and memory: the same bytes on every run.
-    """
-    if method == STORED:
-        yield from pieces
-        return
-    compressor = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
-    for piece in pieces:
-        yield compressor.compress(piece)
-    yield compressor.flush()
+    """Compress a stream in the way of the method; the same bytes on every run."""
+    return iter(pieces) if method == STORED else deflate(pieces)
 
 
 class ZipContainer:
@@ -134,7 +125,7 @@ class ZipContainer:
             )
         crc, size = 0, 0
         for piece in self._inflate(record):
-            crc = zlib.crc32(piece, crc)
+            crc = crc32(piece, crc)
             size += len(piece)
             target.write(piece)
         if size != record.size or crc != record.crc:
@@ -298,24 +289,24 @@ class ZipContainer:
         if record.method == STORED:
             yield from pieces
             return
-        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        inflating = inflater()
         left = record.size
         waiting = b""
-        while not inflater.eof:
+        while not inflating.eof:
             waiting = waiting or next(pieces, b"")
             try:
                 # One byte more than is due shows that there is more than was declared.
-                out = inflater.decompress(waiting, min(BUFFER, left + 1))
-            except zlib.error:
+                out = inflating.decompress(waiting, min(BUFFER, left + 1))
+            except DeflateError:
                 raise _damaged(record, "its compressed data is malformed") from None
-            if not waiting and not out and not inflater.eof:
+            if not waiting and not out and not inflating.eof:
                 raise _damaged(record, "its compressed data breaks off")
-            waiting = inflater.unconsumed_tail
+            waiting = inflating.unconsumed_tail
             left -= len(out)
             if left < 0:
                 raise _damaged(record, "it inflates to more than its declared size")
             yield out
-        if inflater.unused_data or next(pieces, b""):
+        if inflating.unused_data or next(pieces, b""):
             raise _damaged(record, "there is other data behind its compressed data")
 
     def _check_added(self, added: Iterable[str], removed: Collection[int] = ()) -> None:
@@ -453,7 +444,7 @@ def _write_member(
     def read_through() -> Iterator[bytes]:
         nonlocal crc
         while piece := content.read(BUFFER):
-            crc = zlib.crc32(piece, crc)
+            crc = crc32(piece, crc)
             yield piece
 
     target.writelines(compress(read_through(), method))
