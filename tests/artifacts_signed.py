@@ -16,7 +16,11 @@ from tests.toy import configuration
 
 
 def sign_deeply(
-    content: bytes, body: str, folder: Path, signer: keys.Issued | None = None
+    content: bytes,
+    body: str,
+    folder: Path,
+    signer: keys.Issued | None = None,
+    chain: tuple[bytes, ...] = (),
 ) -> tuple[bytes, list[VerifiedSignature]]:
     """Plan, sign and compare an artifact by the elements in `body`."""
     signer = signer or keys.pki().leaf("rsa-3072")
@@ -30,7 +34,7 @@ def sign_deeply(
         timestamp=TimestampForm.NONE,
         spool=spool,
     )
-    signing = DeepSign(plan, source, output, Identity(signer.der), spool)
+    signing = DeepSign(plan, source, output, Identity(signer.der, chain), spool)
     batches = signing.batches()
     try:
         pending = next(batches)
