@@ -16,11 +16,7 @@ from tests.toy import configuration
 
 
 def sign_deeply(
-    content: bytes,
-    body: str,
-    folder: Path,
-    signer: keys.Issued | None = None,
-    chain: tuple[bytes, ...] = (),
+    content: bytes, body: str, folder: Path, signer: keys.Issued | None = None
 ) -> tuple[bytes, list[VerifiedSignature]]:
     """Plan, sign and compare an artifact by the elements in `body`."""
     signer = signer or keys.pki().leaf("rsa-3072")
@@ -34,7 +30,8 @@ def sign_deeply(
         timestamp=TimestampForm.NONE,
         spool=spool,
     )
-    signing = DeepSign(plan, source, output, Identity(signer.der, chain), spool)
+    identity = Identity(signer.der, keys.pki().identity().chain)
+    signing = DeepSign(plan, source, output, identity, spool)
     batches = signing.batches()
     try:
         pending = next(batches)

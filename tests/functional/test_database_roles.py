@@ -100,6 +100,7 @@ FORBIDDEN = {
         "UPDATE log_entries SET body = ''",
         "UPDATE log_entries SET sequence = 5",
         "DELETE FROM log_entries",
+        "UPDATE log_details SET details = ''",
         f"{ADD_LEAF}, sequence) VALUES ('', 'test.done', '', now(), 7)",
         f"{ADD_LEAF}) VALUES ('', 'signature.made', '', now())",
         f"{ADD_LEAF}) VALUES ('', 'certificate.created', '', now())",
@@ -128,6 +129,7 @@ FORBIDDEN = {
         "SELECT password_hash FROM users",
         "SELECT * FROM api_tokens",
         "SELECT * FROM timestamp_tokens",
+        "SELECT * FROM log_details",
         "TRUNCATE log_tiles",
     ],
 }

@@ -88,13 +88,12 @@ def test_real_packages(
 def test_deeply_signed_packages(osslsigncode: Osslsigncode, tmp_path: Path) -> None:
     """Windows programs in a real package, and that in a bundle."""
     signer = keys.named(RALPH)
-    chain = (keys.pki().intermediate.der,)
     body = (
         '<msix-file><pe-file path="*.exe"><authenticode-sign/></pe-file>'
         '<pe-file path="App1.dll"><authenticode-sign/></pe-file><authenticode-sign/></msix-file>'
     )
     content = sample("App1_1.0.3.0_x64.appx").read_bytes()
-    output, found = sign_deeply(content, body, tmp_path, signer, chain)
+    output, found = sign_deeply(content, body, tmp_path, signer)
     assert len(found) == 3
     path = tmp_path / "out.appx"
     path.write_bytes(output)
@@ -106,9 +105,7 @@ def test_deeply_signed_packages(osslsigncode: Osslsigncode, tmp_path: Path) -> N
         "PostalCode=ralph, T=ralph, OU=ralph, O=ralph, STREET=ralph, S=ralph, L=ralph, C=CC, "
         "SERIALNUMBER=1234, CN=ralph"
     )
-    output, found = sign_deeply(
-        bundle({"a.appx": content}, publisher), body, tmp_path, signer, chain
-    )
+    output, found = sign_deeply(bundle({"a.appx": content}, publisher), body, tmp_path, signer)
     assert len(found) == 4
     path = tmp_path / "out.appxbundle"
     path.write_bytes(output)

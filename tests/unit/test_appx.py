@@ -205,7 +205,7 @@ def test_missing_and_double_members() -> None:
         content = package({"a.bin": b""}, publisher=RSA)
         target = io.BytesIO()
         ZipContainer(io.BytesIO(content), 9).rewrite(target, (), last=[NewMember(extra, b"")])
-        assert "name" in refused(target.getvalue())
+        assert "member" in refused(target.getvalue())
     target = io.BytesIO()
     ZipContainer(io.BytesIO(signed(package({}, publisher=RSA))), 9).rewrite(
         target, (), last=[NewMember("more.bin", b"")]
@@ -354,6 +354,13 @@ def test_members_of_the_signature_cannot_be_signed(tmp_path: Path) -> None:
     body = f'<appx-file><file path="a.bin">{sign}</file><authenticode-sign/></appx-file>'
     with pytest.raises(ArtifactError, match="No file can be added"):
         sign_deeply(inner(), body, tmp_path)
+
+
+@pytest.mark.parametrize("element", ["msix-file", "zip-file"])
+def test_a_signed_package_is_not_repacked(element: str, tmp_path: Path) -> None:
+    body = f'<{element}><pe-file path="app.exe"><authenticode-sign/></pe-file></{element}>'
+    with pytest.raises(ArtifactError, match="signed already"):
+        sign_deeply(signed(inner()), body, tmp_path)
 
 
 def test_the_code_integrity_catalog_is_covered(tmp_path: Path) -> None:

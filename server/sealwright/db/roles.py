@@ -18,13 +18,19 @@ from sealwright.errors import ConfigurationError
 
 _ROLE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}")
 
+_LEAF = (
+    "organization_id, request_id, action, body, created_at, "
+    "actor, project_id, signing_policy_id, certificate_id, user_id"
+)
+
 #: Table -> what the application may do besides SELECT: everything if absent.
 _APPLICATION: dict[str, tuple[str, ...]] = {
     "alembic_version": (),
     "approvals": ("INSERT",),
     "artifact_configurations": ("INSERT", "UPDATE (is_default)"),
     "certificates": ("UPDATE (state, name)",),
-    "log_entries": ("INSERT (organization_id, request_id, action, body, created_at)",),
+    "log_details": ("INSERT", "DELETE"),
+    "log_entries": (f"INSERT ({_LEAF})",),
     "log_head": (),
     "log_tiles": (),
     "organizations": ("INSERT", "UPDATE"),
@@ -45,7 +51,7 @@ _SIGNER = {
     "certificates": ("SELECT", "INSERT"),
     "log_entries": (
         "SELECT",
-        "INSERT (organization_id, request_id, action, body, created_at)",
+        f"INSERT ({_LEAF})",
         "UPDATE (sequence)",
     ),
     "log_head": ("SELECT", "INSERT", "UPDATE"),

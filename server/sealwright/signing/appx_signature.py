@@ -9,7 +9,7 @@ the open MSIX SDK's reader and with what Windows' own signer writes. The hash is
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactConfigurationError, ArtifactError, VerificationError
@@ -73,6 +73,10 @@ class AppxFormat:
         """What signing or repacking writes anew: signature, block map, content types, and the
         manifest of a bundle."""
         return path in _SIGNATURE_MEMBERS or path == BUNDLE_MANIFEST
+
+    def is_signed(self, file: BinaryIO, paths: Collection[str]) -> bool:  # noqa: ARG002 - paths tell
+        """Whether the member of the signature is there."""
+        return SIGNATURE in paths
 
     def kept_attributes(self, file: BinaryIO) -> bytes:
         """SHA-256 over what those members say besides digests, sizes and places."""

@@ -17,8 +17,9 @@ from sealwright.errors import ArtifactError
 from sealwright.signing import strict_xml
 from sealwright.signing.artifact import Entry
 from sealwright.signing.containers.appx_block_map import BlockMap, BlockPacking
+from sealwright.signing.containers.member_paths import check_distinct, check_path
 from sealwright.signing.containers.zip import ZipContainer, is_zip
-from sealwright.signing.containers.zip_records import STORED, folded
+from sealwright.signing.containers.zip_records import STORED
 
 MANIFEST = "AppxManifest.xml"
 BUNDLE_MANIFEST = "AppxMetadata/AppxBundleManifest.xml"
@@ -76,15 +77,12 @@ class AppxContainer:
             message = "The package is not a plain ZIP archive."
             raise ArtifactError(message, advice=_REPACK)
         self.zip = ZipContainer(file, max_members)
-        self.by_path: dict[str, Entry] = {}
-        seen: set[str] = set()
-        for entry in self.zip.entries():
-            path = _decoded(entry.path)
-            if folded(path) in seen and not entry.is_directory:
-                message = "Two members have this name once it is decoded."
-                raise ArtifactError(message, advice=_REPACK, where=path)
-            seen.add(folded(path))
-            self.by_path[path] = Entry(path, entry.size, entry.is_directory, entry.order)
+        decoded = [
+            Entry(_decoded(entry.path), entry.size, entry.is_directory, entry.order)
+            for entry in self.zip.entries()
+        ]
+        check_distinct([entry.path + "/" * entry.is_directory for entry in decoded])
+        self.by_path = {entry.path: entry for entry in decoded}
         manifests = [path for path in (MANIFEST, BUNDLE_MANIFEST) if path in self.by_path]
         missing = [path for path in (BLOCK_MAP, CONTENT_TYPES) if path not in self.by_path]
         if len(manifests) != 1 or missing:
@@ -259,12 +257,8 @@ def _decoded(path: str) -> str:
         decoded = unquote(path, errors="strict")
     except UnicodeDecodeError:
         decoded = ""
-    segments = decoded.split("/")
-    if (
-        any(ord(character) < 32 or character in '\\:*?"<>|' for character in decoded)
-        or decoded.count("/") != path.count("/")
-        or any(segment in ("", ".", "..") for segment in segments)
-    ):
+    if decoded.count("/") != path.count("/"):
         message = "The member's percent-encoded name is not acceptable."
         raise ArtifactError(message, advice=_REPACK, where=path)
+    check_path(decoded)
     return decoded

@@ -13,6 +13,7 @@ from typing import BinaryIO
 from sealwright.errors import ArtifactError
 from sealwright.signing.artifact import Entry
 from sealwright.signing.containers.bulk_copy import BUFFER, chunks, copy_range
+from sealwright.signing.containers.member_paths import folded
 from sealwright.signing.containers.zip_packing import PLAIN, Extent, Packing, compress
 from sealwright.signing.containers.zip_records import (
     CENTRAL,
@@ -33,7 +34,6 @@ from sealwright.signing.containers.zip_records import (
     UTF8,
     ZIP64_FIELD,
     Record,
-    folded,
     read_end,
     read_records,
     zip64_field,
