@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactConfigurationError, ArtifactError, VerificationError
-from sealwright.signing import appx_publisher, authenticode, cms, der, streams, strict_xml
+from sealwright.signing import appx_publisher, authenticode, cms, streams, strict_xml
 from sealwright.signing.artifact import (
     Directive,
     Identity,
@@ -33,12 +33,10 @@ from sealwright.signing.containers.appx import (
 from sealwright.signing.containers.zip import NewMember, ZipContainer
 from sealwright.signing.x509 import Certificate
 
-SPC_SIP_INFO = "1.3.6.1.4.1.311.2.1.30"
-
 _MAGIC = b"PKCX"
-_PACKAGE_SIP = bytes.fromhex("4bdfc50a07cee24db76e23c839a09fd1")
-_BUNDLE_SIP = bytes.fromhex("b3585f0fdeaa9a4ba43495742d92eceb")
 _SIP_VERSION = 0x0101_0000
+_PACKAGE = authenticode.sip_info(bytes.fromhex("4bdfc50a07cee24db76e23c839a09fd1"), _SIP_VERSION)
+_BUNDLE = authenticode.sip_info(bytes.fromhex("b3585f0fdeaa9a4ba43495742d92eceb"), _SIP_VERSION)
 _SIGNATURE_TYPE = "application/vnd.ms-appx.signature"
 _TYPES = "{http://schemas.openxmlformats.org/package/2006/content-types}"
 _SIGNATURE_MEMBERS = frozenset({SIGNATURE, BLOCK_MAP, CONTENT_TYPES})
@@ -120,7 +118,7 @@ class AppxFormat:
         block_map.check(file, package.zip, package.mapped())
 
         def check(data: cms.SignedData) -> str:
-            indirect = authenticode.indirect_data(data, SPC_SIP_INFO)
+            indirect = authenticode.indirect_data(data, authenticode.SPC_SIP_INFO)
             if indirect.value != _sip_info(package):
                 message = "The signature is for another kind of package."
                 raise VerificationError(message)
@@ -156,7 +154,7 @@ def _sign(
     _write_unsigned(source, package, hash_algorithm, target)
     unsigned = AppxContainer(target, _MAX_MEMBERS)
     indirect = authenticode.IndirectData(
-        SPC_SIP_INFO,
+        authenticode.SPC_SIP_INFO,
         _sip_info(unsigned),
         hash_algorithm,
         _digests(target, unsigned, hash_algorithm),
@@ -215,10 +213,7 @@ def _digests(file: BinaryIO, package: AppxContainer, hash_algorithm: str) -> byt
 
 
 def _sip_info(package: AppxContainer) -> bytes:
-    """SpcSipInfo: version, identifier of the Subject Interface Package, five reserved numbers."""
-    sip = _BUNDLE_SIP if package.is_bundle else _PACKAGE_SIP
-    reserved = [der.integer(0)] * 5
-    return der.sequence(der.integer(_SIP_VERSION), der.octet_string(sip), *reserved)
+    return _BUNDLE if package.is_bundle else _PACKAGE
 
 
 def _check_publisher(
