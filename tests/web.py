@@ -227,12 +227,12 @@ class Web:
         """A client of the scene's submitter."""
         return await self.client(self.scene.submitter)
 
-    async def token(self, user: User) -> str:
+    async def token(self, user: User, **fields: Any) -> str:
         """A fresh API token of the user's."""
         text = new_token(TokenKind.API)
         token = ApiToken(
             new_id(), user.organization_id, user.id, TokenKind.API, "test", token_hash(text),
-            None, None, utc_now(),
+            None, None, utc_now(), **fields,
         )  # fmt: skip
         async with self.database.transaction() as tx:
             await users.add_token(tx, token)
@@ -244,6 +244,13 @@ class Web:
         async with self.database.transaction() as tx:
             await users.add(tx, user)
         return user
+
+    async def change_project(self, **fields: Any) -> None:
+        """Change the scene's project."""
+        project = dataclasses.replace(self.scene.project, **fields)
+        async with self.database.transaction() as tx:
+            await projects.update(tx, project)
+        self.scene = dataclasses.replace(self.scene, project=project)
 
     async def change_policy(self, **fields: Any) -> None:
         """Change the scene's policy."""

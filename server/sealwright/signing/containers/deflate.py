@@ -1,8 +1,8 @@
 """Deflate (RFC 1951) and CRC-32 for archives: the one place that decides with what.
 
-zlib-ng, pinned to one version and linked into its wheel: several times as fast as zlib, a little less
-dense, and the same bytes on every machine, which Python's own module, linked to whatever zlib the
-system has, does not promise. See docs/decisions/0008.
+zlib-ng, pinned to one version and linked into its wheel: several times as fast as zlib, a little
+less dense, and the same bytes on every machine, which Python's own module, linked to whatever zlib
+the system has, does not promise. See docs/decisions/0008.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from zlib_ng import zlib_ng
 
 MAX_WBITS = zlib_ng.MAX_WBITS
 #: what an inflater raises for malformed data
-DeflateError = zlib_ng.error
+DeflateError: type[Exception] = zlib_ng.error  # type: ignore[assignment] # its stub names a value
 crc32 = zlib_ng.crc32
 
 _LEVEL = 5
