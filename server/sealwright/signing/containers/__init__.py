@@ -9,6 +9,7 @@ from typing import BinaryIO
 from sealwright.signing.artifact import Container
 from sealwright.signing.containers.cab import CabContainer
 from sealwright.signing.containers.cab_records import is_cabinet
+from sealwright.signing.containers.msi import MsiContainer, is_installer
 from sealwright.signing.containers.zip import ZipContainer, is_zip
 
 
@@ -33,4 +34,5 @@ CONTAINERS: tuple[ContainerType, ...] = (
     ContainerType("jar-file", is_zip, ZipContainer),
     ContainerType("nupkg-file", is_zip, ZipContainer),
     ContainerType("cab-file", is_cabinet, CabContainer),
+    ContainerType("msi-file", is_installer, MsiContainer),
 )
