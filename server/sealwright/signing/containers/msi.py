@@ -79,6 +79,7 @@ class MsiContainer:
 
     def __init__(self, file: BinaryIO, max_members: int) -> None:
         self._package = CompoundFile(file)
+        self._max_members = max_members
         self._files: list[_File] = []
         self._binaries: list[tuple[str, Node]] = []
         self._embedded: list[_Embedded] = []
@@ -92,7 +93,7 @@ class MsiContainer:
         if len(rows) > max_members:
             message = f"The package has more than {max_members} files."
             raise ArtifactError(message, advice="Have the server's limit raised if this is meant.")
-        self._add_files(rows, max_members)
+        self._add_files(rows)
         for name in binary_rows(database, {folded(each.path): each for each in rows}):
             node = root.child(stream_name(f"{BINARY}.{name}"))
             if node is not None and node.is_stream:
@@ -209,7 +210,7 @@ class MsiContainer:
         if facts:
             contents |= self._patched_tables(facts)
         rewrite(self._package, target, contents, SIGNATURE_STREAMS)
-        self._check_rebuilt(MsiContainer(target, len(self._files)), facts)
+        self._check_rebuilt(MsiContainer(target, self._max_members), facts)
 
     def _patched_tables(self, facts: Mapping[int, tuple[int, bytes]]) -> dict[bytes, Content]:
         sizes: dict[tuple[str, int], int] = {}
@@ -243,7 +244,7 @@ class MsiContainer:
 
     # Parts
 
-    def _add_files(self, rows: list[FileRow], max_members: int) -> None:
+    def _add_files(self, rows: list[FileRow]) -> None:
         hash_rows: dict[str, int] = {}
         if self._hash_table.rows:
             hash_rows = {key: row for row, key in enumerate(self._hash_table.texts("File_"))}
@@ -252,7 +253,7 @@ class MsiContainer:
         members: list[dict[str, Member]] = []
         for row in rows:
             if row.cabinet not in opened:
-                opened[row.cabinet] = self._open(row.cabinet, max_members)
+                opened[row.cabinet] = self._open(row.cabinet)
                 if opened[row.cabinet][0] is not None:
                     members.append(_by_name(self._embedded[-1].cabinet))
             index, closed = opened[row.cabinet]
@@ -268,7 +269,7 @@ class MsiContainer:
         for name in _HASH_PARTS:
             self._hash_table.column(name)
 
-    def _open(self, name: str, max_members: int) -> tuple[int | None, str]:
+    def _open(self, name: str) -> tuple[int | None, str]:
         """Index of an embedded cabinet, or why its files cannot be opened."""
         if not name:
             return None, "lies beside the package, not in a cabinet"
@@ -278,7 +279,7 @@ class MsiContainer:
         if node is None or not node.is_stream:
             return None, f'should be in the embedded cabinet "{name[1:]}", which is missing'
         try:
-            cabinet = Cabinet(self._package.open(node), max_members)
+            cabinet = Cabinet(self._package.open(node), self._max_members)
         except ArtifactError as error:
             return None, f'is in the cabinet "{name[1:]}", which cannot be opened ({error.message})'
         self._embedded.append(_Embedded(node, cabinet))
@@ -383,11 +384,7 @@ def _measure(file: BinaryIO) -> tuple[int, bytes]:
 
 
 def _by_name(cabinet: Cabinet) -> dict[str, Member]:
-    members = {member.name: member for member in cabinet.members}
-    if len(members) != len(cabinet.members):
-        message = "Two files of an embedded cabinet have one name."
-        raise ArtifactError(message, advice=_REBUILD)
-    return members
+    return {member.name: member for member in cabinet.members}
 
 
 def _parts(digest: bytes) -> tuple[int, ...]:
