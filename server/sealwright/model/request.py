@@ -180,6 +180,11 @@ class SigningRequest:
     signatures: int = 0
     progress: Progress | None = None
 
+    @property
+    def version(self) -> str:
+        """Names what a reader has seen: another one after every change. Opaque; fits into a URL."""
+        return f"{self.state.value}-{round(self.updated_at.timestamp() * 1e6)}"
+
 
 class Verdict(enum.StrEnum):
     """An approver's decision."""
