@@ -35,9 +35,11 @@ from sealwright.model.request import (
     Approval,
     FileResult,
     HashToSign,
+    Progress,
     RequestKind,
     RetrievalLink,
     SigningRequest,
+    Stage,
     State,
     StoredArtifact,
     Verdict,
@@ -83,6 +85,7 @@ def _request(row: sa.RowMapping) -> SigningRequest:
         "retrieval": RetrievalLink(**row["retrieval"]) if row["retrieval"] else None,
         "hash": _hash_from_json(row["hash"]) if row["hash"] else None,
         "failed_stage": State(row["failed_stage"]) if row["failed_stage"] else None,
+        "progress": _progress_from_json(row["progress"]) if row["progress"] else None,
     }
     return SigningRequest(**fields)
 
@@ -102,6 +105,10 @@ def _hash_from_json(value: Mapping[str, Any]) -> HashToSign:
     )
 
 
+def _progress_from_json(value: Mapping[str, Any]) -> Progress:
+    return Progress(Stage(value["stage"]), value["files"], value["done"])
+
+
 def _column_value(value: Any) -> Any:
     """What a field looks like in its column."""
     if isinstance(value, HashToSign):
@@ -113,7 +120,7 @@ def _column_value(value: Any) -> Any:
         }
     if isinstance(value, PolicySnapshot):
         return value.text
-    if isinstance(value, Origin | StoredArtifact | RetrievalLink):
+    if isinstance(value, Origin | StoredArtifact | RetrievalLink | Progress):
         return dataclasses.asdict(value)
     return value
 
@@ -198,7 +205,7 @@ async def move(
     """
     check_transition(request.state, to)
     if not TRANSITIONS[to]:
-        changes |= {"finished_at": now, "lease_until": None}
+        changes |= {"finished_at": now, "lease_until": None, "progress": None}
     return await _update(tx, request, {"state": to, "updated_at": now} | changes)
 
 
@@ -247,18 +254,33 @@ async def claim(
             sa.or_(_T.c.lease_until.is_(None), _T.c.lease_until < now),
         )
         .values(
-            state=to.value, attempt=request.attempt + 1, lease_until=lease_until, updated_at=now
+            state=to.value,
+            attempt=request.attempt + 1,
+            lease_until=lease_until,
+            updated_at=now,
+            progress=None,
         )
     )
     if touched != 1:
         return None
     return dataclasses.replace(
-        request, state=to, attempt=request.attempt + 1, lease_until=lease_until, updated_at=now
+        request,
+        state=to,
+        attempt=request.attempt + 1,
+        lease_until=lease_until,
+        updated_at=now,
+        progress=None,
     )
 
 
-async def renew(tx: Transaction, request: SigningRequest, lease_until: dt.datetime) -> bool:
-    """Extend the lease; False where the request was taken over, canceled or finished."""
+async def renew(
+    tx: Transaction,
+    request: SigningRequest,
+    lease_until: dt.datetime,
+    progress: Progress | None,
+) -> bool:
+    """Extend the lease and tell how far the attempt is; False where the request was taken over,
+    canceled or finished."""
     return (
         await tx.change(
             _T.update()
@@ -267,7 +289,7 @@ async def renew(tx: Transaction, request: SigningRequest, lease_until: dt.dateti
                 _T.c.state == request.state.value,
                 _T.c.attempt == request.attempt,
             )
-            .values(lease_until=lease_until)
+            .values(lease_until=lease_until, progress=_column_value(progress))
         )
         == 1
     )

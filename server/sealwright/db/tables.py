@@ -88,6 +88,7 @@ users = sa.Table(
     sa.Column("password_hash", sa.String(200)),
     sa.Column("active", sa.Boolean, nullable=False),
     _created(),
+    sa.Column("external_id", sa.String(200)),
 )
 
 api_tokens = sa.Table(
@@ -104,6 +105,94 @@ api_tokens = sa.Table(
     sa.Column("last_used_at", UtcDateTime),
     _created(),
     sa.Column("request_id", sa.String(36)),
+    sa.Column("scope", sa.String(20), nullable=False, server_default="full"),
+    sa.Column("project_id", sa.String(36)),
+    sa.Column("idle_seconds", sa.Integer),
+    sa.Column("authenticated_at", UtcDateTime),
+    sa.Column("address", sa.String(64), nullable=False, server_default=""),
+    sa.Column("agent", sa.String(200), nullable=False, server_default=""),
+    sa.Index("ix_api_tokens_user_id", "user_id"),
+)
+
+groups = sa.Table(
+    "groups",
+    METADATA,
+    _id(),
+    _organization(),
+    sa.Column("name", sa.String(200), nullable=False),
+    sa.Column("external_id", sa.String(200)),
+    _created(),
+    sa.UniqueConstraint("organization_id", "name"),
+)
+
+group_members = sa.Table(
+    "group_members",
+    METADATA,
+    sa.Column("group_id", sa.String(36), sa.ForeignKey("groups.id"), primary_key=True),
+    sa.Column("user_id", sa.String(36), sa.ForeignKey("users.id"), primary_key=True),
+    sa.Index("ix_group_members_user_id", "user_id"),
+)
+
+#: WebAuthn credentials. Removed ones stay, so that old approvals can still be read.
+passkeys = sa.Table(
+    "passkeys",
+    METADATA,
+    _id(),
+    _organization(),
+    _reference("user_id", "users"),
+    sa.Column("name", sa.String(200), nullable=False),
+    sa.Column("credential_id", sa.LargeBinary, nullable=False, unique=True),
+    sa.Column("public_key", sa.LargeBinary, nullable=False),  # COSE_Key, RFC 9052
+    sa.Column("sign_count", sa.BigInteger, nullable=False),
+    sa.Column("last_used_at", UtcDateTime),
+    sa.Column("removed_at", UtcDateTime),
+    _created(),
+    sa.Index("ix_passkeys_user_id", "user_id"),
+)
+
+#: What may be used once: invitations, password resets, challenges, states of single sign-on.
+one_time_secrets = sa.Table(
+    "one_time_secrets",
+    METADATA,
+    sa.Column("sha256", sa.String(64), primary_key=True),
+    sa.Column("purpose", sa.String(30), nullable=False),
+    sa.Column("user_id", sa.String(36), sa.ForeignKey("users.id")),
+    sa.Column("data", JSON, nullable=False),
+    sa.Column("expires_at", UtcDateTime, nullable=False, index=True),
+    _created(),
+    sa.Index("ix_one_time_secrets_user_id", "user_id"),
+)
+
+#: Issuers of single sign-on. `credentials`: as in `trusted_build_systems`.
+identity_providers = sa.Table(
+    "identity_providers",
+    METADATA,
+    _id(),
+    _organization(),
+    sa.Column("slug", sa.String(100), nullable=False, unique=True),
+    sa.Column("name", sa.String(200), nullable=False),
+    sa.Column("issuer", sa.Text, nullable=False),
+    sa.Column("client_id", sa.String(500), nullable=False),
+    sa.Column("credentials", JSON, nullable=False),
+    sa.Column("domains", JSON, nullable=False),
+    sa.Column("just_in_time", sa.Boolean, nullable=False),
+    sa.Column("default_role", sa.String(40), nullable=False),
+    sa.Column("group_claim", sa.String(100), nullable=False),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    _created(),
+)
+
+#: Who an issuer's subject is here.
+user_identities = sa.Table(
+    "user_identities",
+    METADATA,
+    sa.Column(
+        "provider_id", sa.String(36), sa.ForeignKey("identity_providers.id"), primary_key=True
+    ),
+    sa.Column("subject", sa.String(255), primary_key=True),
+    _reference("user_id", "users"),
+    _created(),
+    sa.Index("ix_user_identities_user_id", "user_id"),
 )
 
 certificates = sa.Table(
@@ -135,6 +224,8 @@ projects = sa.Table(
     sa.Column("name", sa.String(200), nullable=False),
     sa.Column("repository_url", sa.Text, nullable=False),
     _created(),
+    sa.Column("readers", JSON, nullable=False, server_default="[]"),
+    sa.Column("configurators", JSON, nullable=False, server_default="[]"),
     sa.UniqueConstraint("organization_id", "slug"),
 )
 
@@ -173,6 +264,8 @@ signing_policies = sa.Table(
     sa.Column("enabled", sa.Boolean, nullable=False),
     _created(),
     sa.Column("origin_rules", JSON, nullable=False, server_default="{}"),
+    sa.Column("passkey_required", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("approval_hours", sa.Integer, nullable=False, server_default="0"),
     sa.UniqueConstraint("project_id", "slug"),
 )
 
@@ -208,6 +301,7 @@ signing_requests = sa.Table(
     sa.Column("finished_at", UtcDateTime),
     sa.Column("plan_hash", sa.String(64), nullable=False, server_default=""),
     sa.Column("signatures", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("progress", JSON),
     sa.Index("ix_signing_requests_organization_id_id", "organization_id", "id"),
     sa.Index("ix_signing_requests_project_id_id", "project_id", "id"),
     sa.Index("ix_signing_requests_project_id_state_id", "project_id", "state", "id"),
@@ -259,6 +353,7 @@ approvals = sa.Table(
     sa.Column("verdict", sa.String(20), nullable=False),
     sa.Column("comment", sa.Text, nullable=False),
     sa.Column("decided_at", UtcDateTime, nullable=False),
+    sa.Column("assertion", JSON),
     sa.UniqueConstraint("request_id", "user_id"),
 )
 

@@ -26,7 +26,7 @@ def fields_of(value: Any) -> dict[str, Any]:
 
 def user_out(user: User) -> schemas.UserOut:
     """A user, without the password's hash."""
-    return schemas.UserOut.model_validate(fields_of(user))
+    return schemas.UserOut.model_validate(fields_of(user) | {"groups": sorted(user.groups)})
 
 
 def token_out(token: ApiToken) -> schemas.TokenOut:
@@ -36,7 +36,11 @@ def token_out(token: ApiToken) -> schemas.TokenOut:
 
 def project_out(project: Project) -> schemas.ProjectOut:
     """A project."""
-    return schemas.ProjectOut.model_validate(fields_of(project))
+    lists = {
+        "readers": sorted(project.readers),
+        "configurators": sorted(project.configurators),
+    }
+    return schemas.ProjectOut.model_validate(fields_of(project) | lists)
 
 
 def configuration_out(one: ArtifactConfiguration) -> schemas.ArtifactConfigurationOut:
@@ -67,6 +71,7 @@ def request_fields(request: SigningRequest, people: Mapping[str, str], url: str)
     return fields_of(request) | {
         "url": f"{url}/signing-requests/{request.id}",
         "is_final": request.state.is_final,
+        "version": request.version,
         "project": _reference(request, "project"),
         "signing_policy": _reference(request, "signing_policy"),
         "artifact_configuration": (
@@ -85,6 +90,7 @@ def request_fields(request: SigningRequest, people: Mapping[str, str], url: str)
         "retrieval": _retrieval(request),
         "hash": _hash(request),
         "quorum": request.snapshot.fields["quorum"],
+        "progress": fields_of(request.progress) if request.progress else None,
     }
 
 

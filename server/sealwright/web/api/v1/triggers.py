@@ -88,7 +88,7 @@ async def _check_submitter(
     tx: Transaction, organization_id: str, user_id: str, submitters: frozenset[str]
 ) -> None:
     user = await users.get(tx, organization_id, user_id) if is_id(user_id) else None
-    if user is None or user.kind is not UserKind.CI or user.id not in submitters:
+    if user is None or user.kind is not UserKind.CI or not user.standing & submitters:
         message = f"{user_id[:100]!r} is no CI user that may submit to the signing policy."
         raise InvalidInputError(message, advice="Make one a submitter of the policy, by its id.")
 
