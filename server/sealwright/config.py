@@ -96,6 +96,10 @@ class Settings(BaseModel):
         (), description="hosts of build systems in the own network, also without TLS"
     )
     retrieval_hosts: tuple[str, ...] = Field((), description="hosts artifacts may be fetched from")
+    webhook_hosts: tuple[str, ...] = Field(
+        (),
+        description="hosts in the own network that outgoing webhooks may go to, also without TLS",
+    )
     retrieval_internal_hosts: tuple[str, ...] = Field(
         (),
         description="hosts and networks (CIDR) of the own network that artifacts may be fetched "
