@@ -7,6 +7,8 @@ from typing import BinaryIO
 from sealwright.errors import ArtifactConfigurationError
 from sealwright.signing.artifact import Format
 from sealwright.signing.formats import cab, catalog, file, jar, msi, nupkg, pe, zip  # noqa: A004
+from sealwright.signing.formats.appx import APPX
+from sealwright.signing.formats.msix import MSIX
 from sealwright.signing.formats.powershell import POWERSHELL
 from sealwright.signing.formats.windows_script import WINDOWS_SCRIPT
 
@@ -17,6 +19,8 @@ FORMATS: tuple[Format, ...] = (
     cab,
     msi,
     catalog,
+    APPX,
+    MSIX,
     nupkg,
     jar,
     zip,
