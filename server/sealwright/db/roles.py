@@ -36,6 +36,7 @@ _APPLICATION: dict[str, tuple[str, ...]] = {
     "organizations": ("INSERT", "UPDATE"),
     "plans": ("INSERT",),
     "projects": ("INSERT", "UPDATE"),
+    "request_words": ("INSERT",),
     "signature_intents": (),
     "signing_requests": ("INSERT", "UPDATE"),
     "timestamp_tokens": ("INSERT",),
