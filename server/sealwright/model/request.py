@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from sealwright.errors import ConflictError
 from sealwright.model.origin import Origin
+from sealwright.model.passkey import Assertion
 from sealwright.model.project import PolicySnapshot
 
 
@@ -180,6 +181,13 @@ class SigningRequest:
     signatures: int = 0
     progress: Progress | None = None
 
+    @property
+    def content_digest(self) -> str | None:
+        """What an approver sees: hex SHA-256 of the artifact, or the digest to be signed."""
+        if self.hash:
+            return self.hash.digest.hex()
+        return self.input.sha256 if self.input else None
+
 
 class Verdict(enum.StrEnum):
     """An approver's decision."""
@@ -190,7 +198,7 @@ class Verdict(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Approval:
-    """One approver's decision on one request."""
+    """One approver's decision on one request. `assertion`: their passkey's signature over it."""
 
     id: str
     request_id: str
@@ -199,6 +207,7 @@ class Approval:
     verdict: Verdict
     comment: str
     decided_at: dt.datetime
+    assertion: Assertion | None = None
 
 
 @dataclass(frozen=True)

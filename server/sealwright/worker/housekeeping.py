@@ -10,7 +10,7 @@ import re
 import uuid
 from pathlib import Path
 
-from sealwright.db import Database, requests, run_submissions, users
+from sealwright.db import Database, one_time_secrets, requests, run_submissions, users
 from sealwright.errors import SealwrightError
 from sealwright.model.identifiers import utc_now
 from sealwright.model.request import SigningRequest
@@ -38,6 +38,7 @@ async def keep_house(database: Database, store: ArtifactStore) -> None:
             async with database.transaction() as tx:
                 await run_submissions.forget_tokens(tx, utc_now())
                 await users.remove_request_tokens(tx, utc_now())
+                await one_time_secrets.forget_expired(tx, utc_now())
         except SealwrightError as error:
             _log.warning("cannot keep house now: %s", error)
             continue

@@ -11,6 +11,7 @@ from sealwright.approve import approve_or_deny
 from sealwright.cancel import cancel as cancel_request
 from sealwright.db import requests
 from sealwright.errors import ConflictError, InvalidInputError
+from sealwright.model.passkey import relying_party
 from sealwright.model.request import RetrievalLink, SigningRequest, State, StoredArtifact, Verdict
 from sealwright.submit import Content, Submission, Submitted, received, receiving
 from sealwright.submit import resubmit as resubmit_request
@@ -36,6 +37,7 @@ from sealwright.web.schemas import (
     SubmissionIn,
     WaitQuery,
 )
+from sealwright.web.schemas.passkeys import ApprovalIn
 from sealwright.web.waiting import event_stream, is_final, wait_until
 
 _QUERY_ONLY = frozenset({"file_name", "sha256", "wait"})
@@ -199,7 +201,8 @@ async def deny(call: Call) -> Response:
 
 
 async def _decide(call: Call, verdict: Verdict) -> Response:
-    given = await call.json(DecisionIn)
+    given = await call.json(ApprovalIn if verdict is Verdict.APPROVE else DecisionIn)
+    credential = given.credential if isinstance(given, ApprovalIn) else None
     services = call.services
     return await _detail(
         call,
@@ -210,6 +213,8 @@ async def _decide(call: Call, verdict: Verdict) -> Response:
             call.path("request"),
             verdict,
             given.comment,
+            credential.assertion() if credential else None,
+            relying_party(services.settings.url),
         ),
     )
 
@@ -371,7 +376,7 @@ ENDPOINTS = (
         approve,
         "Approve a signing request",
         (Answer(200, "Approved", _DETAIL),),
-        {_JSON: DecisionIn},
+        {_JSON: ApprovalIn},
     ),
     Endpoint(
         "signing_requests.deny",
