@@ -85,7 +85,9 @@ async def approve_or_deny(
                 tx, request, to, actor=grant.actor, now=now, reason=reason
             )
         else:
-            await announce(tx, request, now, again=True)  # it waits for fewer approvals now
+            # it waits for fewer approvals now: another version, and told again
+            request = await requests.amend(tx, request, now) or request
+            await announce(tx, request, now, again=True)
     if request.state is State.QUEUED:
         await queue.enqueue(request.id)
     await queue.announce(request.id)

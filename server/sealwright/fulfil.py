@@ -35,7 +35,7 @@ from sealwright.errors import (
     UnavailableError,
     VerificationError,
 )
-from sealwright.intake.retrieval import ArtifactRetrievalLink, retrieve
+from sealwright.intake.retrieval import ArtifactRetrievalLink, retrieval_timeouts, retrieve
 from sealwright.intake.upload import clean_file_name
 from sealwright.model.certificate import Certificate, CertificateState
 from sealwright.model.identifiers import utc_now
@@ -188,6 +188,7 @@ async def _retrieve_link(bench: Workbench, link: RetrievalLink, key: str) -> Sto
         ArtifactRetrievalLink(link.url, link.file_name, link.sha256 or None, link.headers),
         bench.outgoing,
         writer,
+        timeouts=retrieval_timeouts(bench.settings),
     )
     found = received.artifact
     return StoredArtifact(found.key, received.file_name, found.size, found.sha256)

@@ -223,6 +223,33 @@ async def test_waiting_learns_of_completion_at_once(web: Web) -> None:
     assert min(delays) < 0.1
 
 
+async def test_waiting_ends_with_any_change_of_what_is_known(web: Web) -> None:
+    await web.change_policy(quorum=2)
+    request = await web.submit()
+    client = await web.submitter()
+    one = f"{REQUESTS}/{request['id']}"
+
+    async def news(known: str) -> dict[str, Any]:
+        answer = await client.get(one, params={"wait": "30", "known": known})
+        found: dict[str, Any] = answer.json()
+        return found
+
+    seen = await news("another")  # at once: what is known is not what is there
+    assert (seen["state"], seen["approvals"]) == ("WaitingForApproval", [])
+    for number, state in enumerate(("WaitingForApproval", "QueuedForProcessing")):
+        waiting = asyncio.create_task(news(seen["version"]))
+        end = asyncio.create_task(client.get(one, params={"wait": "1"}))
+        await end
+        assert not waiting.done()
+        await (await web.client(web.scene.approvers[number])).post(f"{one}/approve")
+        after = await waiting
+        assert (after["state"], len(after["approvals"])) == (state, number + 1)
+        assert after["version"] != seen["version"]
+        seen = after
+    malformed = await client.get(one, params={"wait": "1", "known": "a/b"})
+    assert malformed.status_code == 400
+
+
 async def test_waiting_ends_with_its_seconds(sqlite: Web) -> None:
     request = await sqlite.submit()
     client = await sqlite.submitter()

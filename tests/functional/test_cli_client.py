@@ -201,7 +201,7 @@ def test_patience_ends() -> None:
 
 def test_waiting_tells_of_each_state_once(server: Scripted) -> None:
     server.script = [
-        ok({"state": "QueuedForProcessing", "is_final": False}),
+        ok({"state": "QueuedForProcessing", "is_final": False, "version": "a-1"}),
         ok({"state": "Processing", "is_final": False}),
         ok({"state": "Processing", "is_final": False}),
         ok({"state": "Completed", "is_final": True}),
@@ -212,6 +212,7 @@ def test_waiting_tells_of_each_state_once(server: Scripted) -> None:
     assert done["is_final"]
     assert states == ["QueuedForProcessing", "Processing", "Completed"]
     assert all("wait=" in call["path"] for call in server.seen)
+    assert ["known=a-1" in call["path"] for call in server.seen] == [False, True, False, False]
 
 
 def test_following_tells_of_progress_too(server: Scripted) -> None:

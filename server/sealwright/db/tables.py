@@ -613,3 +613,47 @@ outbox = sa.Table(
         postgresql_where=sa.text("due_at IS NOT NULL"),
     ),
 )
+
+#: Addresses that are told how a project's requests end. `secrets` are sealed (`connectors.vault`).
+outgoing_webhooks = sa.Table(
+    "outgoing_webhooks",
+    METADATA,
+    _id(),
+    _organization(),
+    _reference("project_id", "projects"),
+    sa.Column("name", sa.String(200), nullable=False),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("states", JSON, nullable=False),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("secrets", JSON, nullable=False),
+    _created(),
+    sa.Index("ix_outgoing_webhooks_project_id", "project_id"),
+)
+
+#: Messages to webhooks and people; a webhook's rows are its delivery log.
+notifications = sa.Table(
+    "notifications",
+    METADATA,
+    sa.Column("id", BIGINT_KEY, primary_key=True, autoincrement=True),
+    _organization(),
+    sa.Column("channel", sa.String(20), nullable=False),
+    sa.Column("target_id", sa.String(36), nullable=False),
+    sa.Column("event", sa.String(60), nullable=False),
+    sa.Column("request_id", sa.String(36)),
+    sa.Column("key", sa.String(200), unique=True),
+    sa.Column("payload", JSON, nullable=False),
+    _created(),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("due_at", UtcDateTime),  # NULL once it is done with
+    sa.Column("done_at", UtcDateTime),
+    sa.Column("error", sa.Text, nullable=False, server_default=""),
+    sa.Column("status", sa.Integer),
+    sa.Column("milliseconds", sa.Integer),
+    sa.Index("ix_notifications_target_id_id", "target_id", "id"),
+    sa.Index(
+        "ix_notifications_due",
+        "due_at",
+        sqlite_where=sa.text("due_at IS NOT NULL"),
+        postgresql_where=sa.text("due_at IS NOT NULL"),
+    ),
+)

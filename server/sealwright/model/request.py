@@ -188,6 +188,11 @@ class SigningRequest:
             return self.hash.digest.hex()
         return self.input.sha256 if self.input else None
 
+    @property
+    def version(self) -> str:
+        """Names what a reader has seen: another one after every change. Opaque; fits into a URL."""
+        return f"{self.state.value}-{round(self.updated_at.timestamp() * 1e6)}"
+
 
 class Verdict(enum.StrEnum):
     """An approver's decision."""

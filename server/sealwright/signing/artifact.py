@@ -9,7 +9,7 @@ Everything here is deterministic: same file, directive, identity and results giv
 from __future__ import annotations
 
 import enum
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol, runtime_checkable
 
@@ -218,6 +218,19 @@ class MemberSigningFormat(Protocol):
     def kept_attributes(self, file: BinaryIO) -> bytes:
         """Digest over what those members say besides the signature: equal before and after, even
         where other members change."""
+        ...
+
+
+@runtime_checkable
+class SealedFormat(Protocol):
+    """What a `Format` has besides if files of it hold members that its signature covers."""
+
+    def is_signed(self, file: BinaryIO, paths: Collection[str]) -> bool:
+        """Whether there is a signature, valid or not, which a change of a member would break.
+
+        Args:
+            paths: of all members.
+        """
         ...
 
 

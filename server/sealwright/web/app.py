@@ -15,8 +15,9 @@ from starlette.responses import JSONResponse, Response
 
 from sealwright import logs
 from sealwright.config import Settings
-from sealwright.connectors.outgoing import OutgoingClient, OutgoingPolicy
+from sealwright.connectors.outgoing import OutgoingClient
 from sealwright.db import Database
+from sealwright.intake.retrieval import retrieval_policy
 from sealwright.origin.systems import open_systems
 from sealwright.queueing.queue import Queue
 from sealwright.storage import open_store
@@ -31,6 +32,7 @@ from sealwright.web.api.v1 import (
     health,
     log,
     log_entries,
+    outgoing_webhooks,
     passkeys,
     projects,
     remote_identities,
@@ -90,6 +92,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *webhooks.ENDPOINTS,
     *log.ENDPOINTS,
     *log_entries.ENDPOINTS,
+    *outgoing_webhooks.ENDPOINTS,
     *compatible.ENDPOINTS,
     *github_connector.ENDPOINTS,
     *registry.ENDPOINTS,
@@ -107,7 +110,7 @@ def create_app(settings: Settings) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         queue = Queue(settings.redis)
         database = Database(settings.database)
-        outgoing = OutgoingClient(OutgoingPolicy(hosts=settings.retrieval_hosts))
+        outgoing = OutgoingClient(retrieval_policy(settings))
         store = await asyncio.to_thread(open_store, settings.artifacts)
         systems = open_systems(settings, database)
         app.state.services = Services(

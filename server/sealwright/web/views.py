@@ -71,6 +71,7 @@ def request_fields(request: SigningRequest, people: Mapping[str, str], url: str)
     return fields_of(request) | {
         "url": f"{url}/signing-requests/{request.id}",
         "is_final": request.state.is_final,
+        "version": request.version,
         "project": _reference(request, "project"),
         "signing_policy": _reference(request, "signing_policy"),
         "artifact_configuration": (

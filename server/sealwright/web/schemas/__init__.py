@@ -134,10 +134,14 @@ class RequestsQuery(PageQuery):
 
 
 class WaitQuery(In):
-    """How long to wait for a final state."""
+    """How long to wait, and for what."""
 
     wait: int = Field(
         0, ge=0, le=MAX_WAIT_SECONDS, description="seconds to wait until the state is final"
+    )
+    known: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{0,100}$")] = Field(
+        "",
+        description="the `version` that the caller has seen: the wait ends with any other one, too",
     )
 
 
@@ -683,6 +687,7 @@ class SigningRequestOut(Out):
     kind: RequestKind
     state: State
     is_final: bool
+    version: str = Field(description="another one after every change; to be given back as `known`")
     project: ReferenceOut
     signing_policy: ReferenceOut
     artifact_configuration: ReferenceOut | None

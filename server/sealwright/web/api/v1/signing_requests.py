@@ -38,7 +38,7 @@ from sealwright.web.schemas import (
     WaitQuery,
 )
 from sealwright.web.schemas.passkeys import ApprovalIn
-from sealwright.web.waiting import event_stream, is_final, wait_until
+from sealwright.web.waiting import event_stream, is_final, is_news, wait_until
 
 _QUERY_ONLY = frozenset({"file_name", "sha256", "wait"})
 
@@ -136,9 +136,9 @@ async def listing(call: Call) -> Response:
 
 
 async def get(call: Call) -> Response:
-    """One request; with ``wait`` once it is final, or as it is when the seconds are over."""
-    wait = call.query(WaitQuery).wait
-    request = await wait_until(call, call.path("request"), wait, is_final)
+    """One request; with ``wait`` once there is news, or as it is when the seconds are over."""
+    query = call.query(WaitQuery)
+    request = await wait_until(call, call.path("request"), query.wait, is_news(query.known))
     return await _detail(call, request)
 
 
@@ -329,7 +329,7 @@ ENDPOINTS = (
         "GET",
         _ONE,
         get,
-        "Read a signing request, or wait for its end",
+        "Read a signing request, or wait for its end or its next change",
         (Answer(200, "The signing request", _DETAIL),),
         query=WaitQuery,
     ),
