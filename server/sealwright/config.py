@@ -79,6 +79,13 @@ class Settings(BaseModel):
     timestamp_authorities: tuple[TimestampAuthoritySettings, ...] = ()
     timestamp_budget: float = Field(60.0, gt=0, description="seconds for one batch over all TSAs")
 
+    authenticode_roots: Path | None = Field(
+        None, description="PEM file of the roots that <authenticode-verify> trusts"
+    )
+    authenticode_timestamp_roots: Path | None = Field(
+        None, description="the same for time stamp authorities; default: authenticode_roots"
+    )
+
     worker_jobs: int = Field(
         4, ge=1, le=256, description="requests that one worker works on at once"
     )

@@ -304,6 +304,10 @@ signing_requests = sa.Table(
     sa.Column("progress", JSON),
     sa.Index("ix_signing_requests_organization_id_id", "organization_id", "id"),
     sa.Index("ix_signing_requests_project_id_id", "project_id", "id"),
+    sa.Index("ix_signing_requests_project_id_state_id", "project_id", "state", "id"),
+    sa.Index("ix_signing_requests_organization_id_state_id", "organization_id", "state", "id"),
+    sa.Index("ix_signing_requests_signing_policy_id_id", "signing_policy_id", "id"),
+    sa.Index("ix_signing_requests_submitted_by_id", "submitted_by", "id"),
     # what is unfinished is always a small part, and it is what the reconciler asks for
     sa.Index(
         "ix_signing_requests_unfinished",
@@ -312,6 +316,21 @@ signing_requests = sa.Table(
         sqlite_where=sa.text("finished_at IS NULL"),
         postgresql_where=sa.text("finished_at IS NULL"),
     ),
+)
+
+#: What requests are found by. Compared byte by byte, so that a word's beginning is a range.
+request_words = sa.Table(
+    "request_words",
+    METADATA,
+    sa.Column("organization_id", sa.String(36), primary_key=True),
+    sa.Column(
+        "word",
+        sa.String(64).with_variant(postgresql.VARCHAR(64, collation="C"), "postgresql"),
+        primary_key=True,
+    ),
+    sa.Column("request_id", sa.String(36), sa.ForeignKey("signing_requests.id"), primary_key=True),
+    sa.Index("ix_request_words_request_id_word", "request_id", "word"),
+    sqlite_with_rowid=False,
 )
 
 idempotency_keys = sa.Table(
