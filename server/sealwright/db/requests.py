@@ -15,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from sealwright.db.database import Transaction
+from sealwright.db.request_search import RequestFilter, add_words, find_ids, words_of
 from sealwright.db.tables import (
     approvals,
     artifact_configurations,
@@ -28,6 +29,7 @@ from sealwright.db.tables import (
     users,
 )
 from sealwright.model.origin import Origin, Proof
+from sealwright.model.passkey import Assertion
 from sealwright.model.project import PolicySnapshot
 from sealwright.model.request import (
     TRANSITIONS,
@@ -132,6 +134,7 @@ async def add(tx: Transaction, request: SigningRequest) -> None:
         if field.name not in _JOINED
     }
     await tx.change(_T.insert().values(**values))
+    await add_words(tx, request)
 
 
 async def get(
@@ -173,6 +176,20 @@ async def page(
     return [_request(row) for row in rows]
 
 
+async def search(
+    tx: Transaction,
+    organization_id: str,
+    wanted: RequestFilter,
+    *,
+    before: str | None = None,
+    limit: int = 50,
+) -> tuple[list[SigningRequest], str | None]:
+    """Requests that `wanted` describes, newest first; the id before which to go on, or None."""
+    found = await find_ids(tx, organization_id, wanted, before=before, limit=limit)
+    rows = await tx.all(_select().where(_T.c.id.in_(found.ids)).order_by(_T.c.id.desc()))
+    return [_request(row) for row in rows], found.before
+
+
 async def move(
     tx: Transaction,
     request: SigningRequest,
@@ -212,7 +229,12 @@ async def _update(
         )
         .values({name: _column_value(value) for name, value in changes.items()})
     )
-    return dataclasses.replace(request, **changes) if touched == 1 else None
+    if touched != 1:
+        return None
+    changed = dataclasses.replace(request, **changes)
+    if {"input", "output", "origin"} & changes.keys():
+        await add_words(tx, changed, known=words_of(request))
+    return changed
 
 
 async def claim(
@@ -350,6 +372,7 @@ async def add_approval(tx: Transaction, organization_id: str, approval: Approval
             verdict=approval.verdict.value,
             comment=approval.comment,
             decided_at=approval.decided_at,
+            assertion=_assertion_to_json(approval.assertion),
         )
     )
 
@@ -371,9 +394,29 @@ async def decisions(tx: Transaction, request_id: str) -> list[Approval]:
             verdict=Verdict(row["verdict"]),
             comment=row["comment"],
             decided_at=row["decided_at"],
+            assertion=_assertion_from_json(row["assertion"]),
         )
         for row in rows
     ]
+
+
+def _assertion_to_json(assertion: Assertion | None) -> dict[str, str] | None:
+    if assertion is None:
+        return None
+    return {
+        field.name: base64.b64encode(getattr(assertion, field.name)).decode()
+        for field in dataclasses.fields(assertion)
+    }
+
+
+def _assertion_from_json(value: Mapping[str, str] | None) -> Assertion | None:
+    """None also where it is damaged: then nothing has been asserted."""
+    if value is None:
+        return None
+    try:
+        return Assertion(**{name: base64.b64decode(text) for name, text in value.items()})
+    except (TypeError, ValueError):
+        return None
 
 
 async def put_plan(

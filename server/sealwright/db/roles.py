@@ -34,8 +34,10 @@ _APPLICATION: dict[str, tuple[str, ...]] = {
     "log_head": (),
     "log_tiles": (),
     "organizations": ("INSERT", "UPDATE"),
+    "passkeys": ("INSERT", "UPDATE (name, sign_count, last_used_at, removed_at)"),
     "plans": ("INSERT",),
     "projects": ("INSERT", "UPDATE"),
+    "request_words": ("INSERT",),
     "signature_intents": (),
     "signing_requests": ("INSERT", "UPDATE"),
     "timestamp_tokens": ("INSERT",),
@@ -57,6 +59,7 @@ _SIGNER = {
     "log_head": ("SELECT", "INSERT", "UPDATE"),
     "log_tiles": ("SELECT", "INSERT", "DELETE"),
     "organizations": ("SELECT",),
+    "passkeys": ("SELECT",),
     "projects": ("SELECT",),
     "signature_intents": ("SELECT", "INSERT", "UPDATE (state, signature)"),
     "signing_policies": ("SELECT",),
@@ -104,7 +107,7 @@ def statements(application: str, signer: str) -> Iterator[str]:
         for right in _SIGNER.get(table, ()):
             yield f"GRANT {right} ON {table} TO {sig}"
     yield f"GRANT USAGE ON SEQUENCE log_entries_id_seq TO {app}, {sig}"
-    yield f"GRANT USAGE ON SEQUENCE outbox_id_seq TO {app}"
+    yield f"GRANT USAGE ON SEQUENCE outbox_id_seq, notifications_id_seq TO {app}"
     # leaves about what keys do come from the signer alone
     yield "ALTER TABLE log_entries ENABLE ROW LEVEL SECURITY"
     for name in ("application_reads", "application_adds", "signer_all"):

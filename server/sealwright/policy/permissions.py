@@ -47,6 +47,8 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "health.ready": PUBLIC,
     "openapi.get": PUBLIC,
     "sessions.create": PUBLIC,
+    "sessions.passkey_options": PUBLIC,
+    "sessions.create_by_passkey": PUBLIC,
     "sessions.delete": _row("O O O O O O"),
     "me.get": _row("O O O O O O"),
     "users.list": _row("O - O - O -"),
@@ -58,6 +60,10 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "groups.get": _row("O - O O O -"),
     "groups.update": _row("O - O - - -"),
     "groups.delete": _row("O - O - - -"),
+    "passkeys.list": _row("O P O P P P"),
+    "passkeys.options": _row("P P P P P P"),
+    "passkeys.create": _row("P P P P P P"),
+    "passkeys.delete": _row("O P O P P P"),
     "tokens.list": _row("O P O P P P"),
     "tokens.create": _row("O P O P P P"),
     "tokens.revoke": _row("O P O P P P"),
@@ -84,6 +90,12 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "triggers.list": _row("O P P O O P"),
     "triggers.create": _row("O - - O - -"),
     "triggers.update": _row("O - - O - -"),
+    "outgoing_webhooks.list": _row("O C C O O C"),
+    "outgoing_webhooks.create": _row("O C C O C C"),
+    "outgoing_webhooks.update": _row("O C C O C C"),
+    "outgoing_webhooks.delete": _row("O C C O C C"),
+    "outgoing_webhooks.deliveries": _row("O C C O O C"),
+    "outgoing_webhooks.redeliver": _row("O C C O C C"),
     "remote_identities.list": _row("O P P P P P"),
     "remote_identities.create": _row("O P P P P P"),
     "remote_identities.delete": _row("O P P P P P"),
@@ -109,6 +121,7 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "signing_requests.retry": _row("O P P O P P"),
     "signing_requests.resubmit": _row("O P P O P P"),
     "signing_requests.approve": _row("O P P O P P"),
+    "signing_requests.approval_options": _row("O P P O P P"),
     "signing_requests.deny": _row("O P P O P P"),
     "hash_signing_requests.create": _row("O P P O P P"),
     "log_entries.list": _row("O - - - O -"),
@@ -182,7 +195,8 @@ REQUEST_ROUTES = frozenset(
 _READS = frozenset(
     {
         "list", "get", "events", "plan", "proof", "unsigned_artifact", "signed_artifact",
-        "my_signing_policies", "deliveries", "entries", "github_status", "github_signed_artifact",
+        "my_signing_policies", "deliveries", "entries", "prove", "export",
+        "github_status", "github_signed_artifact",
     }
 )  # fmt: skip
 #: Nouns that a token of scope `submit` may use beside reading what it submits.
@@ -207,7 +221,7 @@ _OF_PROJECTS = frozenset(
     {
         "projects", "artifact_configurations", "signing_policies", "signing_requests",
         "hash_signing_requests", "ci_signing_requests", "repository_links", "triggers",
-        "compatible",
+        "compatible", "outgoing_webhooks",
     }
 )  # fmt: skip
 _OF_ANY_TOKEN = frozenset({"me.get", "sessions.delete"})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import struct
-import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -13,6 +12,7 @@ from typing import BinaryIO
 from sealwright.errors import ArtifactError
 from sealwright.signing.artifact import Entry
 from sealwright.signing.containers.bulk_copy import BUFFER, chunks, copy_range
+from sealwright.signing.containers.deflate import DeflateError, crc32, inflater
 from sealwright.signing.containers.member_paths import folded
 from sealwright.signing.containers.zip_packing import PLAIN, Extent, Packing, compress
 from sealwright.signing.containers.zip_records import (
@@ -121,7 +121,7 @@ class ZipContainer:
             )
         crc, size = 0, 0
         for piece in self._inflate(record):
-            crc = zlib.crc32(piece, crc)
+            crc = crc32(piece, crc)
             size += len(piece)
             target.write(piece)
         if size != record.size or crc != record.crc:
@@ -328,24 +328,24 @@ class ZipContainer:
         if record.method == STORED:
             yield from pieces
             return
-        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        inflating = inflater()
         left = record.size
         waiting = b""
-        while not inflater.eof:
+        while not inflating.eof:
             waiting = waiting or next(pieces, b"")
             try:
                 # One byte more than is due shows that there is more than was declared.
-                out = inflater.decompress(waiting, min(BUFFER, left + 1))
-            except zlib.error:
+                out = inflating.decompress(waiting, min(BUFFER, left + 1))
+            except DeflateError:
                 raise _damaged(record, "its compressed data is malformed") from None
-            if not waiting and not out and not inflater.eof:
+            if not waiting and not out and not inflating.eof:
                 raise _damaged(record, "its compressed data breaks off")
-            waiting = inflater.unconsumed_tail
+            waiting = inflating.unconsumed_tail
             left -= len(out)
             if left < 0:
                 raise _damaged(record, "it inflates to more than its declared size")
             yield out
-        if inflater.unused_data or next(pieces, b""):
+        if inflating.unused_data or next(pieces, b""):
             raise _damaged(record, "there is other data behind its compressed data")
 
     def _check_added(self, added: Iterable[str], removed: Collection[int] = ()) -> None:
@@ -495,7 +495,7 @@ def _write_member(
     def read_through() -> Iterator[bytes]:
         nonlocal crc
         while piece := content.read(BUFFER):
-            crc = zlib.crc32(piece, crc)
+            crc = crc32(piece, crc)
             yield piece
 
     target.writelines(pack(read_through(), method))

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from sealwright.signing.containers.deflate import deflate
 from sealwright.signing.containers.zip_records import STORED
 
 
 def compress(pieces: Iterable[bytes], method: int) -> Iterator[bytes]:
-    """Compress a stream: the one place that decides how.
-
-    zlib at level 6 and its default window and memory: the same bytes on every run.
-    """
-    if method == STORED:
-        yield from pieces
-        return
-    compressor = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
-    for piece in pieces:
-        yield compressor.compress(piece)
-    yield compressor.flush()
+    """Compress a stream in the way of the method; the same bytes on every run."""
+    return iter(pieces) if method == STORED else deflate(pieces)
 
 
 class Packing(Protocol):
