@@ -79,6 +79,13 @@ class Settings(BaseModel):
     timestamp_authorities: tuple[TimestampAuthoritySettings, ...] = ()
     timestamp_budget: float = Field(60.0, gt=0, description="seconds for one batch over all TSAs")
 
+    authenticode_roots: Path | None = Field(
+        None, description="PEM file of the roots that <authenticode-verify> trusts"
+    )
+    authenticode_timestamp_roots: Path | None = Field(
+        None, description="the same for time stamp authorities; default: authenticode_roots"
+    )
+
     worker_jobs: int = Field(
         4, ge=1, le=256, description="requests that one worker works on at once"
     )
@@ -96,6 +103,10 @@ class Settings(BaseModel):
         (), description="hosts of build systems in the own network, also without TLS"
     )
     retrieval_hosts: tuple[str, ...] = Field((), description="hosts artifacts may be fetched from")
+    webhook_hosts: tuple[str, ...] = Field(
+        (),
+        description="hosts in the own network that outgoing webhooks may go to, also without TLS",
+    )
     retrieval_internal_hosts: tuple[str, ...] = Field(
         (),
         description="hosts and networks (CIDR) of the own network that artifacts may be fetched "
@@ -103,6 +114,14 @@ class Settings(BaseModel):
     )
     retrieval_seconds: float = Field(3600.0, gt=0, description="wall clock for one download")
     request_seconds: float = Field(3600.0, gt=0, description="wall clock for one signing attempt")
+
+    mail_server: str = Field(
+        "",
+        description="smtps://[user@]host[:465], smtp://[user@]host[:587] (STARTTLS), or "
+        "smtp+plain://host[:25] for a relay in the own network; empty: no mail is sent",
+    )
+    mail_password_file: Path | None = None
+    mail_from: str = Field("", description="the sender; default: sealwright@ the server's host")
 
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
 

@@ -21,7 +21,15 @@ from tests.database import Scene
 from tests.web import Web, WebServer, opened
 
 from sealwright.connectors.vault import open_vault
-from sealwright.db import build_systems, groups, organizations, projects, users
+from sealwright.db import (
+    build_systems,
+    groups,
+    notifications,
+    organizations,
+    outgoing_webhooks,
+    projects,
+    users,
+)
 from sealwright.db import log as db_log
 from sealwright.model.build_system import (
     BuildSystemKind,
@@ -31,6 +39,7 @@ from sealwright.model.build_system import (
     TrustedBuildSystem,
 )
 from sealwright.model.identifiers import new_id, utc_now
+from sealwright.model.notification import HOOK_STATES, Channel, Notification, OutgoingWebhook
 from sealwright.model.user import Group, Role, TokenScope, User, UserKind
 from sealwright.policy.permissions import PERMISSIONS, Access, is_read
 from sealwright.web.app import ENDPOINTS
@@ -64,6 +73,8 @@ class Things:
     identity: str
     group: str
     entry: str
+    webhook: str
+    delivery: str
 
 
 @dataclass
@@ -149,7 +160,24 @@ async def things_of(web: Web, scene: Scene, user: User) -> Things:
         *await ci_things(web, scene, user),
         await add_group(web, scene),
         str(entry.id),
+        *await add_webhook(web, scene.organization.id, scene.project.id),
     )
+
+
+async def add_webhook(web: Web, organization: str, project: str) -> tuple[str, str]:
+    """An outgoing webhook of the project, and a message to it that was sent."""
+    webhook = OutgoingWebhook(
+        new_id(), organization, project, "Hook", "https://hook.invalid", HOOK_STATES, True,
+        utc_now(),
+    )  # fmt: skip
+    message = Notification(
+        organization, Channel.WEBHOOK, webhook.id, "request.failed", utc_now(), None
+    )
+    async with web.database.transaction() as tx:
+        await outgoing_webhooks.add(tx, webhook, {})
+        await notifications.add(tx, message)
+        [sent] = await notifications.of_target(tx, webhook.id)
+    return webhook.id, str(sent.id)
 
 
 async def add_group(web: Web, scene: Scene) -> str:
@@ -269,6 +297,8 @@ def body_of(endpoint: Endpoint, things: Things) -> dict[str, Any]:
         "triggers.create": {"link": things.link, "signing_policy": things.policy,
                             "submitter": things.user, "refs": ["x"], "artifact": "x"},
         "triggers.update": {"enabled": True},
+        "outgoing_webhooks.create": {"name": "x", "url": "https://hook.invalid"},
+        "outgoing_webhooks.update": {"name": "New"},
         "remote_identities.create": {"build_system": things.build_system, "code": "x"},
         "users.update": {"name": "New"},
         "groups.update": {"members": []},
@@ -321,6 +351,11 @@ async def test_the_table(world: World) -> None:
                 if endpoint.name == "groups.delete" and word in {"own", "unrelated"}:
                     group = await add_group(world.web, world.web.scene)
                     things = dataclasses.replace(things, group=group)
+                if endpoint.name == "outgoing_webhooks.delete" and word in {"own", "unrelated"}:
+                    webhook, _ = await add_webhook(
+                        world.web, world.web.scene.organization.id, things.project
+                    )
+                    things = dataclasses.replace(things, webhook=webhook)
                 if endpoint.name == "remote_identities.delete" and word == "own":
                     user = world.users[role]
                     identity = await add_identity(world.web, things.build_system, user)

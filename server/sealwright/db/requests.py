@@ -15,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from sealwright.db.database import Transaction
+from sealwright.db.request_search import RequestFilter, add_words, find_ids, words_of
 from sealwright.db.tables import (
     approvals,
     artifact_configurations,
@@ -132,6 +133,7 @@ async def add(tx: Transaction, request: SigningRequest) -> None:
         if field.name not in _JOINED
     }
     await tx.change(_T.insert().values(**values))
+    await add_words(tx, request)
 
 
 async def get(
@@ -173,6 +175,20 @@ async def page(
     return [_request(row) for row in rows]
 
 
+async def search(
+    tx: Transaction,
+    organization_id: str,
+    wanted: RequestFilter,
+    *,
+    before: str | None = None,
+    limit: int = 50,
+) -> tuple[list[SigningRequest], str | None]:
+    """Requests that `wanted` describes, newest first; the id before which to go on, or None."""
+    found = await find_ids(tx, organization_id, wanted, before=before, limit=limit)
+    rows = await tx.all(_select().where(_T.c.id.in_(found.ids)).order_by(_T.c.id.desc()))
+    return [_request(row) for row in rows], found.before
+
+
 async def move(
     tx: Transaction,
     request: SigningRequest,
@@ -212,7 +228,12 @@ async def _update(
         )
         .values({name: _column_value(value) for name, value in changes.items()})
     )
-    return dataclasses.replace(request, **changes) if touched == 1 else None
+    if touched != 1:
+        return None
+    changed = dataclasses.replace(request, **changes)
+    if {"input", "output", "origin"} & changes.keys():
+        await add_words(tx, changed, known=words_of(request))
+    return changed
 
 
 async def claim(

@@ -36,6 +36,7 @@ _APPLICATION: dict[str, tuple[str, ...]] = {
     "organizations": ("INSERT", "UPDATE"),
     "plans": ("INSERT",),
     "projects": ("INSERT", "UPDATE"),
+    "request_words": ("INSERT",),
     "signature_intents": (),
     "signing_requests": ("INSERT", "UPDATE"),
     "timestamp_tokens": ("INSERT",),
@@ -104,7 +105,7 @@ def statements(application: str, signer: str) -> Iterator[str]:
         for right in _SIGNER.get(table, ()):
             yield f"GRANT {right} ON {table} TO {sig}"
     yield f"GRANT USAGE ON SEQUENCE log_entries_id_seq TO {app}, {sig}"
-    yield f"GRANT USAGE ON SEQUENCE outbox_id_seq TO {app}"
+    yield f"GRANT USAGE ON SEQUENCE outbox_id_seq, notifications_id_seq TO {app}"
     # leaves about what keys do come from the signer alone
     yield "ALTER TABLE log_entries ENABLE ROW LEVEL SECURITY"
     for name in ("application_reads", "application_adds", "signer_all"):

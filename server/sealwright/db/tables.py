@@ -304,6 +304,10 @@ signing_requests = sa.Table(
     sa.Column("progress", JSON),
     sa.Index("ix_signing_requests_organization_id_id", "organization_id", "id"),
     sa.Index("ix_signing_requests_project_id_id", "project_id", "id"),
+    sa.Index("ix_signing_requests_project_id_state_id", "project_id", "state", "id"),
+    sa.Index("ix_signing_requests_organization_id_state_id", "organization_id", "state", "id"),
+    sa.Index("ix_signing_requests_signing_policy_id_id", "signing_policy_id", "id"),
+    sa.Index("ix_signing_requests_submitted_by_id", "submitted_by", "id"),
     # what is unfinished is always a small part, and it is what the reconciler asks for
     sa.Index(
         "ix_signing_requests_unfinished",
@@ -312,6 +316,21 @@ signing_requests = sa.Table(
         sqlite_where=sa.text("finished_at IS NULL"),
         postgresql_where=sa.text("finished_at IS NULL"),
     ),
+)
+
+#: What requests are found by. Compared byte by byte, so that a word's beginning is a range.
+request_words = sa.Table(
+    "request_words",
+    METADATA,
+    sa.Column("organization_id", sa.String(36), primary_key=True),
+    sa.Column(
+        "word",
+        sa.String(64).with_variant(postgresql.VARCHAR(64, collation="C"), "postgresql"),
+        primary_key=True,
+    ),
+    sa.Column("request_id", sa.String(36), sa.ForeignKey("signing_requests.id"), primary_key=True),
+    sa.Index("ix_request_words_request_id_word", "request_id", "word"),
+    sqlite_with_rowid=False,
 )
 
 idempotency_keys = sa.Table(
@@ -610,6 +629,50 @@ outbox = sa.Table(
     sa.Index("ix_outbox_request_id", "request_id"),
     sa.Index(
         "ix_outbox_due",
+        "due_at",
+        sqlite_where=sa.text("due_at IS NOT NULL"),
+        postgresql_where=sa.text("due_at IS NOT NULL"),
+    ),
+)
+
+#: Addresses that are told how a project's requests end. `secrets` are sealed (`connectors.vault`).
+outgoing_webhooks = sa.Table(
+    "outgoing_webhooks",
+    METADATA,
+    _id(),
+    _organization(),
+    _reference("project_id", "projects"),
+    sa.Column("name", sa.String(200), nullable=False),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("states", JSON, nullable=False),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("secrets", JSON, nullable=False),
+    _created(),
+    sa.Index("ix_outgoing_webhooks_project_id", "project_id"),
+)
+
+#: Messages to webhooks and people; a webhook's rows are its delivery log.
+notifications = sa.Table(
+    "notifications",
+    METADATA,
+    sa.Column("id", BIGINT_KEY, primary_key=True, autoincrement=True),
+    _organization(),
+    sa.Column("channel", sa.String(20), nullable=False),
+    sa.Column("target_id", sa.String(36), nullable=False),
+    sa.Column("event", sa.String(60), nullable=False),
+    sa.Column("request_id", sa.String(36)),
+    sa.Column("key", sa.String(200), unique=True),
+    sa.Column("payload", JSON, nullable=False),
+    _created(),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("due_at", UtcDateTime),  # NULL once it is done with
+    sa.Column("done_at", UtcDateTime),
+    sa.Column("error", sa.Text, nullable=False, server_default=""),
+    sa.Column("status", sa.Integer),
+    sa.Column("milliseconds", sa.Integer),
+    sa.Index("ix_notifications_target_id_id", "target_id", "id"),
+    sa.Index(
+        "ix_notifications_due",
         "due_at",
         sqlite_where=sa.text("due_at IS NOT NULL"),
         postgresql_where=sa.text("due_at IS NOT NULL"),

@@ -84,6 +84,12 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "triggers.list": _row("O P P O O P"),
     "triggers.create": _row("O - - O - -"),
     "triggers.update": _row("O - - O - -"),
+    "outgoing_webhooks.list": _row("O C C O O C"),
+    "outgoing_webhooks.create": _row("O C C O C C"),
+    "outgoing_webhooks.update": _row("O C C O C C"),
+    "outgoing_webhooks.delete": _row("O C C O C C"),
+    "outgoing_webhooks.deliveries": _row("O C C O O C"),
+    "outgoing_webhooks.redeliver": _row("O C C O C C"),
     "remote_identities.list": _row("O P P P P P"),
     "remote_identities.create": _row("O P P P P P"),
     "remote_identities.delete": _row("O P P P P P"),
@@ -182,7 +188,8 @@ REQUEST_ROUTES = frozenset(
 _READS = frozenset(
     {
         "list", "get", "events", "plan", "proof", "unsigned_artifact", "signed_artifact",
-        "my_signing_policies", "deliveries", "entries", "github_status", "github_signed_artifact",
+        "my_signing_policies", "deliveries", "entries", "prove", "export",
+        "github_status", "github_signed_artifact",
     }
 )  # fmt: skip
 #: Nouns that a token of scope `submit` may use beside reading what it submits.
@@ -207,7 +214,7 @@ _OF_PROJECTS = frozenset(
     {
         "projects", "artifact_configurations", "signing_policies", "signing_requests",
         "hash_signing_requests", "ci_signing_requests", "repository_links", "triggers",
-        "compatible",
+        "compatible", "outgoing_webhooks",
     }
 )  # fmt: skip
 _OF_ANY_TOKEN = frozenset({"me.get", "sessions.delete"})

@@ -20,6 +20,7 @@ SPC_INDIRECT_DATA = "1.3.6.1.4.1.311.2.1.4"
 SPC_STATEMENT_TYPE = "1.3.6.1.4.1.311.2.1.11"
 SPC_SP_OPUS_INFO = "1.3.6.1.4.1.311.2.1.12"
 SPC_INDIVIDUAL_CODE_SIGNING = "1.3.6.1.4.1.311.2.1.21"
+SPC_SIP_INFO = "1.3.6.1.4.1.311.2.1.30"
 SPC_NESTED_SIGNATURE = "1.3.6.1.4.1.311.2.4.1"
 SPC_RFC3161_TIMESTAMP = "1.3.6.1.4.1.311.3.3.1"
 
@@ -82,6 +83,17 @@ class IndirectData:
         digest = message_digest.take(der.OCTET_STRING).content
         message_digest.finish()
         return cls(data_type, value, algorithm, digest)
+
+
+def sip_info(identifier: bytes, version: int) -> bytes:
+    """DER of SpcSipInfo, by which Windows finds the verifier of a kind of file (`SPC_SIP_INFO`).
+
+    Args:
+        identifier: of the Subject Interface Package, 16 bytes.
+        version: of it. Five reserved numbers follow.
+    """
+    reserved = [der.integer(0)] * 5
+    return der.sequence(der.integer(version), der.octet_string(identifier), *reserved)
 
 
 def prepare(indirect: IndirectData, directive: Directive, identity: Identity) -> cms.Prepared:
@@ -195,7 +207,11 @@ def _verify_single(
     if stamp is not None and older is not None:
         message = "The signature has time stamps of two kinds."
         raise VerificationError(message)
-    time, authority = (stamp.time, stamp.signer) if stamp else older or (None, None)
+    time, authority, made_with = (
+        (stamp.time, stamp.signer, stamp.weaker_hash_algorithm)
+        if stamp
+        else older or (None, None, None)
+    )
     carried = (*data.certificates, *(stamp.certificates if stamp else ()))
     return SignatureFact(
         format="authenticode",
@@ -205,11 +221,14 @@ def _verify_single(
         timestamp=time,
         timestamp_signer=authority.encoding if authority else None,
         index=index,
+        timestamp_hash_algorithm=made_with,
     )
 
 
-def _countersignature(signer: cms.Signer, data: cms.SignedData) -> tuple[int, Certificate] | None:
-    """Time and authority of the older kind of time stamp, a countersignature (PKCS #9, 6.6)."""
+def _countersignature(
+    signer: cms.Signer, data: cms.SignedData
+) -> tuple[int, Certificate, str] | None:
+    """The older kind of time stamp, a countersignature (PKCS #9, 6.6): time, authority, hash."""
     value = signer.info.unsigned_value(cms.COUNTERSIGNATURE)
     if value is None:
         return None
@@ -224,7 +243,7 @@ def _countersignature(signer: cms.Signer, data: cms.SignedData) -> tuple[int, Ce
     if authority.signing_time is None or ExtendedKeyUsageOID.TIME_STAMPING not in purposes:
         message = "The countersignature has no time, or its signer is not for time stamps."
         raise VerificationError(message)
-    return authority.signing_time, authority.certificate
+    return authority.signing_time, authority.certificate, authority.hash_algorithm
 
 
 def _statement_type() -> bytes:

@@ -130,7 +130,15 @@ class RequestsQuery(PageQuery):
     """Which signing requests to list."""
 
     project: Reference | None = Field(None, description="id or slug")
+    signing_policy: Reference | None = Field(None, description="id")
     state: State | None = None
+    submitter: Reference | None = Field(None, description="id of a user, or `me`")
+    submitted_from: dt.date | None = Field(None, description="of this day (UTC) or later")
+    submitted_to: dt.date | None = Field(None, description="of this day (UTC) or earlier")
+    text: Line = Field(
+        "",
+        description="words, each perhaps only begun, of file names, SHA-256, commit, description",
+    )
 
 
 class WaitQuery(In):

@@ -2,52 +2,88 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
 from starlette.responses import Response
 
 from sealwright.approve import approve_or_deny
 from sealwright.cancel import cancel as cancel_request
-from sealwright.db import requests
+from sealwright.db import Transaction, projects, requests, users
 from sealwright.model.request import SigningRequest, State, Verdict
 from sealwright.policy.approvals import may_decide
-from sealwright.policy.permissions import may_cancel
+from sealwright.policy.permissions import Access, Grant, may_cancel
 from sealwright.visible import find_policy, find_request, project_ids
 from sealwright.web import views
-from sealwright.web.answers import next_cursor, read_cursor
-from sealwright.web.api.v1.signing_requests import find, signed_of, unsigned_of
+from sealwright.web.answers import cursor_of
+from sealwright.web.api.v1.signing_requests import find, find_page, signed_of, unsigned_of
 from sealwright.web.downloads import artifact_response
 from sealwright.web.proofs import proof_response
 from sealwright.web.routes import Call, Endpoint, Face
 from sealwright.web.schemas import RequestsQuery
-from sealwright.web.ui.forms import read_form
+from sealwright.web.ui.forms import Form, FormError, read_form
+from sealwright.web.ui.navigation import may_open
 from sealwright.web.ui.rendering import page, redirect
 from sealwright.web.waiting import event_stream
 
 _PAGE_SIZE = 25
 _MAX_COMMENT = 4000
+_MAX_PEOPLE = 500
+_FILTERS = frozenset(RequestsQuery.model_fields) - {"cursor", "limit"}
 
 
 async def listing(call: Call) -> Response:
-    """Requests, newest first."""
-    query = call.query(RequestsQuery)
+    """Requests, newest first, by what the filter says."""
+    given = {name: value for name, value in call.request.query_params.items() if value}
+    form, fault = Form(given), ""
+    try:
+        query = form.parse(RequestsQuery)
+    except FormError as error:
+        form, query = form.refused(error), RequestsQuery.model_validate({})
+        fault = "The filter was left out: it does not fit."
     grant = call.grant
     async with call.services.database.read() as tx:
-        found = await requests.page(
-            tx,
-            grant.organization_id,
-            project_ids=await project_ids(tx, grant),
-            state=query.state,
-            before=read_cursor(query.cursor),
-            limit=_PAGE_SIZE,
-        )
+        found, before = await find_page(tx, call, query, _PAGE_SIZE)
         people = await views.names(tx, grant.organization_id, [r.submitted_by for r in found])
+        choices = await _choices(tx, grant, query)
+    filters = {name: value for name, value in given.items() if name in _FILTERS}
     shown = {
         "requests": found,
         "people": people,
-        "states": list(State),
-        "state": query.state,
-        "cursor": next_cursor(found, _PAGE_SIZE, lambda one: one.id),
+        "states": [(one.value, one) for one in State],
+        "form": form,
+        "fault": fault,
+        "filtered": bool(filters),
+        "query": urlencode(filters),
+        "cursor": cursor_of(before) if before else None,
+        "may_submit": may_open(grant.principal, "ui.submit"),
+        **choices,
     }
-    return page(call, "requests.html", shown)
+    return page(call, "requests/list.html", shown)
+
+
+async def _choices(
+    tx: Transaction, grant: Grant, query: RequestsQuery
+) -> dict[str, list[tuple[str, str]]]:
+    """What the filter offers: (value, label) of projects, policies and people."""
+    visible = await project_ids(tx, grant)
+    mine = [
+        one
+        for one in await projects.every(tx, grant.organization_id)
+        if visible is None or one.id in visible
+    ]
+    chosen = [one for one in mine if query.project in (one.slug, one.id)]
+    policies = []
+    for one in chosen:
+        policies = await projects.policies(tx, grant.organization_id, one.id)
+    people = [("me", "Me")]
+    if grant.access is Access.ORGANIZATION:
+        everyone = await users.every(tx, grant.organization_id)
+        people += [(one.id, one.name) for one in everyone[:_MAX_PEOPLE]]
+    return {
+        "projects": [(one.slug, one.name) for one in mine],
+        "policies": [(one.id, one.name) for one in policies],
+        "submitters": people,
+    }
 
 
 async def detail(call: Call) -> Response:
@@ -64,7 +100,7 @@ async def detail(call: Call) -> Response:
         "may_cancel": may_cancel(grant.user, request),
         "stages": _stages(request),
     }
-    return page(call, "request.html", shown)
+    return page(call, "requests/detail.html", shown)
 
 
 async def events(call: Call) -> Response:
