@@ -115,6 +115,14 @@ class Settings(BaseModel):
     retrieval_seconds: float = Field(3600.0, gt=0, description="wall clock for one download")
     request_seconds: float = Field(3600.0, gt=0, description="wall clock for one signing attempt")
 
+    mail_server: str = Field(
+        "",
+        description="smtps://[user@]host[:465], smtp://[user@]host[:587] (STARTTLS), or "
+        "smtp+plain://host[:25] for a relay in the own network; empty: no mail is sent",
+    )
+    mail_password_file: Path | None = None
+    mail_from: str = Field("", description="the sender; default: sealwright@ the server's host")
+
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
 
     @field_validator("retrieval_internal_hosts")

@@ -404,6 +404,8 @@ class Planner:
             finally:
                 self.spool.release(extracted)
         _check_outputs(nodes, entries)
+        for output in (output for node in nodes for output in node.outputs):
+            container.added_fingerprint(output)  # not every container can take further members
         return tuple(nodes)
 
 
