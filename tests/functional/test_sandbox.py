@@ -479,6 +479,7 @@ def _pending(**changes: object) -> dict[str, object]:
         "hash": "sha256",
         "mechanism": "ecdsa",
         "timestamp": "rfc3161",
+        "valueSize": 0,
     } | changes
 
 
