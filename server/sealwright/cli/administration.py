@@ -27,7 +27,7 @@ from sealwright.db import Database, Transaction, certificates, organizations, us
 from sealwright.errors import ConflictError, InvalidInputError, NotFoundError
 from sealwright.intake.passwords import hash_password
 from sealwright.intake.tokens import new_token, token_hash
-from sealwright.model.certificate import Certificate, KeyType
+from sealwright.model.certificate import GENERATED_KEYS, Certificate, KeyType
 from sealwright.model.identifiers import is_slug, new_id, utc_now
 from sealwright.model.organization import Organization
 from sealwright.model.user import ApiToken, Role, TokenKind, User, UserKind
@@ -260,7 +260,7 @@ def certificate() -> None:
 @click.option("--subject", required=True, help="RFC 4514 name, such as 'CN=Acme release,O=Acme'.")
 @click.option(
     "--key-type",
-    type=click.Choice([one.value for one in KeyType]),
+    type=click.Choice([one.value for one in GENERATED_KEYS]),
     default=KeyType.RSA_3072.value,
     show_default=True,
 )

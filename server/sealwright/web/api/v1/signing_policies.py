@@ -15,7 +15,7 @@ from sealwright.model.certificate import Certificate
 from sealwright.model.identifiers import is_id, new_id, utc_now
 from sealwright.model.origin import OriginRules
 from sealwright.model.project import SigningPolicy, snapshot
-from sealwright.policy.decide import check_policy
+from sealwright.policy.decide import check_policy, check_restrictions
 from sealwright.transparency.record import organization_entry, record
 from sealwright.visible import find_policy, find_project, missing
 from sealwright.web.answers import json_answer, page_of
@@ -69,6 +69,7 @@ async def create(call: Call) -> Response:
             **{name: _value(given, name) for name in _SETTABLE | {"slug", "kind"}},
         )
         check_policy(policy)
+        await _check_restrictions(tx, policy)
         await _check_users(tx, policy.organization_id, policy.submitters | policy.approvers)
         await projects.add_policy(tx, policy)
         await record(tx, _entry(call, "signing_policy.created", policy, certificate))
@@ -92,6 +93,7 @@ async def update(call: Call) -> Response:
         }
         policy = dataclasses.replace(policy, certificate_id=certificate.id, **changes)
         check_policy(policy)
+        await _check_restrictions(tx, policy)
         await _check_users(tx, policy.organization_id, policy.submitters | policy.approvers)
         await projects.update_policy(tx, policy)
         await record(tx, _entry(call, "signing_policy.updated", policy, certificate))
@@ -111,6 +113,13 @@ async def _certificate(tx: Transaction, organization_id: str, id_or_slug: str) -
         if id_or_slug in (one.id, one.slug):
             return one
     raise missing(id_or_slug, "certificate")
+
+
+async def _check_restrictions(tx: Transaction, policy: SigningPolicy) -> None:
+    """Of the certificate that the policy would use today."""
+    found = await certificates.get_current(tx, policy.organization_id, policy.certificate_id)
+    if found is not None:
+        check_restrictions(found, policy.quorum)
 
 
 async def _check_users(tx: Transaction, organization_id: str, user_ids: Iterable[str]) -> None:
