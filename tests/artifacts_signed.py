@@ -30,7 +30,8 @@ def sign_deeply(
         timestamp=TimestampForm.NONE,
         spool=spool,
     )
-    signing = DeepSign(plan, source, output, Identity(signer.der), spool)
+    identity = Identity(signer.der, keys.pki().identity().chain)
+    signing = DeepSign(plan, source, output, identity, spool)
     batches = signing.batches()
     try:
         pending = next(batches)

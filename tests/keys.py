@@ -84,9 +84,10 @@ def issue(
     begin: datetime | None = None,
     end: datetime | None = None,
     hash_algorithm: str = "sha256",
+    subject: x509.Name | None = None,
 ) -> Issued:
-    """A certificate signed by `issuer`, self-signed without one."""
-    subject = x509.Name(
+    """A certificate signed by `issuer`, self-signed without one; `subject` replaces the name."""
+    subject = subject or x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Sealwright tests"),
             x509.NameAttribute(NameOID.COMMON_NAME, name),
@@ -113,6 +114,16 @@ def issue(
     for value, critical in extensions:
         builder = builder.add_extension(value, critical=critical)
     return Issued(key, builder.sign(signing_key, HASHES[hash_algorithm]))  # type: ignore[arg-type]
+
+
+def named(attributes: Sequence[tuple[str, str]]) -> Issued:
+    """A code-signing leaf whose subject has these object identifiers and values, in this order."""
+    subject = x509.Name(
+        [x509.NameAttribute(x509.ObjectIdentifier(oid), value) for oid, value in attributes]
+    )
+    extensions = [(CODE_SIGNING, True)]
+    key = new_key("p256")
+    return issue("", key, pki().intermediate, extensions=extensions, subject=subject)
 
 
 def _key_usage(authority: bool) -> x509.KeyUsage:

@@ -31,7 +31,7 @@ from sealwright.db import Database, projects, requests, users
 from sealwright.intake.tokens import new_token, token_hash
 from sealwright.model.certificate import Certificate, KeyType
 from sealwright.model.identifiers import new_id, utc_now
-from sealwright.model.request import FileResult, SigningRequest, State, StoredArtifact
+from sealwright.model.request import FileResult, Progress, SigningRequest, State, StoredArtifact
 from sealwright.model.user import ApiToken, TokenKind, User
 from sealwright.queueing import lifecycle
 from sealwright.queueing.queue import Queue
@@ -151,7 +151,7 @@ def sqlite_web(
     file.write_bytes(sqlite_template.read_bytes())
     with running(valkey, f"sqlite:///{file}") as server:
         yield server
-        assert not server.faults()
+        assert not server.faults(), server.log[-3000:]
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def postgresql_web(valkey: Valkey, postgres: Postgres) -> Iterator[WebServer]:
     """The session's server on PostgreSQL."""
     with running(valkey, postgres.migrated()) as server:
         yield server
-        assert not server.faults()
+        assert not server.faults(), server.log[-3000:]
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -227,12 +227,12 @@ class Web:
         """A client of the scene's submitter."""
         return await self.client(self.scene.submitter)
 
-    async def token(self, user: User) -> str:
+    async def token(self, user: User, **fields: Any) -> str:
         """A fresh API token of the user's."""
         text = new_token(TokenKind.API)
         token = ApiToken(
             new_id(), user.organization_id, user.id, TokenKind.API, "test", token_hash(text),
-            None, None, utc_now(),
+            None, None, utc_now(), **fields,
         )  # fmt: skip
         async with self.database.transaction() as tx:
             await users.add_token(tx, token)
@@ -244,6 +244,13 @@ class Web:
         async with self.database.transaction() as tx:
             await users.add(tx, user)
         return user
+
+    async def change_project(self, **fields: Any) -> None:
+        """Change the scene's project."""
+        project = dataclasses.replace(self.scene.project, **fields)
+        async with self.database.transaction() as tx:
+            await projects.update(tx, project)
+        self.scene = dataclasses.replace(self.scene, project=project)
 
     async def change_policy(self, **fields: Any) -> None:
         """Change the scene's policy."""
@@ -294,6 +301,12 @@ class Web:
         await self.queue.announce(request.id)
         return request
 
+    async def report_progress(self, request_id: str, progress: Progress) -> None:
+        """Begin a queued request as a worker does, and tell how far it is."""
+        request = await self._begin(request_id)
+        async with self.database.transaction() as tx:
+            assert await requests.renew(tx, request, utc_now(), progress)
+
     async def complete_hash(self, request_id: str, signature: bytes) -> None:
         """Do what a worker does with a queued hash signing request."""
         request = await self._begin(request_id)
@@ -319,6 +332,8 @@ class Web:
         async with self.database.transaction() as tx:
             request = await requests.get_any(tx, request_id)
             assert request is not None
+            if request.state is State.PROCESSING:
+                return request
             return await lifecycle.advance(
                 tx, request, State.PROCESSING, actor="worker", now=utc_now()
             )

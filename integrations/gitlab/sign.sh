@@ -174,13 +174,13 @@ announce() {
 # ---- its end
 
 follow() {
-  begun=$(date +%s) told='' wait=0 pause=2 renewed=false
+  begun=$(date +%s) told='' wait=0 known='' pause=2 renewed=false
   deadline=$begun
   if [ "$SEALWRIGHT_WAIT" = true ]; then deadline=$((begun + SEALWRIGHT_TIMEOUT)); fi
   while :; do
     asked=$(date +%s)
     case $status_url in *\?*) separator='&' ;; *) separator='?' ;; esac
-    if ! patiently look "$status_url${separator}wait=$wait"; then
+    if ! patiently look "$status_url${separator}wait=$wait${known:+&known=$known}"; then
       # the access token has run out; submitting the same again gives another one
       [ "$renewed" = false ] || refused
       submit
@@ -197,8 +197,12 @@ follow() {
     told=$line
     if [ "$final" = true ] || [ "$now" -ge "$deadline" ]; then return; fi
     left=$((deadline - now))
-    # an answer at once means that the server does not hold the call: do not hurry it
-    if [ "$wait" -gt 0 ] && [ "$now" -le $((asked + 1)) ]; then
+    news=true version=$(field version)
+    case $version in *[!A-Za-z0-9-]*) version='' ;; esac
+    [ "$version" != "$known" ] || news=false
+    known=$version
+    # an answer at once without news means that the server does not hold the call: do not hurry it
+    if [ "$wait" -gt 0 ] && [ "$news" = false ] && [ "$now" -le $((asked + 1)) ]; then
       sleep "$(least "$pause" "$left")"
       pause=$(least $((pause * 2)) 10)
     fi

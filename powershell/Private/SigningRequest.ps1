@@ -50,6 +50,7 @@ function Wait-FinalStatus {
             }
             if ($last -ne $status.workflowStatus) {
                 $last = $status.workflowStatus
+                $pause = 0.25
                 Write-Verbose "Signing request ${SigningRequestId}: $last"
             }
             Show-Waiting $SigningRequestId $last
@@ -109,11 +110,14 @@ function Assert-Completed {
 }
 
 function Get-Request {
-    # The request as the own API has it; with Wait (seconds) when it is final or they are over.
-    param([hashtable] $Connection, [string] $SigningRequestId, [int] $Wait = 0)
+    # The request as the own API has it; with Wait (seconds) when it is final, another version than Known, or they are over.
+    param([hashtable] $Connection, [string] $SigningRequestId, [int] $Wait = 0, [string] $Known = '')
     $path = "api/v1/signing-requests/$([Uri]::EscapeDataString($SigningRequestId))"
     if ($Wait) {
         $path += "?wait=$Wait"
+        if ($Known) {
+            $path += "&known=$([Uri]::EscapeDataString($Known))"
+        }
     }
     $answer = Invoke-Call $Connection @{ What = "Reading signing request $SigningRequestId"; Method = 'GET'; Path = $path }
     if (-not $answer.Json -or -not $answer.Json.PSObject.Properties['is_final']) {
@@ -236,10 +240,12 @@ function Stop-Unwanted {
 }
 
 function Wait-Request {
-    # The final request: the server holds each answer back until it is, or for half a minute.
+    # The final request: the server holds each answer back until something has changed, or for half a minute.
     param([hashtable] $Connection, [string] $SigningRequestId, [int] $Seconds)
     $clock = [Diagnostics.Stopwatch]::StartNew()
     $state = 'Submitted'
+    $wait = 0
+    $known = ''
     try {
         while ($true) {
             $left = [int] [Math]::Ceiling($Seconds - $clock.Elapsed.TotalSeconds)
@@ -247,11 +253,19 @@ function Wait-Request {
                 throw New-WaitError $SigningRequestId $state $Seconds
             }
             Show-Waiting $SigningRequestId $state
-            $request = Get-Request $Connection $SigningRequestId -Wait ([Math]::Min(30, $left))
+            # the first look does not wait, so that it is shown at once where the request stands
+            $request = Get-Request $Connection $SigningRequestId -Wait ([Math]::Min($wait, $left)) -Known $known
             if ($request.is_final) {
                 return $request
             }
-            $state = $request.state
+            if ($state -ne $request.state) {
+                $state = $request.state
+                Write-Verbose "Signing request ${SigningRequestId}: $state"
+            }
+            $wait = 30
+            if ($request.PSObject.Properties['version']) {
+                $known = $request.version
+            }
         }
     }
     finally {

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sealwright.db import Database, projects, requests
-from sealwright.errors import InternalError
+from sealwright.db import Database, projects, requests, users
+from sealwright.errors import ForbiddenError, InternalError
 from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.request import Approval, SigningRequest, State, Verdict
 from sealwright.policy.approvals import check_approver, outcome
@@ -43,7 +43,12 @@ async def approve_or_deny(
             message = f"The signing request {request.id} has no signing policy."
             raise InternalError(message)
         earlier = await requests.decisions(tx, request.id)
-        check_approver(grant.user, request, policy, earlier, verdict)
+        # who they are now, not when the call began: they may have been deactivated in between
+        user = await users.get(tx, grant.organization_id, grant.user.id)
+        if user is None or not user.active:
+            message = f"{grant.user.name} has been deactivated."
+            raise ForbiddenError(message)
+        check_approver(user, request, policy, earlier, verdict)
         approval = Approval(
             new_id(), request.id, grant.user.id, grant.user.name, verdict, comment, now
         )
@@ -59,7 +64,9 @@ async def approve_or_deny(
                 tx, request, to, actor=grant.actor, now=now, reason=reason
             )
         else:
-            await announce(tx, request, now, again=True)  # it waits for fewer approvals now
+            # it waits for fewer approvals now: another version, and told again
+            request = await requests.amend(tx, request, now) or request
+            await announce(tx, request, now, again=True)
     if request.state is State.QUEUED:
         await queue.enqueue(request.id)
     await queue.announce(request.id)

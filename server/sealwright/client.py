@@ -34,6 +34,7 @@ T = TypeVar("T")
 
 _CHUNK = 1 << 20
 _POLL_SECONDS = 30  #: of one long poll
+_FOLLOW_SECONDS = 2  #: while somebody watches
 _RETRY_STATUS = frozenset({429, 502, 503, 504})
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
 _MAX_ANSWER = 16 << 20  #: bytes of a JSON answer
@@ -137,24 +138,38 @@ class Client:
 
         return self._patiently(upload)
 
-    def wait(self, request_id: str, seconds: float, changed: Callable[[Json], None]) -> Json:
+    def wait(
+        self,
+        request_id: str,
+        seconds: float,
+        changed: Callable[[Json], None],
+        *,
+        follow: bool = False,
+    ) -> Json:
         """Wait until the request's state is final, or until `seconds` have passed.
 
         Args:
             changed: called with the request whenever its state is another one.
+            follow: call `changed` for progress within a state too, which asks the server oftener.
         """
         deadline = time.monotonic() + seconds
-        state = ""
+        poll = _FOLLOW_SECONDS if follow else _POLL_SECONDS
+        seen: tuple[object, object] | None = None
+        query = {"wait": "0"}
         while True:
-            left = max(0, min(_POLL_SECONDS, int(deadline - time.monotonic())))
-            request = self.get(f"signing-requests/{request_id}", wait=str(left))
-            if request["state"] != state:
-                state = request["state"]
+            request = self.get(f"signing-requests/{request_id}", **query)
+            found = (request["state"], request.get("progress") if follow else None)
+            if found != seen:
+                seen = found
                 changed(request)
             if request["is_final"] or time.monotonic() >= deadline:
                 return request
+            left = max(0, min(poll, int(deadline - time.monotonic())))
             if not left:
                 time.sleep(min(1.0, max(0.0, deadline - time.monotonic())))
+            query = {"wait": str(left)}
+            if request.get("version"):  # servers without one wake up at the end alone
+                query["known"] = request["version"]
 
     def download(self, request: Json, target: Path, progress: Progress) -> None:
         """Fetch the signed artifact into `target`, which appears whole or not at all.

@@ -6,16 +6,20 @@ here: this object may be printed.
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from sealwright.errors import ConfigurationError
 
 MIB = 1 << 20
+_HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}")
+_SHARED = ipaddress.IPv4Network("100.64.0.0/10")  # RFC 6598: overlay networks
 
 
 class TimestampAuthoritySettings(BaseModel):
@@ -92,9 +96,34 @@ class Settings(BaseModel):
         (), description="hosts of build systems in the own network, also without TLS"
     )
     retrieval_hosts: tuple[str, ...] = Field((), description="hosts artifacts may be fetched from")
+    webhook_hosts: tuple[str, ...] = Field(
+        (),
+        description="hosts in the own network that outgoing webhooks may go to, also without TLS",
+    )
+    retrieval_internal_hosts: tuple[str, ...] = Field(
+        (),
+        description="hosts and networks (CIDR) of the own network that artifacts may be fetched "
+        "from besides; named hosts also without TLS",
+    )
+    retrieval_seconds: float = Field(3600.0, gt=0, description="wall clock for one download")
     request_seconds: float = Field(3600.0, gt=0, description="wall clock for one signing attempt")
 
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
+
+    @field_validator("retrieval_internal_hosts")
+    @classmethod
+    def _check_internal_hosts(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for one in given:
+            if "/" in one:
+                network = ipaddress.ip_network(one)  # its ValueError says what is wrong
+                shared = isinstance(network, ipaddress.IPv4Network) and network.subnet_of(_SHARED)
+                if not network.is_private and not shared:
+                    message = f"{one} is not a network of private addresses"
+                    raise ValueError(message)
+            elif not _HOST.fullmatch(one):
+                message = f"{one!r} is neither a host name, an address nor a network"
+                raise ValueError(message)
+        return given
 
     @property
     def url(self) -> str:

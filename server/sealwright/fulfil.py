@@ -35,7 +35,7 @@ from sealwright.errors import (
     UnavailableError,
     VerificationError,
 )
-from sealwright.intake.retrieval import ArtifactRetrievalLink, retrieve
+from sealwright.intake.retrieval import ArtifactRetrievalLink, retrieval_timeouts, retrieve
 from sealwright.intake.upload import clean_file_name
 from sealwright.model.certificate import Certificate, CertificateState
 from sealwright.model.identifiers import utc_now
@@ -46,6 +46,7 @@ from sealwright.model.request import (
     RequestKind,
     RetrievalLink,
     SigningRequest,
+    Stage,
     State,
     StoredArtifact,
 )
@@ -54,6 +55,7 @@ from sealwright.origin.systems import Systems
 from sealwright.policy.decide import state_after_receipt
 from sealwright.queueing import lease
 from sealwright.queueing.lifecycle import advance
+from sealwright.queueing.progress import ProgressMeter
 from sealwright.queueing.queue import Queue
 from sealwright.signing import deep_sign
 from sealwright.signing.artifact import Identity, SignatureRequest, TimestampForm
@@ -110,7 +112,9 @@ async def fulfil(bench: Workbench, request_id: str) -> None:
     _log.info("%s: attempt %d", request.id, request.attempt)
     await bench.queue.announce(request.id)
     try:
-        await lease.hold(bench.database, request, settings.lease_seconds, _attempt(bench, request))
+        meter = ProgressMeter()
+        work = _attempt(bench, request, meter)
+        await lease.hold(bench.database, request, settings.lease_seconds, work, meter)
     except lease.LeaseLostError:
         _log.info("%s: attempt %d was taken off the request", request.id, request.attempt)
     except asyncio.CancelledError:
@@ -121,7 +125,7 @@ async def fulfil(bench: Workbench, request_id: str) -> None:
         await _end_badly(bench, request, error)
 
 
-async def _attempt(bench: Workbench, request: SigningRequest) -> None:
+async def _attempt(bench: Workbench, request: SigningRequest, meter: ProgressMeter) -> None:
     if request.attempt > bench.settings.max_attempts:
         message = f"The workers of all {bench.settings.max_attempts} attempts died."
         raise InternalError(message)
@@ -132,7 +136,7 @@ async def _attempt(bench: Workbench, request: SigningRequest) -> None:
             elif request.kind is RequestKind.HASH:
                 await _sign_hash(bench, request)
             else:
-                await _sign_artifact(bench, request)
+                await _sign_artifact(bench, request, meter)
     except TimeoutError:
         if not limit.expired():
             raise
@@ -184,6 +188,7 @@ async def _retrieve_link(bench: Workbench, link: RetrievalLink, key: str) -> Sto
         ArtifactRetrievalLink(link.url, link.file_name, link.sha256 or None, link.headers),
         bench.outgoing,
         writer,
+        timeouts=retrieval_timeouts(bench.settings),
     )
     found = received.artifact
     return StoredArtifact(found.key, received.file_name, found.size, found.sha256)
@@ -258,7 +263,7 @@ async def _sign_hash(bench: Workbench, request: SigningRequest) -> None:
     await _complete(bench, request, hash=signed)
 
 
-async def _sign_artifact(bench: Workbench, request: SigningRequest) -> None:
+async def _sign_artifact(bench: Workbench, request: SigningRequest, meter: ProgressMeter) -> None:
     """Sign the artifact from the inside out, and have a second child judge the result."""
     artifact = request.input
     if artifact is None:
@@ -269,15 +274,21 @@ async def _sign_artifact(bench: Workbench, request: SigningRequest) -> None:
     answerer = Answerer(request, bench.database, bench.signer, bench.timestamps)
     bench.scratch.require_room(artifact.size)
     async with bench.room, bench.children.child() as signing:
+        meter.begin(Stage.FETCHING)
         await _fetch(bench, artifact, signing.input)
+        meter.begin(Stage.PLANNING)
         plan = await _plan(bench, request, signing, configuration)
-        made = await signing.deep_sign(plan, identity, answerer.answer_pending)
+        files = sum(1 for node in plan.root.walk() if node.signs)
+        meter.begin(Stage.SIGNING, files)
+        made = await signing.deep_sign(plan, identity, answerer.answer_pending, meter.count)
         await signing.close()  # what it has written does not change any more
         sha256, size = await asyncio.to_thread(_measure, signing)
         async with bench.children.child() as judging:
             signing.input.replace(judging.input)
             signing.output.replace(judging.output)
+            meter.begin(Stage.VERIFYING, files)
             found = await judging.verify(plan, certificate.certificate)
+            meter.begin(Stage.RELEASING, files)
             output = await _store(bench, request, judging.output, sha256, size)
     results = _results(made, found)
     await _release(bench, request, ARTIFACT_RELEASED, _facts(plan, output, results), results)

@@ -21,6 +21,7 @@ from sealwright.db import (
     Database,
     Transaction,
     certificates,
+    groups,
     projects,
     requests,
     run_submissions,
@@ -293,7 +294,8 @@ async def resolve(tx: Transaction, grant: Grant, submission: Submission) -> Targ
         )
     if configuration is None and named:
         raise missing(named, "artifact configuration")
-    return Target(project, policy, certificate, configuration)
+    approvers = await groups.people(tx, grant.organization_id, policy.approvers)
+    return Target(project, policy, certificate, configuration, approvers)
 
 
 def verify_origin(submission: Submission, content: Content, policy: SigningPolicy) -> Origin:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from sealwright.db import Transaction, build_systems, projects, requests, users
-from sealwright.errors import NotFoundError
+from collections.abc import Iterable
+
+from sealwright.db import Transaction, build_systems, groups, projects, requests, users
+from sealwright.errors import ForbiddenError, InvalidInputError, NotFoundError
 from sealwright.model.build_system import TrustedBuildSystem
 from sealwright.model.identifiers import is_id, is_slug
 from sealwright.model.project import Project, SigningPolicy
 from sealwright.model.request import SigningRequest
-from sealwright.model.user import User
-from sealwright.policy.permissions import Access, Grant, participates
+from sealwright.model.user import Group, User
+from sealwright.policy.permissions import (
+    Access,
+    Grant,
+    may_configure,
+    participates,
+    sees_everything,
+)
 
 
 def missing(name: str, what: str) -> NotFoundError:
@@ -67,7 +75,8 @@ async def find_request(
     if is_id(request_id) and grant.principal.request_id in {None, request_id}:
         request = await requests.get(tx, grant.organization_id, request_id, lock=lock)
     if request is None or not (
-        request.submitted_by == grant.user.id or await _takes_part(tx, grant, request.project_id)
+        (request.submitted_by == grant.user.id and _in_bounds(grant, request.project_id))
+        or await _takes_part(tx, grant, request.project_id)
     ):
         raise missing(request_id, "signing request")
     return request
@@ -99,16 +108,76 @@ async def find_user(tx: Transaction, grant: Grant, user_id: str) -> User:
     return user
 
 
+async def find_group(tx: Transaction, grant: Grant, group_id: str) -> Group:
+    """The group.
+
+    Raises:
+        NotFoundError: missing or foreign.
+    """
+    group = await groups.get(tx, grant.organization_id, group_id) if is_id(group_id) else None
+    if group is None:
+        raise missing(group_id, "group")
+    return group
+
+
+async def check_standing(
+    tx: Transaction, organization_id: str, ids: Iterable[str]
+) -> frozenset[str]:
+    """The ids of the users that a list of users and groups stands for.
+
+    Raises:
+        InvalidInputError: one is neither a user's nor a group's.
+    """
+    for one in ids:
+        known = is_id(one) and (
+            await users.get(tx, organization_id, one) or await groups.get(tx, organization_id, one)
+        )
+        if not known:
+            message = f"There is no user or group {one[:100]!r}."
+            raise InvalidInputError(message, advice="Name users and groups by their ids.")
+    return await groups.people(tx, organization_id, ids)
+
+
 async def project_ids(tx: Transaction, grant: Grant) -> list[str] | None:
     """Ids of the projects that the caller may see; None: all of the organization."""
+    bound = grant.principal.project_id
     if grant.access is Access.ORGANIZATION:
-        return None
-    found = await projects.policies(tx, grant.organization_id)
-    return sorted({p.project_id for p in found if participates(grant.user, [p])})
+        return None if bound is None else [bound]
+    policies: dict[str, list[SigningPolicy]] = {}
+    for policy in await projects.policies(tx, grant.organization_id):
+        policies.setdefault(policy.project_id, []).append(policy)
+    return sorted(
+        project.id
+        for project in await projects.every(tx, grant.organization_id)
+        if participates(grant.user, project, policies.get(project.id, ()))
+        and _in_bounds(grant, project.id)
+    )
+
+
+def _in_bounds(grant: Grant, project_id: str) -> bool:
+    return grant.principal.project_id in {None, project_id}
 
 
 async def _takes_part(tx: Transaction, grant: Grant, project_id: str) -> bool:
+    """Whether the project is there for the caller.
+
+    Raises:
+        ForbiddenError: it is, but the route is for its configurators.
+    """
+    if not _in_bounds(grant, project_id):
+        return False
     if grant.access is Access.ORGANIZATION:
         return True
-    found = await projects.policies(tx, grant.organization_id, project_id)
-    return participates(grant.user, found)
+    project = await projects.find(tx, grant.organization_id, project_id)
+    if project is None:
+        return False
+    if grant.access is Access.CONFIGURATOR and may_configure(grant.user, project):
+        return True
+    policies = await projects.policies(tx, grant.organization_id, project_id)
+    seen = participates(grant.user, project, policies)
+    if grant.access is not Access.CONFIGURATOR:
+        return seen
+    if seen or sees_everything(grant.user):
+        message = f"{grant.user.name} is not a configurator of the project {project.slug}."
+        raise ForbiddenError(message, advice="Have a project administrator add the user to it.")
+    return False

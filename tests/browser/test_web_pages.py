@@ -56,6 +56,8 @@ async def test_log_in_approve_and_watch(sqlite: Web, width: int, scheme: str) ->
         for path in ("/signing-requests", "/log"):
             await page.goto(sqlite.server.url + path)
             await check_width(page)
+        if width < 960:
+            await page.get_by_role("button", name="Menu").click()
         await page.get_by_role("button", name="Log out").click()
         await page.wait_for_url("**/login")
         await browser.close()

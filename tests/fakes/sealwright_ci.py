@@ -140,6 +140,11 @@ class Request:
         passed = time.monotonic() - self.started
         return [name for after, name in self.steps if after <= passed][-1]
 
+    @property
+    def version(self) -> str:
+        """As the server names it."""
+        return f"{self.state}-{self.id.rpartition('-')[2]}"
+
 
 class RefusalError(Exception):
     """An answer that is a problem document."""
@@ -453,6 +458,7 @@ class FakeServer:
             "log": [],
             "state": request.state,
             "is_final": request.state in _FINAL,
+            "version": request.version,
             "reason": "",
             "advice": "",
         }
@@ -573,8 +579,14 @@ class _Handler(BaseHTTPRequestHandler):
         if found[2]:
             self._artifact(request)
             return
-        deadline = time.monotonic() + float(parse_qs(url.query).get("wait", ["0"])[0])
-        while request.state not in _FINAL and time.monotonic() < deadline:
+        query = parse_qs(url.query)
+        deadline = time.monotonic() + float(query.get("wait", ["0"])[0])
+        known = query.get("known", [""])[0]
+        while (
+            request.state not in _FINAL
+            and known in {"", request.version}
+            and time.monotonic() < deadline
+        ):
             time.sleep(0.01)
         detail = self.server.fake.detail(request)
         check("Status", detail)

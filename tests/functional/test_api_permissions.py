@@ -21,7 +21,17 @@ from tests.database import Scene
 from tests.web import Web, WebServer, opened
 
 from sealwright.connectors.vault import open_vault
-from sealwright.db import build_systems, organizations, projects, users
+from sealwright.db import (
+    build_systems,
+    certificate_orders,
+    groups,
+    notifications,
+    organizations,
+    outgoing_webhooks,
+    projects,
+    users,
+)
+from sealwright.db import log as db_log
 from sealwright.model.build_system import (
     BuildSystemKind,
     RemoteIdentity,
@@ -29,9 +39,11 @@ from sealwright.model.build_system import (
     Trigger,
     TrustedBuildSystem,
 )
+from sealwright.model.certificate import CertificateOrder, Operation, OrderState
 from sealwright.model.identifiers import new_id, utc_now
-from sealwright.model.user import Role, User, UserKind
-from sealwright.policy.permissions import PERMISSIONS, Access
+from sealwright.model.notification import HOOK_STATES, Channel, Notification, OutgoingWebhook
+from sealwright.model.user import Group, Role, TokenScope, User, UserKind
+from sealwright.policy.permissions import PERMISSIONS, Access, is_read
 from sealwright.web.app import ENDPOINTS
 from sealwright.web.auth import csrf_token
 from sealwright.web.routes import Endpoint, Face
@@ -61,6 +73,11 @@ class Things:
     link: str
     trigger: str
     identity: str
+    group: str
+    entry: str
+    webhook: str
+    delivery: str
+    order: str
 
 
 @dataclass
@@ -85,6 +102,7 @@ async def world(sqlite_web: WebServer) -> AsyncIterator[World]:
         ids = frozenset(user.id for user in people.values())
         lists = {"submitters": web.scene.policy.submitters | ids, "approvers": ids}
         await web.change_policy(**lists, quorum=1, hash_signing_allowed=True)
+        await web.change_project(configurators=ids)
         other = await add_project(web)
         await abroad.change_policy(quorum=1)
         bystander = await web.add_user(kind=UserKind.CI, email=None)
@@ -131,6 +149,8 @@ async def things_of(web: Web, scene: Scene, user: User) -> Things:
     assert answer.status_code == 201, answer.text
     await web.token(user)
     listed = await client.get(f"/api/v1/users/{scene.submitter.id}/tokens")
+    async with web.database.read() as tx:
+        [entry] = await db_log.page(tx, scene.organization.id, limit=1)
     return Things(
         scene.organization.id,
         scene.project.id,
@@ -141,7 +161,45 @@ async def things_of(web: Web, scene: Scene, user: User) -> Things:
         user.id,
         listed.json()["items"][0]["id"],
         *await ci_things(web, scene, user),
+        await add_group(web, scene),
+        str(entry.id),
+        *await add_webhook(web, scene.organization.id, scene.project.id),
+        await add_order(web, scene.organization.id),
     )
+
+
+async def add_order(web: Web, organization: str) -> str:
+    """An order that no signer carries out: it is settled already."""
+    order = CertificateOrder(
+        new_id(), organization, Operation.CREATE, None, {}, b"", None, utc_now(),
+        OrderState.FAILED, finished_at=utc_now(),
+    )  # fmt: skip
+    async with web.database.transaction() as tx:
+        await certificate_orders.add(tx, order)
+    return order.id
+
+
+async def add_webhook(web: Web, organization: str, project: str) -> tuple[str, str]:
+    """An outgoing webhook of the project, and a message to it that was sent."""
+    webhook = OutgoingWebhook(
+        new_id(), organization, project, "Hook", "https://hook.invalid", HOOK_STATES, True,
+        utc_now(),
+    )  # fmt: skip
+    message = Notification(
+        organization, Channel.WEBHOOK, webhook.id, "request.failed", utc_now(), None
+    )
+    async with web.database.transaction() as tx:
+        await outgoing_webhooks.add(tx, webhook, {})
+        await notifications.add(tx, message)
+        [sent] = await notifications.of_target(tx, webhook.id)
+    return webhook.id, str(sent.id)
+
+
+async def add_group(web: Web, scene: Scene) -> str:
+    group = Group(new_id(), scene.organization.id, f"Group {new_id()}", utc_now())
+    async with web.database.transaction() as tx:
+        await groups.add(tx, group)
+    return group.id
 
 
 async def ci_things(web: Web, scene: Scene, user: User) -> tuple[str, str, str, str]:
@@ -202,9 +260,16 @@ def expected(endpoint: Endpoint, role: Role, word: str) -> str:
         return "allowed"
     if word in {"foreign", "missing"}:
         return "404"
+    if access is Access.CONFIGURATOR:
+        return "403" if sees_everything(role) else "404"
     if access is Access.PARTICIPANT and endpoint.name != "compatible.my_signing_policies":
         return "404"
     return "403" if BY_POLICY.fullmatch(endpoint.name) else "allowed"
+
+
+def sees_everything(role: Role) -> bool:
+    row = PERMISSIONS["projects.get"]
+    return row is not None and row[role] is Access.ORGANIZATION
 
 
 #: these ask the CI system, which is at a name that never resolves: told so, a call is permitted
@@ -247,8 +312,12 @@ def body_of(endpoint: Endpoint, things: Things) -> dict[str, Any]:
         "triggers.create": {"link": things.link, "signing_policy": things.policy,
                             "submitter": things.user, "refs": ["x"], "artifact": "x"},
         "triggers.update": {"enabled": True},
+        "outgoing_webhooks.create": {"name": "x", "url": "https://hook.invalid"},
+        "outgoing_webhooks.update": {"name": "New"},
         "remote_identities.create": {"build_system": things.build_system, "code": "x"},
         "users.update": {"name": "New"},
+        "groups.update": {"members": []},
+        "groups.create": {"name": new_id()},
         "tokens.create": {"name": "token"},
         "projects.update": {"name": "New"},
         "artifact_configurations.create": {
@@ -294,6 +363,14 @@ async def test_the_table(world: World) -> None:
         for role in Role:
             for word in WORDS if parameters(endpoint) else ("own",):
                 things = adapted(world, endpoint, role, word)
+                if endpoint.name == "groups.delete" and word in {"own", "unrelated"}:
+                    group = await add_group(world.web, world.web.scene)
+                    things = dataclasses.replace(things, group=group)
+                if endpoint.name == "outgoing_webhooks.delete" and word in {"own", "unrelated"}:
+                    webhook, _ = await add_webhook(
+                        world.web, world.web.scene.organization.id, things.project
+                    )
+                    things = dataclasses.replace(things, webhook=webhook)
                 if endpoint.name == "remote_identities.delete" and word == "own":
                     user = world.users[role]
                     identity = await add_identity(world.web, things.build_system, user)
@@ -333,6 +410,8 @@ def expected_here(endpoint: Endpoint, role: Role, word: str) -> str:
         return "403"  # there is more than one organization
     if endpoint.name in {"log.checkpoint", "log.key", "log.tile"}:
         return "404"  # there is no log yet
+    if endpoint.name == "log_entries.prove" and want == "allowed":
+        return "503"  # nor is there a proof yet
     if endpoint.name.endswith((".plan", ".proof")) and want == "allowed":
         return "404" if endpoint.name.endswith("plan") else "allowed"
     if endpoint.name.endswith(".cancel") and want == "allowed" and word == "own":
@@ -387,6 +466,96 @@ async def test_a_token_of_one_organization_is_nothing_in_another(sqlite: Web) ->
         await organizations.add(tx, other)
     answer = await client.get(f"/API/v1/{other.id}/Cryptoki/MySigningPolicies")
     assert answer.status_code == 404
+
+
+@pytest.mark.parametrize("standing", ["user", "group"])
+async def test_who_a_project_names_sees_it(sqlite: Web, standing: str) -> None:
+    """Readers see, configurators change besides; others do not even learn that it is there."""
+    people = {name: await sqlite.add_user() for name in ("reader", "configurator", "stranger")}
+    named = {name: user.id for name, user in people.items()}
+    if standing == "group":
+        for name, user in people.items():
+            group = Group(
+                new_id(), user.organization_id, name, utc_now(), members=frozenset({user.id})
+            )
+            async with sqlite.database.transaction() as tx:
+                await groups.add(tx, group)
+            named[name] = group.id
+    await sqlite.change_project(
+        readers=frozenset({named["reader"]}), configurators=frozenset({named["configurator"]})
+    )
+    request = await sqlite.submit()
+    seen = {}
+    for name, user in people.items():
+        client = await sqlite.client(user)
+        project = f"/api/v1/projects/{sqlite.scene.project.slug}"
+        read = await client.get(f"/api/v1/signing-requests/{request['id']}/unsigned-artifact")
+        listed = await client.get("/api/v1/signing-requests")
+        changed = await client.patch(project, json={"name": "Mine"})
+        seized = await client.patch(project, json={"readers": []})
+        policy = await client.patch(f"{project}/signing-policies/test-signing", json={"name": "X"})
+        submitted = await client.post(
+            "/api/v1/signing-requests",
+            data={"project": sqlite.scene.project.slug, "signing_policy": "test-signing"},
+            files={"artifact": ("a.exe", b"x")},
+        )
+        seen[name] = [
+            len(listed.json()["items"]),
+            *(one.status_code for one in (read, changed, seized, policy, submitted)),
+        ]
+    assert seen == {
+        "reader": [1, 200, 403, 403, 403, 403],
+        "configurator": [1, 200, 200, 403, 403, 403],
+        "stranger": [0, 404, 404, 404, 403, 404],
+    }
+
+
+def test_what_changes_nothing_is_told_by_its_name() -> None:
+    wrong = [
+        one.name
+        for one in ENDPOINTS
+        if one.face is not Face.UI and is_read(one.name) and one.method != "GET"
+    ]
+    assert wrong == []
+
+
+async def test_a_token_carries_no_more_than_its_scope(world: World) -> None:
+    """Every route of the API with a global administrator's tokens of narrow scope: what a scope
+    does not cover is refused before anything is looked at."""
+    user = world.users[Role.GLOBAL_ADMINISTRATOR]
+    other = world.things["unrelated"]
+    tokens = {
+        "submit": await world.web.token(user, scope=TokenScope.SUBMIT),
+        "read": await world.web.token(user, scope=TokenScope.READ),
+        "project": await world.web.token(user, project_id=world.things["own"].project),
+    }
+    wrong = []
+    for endpoint in ENDPOINTS:
+        if endpoint.face is Face.UI or PERMISSIONS[endpoint.name] is None:
+            continue
+        if endpoint.name in {"sessions.delete", "me.get"}:
+            continue
+        noun, _, verb = endpoint.name.rpartition(".")
+        submits = noun == "compatible" or (
+            noun.endswith("signing_requests") and verb not in {"list", "approve", "deny"}
+        )
+        of_projects = {"project", "request"} & parameters(endpoint)
+        for scope, token in tokens.items():
+            answer = await call(world, endpoint, user.role, other, token)
+            out_of_scope = answer.status_code == 403 and "scope" in answer.text
+            if scope == "submit":
+                fine = out_of_scope is not submits
+            elif scope == "read":
+                fine = out_of_scope is not is_read(endpoint.name)
+            elif of_projects:  # of another project than the token's: as if it were not there
+                fine = answer.status_code == 404
+            else:
+                fine = out_of_scope or endpoint.name in {
+                    "projects.list", "signing_requests.list", "compatible.my_signing_policies",
+                }  # fmt: skip
+            if not fine:
+                wrong.append((endpoint.name, scope, answer.status_code))
+    assert not wrong, "\n".join(map(str, wrong))
 
 
 async def test_a_revoked_or_deactivated_caller_is_out_at_once(sqlite: Web) -> None:

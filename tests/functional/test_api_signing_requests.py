@@ -17,6 +17,7 @@ from sealwright.db import certificates
 from sealwright.db import log as db_log
 from sealwright.model.certificate import CertificateState
 from sealwright.model.project import snapshot
+from sealwright.model.request import Progress, Stage
 
 REQUESTS = "/api/v1/signing-requests"
 
@@ -222,6 +223,33 @@ async def test_waiting_learns_of_completion_at_once(web: Web) -> None:
     assert min(delays) < 0.1
 
 
+async def test_waiting_ends_with_any_change_of_what_is_known(web: Web) -> None:
+    await web.change_policy(quorum=2)
+    request = await web.submit()
+    client = await web.submitter()
+    one = f"{REQUESTS}/{request['id']}"
+
+    async def news(known: str) -> dict[str, Any]:
+        answer = await client.get(one, params={"wait": "30", "known": known})
+        found: dict[str, Any] = answer.json()
+        return found
+
+    seen = await news("another")  # at once: what is known is not what is there
+    assert (seen["state"], seen["approvals"]) == ("WaitingForApproval", [])
+    for number, state in enumerate(("WaitingForApproval", "QueuedForProcessing")):
+        waiting = asyncio.create_task(news(seen["version"]))
+        end = asyncio.create_task(client.get(one, params={"wait": "1"}))
+        await end
+        assert not waiting.done()
+        await (await web.client(web.scene.approvers[number])).post(f"{one}/approve")
+        after = await waiting
+        assert (after["state"], len(after["approvals"])) == (state, number + 1)
+        assert after["version"] != seen["version"]
+        seen = after
+    malformed = await client.get(one, params={"wait": "1", "known": "a/b"})
+    assert malformed.status_code == 400
+
+
 async def test_waiting_ends_with_its_seconds(sqlite: Web) -> None:
     request = await sqlite.submit()
     client = await sqlite.submitter()
@@ -246,6 +274,28 @@ async def test_events(sqlite: Web) -> None:
                     await sqlite.complete(request["id"])
     assert states[0] == "QueuedForProcessing"
     assert states[-1] == "Completed"
+
+
+async def test_progress_is_told(sqlite: Web) -> None:
+    request = await sqlite.submit()
+    client = await sqlite.submitter()
+    one = f"{REQUESTS}/{request['id']}"
+    assert (await client.get(one)).json()["progress"] is None
+    await sqlite.report_progress(request["id"], Progress(Stage.SIGNING, 242, 7))
+    shown = (await client.get(one)).json()["progress"]
+    assert shown == {"stage": "signing", "files": 242, "done": 7}
+    told: list[dict[str, object]] = []
+    async with client.stream("GET", f"{one}/events") as stream:
+        async for line in stream.aiter_lines():
+            if not line.startswith("data: "):
+                continue
+            told.append(json.loads(line[6:]))
+            if len(told) == 1:
+                await sqlite.report_progress(request["id"], Progress(Stage.SIGNING, 242, 120))
+            elif "stage" in told[-1]:
+                await sqlite.complete(request["id"])
+    assert {"stage": "signing", "files": 242, "done": 120} in told
+    assert told[-1]["state"] == "Completed"
 
 
 async def test_downloads(web: Web) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from sealwright import client as module
+from sealwright.cli.requests import standing
 from sealwright.client import Client, Submission
 from sealwright.errors import (
     ConfigurationError,
@@ -200,7 +201,7 @@ def test_patience_ends() -> None:
 
 def test_waiting_tells_of_each_state_once(server: Scripted) -> None:
     server.script = [
-        ok({"state": "QueuedForProcessing", "is_final": False}),
+        ok({"state": "QueuedForProcessing", "is_final": False, "version": "a-1"}),
         ok({"state": "Processing", "is_final": False}),
         ok({"state": "Processing", "is_final": False}),
         ok({"state": "Completed", "is_final": True}),
@@ -211,3 +212,22 @@ def test_waiting_tells_of_each_state_once(server: Scripted) -> None:
     assert done["is_final"]
     assert states == ["QueuedForProcessing", "Processing", "Completed"]
     assert all("wait=" in call["path"] for call in server.seen)
+    assert ["known=a-1" in call["path"] for call in server.seen] == [False, True, False, False]
+
+
+def test_following_tells_of_progress_too(server: Scripted) -> None:
+    signing = [{"stage": "signing", "files": 242, "done": done} for done in (1, 1, 200)]
+    server.script = [
+        ok({"state": "Processing", "is_final": False, "progress": None}),
+        *(ok({"state": "Processing", "is_final": False, "progress": one}) for one in signing),
+        ok({"state": "Completed", "is_final": True, "progress": None}),
+    ]
+    told: list[str] = []
+    with Client(server.url, "t") as client:
+        client.wait("r1", 30, lambda request: told.append(standing(request)), follow=True)
+    assert told == [
+        "Processing",
+        "Processing: signing 1 of 242 files",
+        "Processing: signing 200 of 242 files",
+        "Completed",
+    ]

@@ -172,6 +172,36 @@ async def test_http_only_where_allowed() -> None:
         client.check("https://files.example/")
 
 
+async def test_http_to_internal_hosts_alone() -> None:
+    policy = OutgoingPolicy(
+        internal_hosts=(HOST,), internal_networks=("10.1.0.0/16", "fd12::/32"), internal_http=True
+    )
+    async with OutgoingClient(policy, resolve=Names(LOCAL)) as client:
+        for host in (HOST, "10.1.2.3", "[fd12::1]", "[::ffff:10.1.2.3]"):
+            client.check(f"http://{host}/")
+        for host in ("other.example", "10.2.0.1", "127.0.0.1", "[fd13::1]"):
+            client.check(f"https://{host}/")
+            with pytest.raises(InvalidInputError, match="https"):
+                client.check(f"http://{host}/")
+
+
+@pytest.mark.parametrize("hosts", [(), ("one.example",)])
+async def test_networks_that_hosts_may_be_in(files: FileServer, hosts: tuple[str, ...]) -> None:
+    policy = OutgoingPolicy(hosts=hosts, internal_networks=("127.0.0.0/30",), allow_http=True)
+    names = Names(["127.0.0.2"], ["127.0.0.4"], ["127.0.0.2", "127.0.0.4"])
+    async with OutgoingClient(policy, resolve=names) as client:
+        url = f"http://one.example:{files.port}/file"
+        assert (await client.send("GET", url)).body == b"content"
+        for _ in range(2):
+            with pytest.raises(InvalidInputError, match="may not call"):
+                await client.send("GET", url)
+        if hosts:
+            with pytest.raises(InvalidInputError, match="not among"):
+                client.check("https://two.example/")
+        client.check("https://127.0.0.1/")
+    assert len(files.received) == 1
+
+
 async def test_the_list_of_hosts() -> None:
     policy = OutgoingPolicy(
         hosts=("one.example", "*.two.example"), internal_hosts=("three.example",)

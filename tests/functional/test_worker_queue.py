@@ -19,8 +19,9 @@ from tests.system import QueueServer
 from sealwright.config import Settings
 from sealwright.db import Database, requests
 from sealwright.model.identifiers import utc_now
-from sealwright.model.request import State
+from sealwright.model.request import Progress, Stage, State
 from sealwright.queueing import lease
+from sealwright.queueing.progress import ProgressMeter
 from sealwright.queueing.queue import QUEUE_NAME, Queue
 from sealwright.queueing.reconcile import STRANDED_SECONDS, reconcile
 from sealwright.storage.scratch import Scratch
@@ -222,13 +223,21 @@ async def test_lease_is_renewed_while_work_goes_on(database: Database) -> None:
     made = await add_request(database, scene, state=State.QUEUED, attempt=0, lease_until=None)
     claimed = await lease.claim(database, made.id, 1.2)
     assert claimed is not None
-    await lease.hold(database, claimed, 1.2, asyncio.sleep(2.0))
+    meter = ProgressMeter()
+    meter.begin(Stage.SIGNING, 242)
+    meter.count(7, 242)
+    await lease.hold(database, claimed, 1.2, asyncio.sleep(2.0), meter)
     async with database.read() as tx:
         after = await requests.get_any(tx, made.id)
     assert after is not None
     assert after.lease_until is not None
     assert claimed.lease_until is not None
     assert after.lease_until > claimed.lease_until
+    assert after.progress == Progress(Stage.SIGNING, 242, 7)
+    async with database.transaction() as tx:
+        ended = await requests.move(tx, after, State.FAILED, utc_now())
+    assert ended is not None
+    assert ended.progress is None
 
 
 async def test_cancellation_ends_the_work(database: Database) -> None:
@@ -251,7 +260,7 @@ async def test_cancellation_ends_the_work(database: Database) -> None:
 
     canceling = asyncio.create_task(cancel())
     with pytest.raises(lease.LeaseLostError):
-        await lease.hold(database, claimed, 2, work())
+        await lease.hold(database, claimed, 2, work(), ProgressMeter())
     await canceling
     assert ended.is_set()
 

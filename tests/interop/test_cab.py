@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from tests import keys
+from tests.artifacts import launcher
+from tests.artifacts_signed import sign_deeply
 from tests.interop.osslsigncode import Osslsigncode
 from tests.shared import sample, tool
 
@@ -15,6 +17,8 @@ from sealwright.signing.artifact import Directive, SignatureFact
 from sealwright.signing.formats import cab
 
 UNSIGNED = Path(__file__).resolve().parent.parent / "vectors" / "cab" / "unsigned.cab"
+
+TEXT = b"".join(b"line %d of a text\n" % number for number in range(9000))
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +70,51 @@ def test_we_accept_its_signatures(kind: str, osslsigncode: Osslsigncode, tmp_pat
     assert fact.signer == keys.pki().leaf(kind).der
     sign(out, tmp_path / "two.cab", append="true")
     assert len(verify(tmp_path / "two.cab")) == 2
+
+
+# --- signed deeply ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cabinet by gcab: a program and a text, compressed together over many blocks."""
+    folder = tmp_path_factory.mktemp("packed")
+    (folder / "bin").mkdir()
+    (folder / "app.exe").write_bytes(launcher().read_bytes())
+    (folder / "bin" / "größe.txt").write_bytes(TEXT)
+    command = [tool("gcab"), "--create", "--zip", "made.cab", "app.exe", "bin/größe.txt"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    return folder / "made.cab"
+
+
+def test_gcabs_cabinets_are_signed_deeply(
+    packed: Path, osslsigncode: Osslsigncode, tmp_path: Path
+) -> None:
+    body = (
+        '<cab-file><pe-file path="app.exe"><authenticode-sign/></pe-file>'
+        '<file path="bin/*.txt"><create-raw-signature output-file-name="${file.name}.sig"/></file>'
+        "<authenticode-sign/></cab-file>"
+    )
+    content, found = sign_deeply(packed.read_bytes(), body, tmp_path)
+    assert [each.path.rpartition("!/")[2] for each in found] == [
+        "app.exe",
+        "bin/größe.txt",
+        "artifact",
+    ]
+    out = tmp_path / "out.cab"
+    out.write_bytes(content)
+    osslsigncode.verify(out)
+    readers = {
+        "cabextract": ["-q", "-d", "."],
+        "7z": ["x"],
+        "gcab": ["--extract"],
+    }
+    for name, options in readers.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        command = [tool(name), *options, str(out)]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert (folder / "bin" / "größe.txt").read_bytes() == TEXT
+        assert (folder / "bin" / "größe.txt.sig").stat().st_size > 300
+        osslsigncode.verify(folder / "app.exe")

@@ -27,7 +27,7 @@ def test_the_examples_are_valid() -> None:
     examples = re.findall(
         r"^    <artifact-configuration.*?^    </artifact-configuration>", PAGE, re.M | re.S
     )
-    assert len(examples) == 2
+    assert len(examples) == 3
     for example in examples:
         parse_configuration(textwrap.dedent(example).encode()).resolve({})
 

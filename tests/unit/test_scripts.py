@@ -97,7 +97,7 @@ def test_digest(extension: str, mark: bytes) -> None:
     found = FORMATS[extension].parse(io.BytesIO(signed))
     assert found.style is not None
     data = cms.parse(found.style.read_block(found.block))
-    indirect = authenticode.indirect_data(data, script.SPC_SIP_INFO)
+    indirect = authenticode.indirect_data(data, authenticode.SPC_SIP_INFO)
     assert indirect.digest == hashlib.sha256(expected).digest()
 
 

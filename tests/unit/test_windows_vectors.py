@@ -11,14 +11,17 @@ from typing import Any
 import pytest
 
 from sealwright.signing.artifact import Format
-from sealwright.signing.formats import cab, catalog
+from sealwright.signing.formats import cab, catalog, msi
+from sealwright.signing.formats.appx import APPX
 from sealwright.signing.formats.powershell import POWERSHELL
 from sealwright.signing.formats.windows_script import WINDOWS_SCRIPT
 
 VECTORS = Path(__file__).resolve().parent.parent / "vectors"
 FORMATS: dict[str, Format] = {
+    "appx": APPX,
     "cab": cab,
     "catalog": catalog,
+    "msi": msi,
     "powershell": POWERSHELL,
     "windows-script": WINDOWS_SCRIPT,
 }

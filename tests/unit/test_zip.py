@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import struct
 import zipfile
@@ -16,6 +17,7 @@ from tests.toy import archive
 
 from sealwright.errors import ArtifactError
 from sealwright.signing.artifact import Container, Entry
+from sealwright.signing.containers.deflate import deflate
 from sealwright.signing.containers.zip import ZipContainer, is_zip
 
 
@@ -366,3 +368,17 @@ def test_members_beyond_4_gib(tmp_path: Path) -> None:
             with zipfile.ZipFile(tmp_path / "3.zip") as read:
                 assert [info.file_size for info in read.infolist()] == [size, 3, 1]
                 assert read.read("more") == b"1"
+
+
+def test_compressor_is_the_pinned_one() -> None:
+    """Another version of it, or another level, may give other bytes to a repeated attempt: that is
+    to be decided, not to happen (docs/decisions/0008)."""
+    words = b" ".join(
+        hashlib.sha256(b"%d" % n).hexdigest()[: n % 61].encode() for n in range(60_000)
+    )
+    pieces = [words[at : at + (1 << 20)] for at in range(0, len(words), 1 << 20)]
+    packed = b"".join(deflate(pieces))
+    assert zlib.decompress(packed, -zlib.MAX_WBITS) == words
+    assert hashlib.sha256(packed).hexdigest() == (
+        "38965b96868dcf84613e571d8ac924fe8fba4f7bcea092ffdbf4ddd089954a14"
+    )

@@ -22058,9 +22058,10 @@ async function submit(http2, inputs, run2, prove2) {
   });
   return submitted(answer);
 }
-async function readStatus(http2, submitted2, wait) {
+async function readStatus(http2, submitted2, wait, known) {
   const url = new URL(submitted2.statusUrl);
   url.searchParams.set("wait", String(wait));
+  if (known) url.searchParams.set("known", known);
   return status(await http2.json(() => ({ method: "GET", url: url.href, headers: accessHeaders(submitted2) })));
 }
 function accessHeaders(submitted2) {
@@ -22153,6 +22154,7 @@ function status(answer) {
   return {
     state,
     isFinal: document["is_final"],
+    version: text(document, "version"),
     reason: text(document, "reason"),
     advice: text(document, "advice"),
     quorum: typeof document["quorum"] === "number" ? document["quorum"] : 0,
@@ -22279,12 +22281,13 @@ async function follow(first, seconds2, following) {
   let renewed = false;
   let pause = FIRST_PAUSE2;
   let longest = 0;
+  let known = "";
   for (; ; ) {
     const asked = clock.now();
     const left = Math.max(0, deadline - asked);
     let status2;
     try {
-      status2 = await following.read(submitted2, Math.min(longest, Math.floor(left / 1e3)));
+      status2 = await following.read(submitted2, Math.min(longest, Math.floor(left / 1e3)), known);
     } catch (error2) {
       if (!(error2 instanceof RefusedError) || error2.status !== 401 || renewed) throw error2;
       submitted2 = await following.renew();
@@ -22299,12 +22302,15 @@ async function follow(first, seconds2, following) {
       [told, toldAt] = [line, now];
     }
     if (status2.isFinal || now >= deadline) return { submitted: submitted2, status: status2 };
-    if (longest > 0 && now - asked < QUICK) {
+    if (longest > 0 && !isHeld(now - asked, status2.version !== known)) {
       await clock.sleep(Math.min(pause, deadline - now));
       pause = Math.min(pause * 1.5, LONGEST_PAUSE2);
     }
-    longest = POLL_SECONDS;
+    [known, longest] = [status2.version, POLL_SECONDS];
   }
+}
+function isHeld(took, isNews) {
+  return isNews || took >= QUICK;
 }
 function describe(status2) {
   if (status2.state !== "WaitingForApproval") return plain(status2.state);
@@ -22579,7 +22585,7 @@ async function run(environment) {
   announce(first);
   const { submitted: submitted2, status: status2 } = await follow(first, inputs.wait ? inputs.timeout : 0, {
     clock: realClock,
-    read: (of, wait) => readStatus(http2, of, wait),
+    read: (of, wait, known) => readStatus(http2, of, wait, known),
     renew: send,
     log: info
   });

@@ -13,8 +13,8 @@ const REMINDER = 5 * 60_000;
 
 export interface Following {
   readonly clock: Clock;
-  /** One long poll. */
-  read(submitted: Submitted, wait: number): Promise<Status>;
+  /** One long poll: it ends with the request, with any version but `known`, or after `wait` seconds. */
+  read(submitted: Submitted, wait: number, known: string): Promise<Status>;
   /** A new access token for the same request. */
   renew(): Promise<Submitted>;
   log(line: string): void;
@@ -40,12 +40,13 @@ export async function follow(
   let pause = FIRST_PAUSE;
   // the first look does not wait, so that the log says at once where it stands
   let longest = 0;
+  let known = "";
   for (;;) {
     const asked = clock.now();
     const left = Math.max(0, deadline - asked);
     let status: Status;
     try {
-      status = await following.read(submitted, Math.min(longest, Math.floor(left / 1000)));
+      status = await following.read(submitted, Math.min(longest, Math.floor(left / 1000)), known);
     } catch (error) {
       if (!(error instanceof RefusedError) || error.status !== 401 || renewed) throw error;
       // the access token has run out; submitting the same again gives another one
@@ -61,13 +62,17 @@ export async function follow(
       [told, toldAt] = [line, now];
     }
     if (status.isFinal || now >= deadline) return { submitted, status };
-    // an answer at once means that the server does not hold the call: do not hurry it
-    if (longest > 0 && now - asked < QUICK) {
+    if (longest > 0 && !isHeld(now - asked, status.version !== known)) {
       await clock.sleep(Math.min(pause, deadline - now));
       pause = Math.min(pause * 1.5, LONGEST_PAUSE);
     }
-    longest = POLL_SECONDS;
+    [known, longest] = [status.version, POLL_SECONDS];
   }
+}
+
+/** Whether the server holds calls back: one that answers at once without news must not be hurried. */
+function isHeld(took: number, isNews: boolean): boolean {
+  return isNews || took >= QUICK;
 }
 
 /** The state, and whom it waits for. */

@@ -32,7 +32,7 @@ export async function run(environment: Environment): Promise<void> {
 
   const { submitted, status } = await follow(first, inputs.wait ? inputs.timeout : 0, {
     clock: realClock,
-    read: (of, wait) => readStatus(http, of, wait),
+    read: (of, wait, known) => readStatus(http, of, wait, known),
     renew: send,
     log: core.info,
   });

@@ -46,6 +46,8 @@ export interface SignedFile {
 export interface Status {
   readonly state: string;
   readonly isFinal: boolean;
+  /** Another one after every change; empty from servers that have none. */
+  readonly version: string;
   readonly reason: string;
   readonly advice: string;
   /** Approvals needed, and who has approved. */
@@ -77,10 +79,11 @@ export async function submit(http: Http, inputs: Inputs, run: Run, prove: () => 
   return submitted(answer);
 }
 
-/** The request now, or once it is final within `wait` seconds. */
-export async function readStatus(http: Http, submitted: Submitted, wait: number): Promise<Status> {
+/** The request now, or once it is final or another version than `known` within `wait` seconds. */
+export async function readStatus(http: Http, submitted: Submitted, wait: number, known: string): Promise<Status> {
   const url = new URL(submitted.statusUrl);
   url.searchParams.set("wait", String(wait));
+  if (known) url.searchParams.set("known", known);
   return status(await http.json(() => ({ method: "GET", url: url.href, headers: accessHeaders(submitted) })));
 }
 
@@ -172,6 +175,7 @@ function status(answer: unknown): Status {
   return {
     state,
     isFinal: document["is_final"],
+    version: text(document, "version"),
     reason: text(document, "reason"),
     advice: text(document, "advice"),
     quorum: typeof document["quorum"] === "number" ? document["quorum"] : 0,

@@ -18,7 +18,8 @@ const SUBMITTED: Submitted = {
 
 function status(state: string, more: Partial<Status> = {}): Status {
   const isFinal = ["Completed", "Failed", "Denied", "Canceled"].includes(state);
-  return { state, isFinal, reason: "", advice: "", quorum: 0, approvedBy: [], output: undefined, files: [], ...more };
+  const none = { reason: "", advice: "", quorum: 0, approvedBy: [], output: undefined, files: [] };
+  return { state, isFinal, version: "", ...none, ...more };
 }
 
 function following(answers: (Status | Error)[], took = 30_000) {
@@ -26,11 +27,13 @@ function following(answers: (Status | Error)[], took = 30_000) {
   const lines: string[] = [];
   const tokens: string[] = [];
   const waits: number[] = [];
+  const versions: string[] = [];
   const made: Following = {
     clock,
-    read: (submitted, wait) => {
+    read: (submitted, wait, known) => {
       tokens.push(submitted.accessToken);
       waits.push(wait);
+      versions.push(known);
       clock.time += Math.min(took, wait * 1000);
       const answer = answers.length > 1 ? answers.shift() : answers[0];
       assert.ok(answer);
@@ -39,7 +42,7 @@ function following(answers: (Status | Error)[], took = 30_000) {
     renew: () => Promise.resolve({ ...SUBMITTED, accessToken: "swt_request_2" }),
     log: (line) => lines.push(line),
   };
-  return { made, clock, lines, tokens, waits };
+  return { made, clock, lines, tokens, waits, versions };
 }
 
 test("each change is told once, and who is waited for", async () => {
@@ -87,6 +90,22 @@ test("a server that answers at once is not hurried", async () => {
   const { made, clock } = following([status("Processing")], 0);
   await follow(SUBMITTED, 600, made);
   assert.ok(clock.slept.length < 70, String(clock.slept.length));
+});
+
+test("news at once is no reason to pause; it is asked for by what is known", async () => {
+  const { made, clock, versions } = following(
+    [
+      status("Submitted", { version: "a-1" }),
+      status("QueuedForProcessing", { version: "b-2" }),
+      status("Processing", { version: "c-3" }),
+      status("Processing", { version: "c-3" }),
+      status("Completed", { version: "d-4" }),
+    ],
+    0,
+  );
+  await follow(SUBMITTED, 600, made);
+  assert.deepEqual(versions, ["", "a-1", "b-2", "c-3", "c-3"]);
+  assert.equal(clock.slept.length, 1);
 });
 
 test("a token that has run out is renewed, once", async () => {

@@ -12,6 +12,7 @@ test("nothing that others wrote changes the summary's form", () => {
   const status: Status = {
     state: evil,
     isFinal: true,
+    version: evil,
     reason: evil,
     advice: evil,
     quorum: 0,

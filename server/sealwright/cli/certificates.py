@@ -6,6 +6,7 @@ operating system's. Everybody else orders the same over the API or on the pages.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -16,19 +17,23 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from sealwright.certify import import_payload
 from sealwright.cli.administration import (
-    certificate,
-    certificate_fields,
-    find_certificate,
     find_organization,
     not_a_slug,
     open_database,
     organization_option,
 )
 from sealwright.cli.frame import Sealwright, asynchronous, emit_json, json_option, pass_sealwright
-from sealwright.db import certificates
-from sealwright.errors import ConflictError, InvalidInputError
-from sealwright.model.certificate import GENERATED_KEYS, Certificate, CertificateState, Operation
+from sealwright.db import Transaction, certificates
+from sealwright.errors import ConflictError, InvalidInputError, NotFoundError
+from sealwright.model.certificate import (
+    GENERATED_KEYS,
+    Certificate,
+    CertificateState,
+    KeyType,
+    Operation,
+)
 from sealwright.model.identifiers import is_slug, utc_now
+from sealwright.model.organization import Organization
 from sealwright.signing.signer_client import SignerClient
 from sealwright.transparency.record import organization_entry, record
 
@@ -43,6 +48,105 @@ key_type_option = click.option(
     default=GENERATED_KEYS[0].value,
     show_default=True,
 )
+
+
+@click.group()
+def certificate() -> None:
+    """Make keys on the token, and look after certificates."""
+
+
+@certificate.command(name="create")
+@click.argument("slug")
+@click.option("--name", help="Name for people.  [default: the slug]")
+@click.option("--subject", required=True, help="RFC 4514 name, such as 'CN=Acme release,O=Acme'.")
+@click.option(
+    "--key-type",
+    type=click.Choice([one.value for one in GENERATED_KEYS]),
+    default=KeyType.RSA_3072.value,
+    show_default=True,
+)
+@click.option("--issuer", help="Slug of a CA certificate of ours.  [default: self-signed]")
+@click.option("--days", type=click.IntRange(1, 7300), default=365, show_default=True)
+@click.option(
+    "--usage",
+    type=click.Choice(["code-signing", "timestamping", "ca"]),
+    default="code-signing",
+    show_default=True,
+)
+@organization_option
+@json_option
+@pass_sealwright
+@asynchronous
+async def certificate_create(
+    sealwright: Sealwright,
+    slug: str,
+    name: str | None,
+    subject: str,
+    key_type: str,
+    issuer: str | None,
+    days: int,
+    usage: str,
+    organization_slug: str | None,
+    as_json: bool,  # noqa: FBT001
+) -> None:
+    """Generate a key on the token and certify it. The signer must run, as this user.
+
+    \b
+    Examples:
+      sealwright certificate create root --subject 'CN=Acme root' --usage ca --days 3650
+      sealwright certificate create release --subject 'CN=Acme' --issuer root
+    """
+    if not is_slug(slug):
+        raise not_a_slug(slug)
+    settings = sealwright.settings()
+    async with open_database(settings) as database:
+        async with database.read() as tx:
+            organization = await find_organization(tx, organization_slug)
+            issuer_id = (await _find(tx, organization, issuer)).id if issuer else None
+        client = SignerClient(settings.socket)
+        try:
+            made = await client.create_certificate(
+                organization.id,
+                slug,
+                name or slug,
+                subject,
+                KeyType(key_type),
+                issuer=issuer_id,
+                valid_days=days,
+                usage=usage,
+            )
+        finally:
+            await client.close()
+        async with database.read() as tx:
+            found = await certificates.get(tx, organization.id, made)
+    if as_json and found:
+        emit_json(_fields(found))
+    else:
+        click.echo(made)
+
+
+@certificate.command(name="list")
+@organization_option
+@json_option
+@pass_sealwright
+@asynchronous
+async def certificate_list(
+    sealwright: Sealwright,
+    organization_slug: str | None,
+    as_json: bool,  # noqa: FBT001
+) -> None:
+    """List the certificates of an organization."""
+    async with open_database(sealwright.settings()) as database, database.read() as tx:
+        organization = await find_organization(tx, organization_slug)
+        found = await certificates.every(tx, organization.id)
+    if as_json:
+        emit_json([_fields(one) for one in found])
+        return
+    for one in found:
+        until = "" if one.is_pending else one.not_after.date().isoformat()
+        status = one.status(utc_now()).value
+        click.echo(f"{one.slug:<20}  {status:<8}  {one.key_type.value:<8}  {until:<10}  "
+                   f"{one.subject}")  # fmt: skip
 
 
 @certificate.command(name="request")
@@ -70,7 +174,7 @@ async def certificate_request(
       sealwright certificate request release --subject 'CN=Acme,O=Acme,C=AT' > release.csr
       sealwright certificate install release chain.pem
     """
-    arguments = {
+    arguments: dict[str, str | int | bool] = {
         "slug": _slug(slug),
         "name": name or slug,
         "subject": subject,
@@ -112,7 +216,9 @@ async def certificate_install(
 @click.argument("file", type=click.File("rb"))
 @name_option
 @click.option(
-    "--password-file", type=click.File(), help="File whose first line is the password.  [default: asks]"
+    "--password-file",
+    type=click.File(),
+    help="File whose first line is the password.  [default: asks]",
 )
 @release_option
 @organization_option
@@ -130,11 +236,13 @@ async def certificate_import(
     as_json: bool,  # noqa: FBT001
 ) -> None:
     """Put the key of a PKCS #12 file (.pfx, .p12) on the token. It counts as exposed for good."""
-    arguments = {"slug": _slug(slug), "name": name or slug, "release": release}
+    arguments: dict[str, str | int | bool] = {
+        "slug": _slug(slug),
+        "name": name or slug,
+        "release": release,
+    }
     payload = import_payload(_content(file), _password(password_file))
-    made = await _order(
-        sealwright, organization_slug, Operation.IMPORT, arguments, payload=payload
-    )
+    made = await _order(sealwright, organization_slug, Operation.IMPORT, arguments, payload=payload)
     _tell(made, as_json)
 
 
@@ -198,16 +306,16 @@ async def certificate_show(
     """Show a certificate, or the request that it waits with."""
     async with open_database(sealwright.settings()) as database, database.read() as tx:
         organization = await find_organization(tx, organization_slug)
-        found = await find_certificate(tx, organization, certificate_name)
+        found = await _find(tx, organization, certificate_name)
     if as_request:
         if not found.csr:
             message = f"The certificate {found.slug} was made without a request."
             raise ConflictError(message, advice="Renew it with --method request to get one.")
         click.echo(_request_pem(found), nl=False)
     elif as_json:
-        emit_json(certificate_fields(found))
+        emit_json(_fields(found))
     else:
-        for label, value in certificate_fields(found).items():
+        for label, value in _fields(found).items():
             click.echo(f"{label:<16}  {'' if value is None else value}")
 
 
@@ -235,12 +343,20 @@ async def certificate_disable(
     await _set_state(sealwright, certificate_name, organization_slug, CertificateState.DISABLED)
 
 
+async def _find(tx: Transaction, organization: Organization, name: str) -> Certificate:
+    for one in await certificates.every(tx, organization.id):
+        if name in (one.id, one.slug):
+            return one
+    message = f"There is no certificate {name!r} in {organization.slug}."
+    raise NotFoundError(message, advice="'sealwright certificate list' shows them.")
+
+
 async def _set_state(
     sealwright: Sealwright, name: str, organization_slug: str | None, state: CertificateState
 ) -> None:
     async with open_database(sealwright.settings()) as database, database.transaction() as tx:
         organization = await find_organization(tx, organization_slug)
-        found = await find_certificate(tx, organization, name)
+        found = await _find(tx, organization, name)
         await certificates.set_state(tx, organization.id, found.id, state)
         entry = organization_entry(
             organization.id,
@@ -267,7 +383,7 @@ async def _order(
             organization = await find_organization(tx, organization_slug)
             found = None
             if certificate_name is not None:
-                found = await find_certificate(tx, organization, certificate_name)
+                found = await _find(tx, organization, certificate_name)
         client = SignerClient(settings.socket)
         try:
             made = await client.order(
@@ -280,12 +396,12 @@ async def _order(
         finally:
             await client.close()
         async with database.read() as tx:
-            return await find_certificate(tx, organization, made)
+            return await _find(tx, organization, made)
 
 
 def _tell(made: Certificate, as_json: bool) -> None:  # noqa: FBT001
     if as_json:
-        emit_json(certificate_fields(made))
+        emit_json(_fields(made))
     else:
         click.echo(made.id)
 
@@ -315,3 +431,13 @@ def _password(file: Any) -> str:
         message = "There is no terminal to ask for the password."
         raise InvalidInputError(message, advice="Give --password-file.")
     return str(click.prompt("Password", hide_input=True, default="", show_default=False))
+
+
+def _fields(one: Certificate) -> dict[str, Any]:
+    fields = dataclasses.asdict(one)
+    hidden = ("certificate", "chain", "csr")
+    shown = {name: value for name, value in fields.items() if name not in hidden}
+    return shown | {"status": one.status(utc_now()), "expires_in_days": one.days_left(utc_now())}
+
+
+COMMANDS = [certificate]

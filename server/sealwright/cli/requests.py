@@ -220,7 +220,18 @@ request.add_command(_deciding("cancel", "reason", "Cancel a request that is not 
 
 def _wait(client: Client, display: Display, request_id: str, timeout: float) -> Json:
     with display.waiting("Waiting") as label:
-        return client.wait(request_id, timeout, lambda found: label(str(found["state"])))
+        return client.wait(
+            request_id, timeout, lambda found: label(standing(found)), follow=display.shown
+        )
+
+
+def standing(found: Json) -> str:
+    """State, and how far the worker has come: ``Processing: signing 120 of 242 files``."""
+    progress = found.get("progress")
+    if not progress:
+        return str(found["state"])
+    files = f" {progress['done']} of {progress['files']} files" if progress["files"] else ""
+    return f"{found['state']}: {progress['stage']}{files}"
 
 
 def _download(client: Client, display: Display, found: Json, target: Path) -> None:

@@ -65,13 +65,18 @@ class OutgoingPolicy:
         internal_hosts: exact host names (or IP addresses) that may besides be private or loopback,
             such as an artifact server in the own network. Link-local, multicast and metadata
             addresses stay refused.
+        internal_networks: networks that every allowed host may besides be in, with the same
+            exceptions. An address in one of them is an internal host.
         allow_http: also ``http:``; otherwise only ``https:``.
+        internal_http: also ``http:``, but to internal hosts alone.
         redirects: how many to follow, each within scheme, host and port.
     """
 
     hosts: tuple[str, ...] = ()
     internal_hosts: tuple[str, ...] = ()
+    internal_networks: tuple[str, ...] = ()
     allow_http: bool = False
+    internal_http: bool = False
     redirects: int = 5
 
 
@@ -227,25 +232,27 @@ class OutgoingClient:
         if not _HOST.fullmatch(target.raw_host) or not 0 < (target.port or 443) < 65536:
             message = "The URL has no usable host or port."
             raise InvalidInputError(message, advice="Give an absolute URL.")
-        schemes = ("https", "http") if self._policy.allow_http else ("https",)
+        policy = self._policy
+        plain = policy.allow_http or (policy.internal_http and _is_internal_host(target, policy))
+        schemes = ("https", "http") if plain else ("https",)
         if target.scheme not in schemes:
             message = f"The URL's scheme is {target.scheme[:20]!r}."
             raise InvalidInputError(message, advice=f"Use {' or '.join(schemes)}.")
-        if not _may_call(target.host, self._policy):
+        if not _may_call(target, policy):
             message = f"{target.host} is not among the hosts that this server may call."
             raise InvalidInputError(message, advice="Have the administrator add the host.")
         return target
 
     def _redirect(self, source: httpx.URL, location: str) -> httpx.URL:
         try:
-            target = self.check(str(source.join(location)))
+            target = source.join(location)
         except httpx.InvalidURL as error:
             message = f"{source.host} redirects to a malformed address."
             raise InvalidInputError(message) from error
         if _origin(target) != _origin(source):
-            message = f"{source.host} redirects to another host, {target.host}."
+            message = f"{source.host} redirects to another host, {target.host[:253]}."
             raise InvalidInputError(message, advice="Give the final address.")
-        return target
+        return self.check(str(target))
 
 
 class _JudgingTransport(httpx.AsyncBaseTransport):
@@ -299,19 +306,27 @@ class _JudgingTransport(httpx.AsyncBaseTransport):
         except (OSError, UnicodeError) as error:
             message = f"{url.host} cannot be resolved."
             raise UnavailableError(message, advice="Check the host name.") from error
-        internal = _folded(url.host) in {_folded(name) for name in self._policy.internal_hosts}
         # One bad address condemns the name: its owner mixes them to get past such a check.
-        if not found or not all(_is_allowed(address, internal=internal) for address in found):
+        if not found or not all(_is_allowed(address, url, self._policy) for address in found):
             message = f"{url.host} resolves to an address that this server may not call."
             advice = "Use a public host, or have the administrator allow this internal one."
             raise InvalidInputError(message, advice=advice)
         return found
 
 
-def _may_call(host: str, policy: OutgoingPolicy) -> bool:
-    name = _folded(host)
-    if not policy.hosts or name in {_folded(internal) for internal in policy.internal_hosts}:
+def _is_internal_host(url: httpx.URL, policy: OutgoingPolicy) -> bool:
+    """Whether the operator named the host itself, or a network that it is an address of."""
+    name = _folded(url.host)
+    if name in {_folded(internal) for internal in policy.internal_hosts}:
         return True
+    address = _address(name)
+    return address is not None and _is_in_network(address, policy)
+
+
+def _may_call(url: httpx.URL, policy: OutgoingPolicy) -> bool:
+    if not policy.hosts or _is_internal_host(url, policy):
+        return True
+    name = _folded(url.host)
     return any(
         name.endswith(_folded(allowed[1:]))
         if allowed.startswith("*.")
@@ -320,18 +335,31 @@ def _may_call(host: str, policy: OutgoingPolicy) -> bool:
     )
 
 
-def _is_allowed(text: str, *, internal: bool) -> bool:
-    try:
-        address: Address = ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    if isinstance(address, ipaddress.IPv6Address):
-        address = _embedded(address) or address
-    if any(address in network for network in _REFUSED_NETWORKS):
+def _is_allowed(text: str, url: httpx.URL, policy: OutgoingPolicy) -> bool:
+    address = _address(text)
+    if address is None or any(address in network for network in _REFUSED_NETWORKS):
         return False
     if address.is_link_local or address.is_multicast or address.is_unspecified:
         return False
-    return _is_public(address) or (internal and _is_internal(address))
+    if _is_public(address):
+        return True
+    named = _is_internal_host(url, policy) or _is_in_network(address, policy)
+    return named and _is_internal(address)
+
+
+def _address(text: str) -> Address | None:
+    """The address that packets end at; None where the text is none."""
+    try:
+        address: Address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address):
+        return _embedded(address) or address
+    return address
+
+
+def _is_in_network(address: Address, policy: OutgoingPolicy) -> bool:
+    return any(address in ipaddress.ip_network(one) for one in policy.internal_networks)
 
 
 def _is_public(address: Address) -> bool:

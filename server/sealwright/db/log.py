@@ -6,16 +6,57 @@ A leaf's body is inserted by whoever changes the state, in the same transaction.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
 from sealwright.db.database import Transaction
-from sealwright.db.tables import log_entries, log_head, log_tiles
+from sealwright.db.tables import log_details, log_entries, log_head, log_tiles
 
 _FOUNDING = 0x5EA1_3119_0002  #: advisory lock
+
+
+@dataclass(frozen=True)
+class About:
+    """What a leaf is found by: who acted (as in the leaf), and the ids of what it concerns."""
+
+    actor: str | None = None
+    project_id: str | None = None
+    signing_policy_id: str | None = None
+    certificate_id: str | None = None
+    user_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Details:
+    """What the leaf keeps only a salted hash of: `text` is canonical JSON."""
+
+    salt: bytes
+    text: str
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which leaves are wanted; None: whichever.
+
+    Attributes:
+        action: the whole name, or its beginning with a dot at the end (``user.``).
+        since, until: from the one on, to before the other.
+    """
+
+    action: str | None = None
+    actor: str | None = None
+    request_id: str | None = None
+    project_id: str | None = None
+    signing_policy_id: str | None = None
+    certificate_id: str | None = None
+    user_id: str | None = None
+    since: dt.datetime | None = None
+    until: dt.datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -27,14 +68,17 @@ class NewEntry:
     action: str
     body: str
     created_at: dt.datetime
+    about: About = About()
+    details: Details | None = None
 
 
 @dataclass(frozen=True)
 class Entry(NewEntry):
-    """A leaf as stored; `sequence` is None until it is in the tree."""
+    """A leaf as stored; `sequence` is None until it is in the tree. `details` are not read with it:
+    see `details_of`."""
 
-    id: int
-    sequence: int | None
+    id: int = 0
+    sequence: int | None = None
 
 
 @dataclass(frozen=True)
@@ -48,26 +92,64 @@ class HeadRow:
     verifier_key: str
 
 
+_ABOUT = tuple(field.name for field in dataclasses.fields(About))
+
+
 def _entry(row: sa.RowMapping) -> Entry:
-    return Entry(**row)
+    fields = dict(row)
+    about = About(**{name: fields.pop(name) for name in _ABOUT})
+    return Entry(**fields, about=about)
+
+
+def _values(entry: NewEntry) -> dict[str, Any]:
+    return {
+        "organization_id": entry.organization_id,
+        "request_id": entry.request_id,
+        "action": entry.action,
+        "body": entry.body,
+        "created_at": entry.created_at,
+        **vars(entry.about),
+    }
 
 
 async def append(tx: Transaction, entries: Sequence[NewEntry]) -> None:
     """Insert leaves; they are in the log once this transaction commits."""
-    if entries:
-        await tx.change(
-            log_entries.insert(),
-            [
-                {
-                    "organization_id": entry.organization_id,
-                    "request_id": entry.request_id,
-                    "action": entry.action,
-                    "body": entry.body,
-                    "created_at": entry.created_at,
-                }
-                for entry in entries
-            ],
+    plain = [_values(entry) for entry in entries if entry.details is None]
+    if plain:
+        await tx.change(log_entries.insert(), plain)
+    for entry in entries:
+        if entry.details is not None:
+            await _append_with_details(tx, entry, entry.details)
+
+
+async def _append_with_details(tx: Transaction, entry: NewEntry, details: Details) -> None:
+    row = await tx.one(log_entries.insert().values(**_values(entry)).returning(log_entries.c.id))
+    assert row is not None  # noqa: S101 - an insert returns its row
+    await tx.change(
+        log_details.insert().values(
+            entry_id=row["id"],
+            organization_id=entry.organization_id,
+            salt=details.salt,
+            details=details.text,
+            created_at=entry.created_at,
         )
+    )
+
+
+async def details_of(tx: Transaction, entry_ids: Sequence[int]) -> dict[int, Details]:
+    """The details of these leaves, as far as they have some that were not erased."""
+    rows = await tx.all(sa.select(log_details).where(log_details.c.entry_id.in_(entry_ids)))
+    return {row["entry_id"]: Details(bytes(row["salt"]), row["details"]) for row in rows}
+
+
+async def erase_details(tx: Transaction, organization_id: str, before: dt.datetime) -> int:
+    """Erase the details of the organization's leaves older than `before`; how many. The leaves stay
+    and verify."""
+    return await tx.change(
+        log_details.delete().where(
+            log_details.c.organization_id == organization_id, log_details.c.created_at < before
+        )
+    )
 
 
 async def freeze(tx: Transaction) -> None:
@@ -116,14 +198,38 @@ async def of_request(tx: Transaction, request_id: str) -> list[Entry]:
 
 
 async def page(
-    tx: Transaction, organization_id: str, *, before: int | None = None, limit: int = 100
+    tx: Transaction,
+    organization_id: str,
+    *,
+    wanted: Filter | None = None,
+    before: int | None = None,
+    limit: int = 100,
 ) -> list[Entry]:
     """Leaves of one organization, newest first, older than entry id `before`."""
-    statement = sa.select(log_entries).where(log_entries.c.organization_id == organization_id)
+    statement = sa.select(log_entries).where(
+        log_entries.c.organization_id == organization_id, *_conditions(wanted or Filter())
+    )
     if before is not None:
         statement = statement.where(log_entries.c.id < before)
     rows = await tx.all(statement.order_by(log_entries.c.id.desc()).limit(limit))
     return [_entry(row) for row in rows]
+
+
+def _conditions(wanted: Filter) -> Iterator[sa.ColumnElement[bool]]:
+    column = log_entries.c
+    for name in ("request_id", *_ABOUT):
+        value = getattr(wanted, name)
+        if value is not None:
+            yield column[name] == value
+    if wanted.action is not None:
+        if wanted.action.endswith("."):
+            yield column.action.startswith(wanted.action, autoescape=True)
+        else:
+            yield column.action == wanted.action
+    if wanted.since is not None:
+        yield column.created_at >= wanted.since
+    if wanted.until is not None:
+        yield column.created_at < wanted.until
 
 
 async def head(tx: Transaction, *, lock: bool = False) -> HeadRow | None:

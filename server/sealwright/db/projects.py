@@ -14,7 +14,13 @@ from sealwright.model.project import ArtifactConfiguration, PolicyKind, Project,
 
 
 def _project(row: sa.RowMapping) -> Project:
-    return Project(**row)
+    return Project(
+        **dict(row)
+        | {
+            "readers": frozenset(row["readers"]),
+            "configurators": frozenset(row["configurators"]),
+        }
+    )
 
 
 def _configuration(row: sa.RowMapping) -> ArtifactConfiguration:
@@ -35,7 +41,7 @@ def _policy(row: sa.RowMapping) -> SigningPolicy:
 
 async def add(tx: Transaction, project: Project) -> None:
     """Insert a project."""
-    await tx.change(projects.insert().values(**dataclasses.asdict(project)))
+    await tx.change(projects.insert().values(**_project_values(project)))
 
 
 async def update(tx: Transaction, project: Project) -> bool:
@@ -46,10 +52,18 @@ async def update(tx: Transaction, project: Project) -> bool:
             .where(
                 projects.c.id == project.id, projects.c.organization_id == project.organization_id
             )
-            .values(**dataclasses.asdict(project))
+            .values(**_project_values(project))
         )
         == 1
     )
+
+
+def _project_values(project: Project) -> dict[str, Any]:
+    fields = {f.name: getattr(project, f.name) for f in dataclasses.fields(project)}
+    return fields | {
+        "readers": sorted(project.readers),
+        "configurators": sorted(project.configurators),
+    }
 
 
 async def find(tx: Transaction, organization_id: str, id_or_slug: str) -> Project | None:

@@ -15,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from sealwright.db.database import Transaction
+from sealwright.db.request_search import RequestFilter, add_words, find_ids, words_of
 from sealwright.db.tables import (
     approvals,
     artifact_configurations,
@@ -34,9 +35,11 @@ from sealwright.model.request import (
     Approval,
     FileResult,
     HashToSign,
+    Progress,
     RequestKind,
     RetrievalLink,
     SigningRequest,
+    Stage,
     State,
     StoredArtifact,
     Verdict,
@@ -82,6 +85,7 @@ def _request(row: sa.RowMapping) -> SigningRequest:
         "retrieval": RetrievalLink(**row["retrieval"]) if row["retrieval"] else None,
         "hash": _hash_from_json(row["hash"]) if row["hash"] else None,
         "failed_stage": State(row["failed_stage"]) if row["failed_stage"] else None,
+        "progress": _progress_from_json(row["progress"]) if row["progress"] else None,
     }
     return SigningRequest(**fields)
 
@@ -101,6 +105,10 @@ def _hash_from_json(value: Mapping[str, Any]) -> HashToSign:
     )
 
 
+def _progress_from_json(value: Mapping[str, Any]) -> Progress:
+    return Progress(Stage(value["stage"]), value["files"], value["done"])
+
+
 def _column_value(value: Any) -> Any:
     """What a field looks like in its column."""
     if isinstance(value, HashToSign):
@@ -112,7 +120,7 @@ def _column_value(value: Any) -> Any:
         }
     if isinstance(value, PolicySnapshot):
         return value.text
-    if isinstance(value, Origin | StoredArtifact | RetrievalLink):
+    if isinstance(value, Origin | StoredArtifact | RetrievalLink | Progress):
         return dataclasses.asdict(value)
     return value
 
@@ -125,6 +133,7 @@ async def add(tx: Transaction, request: SigningRequest) -> None:
         if field.name not in _JOINED
     }
     await tx.change(_T.insert().values(**values))
+    await add_words(tx, request)
 
 
 async def get(
@@ -166,6 +175,20 @@ async def page(
     return [_request(row) for row in rows]
 
 
+async def search(
+    tx: Transaction,
+    organization_id: str,
+    wanted: RequestFilter,
+    *,
+    before: str | None = None,
+    limit: int = 50,
+) -> tuple[list[SigningRequest], str | None]:
+    """Requests that `wanted` describes, newest first; the id before which to go on, or None."""
+    found = await find_ids(tx, organization_id, wanted, before=before, limit=limit)
+    rows = await tx.all(_select().where(_T.c.id.in_(found.ids)).order_by(_T.c.id.desc()))
+    return [_request(row) for row in rows], found.before
+
+
 async def move(
     tx: Transaction,
     request: SigningRequest,
@@ -182,7 +205,7 @@ async def move(
     """
     check_transition(request.state, to)
     if not TRANSITIONS[to]:
-        changes |= {"finished_at": now, "lease_until": None}
+        changes |= {"finished_at": now, "lease_until": None, "progress": None}
     return await _update(tx, request, {"state": to, "updated_at": now} | changes)
 
 
@@ -205,7 +228,12 @@ async def _update(
         )
         .values({name: _column_value(value) for name, value in changes.items()})
     )
-    return dataclasses.replace(request, **changes) if touched == 1 else None
+    if touched != 1:
+        return None
+    changed = dataclasses.replace(request, **changes)
+    if {"input", "output", "origin"} & changes.keys():
+        await add_words(tx, changed, known=words_of(request))
+    return changed
 
 
 async def claim(
@@ -226,18 +254,33 @@ async def claim(
             sa.or_(_T.c.lease_until.is_(None), _T.c.lease_until < now),
         )
         .values(
-            state=to.value, attempt=request.attempt + 1, lease_until=lease_until, updated_at=now
+            state=to.value,
+            attempt=request.attempt + 1,
+            lease_until=lease_until,
+            updated_at=now,
+            progress=None,
         )
     )
     if touched != 1:
         return None
     return dataclasses.replace(
-        request, state=to, attempt=request.attempt + 1, lease_until=lease_until, updated_at=now
+        request,
+        state=to,
+        attempt=request.attempt + 1,
+        lease_until=lease_until,
+        updated_at=now,
+        progress=None,
     )
 
 
-async def renew(tx: Transaction, request: SigningRequest, lease_until: dt.datetime) -> bool:
-    """Extend the lease; False where the request was taken over, canceled or finished."""
+async def renew(
+    tx: Transaction,
+    request: SigningRequest,
+    lease_until: dt.datetime,
+    progress: Progress | None,
+) -> bool:
+    """Extend the lease and tell how far the attempt is; False where the request was taken over,
+    canceled or finished."""
     return (
         await tx.change(
             _T.update()
@@ -246,7 +289,7 @@ async def renew(tx: Transaction, request: SigningRequest, lease_until: dt.dateti
                 _T.c.state == request.state.value,
                 _T.c.attempt == request.attempt,
             )
-            .values(lease_until=lease_until)
+            .values(lease_until=lease_until, progress=_column_value(progress))
         )
         == 1
     )

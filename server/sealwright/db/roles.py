@@ -18,6 +18,11 @@ from sealwright.errors import ConfigurationError
 
 _ROLE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}")
 
+_LEAF = (
+    "organization_id, request_id, action, body, created_at, "
+    "actor, project_id, signing_policy_id, certificate_id, user_id"
+)
+
 #: Table -> what the application may do besides SELECT: everything if absent.
 _APPLICATION: dict[str, tuple[str, ...]] = {
     "alembic_version": (),
@@ -25,12 +30,14 @@ _APPLICATION: dict[str, tuple[str, ...]] = {
     "artifact_configurations": ("INSERT", "UPDATE (is_default)"),
     "certificate_orders": ("INSERT",),
     "certificates": ("UPDATE (state, name)",),
-    "log_entries": ("INSERT (organization_id, request_id, action, body, created_at)",),
+    "log_details": ("INSERT", "DELETE"),
+    "log_entries": (f"INSERT ({_LEAF})",),
     "log_head": (),
     "log_tiles": (),
     "organizations": ("INSERT", "UPDATE"),
     "plans": ("INSERT",),
     "projects": ("INSERT", "UPDATE"),
+    "request_words": ("INSERT",),
     "signature_intents": (),
     "signer_envelopes": (),
     "signing_requests": ("INSERT", "UPDATE"),
@@ -55,7 +62,7 @@ _SIGNER = {
     ),
     "log_entries": (
         "SELECT",
-        "INSERT (organization_id, request_id, action, body, created_at)",
+        f"INSERT ({_LEAF})",
         "UPDATE (sequence)",
     ),
     "log_head": ("SELECT", "INSERT", "UPDATE"),
@@ -109,7 +116,7 @@ def statements(application: str, signer: str) -> Iterator[str]:
         for right in _SIGNER.get(table, ()):
             yield f"GRANT {right} ON {table} TO {sig}"
     yield f"GRANT USAGE ON SEQUENCE log_entries_id_seq TO {app}, {sig}"
-    yield f"GRANT USAGE ON SEQUENCE outbox_id_seq TO {app}"
+    yield f"GRANT USAGE ON SEQUENCE outbox_id_seq, notifications_id_seq TO {app}"
     # leaves about what keys do come from the signer alone
     yield "ALTER TABLE log_entries ENABLE ROW LEVEL SECURITY"
     for name in ("application_reads", "application_adds", "signer_all"):

@@ -88,6 +88,7 @@ users = sa.Table(
     sa.Column("password_hash", sa.String(200)),
     sa.Column("active", sa.Boolean, nullable=False),
     _created(),
+    sa.Column("external_id", sa.String(200)),
 )
 
 api_tokens = sa.Table(
@@ -104,6 +105,94 @@ api_tokens = sa.Table(
     sa.Column("last_used_at", UtcDateTime),
     _created(),
     sa.Column("request_id", sa.String(36)),
+    sa.Column("scope", sa.String(20), nullable=False, server_default="full"),
+    sa.Column("project_id", sa.String(36)),
+    sa.Column("idle_seconds", sa.Integer),
+    sa.Column("authenticated_at", UtcDateTime),
+    sa.Column("address", sa.String(64), nullable=False, server_default=""),
+    sa.Column("agent", sa.String(200), nullable=False, server_default=""),
+    sa.Index("ix_api_tokens_user_id", "user_id"),
+)
+
+groups = sa.Table(
+    "groups",
+    METADATA,
+    _id(),
+    _organization(),
+    sa.Column("name", sa.String(200), nullable=False),
+    sa.Column("external_id", sa.String(200)),
+    _created(),
+    sa.UniqueConstraint("organization_id", "name"),
+)
+
+group_members = sa.Table(
+    "group_members",
+    METADATA,
+    sa.Column("group_id", sa.String(36), sa.ForeignKey("groups.id"), primary_key=True),
+    sa.Column("user_id", sa.String(36), sa.ForeignKey("users.id"), primary_key=True),
+    sa.Index("ix_group_members_user_id", "user_id"),
+)
+
+#: WebAuthn credentials. Removed ones stay, so that old approvals can still be read.
+passkeys = sa.Table(
+    "passkeys",
+    METADATA,
+    _id(),
+    _organization(),
+    _reference("user_id", "users"),
+    sa.Column("name", sa.String(200), nullable=False),
+    sa.Column("credential_id", sa.LargeBinary, nullable=False, unique=True),
+    sa.Column("public_key", sa.LargeBinary, nullable=False),  # COSE_Key, RFC 9052
+    sa.Column("sign_count", sa.BigInteger, nullable=False),
+    sa.Column("last_used_at", UtcDateTime),
+    sa.Column("removed_at", UtcDateTime),
+    _created(),
+    sa.Index("ix_passkeys_user_id", "user_id"),
+)
+
+#: What may be used once: invitations, password resets, challenges, states of single sign-on.
+one_time_secrets = sa.Table(
+    "one_time_secrets",
+    METADATA,
+    sa.Column("sha256", sa.String(64), primary_key=True),
+    sa.Column("purpose", sa.String(30), nullable=False),
+    sa.Column("user_id", sa.String(36), sa.ForeignKey("users.id")),
+    sa.Column("data", JSON, nullable=False),
+    sa.Column("expires_at", UtcDateTime, nullable=False, index=True),
+    _created(),
+    sa.Index("ix_one_time_secrets_user_id", "user_id"),
+)
+
+#: Issuers of single sign-on. `credentials`: as in `trusted_build_systems`.
+identity_providers = sa.Table(
+    "identity_providers",
+    METADATA,
+    _id(),
+    _organization(),
+    sa.Column("slug", sa.String(100), nullable=False, unique=True),
+    sa.Column("name", sa.String(200), nullable=False),
+    sa.Column("issuer", sa.Text, nullable=False),
+    sa.Column("client_id", sa.String(500), nullable=False),
+    sa.Column("credentials", JSON, nullable=False),
+    sa.Column("domains", JSON, nullable=False),
+    sa.Column("just_in_time", sa.Boolean, nullable=False),
+    sa.Column("default_role", sa.String(40), nullable=False),
+    sa.Column("group_claim", sa.String(100), nullable=False),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    _created(),
+)
+
+#: Who an issuer's subject is here.
+user_identities = sa.Table(
+    "user_identities",
+    METADATA,
+    sa.Column(
+        "provider_id", sa.String(36), sa.ForeignKey("identity_providers.id"), primary_key=True
+    ),
+    sa.Column("subject", sa.String(255), primary_key=True),
+    _reference("user_id", "users"),
+    _created(),
+    sa.Index("ix_user_identities_user_id", "user_id"),
 )
 
 certificates = sa.Table(
@@ -197,6 +286,8 @@ projects = sa.Table(
     sa.Column("name", sa.String(200), nullable=False),
     sa.Column("repository_url", sa.Text, nullable=False),
     _created(),
+    sa.Column("readers", JSON, nullable=False, server_default="[]"),
+    sa.Column("configurators", JSON, nullable=False, server_default="[]"),
     sa.UniqueConstraint("organization_id", "slug"),
 )
 
@@ -235,6 +326,8 @@ signing_policies = sa.Table(
     sa.Column("enabled", sa.Boolean, nullable=False),
     _created(),
     sa.Column("origin_rules", JSON, nullable=False, server_default="{}"),
+    sa.Column("passkey_required", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("approval_hours", sa.Integer, nullable=False, server_default="0"),
     sa.UniqueConstraint("project_id", "slug"),
 )
 
@@ -270,8 +363,13 @@ signing_requests = sa.Table(
     sa.Column("finished_at", UtcDateTime),
     sa.Column("plan_hash", sa.String(64), nullable=False, server_default=""),
     sa.Column("signatures", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("progress", JSON),
     sa.Index("ix_signing_requests_organization_id_id", "organization_id", "id"),
     sa.Index("ix_signing_requests_project_id_id", "project_id", "id"),
+    sa.Index("ix_signing_requests_project_id_state_id", "project_id", "state", "id"),
+    sa.Index("ix_signing_requests_organization_id_state_id", "organization_id", "state", "id"),
+    sa.Index("ix_signing_requests_signing_policy_id_id", "signing_policy_id", "id"),
+    sa.Index("ix_signing_requests_submitted_by_id", "submitted_by", "id"),
     # what is unfinished is always a small part, and it is what the reconciler asks for
     sa.Index(
         "ix_signing_requests_unfinished",
@@ -280,6 +378,21 @@ signing_requests = sa.Table(
         sqlite_where=sa.text("finished_at IS NULL"),
         postgresql_where=sa.text("finished_at IS NULL"),
     ),
+)
+
+#: What requests are found by. Compared byte by byte, so that a word's beginning is a range.
+request_words = sa.Table(
+    "request_words",
+    METADATA,
+    sa.Column("organization_id", sa.String(36), primary_key=True),
+    sa.Column(
+        "word",
+        sa.String(64).with_variant(postgresql.VARCHAR(64, collation="C"), "postgresql"),
+        primary_key=True,
+    ),
+    sa.Column("request_id", sa.String(36), sa.ForeignKey("signing_requests.id"), primary_key=True),
+    sa.Index("ix_request_words_request_id_word", "request_id", "word"),
+    sqlite_with_rowid=False,
 )
 
 idempotency_keys = sa.Table(
@@ -302,6 +415,7 @@ approvals = sa.Table(
     sa.Column("verdict", sa.String(20), nullable=False),
     sa.Column("comment", sa.Text, nullable=False),
     sa.Column("decided_at", UtcDateTime, nullable=False),
+    sa.Column("assertion", JSON),
     sa.UniqueConstraint("request_id", "user_id"),
 )
 
@@ -369,14 +483,49 @@ log_entries = sa.Table(
     sa.Column("body", sa.Text, nullable=False),
     sa.Column("sequence", sa.BigInteger, unique=True),
     _created(),
+    # what the leaf is about, to find it by: the body alone is what the tree holds
+    sa.Column("actor", sa.String(60)),
+    sa.Column("project_id", sa.String(36)),
+    sa.Column("signing_policy_id", sa.String(36)),
+    sa.Column("certificate_id", sa.String(36)),
+    sa.Column("user_id", sa.String(36)),
     sa.Index("ix_log_entries_request_id_id", "request_id", "id"),
     sa.Index("ix_log_entries_organization_id_id", "organization_id", "id"),
+    *(
+        sa.Index(
+            f"ix_log_entries_{column}_id",
+            column,
+            "id",
+            sqlite_where=sa.text(f"{column} IS NOT NULL"),
+            postgresql_where=sa.text(f"{column} IS NOT NULL"),
+        )
+        for column in ("actor", "project_id", "signing_policy_id", "certificate_id", "user_id")
+    ),
     sa.Index(
         "ix_log_entries_pending",
         "id",
         sqlite_where=sa.text("sequence IS NULL"),
         postgresql_where=sa.text("sequence IS NULL"),
     ),
+)
+
+#: What a leaf keeps only a salted hash of: addresses, and values before and after a change. Rows
+#: may be erased (retention); the log verifies without them.
+log_details = sa.Table(
+    "log_details",
+    METADATA,
+    sa.Column(
+        "entry_id",
+        BIGINT_KEY,
+        sa.ForeignKey("log_entries.id"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    _organization(),
+    sa.Column("salt", sa.LargeBinary, nullable=False),
+    sa.Column("details", sa.Text, nullable=False),  # canonical JSON of `transparency.details`
+    _created(),
+    sa.Index("ix_log_details_organization_id_created_at", "organization_id", "created_at"),
 )
 
 #: One row: the head of the tree. Moves by compare-and-set on `size`.
@@ -540,6 +689,50 @@ outbox = sa.Table(
     sa.Index("ix_outbox_request_id", "request_id"),
     sa.Index(
         "ix_outbox_due",
+        "due_at",
+        sqlite_where=sa.text("due_at IS NOT NULL"),
+        postgresql_where=sa.text("due_at IS NOT NULL"),
+    ),
+)
+
+#: Addresses that are told how a project's requests end. `secrets` are sealed (`connectors.vault`).
+outgoing_webhooks = sa.Table(
+    "outgoing_webhooks",
+    METADATA,
+    _id(),
+    _organization(),
+    _reference("project_id", "projects"),
+    sa.Column("name", sa.String(200), nullable=False),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("states", JSON, nullable=False),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("secrets", JSON, nullable=False),
+    _created(),
+    sa.Index("ix_outgoing_webhooks_project_id", "project_id"),
+)
+
+#: Messages to webhooks and people; a webhook's rows are its delivery log.
+notifications = sa.Table(
+    "notifications",
+    METADATA,
+    sa.Column("id", BIGINT_KEY, primary_key=True, autoincrement=True),
+    _organization(),
+    sa.Column("channel", sa.String(20), nullable=False),
+    sa.Column("target_id", sa.String(36), nullable=False),
+    sa.Column("event", sa.String(60), nullable=False),
+    sa.Column("request_id", sa.String(36)),
+    sa.Column("key", sa.String(200), unique=True),
+    sa.Column("payload", JSON, nullable=False),
+    _created(),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("due_at", UtcDateTime),  # NULL once it is done with
+    sa.Column("done_at", UtcDateTime),
+    sa.Column("error", sa.Text, nullable=False, server_default=""),
+    sa.Column("status", sa.Integer),
+    sa.Column("milliseconds", sa.Integer),
+    sa.Index("ix_notifications_target_id_id", "target_id", "id"),
+    sa.Index(
+        "ix_notifications_due",
         "due_at",
         sqlite_where=sa.text("due_at IS NOT NULL"),
         postgresql_where=sa.text("due_at IS NOT NULL"),

@@ -4,27 +4,44 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+from collections.abc import Iterable
+from typing import Any
 
 import sqlalchemy as sa
 
 from sealwright.db.database import Transaction
-from sealwright.db.tables import api_tokens, users
-from sealwright.model.user import ApiToken, Role, TokenKind, User, UserKind
+from sealwright.db.tables import api_tokens, group_members, users
+from sealwright.model.user import ApiToken, Role, TokenKind, TokenScope, User, UserKind
+
+_COLUMNS = tuple(field.name for field in dataclasses.fields(User) if field.name != "groups")
 
 
-def _user(row: sa.RowMapping) -> User:
-    fields = {field.name: row[field.name] for field in dataclasses.fields(User)}
-    return User(**fields | {"kind": UserKind(row["kind"]), "role": Role(row["role"])})
+def _user(row: sa.RowMapping, groups: Iterable[str]) -> User:
+    fields = {name: row[name] for name in _COLUMNS}
+    kinds = {"kind": UserKind(row["kind"]), "role": Role(row["role"])}
+    return User(**fields | kinds, groups=frozenset(groups))
+
+
+def _values(user: User) -> dict[str, Any]:
+    return {name: getattr(user, name) for name in _COLUMNS}
+
+
+async def _groups_of(tx: Transaction, user_id: str) -> list[str]:
+    rows = await tx.all(
+        sa.select(group_members.c.group_id).where(group_members.c.user_id == user_id)
+    )
+    return [row["group_id"] for row in rows]
 
 
 def _token(row: sa.RowMapping) -> ApiToken:
     fields = {field.name: row[field.name] for field in dataclasses.fields(ApiToken)}
-    return ApiToken(**fields | {"kind": TokenKind(row["kind"])})
+    kinds = {"kind": TokenKind(row["kind"]), "scope": TokenScope(row["scope"])}
+    return ApiToken(**fields | kinds)
 
 
 async def add(tx: Transaction, user: User) -> None:
     """Insert a user."""
-    await tx.change(users.insert().values(**dataclasses.asdict(user)))
+    await tx.change(users.insert().values(**_values(user)))
 
 
 async def get(tx: Transaction, organization_id: str, user_id: str) -> User | None:
@@ -32,7 +49,7 @@ async def get(tx: Transaction, organization_id: str, user_id: str) -> User | Non
     row = await tx.one(
         sa.select(users).where(users.c.id == user_id, users.c.organization_id == organization_id)
     )
-    return _user(row) if row else None
+    return _user(row, await _groups_of(tx, user_id)) if row else None
 
 
 async def authority(tx: Transaction, user_id: str) -> tuple[str, Role] | None:
@@ -48,7 +65,7 @@ async def authority(tx: Transaction, user_id: str) -> tuple[str, Role] | None:
 async def by_email(tx: Transaction, email: str) -> User | None:
     """The interactive user with this address, compared without case."""
     row = await tx.one(sa.select(users).where(users.c.email == email.strip().lower()))
-    return _user(row) if row else None
+    return _user(row, await _groups_of(tx, row["id"])) if row else None
 
 
 async def every(tx: Transaction, organization_id: str) -> list[User]:
@@ -56,16 +73,23 @@ async def every(tx: Transaction, organization_id: str) -> list[User]:
     rows = await tx.all(
         sa.select(users).where(users.c.organization_id == organization_id).order_by(users.c.id)
     )
-    return [_user(row) for row in rows]
+    memberships: dict[str, list[str]] = {}
+    for pair in await tx.all(
+        sa.select(group_members)
+        .join_from(group_members, users, group_members.c.user_id == users.c.id)
+        .where(users.c.organization_id == organization_id)
+    ):
+        memberships.setdefault(pair["user_id"], []).append(pair["group_id"])
+    return [_user(row, memberships.get(row["id"], ())) for row in rows]
 
 
 async def update(tx: Transaction, user: User) -> bool:
-    """Write the user's present fields; False where there is none."""
+    """Write the user's present fields, but not their groups; False where there is none."""
     return (
         await tx.change(
             users.update()
             .where(users.c.id == user.id, users.c.organization_id == user.organization_id)
-            .values(**dataclasses.asdict(user))
+            .values(**_values(user))
         )
         == 1
     )
@@ -77,7 +101,7 @@ async def add_token(tx: Transaction, token: ApiToken) -> None:
 
 
 async def by_token(tx: Transaction, sha256: str, now: dt.datetime) -> tuple[User, ApiToken] | None:
-    """The active user whose unexpired, unrevoked token has this hash (hex)."""
+    """The active user whose unexpired, unrevoked token, not idle for too long, has this hash."""
     row = await tx.one(
         sa.select(api_tokens).where(
             api_tokens.c.sha256 == sha256,
@@ -88,6 +112,10 @@ async def by_token(tx: Transaction, sha256: str, now: dt.datetime) -> tuple[User
     if row is None:
         return None
     token = _token(row)
+    if token.idle_seconds is not None:
+        used = token.last_used_at or token.created_at
+        if now - used > dt.timedelta(seconds=token.idle_seconds):
+            return None
     user = await get(tx, token.organization_id, token.user_id)
     return (user, token) if user and user.active else None
 
@@ -126,6 +154,28 @@ async def revoke_token(
             .values(revoked_at=now)
         )
         == 1
+    )
+
+
+async def revoke_sessions(
+    tx: Transaction, organization_id: str, user_id: str, now: dt.datetime, *, but: str | None = None
+) -> int:
+    """Revoke every session of the user `but` one (a token's id); how many."""
+    statement = api_tokens.update().where(
+        api_tokens.c.organization_id == organization_id,
+        api_tokens.c.user_id == user_id,
+        api_tokens.c.kind == TokenKind.SESSION.value,
+        api_tokens.c.revoked_at.is_(None),
+    )
+    if but is not None:
+        statement = statement.where(api_tokens.c.id != but)
+    return await tx.change(statement.values(revoked_at=now))
+
+
+async def authenticated_again(tx: Transaction, token_id: str, now: dt.datetime) -> None:
+    """Note that a session's user has proved anew who they are."""
+    await tx.change(
+        api_tokens.update().where(api_tokens.c.id == token_id).values(authenticated_at=now)
     )
 
 

@@ -9,7 +9,8 @@ from urllib.parse import unquote
 
 import httpx
 
-from sealwright.connectors.outgoing import OutgoingClient, Timeouts
+from sealwright.config import Settings
+from sealwright.connectors.outgoing import OutgoingClient, OutgoingPolicy, Timeouts
 from sealwright.errors import InvalidInputError, UnavailableError
 from sealwright.intake.upload import ReceivedFile, clean_file_name
 from sealwright.storage.store import ArtifactWriter, check_sha256
@@ -33,6 +34,23 @@ class ArtifactRetrievalLink:
     file_name: str = ""
     sha256: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+def retrieval_policy(settings: Settings) -> OutgoingPolicy:
+    """Where artifacts may be fetched from, as the operator has decided."""
+    given = settings.retrieval_internal_hosts
+    return OutgoingPolicy(
+        hosts=settings.retrieval_hosts,
+        internal_hosts=tuple(one for one in given if "/" not in one),
+        internal_networks=tuple(one for one in given if "/" in one),
+        internal_http=True,
+    )
+
+
+def retrieval_timeouts(settings: Settings) -> Timeouts:
+    """How long a download may take, as the operator has decided."""
+    total = settings.retrieval_seconds
+    return Timeouts(min(_TIMEOUTS.connect, total), min(_TIMEOUTS.idle, total), total)
 
 
 def check_link(link: ArtifactRetrievalLink, client: OutgoingClient) -> None:

@@ -15,7 +15,12 @@ from sealwright.model.origin import OriginRules
 
 @dataclass(frozen=True)
 class Project:
-    """What is signed: one product, usually one repository."""
+    """What is signed: one product, usually one repository.
+
+    Attributes:
+        readers: ids of users and groups that may see everything of it.
+        configurators: ids of users and groups that may besides change it, but not its policies.
+    """
 
     id: str
     organization_id: str
@@ -23,6 +28,8 @@ class Project:
     name: str
     repository_url: str
     created_at: dt.datetime
+    readers: frozenset[str] = frozenset()
+    configurators: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -53,14 +60,16 @@ class SigningPolicy:
     """Who may have what signed with which certificate, and under which conditions.
 
     Attributes:
-        submitters: user ids that may submit.
-        approvers: user ids that may approve or deny.
+        submitters: ids of users and groups that may submit.
+        approvers: ids of users and groups that may approve or deny.
         quorum: approvals needed; 0: none.
         timestamp_required: sign only with RFC 3161 time stamps.
         hash_signing_allowed: whether bare digests may be signed (no artifact is seen).
         origin_required: accept only requests whose origin was verified with the CI system.
         enabled: a disabled policy takes no requests and signs none.
         origin_rules: what it demands of a verified origin.
+        passkey_required: count only approvals that a passkey has signed.
+        approval_hours: after so long a request that still waits for approval fails; 0: never.
     """
 
     id: str
@@ -79,6 +88,8 @@ class SigningPolicy:
     enabled: bool
     created_at: dt.datetime
     origin_rules: OriginRules = field(default_factory=OriginRules)
+    passkey_required: bool = False
+    approval_hours: int = 0
 
 
 @dataclass(frozen=True)
@@ -103,9 +114,17 @@ class PolicySnapshot:
 
 
 def snapshot(
-    policy: SigningPolicy, certificate_sha256: str, configuration: ArtifactConfiguration | None
+    policy: SigningPolicy,
+    certificate_sha256: str,
+    configuration: ArtifactConfiguration | None,
+    approvers: frozenset[str] | None = None,
 ) -> PolicySnapshot:
-    """Freeze everything the decision rested on, in a form that hashes the same everywhere."""
+    """Freeze everything the decision rested on, in a form that hashes the same everywhere.
+
+    Args:
+        approvers: ids of the users that the policy's approvers are at this time, groups resolved;
+            None where it names no groups.
+    """
     fields = {
         "policy_id": policy.id,
         "policy_slug": policy.slug,
@@ -114,12 +133,14 @@ def snapshot(
         "certificate_id": policy.certificate_id,
         "certificate_sha256": certificate_sha256,
         "submitters": sorted(policy.submitters),
-        "approvers": sorted(policy.approvers),
+        "approvers": sorted(policy.approvers if approvers is None else approvers),
         "quorum": policy.quorum,
         "timestamp_required": policy.timestamp_required,
         "hash_signing_allowed": policy.hash_signing_allowed,
         "origin_required": policy.origin_required,
         "origin_rules": asdict(policy.origin_rules),
+        "passkey_required": policy.passkey_required,
+        "approval_hours": policy.approval_hours,
         "artifact_configuration_id": configuration.id if configuration else None,
         "artifact_configuration_sha256": configuration.sha256 if configuration else None,
     }

@@ -104,6 +104,31 @@ class HashToSign:
     signature: bytes | None = None
 
 
+class Stage(enum.StrEnum):
+    """What a worker is doing for a request that is Processing."""
+
+    FETCHING = "fetching"
+    PLANNING = "planning"
+    SIGNING = "signing"
+    VERIFYING = "verifying"
+    RELEASING = "releasing"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the present attempt has come, as of about a second ago.
+
+    Attributes:
+        stage: what is being done.
+        files: to be signed, 0 until the plan is made.
+        done: of them that the stage has finished.
+    """
+
+    stage: Stage
+    files: int = 0
+    done: int = 0
+
+
 @dataclass(frozen=True)
 class SigningRequest:
     """One artifact (or digest) to be signed under one policy.
@@ -115,6 +140,7 @@ class SigningRequest:
         original_request_id: the request that this one retries or resubmits.
         attempt: how often a worker has begun; with `lease_until` it is the worker's claim.
         signatures: how many signatures its plan asks for (0 until planned).
+        progress: of the attempt under way; None where there is none, or it has only begun.
     """
 
     id: str
@@ -152,6 +178,12 @@ class SigningRequest:
     finished_at: dt.datetime | None = None
     plan_hash: str = ""
     signatures: int = 0
+    progress: Progress | None = None
+
+    @property
+    def version(self) -> str:
+        """Names what a reader has seen: another one after every change. Opaque; fits into a URL."""
+        return f"{self.state.value}-{round(self.updated_at.timestamp() * 1e6)}"
 
 
 class Verdict(enum.StrEnum):

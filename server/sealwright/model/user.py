@@ -10,7 +10,7 @@ from dataclasses import dataclass
 class UserKind(enum.StrEnum):
     """How a user proves who they are."""
 
-    INTERACTIVE = "interactive"  # password, later passkey or single sign-on
+    INTERACTIVE = "interactive"  # password, passkey or single sign-on
     CI = "ci"  # API token only
 
 
@@ -27,7 +27,13 @@ class Role(enum.StrEnum):
 
 @dataclass(frozen=True)
 class User:
-    """A person or a CI system's account. `password_hash` is an argon2id string or None."""
+    """A person or a CI system's account.
+
+    Attributes:
+        password_hash: an argon2id string or None.
+        external_id: how the directory that provisions users calls them (RFC 7643, 3.1), or None.
+        groups: ids of the groups that they are in.
+    """
 
     id: str
     organization_id: str
@@ -38,6 +44,25 @@ class User:
     password_hash: str | None
     active: bool
     created_at: dt.datetime
+    external_id: str | None = None
+    groups: frozenset[str] = frozenset()
+
+    @property
+    def standing(self) -> frozenset[str]:
+        """The ids by which lists of users may name them: their own and their groups'."""
+        return self.groups | {self.id}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Users who stand together wherever a user may stand. `members` are user ids."""
+
+    id: str
+    organization_id: str
+    name: str
+    created_at: dt.datetime
+    external_id: str | None = None
+    members: frozenset[str] = frozenset()
 
 
 class TokenKind(enum.StrEnum):
@@ -48,12 +73,24 @@ class TokenKind(enum.StrEnum):
     REQUEST = "request"  # short-lived, reads the one signing request that it was answered with
 
 
+class TokenScope(enum.StrEnum):
+    """What of its user's rights a token carries."""
+
+    FULL = "full"
+    SUBMIT = "submit"  # submit artifacts, follow and fetch what was submitted
+    READ = "read"  # change nothing
+
+
 @dataclass(frozen=True)
 class ApiToken:
     """A bearer token. Only the SHA-256 of its text is kept.
 
     Attributes:
         request_id: the one signing request that a token of kind `REQUEST` reads; else None.
+        project_id: the one project that it may be used for; None: any.
+        idle_seconds: it expires when it was not used for so long; None: it does not.
+        authenticated_at: when its user last proved who they are (sessions).
+        address: from where, and `agent` with what program, a session was begun.
     """
 
     id: str
@@ -66,6 +103,13 @@ class ApiToken:
     revoked_at: dt.datetime | None
     created_at: dt.datetime
     request_id: str | None = None
+    last_used_at: dt.datetime | None = None
+    scope: TokenScope = TokenScope.FULL
+    project_id: str | None = None
+    idle_seconds: int | None = None
+    authenticated_at: dt.datetime | None = None
+    address: str = ""
+    agent: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,9 +118,15 @@ class Principal:
 
     Attributes:
         request_id: the one signing request to which the token is limited; None: no such limit.
+        scope: what of the user's rights the token carries.
+        project_id: the one project to which the token is limited; None: no such limit.
+        authenticated_at: when the user last proved who they are, in a session.
     """
 
     user: User
     token_id: str
     address: str = ""
     request_id: str | None = None
+    scope: TokenScope = TokenScope.FULL
+    project_id: str | None = None
+    authenticated_at: dt.datetime | None = None

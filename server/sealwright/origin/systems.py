@@ -104,5 +104,5 @@ class Systems:
 def open_systems(settings: Settings, database: Database) -> Systems:
     """The build systems by the server's settings."""
     hosts = settings.build_system_hosts
-    outgoing = OutgoingPolicy(internal_hosts=hosts, allow_http=bool(hosts))
+    outgoing = OutgoingPolicy(internal_hosts=hosts, internal_http=True)
     return Systems(database, settings.vault_key, functools.partial(connect, outgoing=outgoing))

@@ -32,7 +32,8 @@ def check_approver(
         ConflictError: the request does not wait, or this approver has decided already.
         PolicyViolationError: approval under a policy that is now disabled.
     """
-    if user.id not in policy.approvers or user.id not in request.snapshot.fields["approvers"]:
+    named = user.standing & policy.approvers
+    if not named or user.id not in request.snapshot.fields["approvers"]:
         message = f"{user.name} is not an approver of this signing request."
         advice = "Approvers are those of its policy when it was submitted, as far as still named."
         raise ForbiddenError(message, advice=advice)

@@ -26,12 +26,17 @@ DIGEST_BYTES = {"sha256": 32, "sha384": 48, "sha512": 64}
 
 @dataclass(frozen=True)
 class Target:
-    """What a submission names, as found in the database."""
+    """What a submission names, as found in the database.
+
+    Attributes:
+        approvers: ids of the users that are the policy's approvers now; see `snapshot`.
+    """
 
     project: Project
     policy: SigningPolicy
     certificate: Certificate
     configuration: ArtifactConfiguration | None
+    approvers: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ def check_submitter(user: User, target: Target) -> None:
         PolicyViolationError: the policy is disabled, or its certificate cannot be used.
     """
     policy = target.policy
-    if user.id not in policy.submitters:
+    if not user.standing & policy.submitters:
         message = f"{user.name} is not a submitter of the signing policy {policy.slug}."
         raise ForbiddenError(message, advice="Have a project administrator add the user to it.")
     if not policy.enabled:
@@ -117,7 +122,8 @@ def decide(
         raise InvalidInputError(message, advice="Add one, or name one that exists.")
     # the policy may name a certificate whose place a renewal has taken
     policy = dataclasses.replace(target.policy, certificate_id=certificate.id)
-    frozen = snapshot(policy, certificate.sha256, None if digest else target.configuration)
+    configuration = None if digest else target.configuration
+    frozen = snapshot(policy, certificate.sha256, configuration, target.approvers)
     wanting = bool(link) or remote
     next_state = State.RETRIEVING_ARTIFACT if wanting else state_after_receipt(target.policy.quorum)
     return Decision(target, frozen, origin, next_state)
@@ -161,8 +167,11 @@ def check_restrictions(certificate: Certificate, quorum: int) -> None:
         raise PolicyViolationError(message, advice="Use RSA 3072 or more, P-256 or P-384.")
 
 
-def check_policy(policy: SigningPolicy) -> None:
+def check_policy(policy: SigningPolicy, approvers: frozenset[str] | None = None) -> None:
     """Refuse a policy that could never work, or that is too weak for a release.
+
+    Args:
+        approvers: ids of the users that its approvers are now; see `snapshot`.
 
     Raises:
         InvalidInputError: a quorum that its approvers cannot reach.
@@ -171,8 +180,9 @@ def check_policy(policy: SigningPolicy) -> None:
     if policy.origin_rules != OriginRules() and not policy.origin_required:
         message = f"The signing policy {policy.slug} has origin rules that nothing has to keep."
         raise InvalidInputError(message, advice="Set origin_required besides.")
-    if policy.quorum > len(policy.approvers):
-        message = f"{policy.quorum} approvals cannot be had of {len(policy.approvers)} approvers."
+    people = len(policy.approvers if approvers is None else approvers)
+    if policy.quorum > people:
+        message = f"{policy.quorum} approvals cannot be had of {people} approvers."
         raise InvalidInputError(message, advice="Name more approvers or lower the quorum.")
     if policy.kind is PolicyKind.RELEASE and policy.quorum == 0:
         message = f"The release policy {policy.slug} asks for no approval."

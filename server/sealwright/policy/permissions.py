@@ -11,16 +11,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sealwright.errors import ForbiddenError, InternalError
-from sealwright.model.project import SigningPolicy
+from sealwright.model.project import Project, SigningPolicy
 from sealwright.model.request import SigningRequest
-from sealwright.model.user import Principal, Role, User
+from sealwright.model.user import Principal, Role, TokenScope, User
 
 
 class Access(enum.Enum):
     """On what a role may use a route."""
 
     ORGANIZATION = "O"  # on everything of the caller's organization
-    PARTICIPANT = "P"  # on projects in which the caller submits or approves, and on their own
+    PARTICIPANT = "P"  # on projects that the caller takes part in in any way, and on their own
+    CONFIGURATOR = "C"  # on projects that the caller configures
     NONE = "-"
 
 
@@ -52,15 +53,20 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "users.create": _row("O - O - - -"),
     "users.get": _row("O P O P O P"),
     "users.update": _row("O - O - - -"),
+    "groups.list": _row("O - O O O -"),
+    "groups.create": _row("O - O - - -"),
+    "groups.get": _row("O - O O O -"),
+    "groups.update": _row("O - O - - -"),
+    "groups.delete": _row("O - O - - -"),
     "tokens.list": _row("O P O P P P"),
     "tokens.create": _row("O P O P P P"),
     "tokens.revoke": _row("O P O P P P"),
     "projects.list": _row("O P P O O P"),
     "projects.create": _row("O - - O - -"),
     "projects.get": _row("O P P O O P"),
-    "projects.update": _row("O - - O - -"),
+    "projects.update": _row("O C C O C C"),
     "artifact_configurations.list": _row("O P P O O P"),
-    "artifact_configurations.create": _row("O - - O - -"),
+    "artifact_configurations.create": _row("O C C O C C"),
     "artifact_configurations.get": _row("O P P O O P"),
     "signing_policies.list": _row("O P P O O P"),
     "signing_policies.create": _row("O - - O - -"),
@@ -78,6 +84,12 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "triggers.list": _row("O P P O O P"),
     "triggers.create": _row("O - - O - -"),
     "triggers.update": _row("O - - O - -"),
+    "outgoing_webhooks.list": _row("O C C O O C"),
+    "outgoing_webhooks.create": _row("O C C O C C"),
+    "outgoing_webhooks.update": _row("O C C O C C"),
+    "outgoing_webhooks.delete": _row("O C C O C C"),
+    "outgoing_webhooks.deliveries": _row("O C C O O C"),
+    "outgoing_webhooks.redeliver": _row("O C C O C C"),
     "remote_identities.list": _row("O P P P P P"),
     "remote_identities.create": _row("O P P P P P"),
     "remote_identities.delete": _row("O P P P P P"),
@@ -114,6 +126,9 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "signing_requests.deny": _row("O P P O P P"),
     "hash_signing_requests.create": _row("O P P O P P"),
     "log_entries.list": _row("O - - - O -"),
+    "log_entries.get": _row("O - - - O -"),
+    "log_entries.prove": _row("O - - - O -"),
+    "log_entries.export": _row("O - - - O -"),
     "log.checkpoint": PUBLIC,
     "log.key": PUBLIC,
     "log.tile": PUBLIC,  # hashes only
@@ -177,6 +192,63 @@ REQUEST_ROUTES = frozenset(
     }
 )
 
+#: Last words of routes that change nothing.
+_READS = frozenset(
+    {
+        "list", "get", "events", "plan", "proof", "unsigned_artifact", "signed_artifact",
+        "my_signing_policies", "deliveries", "entries", "prove", "export",
+        "github_status", "github_signed_artifact", "request",
+    }
+)  # fmt: skip
+#: Nouns that a token of scope `submit` may use beside reading what it submits.
+_SUBMITS = frozenset(
+    {
+        "signing_requests.create",
+        "signing_requests.cancel",
+        "signing_requests.retry",
+        "signing_requests.resubmit",
+        "signing_requests.get",
+        "signing_requests.events",
+        "signing_requests.plan",
+        "signing_requests.proof",
+        "signing_requests.unsigned_artifact",
+        "signing_requests.signed_artifact",
+        "hash_signing_requests.create",
+        "ci_signing_requests.create",
+    }
+)
+#: Nouns whose routes look for the project that they are about.
+_OF_PROJECTS = frozenset(
+    {
+        "projects", "artifact_configurations", "signing_policies", "signing_requests",
+        "hash_signing_requests", "ci_signing_requests", "repository_links", "triggers",
+        "compatible", "outgoing_webhooks",
+    }
+)  # fmt: skip
+_OF_ANY_TOKEN = frozenset({"me.get", "sessions.delete"})
+
+
+def is_read(route: str) -> bool:
+    """Tell whether the route changes nothing."""
+    return route.rpartition(".")[2] in _READS
+
+
+def in_scope(route: str, scope: TokenScope, project_id: str | None) -> bool:
+    """Tell whether a token of this scope, perhaps of one project, may use the route at all.
+
+    Which project it is about, `visible` looks at.
+    """
+    if route in _OF_ANY_TOKEN:
+        return True
+    noun = route.partition(".")[0]
+    if project_id is not None and (noun not in _OF_PROJECTS or route == "projects.create"):
+        return False
+    if scope is TokenScope.FULL:
+        return True
+    if scope is TokenScope.SUBMIT:
+        return route in _SUBMITS or noun == "compatible"
+    return is_read(route)
+
 
 def is_public(route: str) -> bool:
     """Tell whether the route asks for no credential.
@@ -198,6 +270,9 @@ def authorize(route: str, principal: Principal) -> Grant:
     if principal.request_id is not None and route not in REQUEST_ROUTES:
         message = "This token only reads the signing request that it was issued for."
         raise ForbiddenError(message, advice="Use an API token.")
+    if row is not None and not in_scope(route, principal.scope, principal.project_id):
+        message = "The token's scope does not cover this."
+        raise ForbiddenError(message, advice="Use a token of a wider scope.")
     access = Access.ORGANIZATION if row is None else row[principal.user.role]
     if access is Access.NONE:
         message = f"The role {principal.user.role.value} may not do this."
@@ -213,9 +288,26 @@ def _permission(route: str) -> Mapping[Role, Access] | None:
         raise InternalError(message) from None
 
 
-def participates(user: User, policies: Iterable[SigningPolicy]) -> bool:
-    """Tell whether the user submits to or approves for any of the policies."""
-    return any(user.id in policy.submitters | policy.approvers for policy in policies)
+def participates(user: User, project: Project, policies: Iterable[SigningPolicy]) -> bool:
+    """Tell whether the user reads or configures the project, or submits to or approves for any of
+    its policies."""
+    named = project.readers | project.configurators
+    for policy in policies:
+        named |= policy.submitters | policy.approvers
+    return bool(user.standing & named)
+
+
+def sees_everything(user: User) -> bool:
+    """Tell whether the user's role shows them every project of the organization."""
+    row = PERMISSIONS["projects.get"]
+    return row is not None and row[user.role] is Access.ORGANIZATION
+
+
+def may_configure(user: User, project: Project) -> bool:
+    """Tell whether the user may change the project: by their role, or as its configurator."""
+    row = PERMISSIONS["projects.update"]
+    by_role = row is not None and row[user.role] is Access.ORGANIZATION
+    return by_role or bool(user.standing & project.configurators)
 
 
 def may_cancel(user: User, request: SigningRequest) -> bool:

@@ -16,10 +16,11 @@ from sealwright.db import Database, Transaction, requests
 from sealwright.errors import ConflictError, UnavailableError
 from sealwright.model.identifiers import utc_now
 from sealwright.model.request import SigningRequest
+from sealwright.queueing.progress import ProgressMeter
 from sealwright.reporting.outbox import announce
 
-#: longest time until a worker learns that its request was canceled
-_NOTICE_SECONDS = 2.0
+#: longest time until a worker learns that its request was canceled, and others how far it is
+_NOTICE_SECONDS = 1.0
 
 
 class LeaseLostError(ConflictError):
@@ -45,15 +46,22 @@ async def claim(database: Database, request_id: str, seconds: float) -> SigningR
 
 
 async def hold(
-    database: Database, request: SigningRequest, seconds: float, work: Coroutine[Any, Any, None]
+    database: Database,
+    request: SigningRequest,
+    seconds: float,
+    work: Coroutine[Any, Any, None],
+    meter: ProgressMeter,
 ) -> None:
     """Run `work`, renewing the lease in the background; whatever `work` raises comes out.
+
+    Args:
+        meter: its reading is written with each renewal.
 
     Raises:
         LeaseLostError: the lease was lost; `work` has been cancelled and has ended.
     """
     working = asyncio.create_task(work)
-    renewing = asyncio.create_task(_renew(database, request, seconds))
+    renewing = asyncio.create_task(_renew(database, request, seconds, meter))
     try:
         await asyncio.wait({working, renewing}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
@@ -66,7 +74,9 @@ async def hold(
         await asyncio.gather(working, renewing, return_exceptions=True)
 
 
-async def _renew(database: Database, request: SigningRequest, seconds: float) -> None:
+async def _renew(
+    database: Database, request: SigningRequest, seconds: float, meter: ProgressMeter
+) -> None:
     """Renew until the lease is lost. While the database is away, until it has run out."""
     loop = asyncio.get_running_loop()
     held_until = loop.time() + seconds
@@ -76,7 +86,7 @@ async def _renew(database: Database, request: SigningRequest, seconds: float) ->
         with contextlib.suppress(UnavailableError, TimeoutError):
             async with asyncio.timeout(max(held_until - asked, 0.01)), database.transaction() as tx:
                 until = utc_now() + dt.timedelta(seconds=seconds)
-                if not await requests.renew(tx, request, until):
+                if not await requests.renew(tx, request, until, meter.reading):
                     raise _lost(request)
             held_until = asked + seconds
         if loop.time() >= held_until:

@@ -9,6 +9,7 @@ from typing import Any
 from sealwright.db import Transaction, requests
 from sealwright.errors import ConflictError
 from sealwright.model.request import SigningRequest, State
+from sealwright.reporting.notify import notify
 from sealwright.reporting.outbox import announce
 from sealwright.transparency.record import record, request_entry
 
@@ -23,8 +24,8 @@ async def advance(
     data: Mapping[str, Any] | None = None,
     **changes: Any,
 ) -> SigningRequest:
-    """Move `request`, as it was read, to `to`, log it, and have it reported where its origin is
-    verified: all in the same transaction.
+    """Move `request`, as it was read, to `to`, log it, have it reported where its origin is
+    verified, and whom it concerns told: all in the same transaction.
 
     Args:
         data: goes into the log's leaf besides the two states.
@@ -49,6 +50,7 @@ async def advance(
     )
     await record(tx, entry)
     await announce(tx, moved, now)
+    await notify(tx, moved, now)
     return moved
 
 

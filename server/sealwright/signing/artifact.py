@@ -9,7 +9,7 @@ Everything here is deterministic: same file, directive, identity and results giv
 from __future__ import annotations
 
 import enum
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol, runtime_checkable
 
@@ -222,6 +222,19 @@ class MemberSigningFormat(Protocol):
 
 
 @runtime_checkable
+class SealedFormat(Protocol):
+    """What a `Format` has besides if files of it hold members that its signature covers."""
+
+    def is_signed(self, file: BinaryIO, paths: Collection[str]) -> bool:
+        """Whether there is a signature, valid or not, which a change of a member would break.
+
+        Args:
+            paths: of all members.
+        """
+        ...
+
+
+@runtime_checkable
 class Container(Protocol):
     """A module in `containers/` opened on one file."""
 
@@ -235,7 +248,8 @@ class Container(Protocol):
 
     def fingerprint(self, entry: Entry | None, *, content: bool = True) -> bytes:
         """SHA-256 of everything stored about a member but its position: equal fingerprints mean
-        that it was copied byte for byte. With `content` False only its name and attributes.
+        that it was copied byte for byte, or, where members are compressed together, that its
+        content was. With `content` False only its name and attributes.
         `entry` None means what belongs neither to a member nor to the container's signature."""
         ...
 
@@ -250,6 +264,6 @@ class Container(Protocol):
         added: Mapping[str, BinaryIO],
     ) -> None:
         """Write the container anew: members whose `order` is in `changed` get that content, all
-        others are copied byte for byte in their order, `added` paths come last, sorted. Each stream
-        is looked up and read once, one after another."""
+        others are copied byte for byte in their order, `added` paths come last, sorted. Streams are
+        looked up and read one after another; a look-up ends the use of the stream before."""
         ...

@@ -20,6 +20,7 @@ SPC_INDIRECT_DATA = "1.3.6.1.4.1.311.2.1.4"
 SPC_STATEMENT_TYPE = "1.3.6.1.4.1.311.2.1.11"
 SPC_SP_OPUS_INFO = "1.3.6.1.4.1.311.2.1.12"
 SPC_INDIVIDUAL_CODE_SIGNING = "1.3.6.1.4.1.311.2.1.21"
+SPC_SIP_INFO = "1.3.6.1.4.1.311.2.1.30"
 SPC_NESTED_SIGNATURE = "1.3.6.1.4.1.311.2.4.1"
 SPC_RFC3161_TIMESTAMP = "1.3.6.1.4.1.311.3.3.1"
 
@@ -82,6 +83,17 @@ class IndirectData:
         digest = message_digest.take(der.OCTET_STRING).content
         message_digest.finish()
         return cls(data_type, value, algorithm, digest)
+
+
+def sip_info(identifier: bytes, version: int) -> bytes:
+    """DER of SpcSipInfo, by which Windows finds the verifier of a kind of file (`SPC_SIP_INFO`).
+
+    Args:
+        identifier: of the Subject Interface Package, 16 bytes.
+        version: of it. Five reserved numbers follow.
+    """
+    reserved = [der.integer(0)] * 5
+    return der.sequence(der.integer(version), der.octet_string(identifier), *reserved)
 
 
 def prepare(indirect: IndirectData, directive: Directive, identity: Identity) -> cms.Prepared:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from typing import BinaryIO
 
@@ -59,6 +59,11 @@ def metadata(file: BinaryIO) -> Mapping[str, str]:  # noqa: ARG001 - there is no
 def is_signature_member(path: str) -> bool:
     """Manifest, signature files and signature blocks; case does not matter."""
     return _SIGNATURE_MEMBER.fullmatch(path.upper()) is not None
+
+
+def is_signed(file: BinaryIO, paths: Collection[str]) -> bool:  # noqa: ARG001 - paths tell
+    """Whether there are signature files or blocks."""
+    return any(_is_signature(path) for path in paths)
 
 
 def kept_attributes(file: BinaryIO) -> bytes:

@@ -20,6 +20,7 @@ from sealwright.signing.artifact import (
     Directive,
     Entry,
     MemberSigningFormat,
+    SealedFormat,
     TimestampForm,
 )
 from sealwright.signing.configuration import Configuration, Element, Include
@@ -333,7 +334,30 @@ class Planner:
         children = self.children(*opened, place, element)
         node = replace(node, children=children, members=len(opened[1]))
         _check_signature_members(node, self.language)
+        self._check_seal(file, node, [entry.path for entry in opened[1]])
         return node
+
+    def _check_seal(self, file: BinaryIO, node: PlanNode, paths: Sequence[str]) -> None:
+        """A container that is signed stays as it is, or is signed again."""
+        signed_again = any(
+            OUTPUT_FILE_NAME not in each.options and each.options.get("append") != "true"
+            for each in node.signs
+        )
+        if signed_again or not any(child.is_replaced or child.outputs for child in node.children):
+            return
+        for kind in self.language.file_types:
+            format_ = kind.format
+            if format_ is None or not isinstance(format_, SealedFormat):
+                continue
+            if format_.is_signed(file, paths) and format_.recognize(file):
+                message = (
+                    f"It is signed already ({kind.name}), and signing its members would break that."
+                )
+                advice = (
+                    f"Have it signed again, in the element at {node.where}, without append; or "
+                    "leave its members alone."
+                )
+                raise ArtifactError(message, advice=advice)
 
     def children(
         self, container: Container, entries: Sequence[Entry], place: Place, element: Element

@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactConfigurationError, ArtifactError, VerificationError
-from sealwright.signing import authenticode, cms, der, streams
+from sealwright.signing import authenticode, cms, streams
 from sealwright.signing.artifact import (
     Directive,
     Identity,
@@ -26,8 +26,6 @@ from sealwright.signing.artifact import (
     SignGenerator,
 )
 from sealwright.signing.parameters import FILE_NAME
-
-SPC_SIP_INFO = "1.3.6.1.4.1.311.2.1.30"
 
 MAX_SIZE = 32 << 20  #: bytes of a script, which is held in memory
 
@@ -73,9 +71,8 @@ class Style:
 
     @property
     def sip_info(self) -> bytes:
-        """DER of the SpcSipInfo: version, identifier, five reserved numbers."""
-        reserved = [der.integer(0)] * 5
-        return der.sequence(der.integer(self.sip_version), der.octet_string(self.sip), *reserved)
+        """DER of the SpcSipInfo."""
+        return authenticode.sip_info(self.sip, self.sip_version)
 
     def block(self, signature: bytes) -> str:
         """The signature as text, with a line break in front and one behind."""
@@ -219,7 +216,7 @@ class ScriptFormat:
         digests: dict[str, bytes] = {}
 
         def check(data: cms.SignedData) -> str:
-            indirect = authenticode.indirect_data(data, SPC_SIP_INFO)
+            indirect = authenticode.indirect_data(data, authenticode.SPC_SIP_INFO)
             if indirect.value != style.sip_info:
                 message = "The signature is for another kind of script."
                 raise VerificationError(message)
@@ -269,7 +266,7 @@ class ScriptFormat:
         appends = directive.options.get("append") == "true" and script.style is not None
         primary = style.read_block(script.block) if appends else b""
         indirect = authenticode.IndirectData(
-            SPC_SIP_INFO,
+            authenticode.SPC_SIP_INFO,
             style.sip_info,
             hash_algorithm,
             self._digest(script, style, hash_algorithm),

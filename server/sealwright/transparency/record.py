@@ -10,6 +10,7 @@ from sealwright.db import Transaction
 from sealwright.db import log as db_log
 from sealwright.errors import InternalError, InvalidInputError, TooLargeError
 from sealwright.model.request import SigningRequest
+from sealwright.transparency.details import MEMBER, Change, commitment
 from sealwright.transparency.leaf import Event
 
 
@@ -42,6 +43,15 @@ def body(
         raise InternalError(message) from error
 
 
+#: member of a leaf's data -> what the leaf is found by
+_ABOUT = {
+    "project": "project_id",
+    "policy": "signing_policy_id",
+    "certificate": "certificate_id",
+    "user": "user_id",
+}
+
+
 def request_entry(
     request: SigningRequest,
     action: str,
@@ -50,7 +60,9 @@ def request_entry(
     now: dt.datetime,
     data: Mapping[str, Any] | None = None,
 ) -> db_log.NewEntry:
-    """A leaf about one request."""
+    """A leaf about one request. It is found by what the request belongs to besides, unless it is
+    one of the many about single signatures."""
+    of_signature = action.startswith("signature.")
     return db_log.NewEntry(
         organization_id=request.organization_id,
         request_id=request.id,
@@ -65,6 +77,11 @@ def request_entry(
             data=data,
         ),
         created_at=now,
+        about=db_log.About()
+        if of_signature
+        else db_log.About(
+            actor, request.project_id, request.signing_policy_id, request.certificate_id
+        ),
     )
 
 
@@ -75,14 +92,32 @@ def organization_entry(
     actor: str,
     now: dt.datetime,
     data: Mapping[str, Any] | None = None,
+    change: Change | None = None,
 ) -> db_log.NewEntry:
-    """A leaf about an organization's users, projects, policies or certificates."""
+    """A leaf about an organization's users, projects, policies or certificates.
+
+    Args:
+        data: ids and digests. Those under ``project``, ``policy``, ``certificate`` and ``user`` are
+            what the leaf is found by.
+        change: what names a person or shows values: kept beside the log, committed to by the leaf.
+    """
+    members = dict(data or {})
+    about = {
+        column: members[name]
+        for name, column in _ABOUT.items()
+        if isinstance(members.get(name), str)
+    }
+    details = change.seal() if change else None
+    if details:
+        members[MEMBER] = commitment(details)
     return db_log.NewEntry(
         organization_id=organization_id,
         request_id=None,
         action=action,
-        body=body(action, actor=actor, organization=organization_id, now=now, data=data),
+        body=body(action, actor=actor, organization=organization_id, now=now, data=members),
         created_at=now,
+        about=db_log.About(actor, **about),
+        details=details,
     )
 
 

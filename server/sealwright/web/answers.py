@@ -31,7 +31,12 @@ def next_cursor(items: Sequence[T], limit: int, key: Callable[[T], str]) -> str 
     """The cursor after a page of at most `limit` items, None where it was the last."""
     if len(items) < limit:
         return None
-    return base64.urlsafe_b64encode(key(items[-1]).encode()).decode().rstrip("=")
+    return cursor_of(key(items[-1]))
+
+
+def cursor_of(key: str) -> str:
+    """The cursor that stands for the key of a page's last item."""
+    return base64.urlsafe_b64encode(key.encode()).decode().rstrip("=")
 
 
 def read_cursor(cursor: str | None) -> str | None:

@@ -15,8 +15,9 @@ from starlette.responses import JSONResponse, Response
 
 from sealwright import logs
 from sealwright.config import Settings
-from sealwright.connectors.outgoing import OutgoingClient, OutgoingPolicy
+from sealwright.connectors.outgoing import OutgoingClient
 from sealwright.db import Database
+from sealwright.intake.retrieval import retrieval_policy
 from sealwright.origin.systems import open_systems
 from sealwright.queueing.queue import Queue
 from sealwright.storage import open_store
@@ -26,9 +27,12 @@ from sealwright.web.api.v1 import (
     build_systems,
     certificates,
     ci,
+    groups,
     hash_signing,
     health,
     log,
+    log_entries,
+    outgoing_webhooks,
     projects,
     remote_identities,
     repository_links,
@@ -46,7 +50,8 @@ from sealwright.web.problems import problem_response
 from sealwright.web.routes import Answer, Call, Endpoint
 from sealwright.web.services import Services
 from sealwright.web.throttle import Throttle
-from sealwright.web.ui import pages
+from sealwright.web.ui import registry
+from sealwright.web.ui.rendering import error_page
 
 _SHUTDOWN_SECONDS = 10
 
@@ -69,6 +74,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     *sessions.ENDPOINTS,
     *users.ENDPOINTS,
+    *groups.ENDPOINTS,
     *tokens.ENDPOINTS,
     *projects.ENDPOINTS,
     *artifact_configurations.ENDPOINTS,
@@ -83,9 +89,11 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *ci.ENDPOINTS,
     *webhooks.ENDPOINTS,
     *log.ENDPOINTS,
+    *log_entries.ENDPOINTS,
+    *outgoing_webhooks.ENDPOINTS,
     *compatible.ENDPOINTS,
     *github_connector.ENDPOINTS,
-    *pages.ENDPOINTS,
+    *registry.ENDPOINTS,
 )
 
 
@@ -100,7 +108,7 @@ def create_app(settings: Settings) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         queue = Queue(settings.redis)
         database = Database(settings.database)
-        outgoing = OutgoingClient(OutgoingPolicy(hosts=settings.retrieval_hosts))
+        outgoing = OutgoingClient(retrieval_policy(settings))
         store = await asyncio.to_thread(open_store, settings.artifacts)
         systems = open_systems(settings, database)
         app.state.services = Services(
@@ -116,7 +124,7 @@ def create_app(settings: Settings) -> Starlette:
             await database.close()
 
     return Starlette(
-        routes=[endpoint.route(pages.error_page) for endpoint in ENDPOINTS],
+        routes=[endpoint.route(error_page) for endpoint in ENDPOINTS],
         middleware=[
             Middleware(RequestIds),
             Middleware(SecurityHeaders, https=settings.url.startswith("https://")),

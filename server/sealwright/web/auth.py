@@ -17,7 +17,7 @@ from sealwright.errors import ForbiddenError, UnauthenticatedError
 from sealwright.intake.passwords import password_fits
 from sealwright.intake.tokens import new_token, token_hash
 from sealwright.model.identifiers import new_id, utc_now
-from sealwright.model.user import ApiToken, Principal, TokenKind, User, UserKind
+from sealwright.model.user import ApiToken, Principal, TokenKind, TokenScope, User, UserKind
 from sealwright.transparency.record import organization_entry, record
 from sealwright.web.services import Services
 from sealwright.web.throttle import Rate
@@ -73,7 +73,15 @@ async def authenticate(services: Services, request: Request, *, cookie: bool) ->
         async with services.database.transaction() as tx:
             await users.touch_token(tx, token.id, now)
     address = request.client.host if request.client else ""
-    return Principal(user, token.id, address, token.request_id)
+    return Principal(
+        user,
+        token.id,
+        address,
+        token.request_id,
+        token.scope,
+        token.project_id,
+        token.authenticated_at,
+    )
 
 
 async def throttle_identities(services: Services, request: Request) -> None:
@@ -126,6 +134,9 @@ def make_token(
     name: str,
     lifetime: dt.timedelta | None,
     request_id: str | None = None,
+    *,
+    scope: TokenScope = TokenScope.FULL,
+    project_id: str | None = None,
 ) -> tuple[str, ApiToken]:
     """A new token for the user: its text, which is shown once, and what is kept of it."""
     text = new_token(kind)
@@ -142,6 +153,8 @@ def make_token(
         revoked_at=None,
         created_at=now,
         request_id=request_id,
+        scope=scope,
+        project_id=project_id,
     )
     return text, token
 

@@ -20,6 +20,7 @@ from starlette.routing import Route
 
 from sealwright.errors import InternalError, InvalidInputError, SealwrightError
 from sealwright.policy.permissions import Grant, authorize, is_public
+from sealwright.transparency.details import Change
 from sealwright.web import auth, bodies
 from sealwright.web.problems import problem, status_of
 from sealwright.web.services import Services
@@ -58,6 +59,15 @@ class Call:
     def path(self, name: str) -> str:
         """A parameter of the matched path."""
         return str(self.request.path_params[name])
+
+    def change(self, before: BaseModel | None, after: BaseModel | None) -> Change:
+        """What the audit keeps of a change: from where it came, and the entity as it is answered
+        before and after (None: there was, or is, none)."""
+        return Change(
+            self.grant.principal.address,
+            before.model_dump(mode="json") if before else None,
+            after.model_dump(mode="json") if after else None,
+        )
 
     def query(self, model: type[Model]) -> Model:
         """The query string, checked.
@@ -177,6 +187,7 @@ class Endpoint:
             await auth.throttle_identities(services, request)
             return await self.handler(Call(request, services, None))
         principal = await auth.authenticate(services, request, cookie=self.face is Face.UI)
+        request.state.principal = principal  # an error's page is still theirs
         return await self.handler(Call(request, services, authorize(self.name, principal)))
 
 

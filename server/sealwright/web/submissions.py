@@ -145,7 +145,7 @@ async def admit_somewhere(call: Call) -> None:
     """
     async with call.services.database.read() as tx:
         found = await projects.policies(tx, call.grant.organization_id)
-    if not any(call.grant.user.id in policy.submitters for policy in found):
+    if not any(call.grant.user.standing & policy.submitters for policy in found):
         message = f"{call.grant.user.name} is not a submitter of any signing policy."
         raise ForbiddenError(message, advice="Have a project administrator add the user to one.")
 

@@ -22,7 +22,7 @@ def fields_of(value: Any) -> dict[str, Any]:
 
 def user_out(user: User) -> schemas.UserOut:
     """A user, without the password's hash."""
-    return schemas.UserOut.model_validate(fields_of(user))
+    return schemas.UserOut.model_validate(fields_of(user) | {"groups": sorted(user.groups)})
 
 
 def token_out(token: ApiToken) -> schemas.TokenOut:
@@ -32,7 +32,11 @@ def token_out(token: ApiToken) -> schemas.TokenOut:
 
 def project_out(project: Project) -> schemas.ProjectOut:
     """A project."""
-    return schemas.ProjectOut.model_validate(fields_of(project))
+    lists = {
+        "readers": sorted(project.readers),
+        "configurators": sorted(project.configurators),
+    }
+    return schemas.ProjectOut.model_validate(fields_of(project) | lists)
 
 
 def configuration_out(one: ArtifactConfiguration) -> schemas.ArtifactConfigurationOut:
@@ -49,16 +53,12 @@ def policy_out(policy: SigningPolicy) -> schemas.SigningPolicyOut:
     )
 
 
-def log_entry_out(entry: db_log.Entry) -> schemas.LogEntryOut:
-    """A leaf."""
-    return schemas.LogEntryOut.model_validate(fields_of(entry))
-
-
 def request_fields(request: SigningRequest, people: Mapping[str, str], url: str) -> dict[str, Any]:
     """What `SigningRequestOut` holds. `people`: user id -> name."""
     return fields_of(request) | {
         "url": f"{url}/signing-requests/{request.id}",
         "is_final": request.state.is_final,
+        "version": request.version,
         "project": _reference(request, "project"),
         "signing_policy": _reference(request, "signing_policy"),
         "artifact_configuration": (
@@ -77,6 +77,7 @@ def request_fields(request: SigningRequest, people: Mapping[str, str], url: str)
         "retrieval": _retrieval(request),
         "hash": _hash(request),
         "quorum": request.snapshot.fields["quorum"],
+        "progress": fields_of(request.progress) if request.progress else None,
     }
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import AsyncIterator, Callable
 
 from starlette.responses import Response, StreamingResponse
 
-from sealwright.model.request import SigningRequest
+from sealwright.model.request import Progress, SigningRequest
 from sealwright.policy.permissions import Grant
 from sealwright.visible import find_request
 from sealwright.web.routes import Call
@@ -44,8 +45,18 @@ def is_final(request: SigningRequest) -> bool:
     return request.state.is_final
 
 
+def is_news(known: str) -> Callable[[SigningRequest], bool]:
+    """Tell whether a request is final, or another than the version that its reader knows.
+
+    Args:
+        known: empty: only the end is news.
+    """
+    return lambda request: request.state.is_final or (known not in {"", request.version})
+
+
 async def event_stream(call: Call, request_id: str) -> Response:
-    """Server-sent events (HTML, 9.2): one ``state`` event now and for each change, to the last.
+    """Server-sent events (HTML, 9.2): one ``state`` event now and for each change, to the last, and
+    ``progress`` events while a worker is at it.
 
     Raises:
         NotFoundError: missing, or not for the caller.
@@ -65,7 +76,12 @@ async def _events(
     yield b"retry: 2000\n\n" + _event(request)
     while not request.state.is_final and asyncio.get_running_loop().time() < ends:
         following = await _next(services, grant, request)
-        yield _event(following) if _differ(following, request) else b": still here\n\n"
+        if following.version != request.version:
+            yield _event(following)
+        elif following.progress is not None and following.progress != request.progress:
+            yield _progress_event(following.progress)
+        else:
+            yield b": still here\n\n"
         request = following
 
 
@@ -73,19 +89,23 @@ async def _next(services: Services, grant: Grant, seen: SigningRequest) -> Signi
     return await services.queue.wait(
         seen.id,
         lambda: _read(services, grant, seen.id),
-        lambda now: _differ(now, seen),
+        lambda now: (now.version, now.progress) != (seen.version, seen.progress),
         KEEP_ALIVE_SECONDS,
     )
 
 
-def _differ(one: SigningRequest, other: SigningRequest) -> bool:
-    return (one.state, one.updated_at) != (other.state, other.updated_at)
-
-
 def _event(request: SigningRequest) -> bytes:
-    facts = {"id": request.id, "state": request.state.value, "is_final": request.state.is_final}
-    name = request.updated_at.isoformat()
-    return f"id: {name}\nevent: state\ndata: {json.dumps(facts)}\n\n".encode()
+    facts = {
+        "id": request.id,
+        "state": request.state.value,
+        "is_final": request.state.is_final,
+        "version": request.version,
+    }
+    return f"id: {request.version}\nevent: state\ndata: {json.dumps(facts)}\n\n".encode()
+
+
+def _progress_event(progress: Progress) -> bytes:
+    return f"event: progress\ndata: {json.dumps(dataclasses.asdict(progress))}\n\n".encode()
 
 
 async def _read(services: Services, grant: Grant, request_id: str) -> SigningRequest:

@@ -10,10 +10,13 @@ import signal
 from collections.abc import Awaitable
 
 from sealwright.config import Settings
+from sealwright.connectors.outgoing import OutgoingClient
 from sealwright.deliveries import act_on_deliveries
 from sealwright.fulfil import fulfil
 from sealwright.queueing.reconcile import reconcile_forever
+from sealwright.reporting.deliver import Courier
 from sealwright.reporting.dispatch import Dispatcher
+from sealwright.reporting.webhook_addresses import webhook_policy
 from sealwright.worker.bench import open_bench
 from sealwright.worker.consume import consume
 from sealwright.worker.housekeeping import keep_house, publish_log
@@ -40,12 +43,13 @@ async def run(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with open_bench(settings) as bench:
+    async with open_bench(settings) as bench, OutgoingClient(webhook_policy(settings)) as hooks:
         jobs = Jobs(functools.partial(fulfil, bench), settings.worker_jobs)
         loops: list[Awaitable[None]] = [
             reconcile_forever(bench.database, bench.queue),
             keep_house(bench.database, bench.store),
             Dispatcher(bench.database, bench.systems, settings.url).run(),
+            Courier(bench.database, hooks, bench.systems.vault()).run(),
             act_on_deliveries(bench.database, bench.queue, bench.systems),
             publish_log(bench.database, settings.log_folder),
         ]

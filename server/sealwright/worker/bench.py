@@ -12,10 +12,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from sealwright.config import Settings, TimestampAuthoritySettings
-from sealwright.connectors.outgoing import OutgoingClient, OutgoingPolicy
+from sealwright.connectors.outgoing import OutgoingClient
 from sealwright.db import Database
 from sealwright.errors import ConfigurationError
 from sealwright.fulfil import Workbench
+from sealwright.intake.retrieval import retrieval_policy
 from sealwright.origin.systems import open_systems
 from sealwright.queueing.queue import Queue
 from sealwright.signing.confinement import ChildLimits
@@ -64,9 +65,7 @@ async def open_bench(settings: Settings) -> AsyncIterator[Workbench]:
             else None,
             children=await stack.enter_async_context(pool),
             room=asyncio.Semaphore(children),
-            outgoing=await stack.enter_async_context(
-                OutgoingClient(OutgoingPolicy(hosts=settings.retrieval_hosts))
-            ),
+            outgoing=await stack.enter_async_context(OutgoingClient(retrieval_policy(settings))),
             systems=systems,
         )
 

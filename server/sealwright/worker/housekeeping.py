@@ -10,7 +10,7 @@ import re
 import uuid
 from pathlib import Path
 
-from sealwright.db import Database, requests, run_submissions, users
+from sealwright.db import Database, notifications, requests, run_submissions, users
 from sealwright.errors import SealwrightError
 from sealwright.model.identifiers import utc_now
 from sealwright.model.request import SigningRequest
@@ -24,6 +24,8 @@ _HOUSE_SECONDS = 3600.0
 _PUBLISH_SECONDS = 5.0
 #: what is younger may belong to a submission that is being received
 _ORPHAN_AGE = dt.timedelta(days=1)
+#: how long it is shown what became of a message
+_KEEP_MESSAGES = dt.timedelta(days=30)
 _KEY = re.compile(r"requests/[^/]+/(?P<id>[0-9a-f-]{36})/[^/]+")
 
 
@@ -38,6 +40,7 @@ async def keep_house(database: Database, store: ArtifactStore) -> None:
             async with database.transaction() as tx:
                 await run_submissions.forget_tokens(tx, utc_now())
                 await users.remove_request_tokens(tx, utc_now())
+                await notifications.forget(tx, utc_now() - _KEEP_MESSAGES)
         except SealwrightError as error:
             _log.warning("cannot keep house now: %s", error)
             continue

@@ -6,7 +6,8 @@ class Steps implements Serializable {
 
     private static final int FIRST_PAUSE = 2
     private static final int LONGEST_PAUSE = 30
-    private static final int LONGEST_POLL = 15
+    private static final int LONGEST_POLL = 5
+    private static final int LONGEST_POLL_FOR_PEOPLE = 15
 
     private final Object script
     private final Map<String, Object> settings
@@ -47,7 +48,7 @@ class Steps implements Serializable {
                 return found
             }
             script.sleep(time: Math.min(pause, left.intdiv(1000) + 1) as int, unit: 'SECONDS')
-            pause = Math.min(pause * 2, LONGEST_POLL)
+            pause = Math.min(pause * 2, found.state == 'WaitingForApproval' ? LONGEST_POLL_FOR_PEOPLE : LONGEST_POLL)
         }
     }
 

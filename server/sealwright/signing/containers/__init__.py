@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from sealwright.signing.artifact import Container
+from sealwright.signing.containers.appx import AppxContainer, is_appx
+from sealwright.signing.containers.cab import CabContainer
+from sealwright.signing.containers.cab_records import is_cabinet
 from sealwright.signing.containers.zip import ZipContainer, is_zip
 
 
@@ -30,4 +33,7 @@ CONTAINERS: tuple[ContainerType, ...] = (
     ContainerType("zip-file", is_zip, ZipContainer),
     ContainerType("jar-file", is_zip, ZipContainer),
     ContainerType("nupkg-file", is_zip, ZipContainer),
+    ContainerType("appx-file", is_appx, AppxContainer),
+    ContainerType("msix-file", is_appx, AppxContainer),
+    ContainerType("cab-file", is_cabinet, CabContainer),
 )

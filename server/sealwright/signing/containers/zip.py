@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import io
 import struct
-import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError
 from sealwright.signing.artifact import Entry
 from sealwright.signing.containers.bulk_copy import BUFFER, chunks, copy_range
+from sealwright.signing.containers.deflate import DeflateError, crc32, inflater
+from sealwright.signing.containers.member_paths import folded
+from sealwright.signing.containers.zip_packing import PLAIN, Extent, Packing, compress
 from sealwright.signing.containers.zip_records import (
     CENTRAL,
     CENTRAL_SIGNATURE,
@@ -32,7 +34,6 @@ from sealwright.signing.containers.zip_records import (
     UTF8,
     ZIP64_FIELD,
     Record,
-    folded,
     read_end,
     read_records,
     zip64_field,
@@ -75,20 +76,6 @@ class NewMember:
     content: bytes
     method: int = DEFLATED
     mode: int = 0
-
-
-def compress(pieces: Iterable[bytes], method: int) -> Iterator[bytes]:
-    """Compress a stream: the one place that decides how.
-
-    zlib at level 6 and its default window and memory: the same bytes on every run.
-    """
-    if method == STORED:
-        yield from pieces
-        return
-    compressor = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
-    for piece in pieces:
-        yield compressor.compress(piece)
-    yield compressor.flush()
 
 
 class ZipContainer:
@@ -134,7 +121,7 @@ class ZipContainer:
             )
         crc, size = 0, 0
         for piece in self._inflate(record):
-            crc = zlib.crc32(piece, crc)
+            crc = crc32(piece, crc)
             size += len(piece)
             target.write(piece)
         if size != record.size or crc != record.crc:
@@ -150,6 +137,23 @@ class ZipContainer:
     def raw_name(self, entry: Entry) -> bytes:
         """The member's name as it is stored, without the slash that ends a directory's."""
         return self._records[entry.order].name.removesuffix(b"/")
+
+    def extent(self, entry: Entry) -> Extent:
+        """Where the member lies."""
+        record = self._records[entry.order]
+        return Extent(
+            record.offset,
+            record.data,
+            record.compressed,
+            record.end,
+            record.method,
+            record.crc,
+        )
+
+    @property
+    def directory_start(self) -> int:
+        """Offset of the central directory."""
+        return self._end.start
 
     @property
     def has_zip64(self) -> bool:
@@ -211,16 +215,19 @@ class ZipContainer:
         target: BinaryIO,
         changed: Mapping[int, BinaryIO],
         added: Mapping[str, BinaryIO],
+        packing: Packing | None = None,
     ) -> None:
         """Write the archive to the empty, seekable `target`.
 
         Members not in `changed` are copied as they are, in their places; changed ones keep name,
         attributes, times, extra fields and method. Added ones come last, sorted by path, with the
-        time of the archive's newest member.
+        time of the archive's newest member. Members are written in the order in which they lie;
+        a changed one is looked up when its turn comes.
 
         Raises:
             ArtifactError: an added path exists already.
         """
+        packing = packing or PLAIN
         self._check_added(added)
         copy_range(self._file, 0, self._prefix, target)
         directory: dict[int, bytes] = {}
@@ -228,7 +235,8 @@ class ZipContainer:
         while at < len(self._by_offset):
             record = self._by_offset[at]
             if record.order in changed:
-                directory[record.order] = self._write_changed(record, changed[record.order], target)
+                content = changed[record.order]
+                directory[record.order] = self._write_changed(record, content, target, packing)
                 at += 1
                 continue
             until = at
@@ -238,6 +246,7 @@ class ZipContainer:
             moved = target.tell() - record.offset
             for each in unchanged:
                 directory[each.order] = _moved_central(each, each.offset + moved)
+                packing.placed(each.order, each.offset + moved, each.data + moved)
             copy_range(self._file, record.offset, unchanged[-1].end - record.offset, target)
             at = until
         rows = [directory[order] for order in range(len(self._records))]
@@ -293,29 +302,50 @@ class ZipContainer:
         others = [rows[order] for order in sorted(rows)]
         self._write_end([*ahead, *added_first, *others, *added_last], target)
 
+    def append(self, member: NewMember) -> None:
+        """Add a member behind all others of this very archive, whose file must be writable.
+
+        Its end record numbers disks from 0, even where that was left to the Zip64 record.
+        """
+        self._check_added([member.path])
+        self._file.seek(self._end.start)
+        self._file.truncate()
+        row = self._write_added(member, io.BytesIO(member.content), self._file)
+        rows = [*(record.central for record in self._records), row]
+        self._file.write(self._directory(rows, self._file.tell(), numbers_disks=True))
+
+    def directory_without(self, last: Entry | None) -> bytes:
+        """Central directory and end records as they were before `last` was appended (see `append`).
+
+        Without a member, as they are, but for the numbers of disks.
+        """
+        start = self._end.start if last is None else self._records[last.order].offset
+        rows = [each.central for each in self._records if last is None or each.order != last.order]
+        return self._directory(rows, start, numbers_disks=True)
+
     def _inflate(self, record: Record) -> Iterator[bytes]:
         pieces = chunks(self._file, record.data, record.compressed)
         if record.method == STORED:
             yield from pieces
             return
-        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        inflating = inflater()
         left = record.size
         waiting = b""
-        while not inflater.eof:
+        while not inflating.eof:
             waiting = waiting or next(pieces, b"")
             try:
                 # One byte more than is due shows that there is more than was declared.
-                out = inflater.decompress(waiting, min(BUFFER, left + 1))
-            except zlib.error:
+                out = inflating.decompress(waiting, min(BUFFER, left + 1))
+            except DeflateError:
                 raise _damaged(record, "its compressed data is malformed") from None
-            if not waiting and not out and not inflater.eof:
+            if not waiting and not out and not inflating.eof:
                 raise _damaged(record, "its compressed data breaks off")
-            waiting = inflater.unconsumed_tail
+            waiting = inflating.unconsumed_tail
             left -= len(out)
             if left < 0:
                 raise _damaged(record, "it inflates to more than its declared size")
             yield out
-        if inflater.unused_data or next(pieces, b""):
+        if inflating.unused_data or next(pieces, b""):
             raise _damaged(record, "there is other data behind its compressed data")
 
     def _check_added(self, added: Iterable[str], removed: Collection[int] = ()) -> None:
@@ -337,13 +367,20 @@ class ZipContainer:
         start = record.offset + LOCAL.size + len(record.name)
         return without_zip64(read_at(self._file, start, record.data - start))
 
-    def _write_changed(self, record: Record, content: BinaryIO, target: BinaryIO) -> bytes:
+    def _write_changed(
+        self, record: Record, content: BinaryIO, target: BinaryIO, packing: Packing
+    ) -> bytes:
         local = LOCAL.unpack(read_at(self._file, record.offset, LOCAL.size))
         version, flags, method, time, date = local[1:6]
         head = (version, flags & ~_CONTENT_FLAGS, method, time, date)
         extra = self._local_extra(record)
         offset = target.tell()
-        crc, compressed, size = _write_member(target, head, record.name, extra, content)
+
+        def pack(pieces: Iterable[bytes], method: int) -> Iterator[bytes]:
+            return packing.compress(record.order, pieces, method)
+
+        crc, compressed, size = _write_member(target, head, record.name, extra, content, pack)
+        packing.placed(record.order, offset, target.tell() - compressed)
         central = bytearray(record.central)
         struct.pack_into("<H", central, 8, record.flags & ~_CONTENT_FLAGS)
         struct.pack_into("<L", central, 16, crc)
@@ -377,10 +414,12 @@ class ZipContainer:
         return _central(central + name, b"", compressed, size, offset)
 
     def _write_end(self, rows: list[bytes], target: BinaryIO) -> None:
-        start = target.tell()
-        target.writelines(rows)
-        size = target.tell() - start
-        count = len(rows)
+        target.write(self._directory(rows, target.tell()))
+
+    def _directory(self, rows: list[bytes], start: int, *, numbers_disks: bool = False) -> bytes:
+        """Central directory with these records at offset `start`, and the end records."""
+        directory = b"".join(rows)
+        size, count = len(directory), len(rows)
         original = END.unpack(self._end.raw)
         numbers = [0, 0, count, count, size, start]
         limits = [MAX_16] * 4 + [MAX_32] * 2
@@ -394,11 +433,13 @@ class ZipContainer:
             made, needed = (
                 END64.unpack(self._end.end64)[2:4] if self._end.end64 else (_ZIP64_VERSION,) * 2
             )
-            at = target.tell()
             fields = (END64.size - 12, made, needed, 0, 0, count, count, size, start)
-            target.write(END64.pack(END64_SIGNATURE, *fields))
-            target.write(LOCATOR64.pack(LOCATOR64_SIGNATURE, 0, at, 1))
-        target.write(END.pack(END_SIGNATURE, *short, len(self._end.comment)) + self._end.comment)
+            directory += END64.pack(END64_SIGNATURE, *fields)
+            directory += LOCATOR64.pack(LOCATOR64_SIGNATURE, 0, start + size, 1)
+        if numbers_disks:
+            short[:2] = [0, 0]
+        end = END.pack(END_SIGNATURE, *short, len(self._end.comment))
+        return directory + end + self._end.comment
 
 
 def without_zip64(extra: bytes) -> bytes:
@@ -431,6 +472,7 @@ def _write_member(
     name: bytes,
     extra: bytes,
     content: BinaryIO,
+    pack: Callable[[Iterable[bytes], int], Iterator[bytes]] = compress,
 ) -> tuple[int, int, int]:
     """Write local header and compressed content; return CRC, compressed size, size."""
     version, flags, method, time, date = head
@@ -453,10 +495,10 @@ def _write_member(
     def read_through() -> Iterator[bytes]:
         nonlocal crc
         while piece := content.read(BUFFER):
-            crc = zlib.crc32(piece, crc)
+            crc = crc32(piece, crc)
             yield piece
 
-    target.writelines(compress(read_through(), method))
+    target.writelines(pack(read_through(), method))
     end = target.tell()
     target.seek(at)
     target.write(header(crc, end - start))

@@ -7,16 +7,15 @@ is what all show.
 
 from __future__ import annotations
 
-import re
 import stat
 import struct
-import unicodedata
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError
+from sealwright.signing.containers.member_paths import REPACK, check_distinct, check_path
 from sealwright.signing.streams import read_at
 
 STORED = 0
@@ -24,7 +23,6 @@ DEFLATED = 8
 MAX_16 = 0xFFFF
 MAX_32 = 0xFFFFFFFF
 MAX_CENTRAL_DIRECTORY = 64 << 20
-MAX_PATH = 4096
 
 LOCAL = struct.Struct("<4s5H3L2H")
 CENTRAL = struct.Struct("<4s6H3L5H2L")
@@ -47,8 +45,6 @@ HAS_DESCRIPTOR = 1 << 3
 UTF8 = 1 << 11
 MASKED_HEADERS = 1 << 13
 _COMPARED_FLAGS = ENCRYPTED | HAS_DESCRIPTOR | 1 << 5 | 1 << 6 | UTF8 | MASKED_HEADERS
-_REPACK = "Pack the archive again with a common tool."
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]|^[A-Za-z]:")
 
 
 @dataclass(frozen=True)
@@ -179,7 +175,7 @@ def read_records(file: BinaryIO, end: End, max_members: int) -> list[Record]:
         raise _fail(message)
     directory = read_at(file, end.start, end.size)
     records = list(_parse_directory(directory, end.count))
-    _check_names(records)
+    check_distinct([record.path for record in records])
     _check_locals(file, records, end.start)
     return records
 
@@ -207,7 +203,7 @@ def zip64_field(extra: bytes) -> tuple[int, int] | None:
     return found[0] if found else None
 
 
-def _fail(message: str, advice: str = _REPACK, where: str = "") -> ArtifactError:
+def _fail(message: str, advice: str = REPACK, where: str = "") -> ArtifactError:
     return ArtifactError(message, advice=advice, where=where)
 
 
@@ -315,13 +311,13 @@ def _decode_path(name: bytes, flags: int, extra: bytes) -> str:
     """Decode a name (4.4.4, Appendix D; 4.6.9: most tools prefer the Unicode path field)."""
     try:
         path = name.decode("utf-8" if flags & UTF8 else "cp437")
-        _check_path(path)
+        check_path(path)
         for identifier, start, end in split_extra(extra):
             if identifier != UNICODE_PATH_FIELD or end - start < 5 or extra[start] != 1:
                 continue
             if int.from_bytes(extra[start + 1 : start + 5], "little") == zlib.crc32(name):
                 path = extra[start + 5 : end].decode("utf-8")
-                _check_path(path)
+                check_path(path)
     except UnicodeDecodeError:
         shown = name[:80].decode("utf-8", "backslashreplace")
         message = "A member's name is not valid UTF-8."
@@ -330,48 +326,6 @@ def _decode_path(name: bytes, flags: int, extra: bytes) -> str:
         message = "A member's two names disagree."
         raise _fail(message, where=path)
     return path
-
-
-def _check_path(path: str) -> None:
-    segments = path.removesuffix("/").split("/")
-    problem = ""
-    if len(path) > MAX_PATH:
-        problem = f"is longer than {MAX_PATH} characters"
-    elif path.startswith("/"):
-        problem = "is absolute"
-    elif _UNSAFE.search(path):
-        problem = "has a backslash, a drive letter or control characters"
-    elif any(segment in ("", ".", "..") for segment in segments):
-        problem = 'has an empty, "." or ".." segment'
-    if problem:
-        shown = path[:120].encode("unicode_escape").decode()
-        message = f"A member's path {problem}."
-        raise _fail(message, where=shown)
-
-
-def folded(path: str) -> str:
-    """The form in which paths must differ, so that they do on Windows and macOS too."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
-
-
-def _check_names(records: list[Record]) -> None:
-    files: set[str] = set()
-    directories: set[str] = set()
-    for record in records:
-        path = folded(record.path)
-        names = directories if record.is_directory else files
-        if path in names:
-            message = "Two members have this path, or paths that differ in case only."
-            raise _fail(message, "Tools disagree about which one counts; remove one.", record.path)
-        names.add(path)
-    parents = {path.removesuffix("/") for path in directories}
-    for record in records:
-        path = folded(record.path).removesuffix("/")
-        while (cut := path.rfind("/")) >= 0 and (path := path[:cut]) not in parents:
-            parents.add(path)
-    if both := files & parents:
-        message = "A path is a file and a directory at once."
-        raise _fail(message, where=min(both))
 
 
 def _check_locals(file: BinaryIO, records: list[Record], directory_start: int) -> None:

@@ -6,7 +6,9 @@ from typing import BinaryIO
 
 from sealwright.errors import ArtifactConfigurationError
 from sealwright.signing.artifact import Format
-from sealwright.signing.formats import cab, catalog, file, jar, nupkg, pe, zip  # noqa: A004
+from sealwright.signing.formats import cab, catalog, file, jar, msi, nupkg, pe, zip  # noqa: A004
+from sealwright.signing.formats.appx import APPX
+from sealwright.signing.formats.msix import MSIX
 from sealwright.signing.formats.powershell import POWERSHELL
 from sealwright.signing.formats.windows_script import WINDOWS_SCRIPT
 
@@ -15,7 +17,10 @@ from sealwright.signing.formats.windows_script import WINDOWS_SCRIPT
 FORMATS: tuple[Format, ...] = (
     pe,
     cab,
+    msi,
     catalog,
+    APPX,
+    MSIX,
     nupkg,
     jar,
     zip,

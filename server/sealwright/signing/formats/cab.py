@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -74,6 +74,12 @@ def directives() -> Mapping[str, Mapping[str, tuple[str, ...] | None]]:
 def metadata(file: BinaryIO) -> Mapping[str, str]:  # noqa: ARG001 - there is none
     """Cabinets have no metadata."""
     return {}
+
+
+def is_signed(file: BinaryIO, paths: Collection[str]) -> bool:  # noqa: ARG001 - none is in paths
+    """Whether a signature follows the cabinet, which rebuilding it leaves out."""
+    (cabinet,) = struct.unpack("<I", streams.read_at(file, 8, 4))
+    return bool(cabinet != streams.size_of(file))
 
 
 def content_digest(file: BinaryIO) -> bytes:

@@ -80,6 +80,11 @@ def is_signature_member(path: str) -> bool:
     return path == SIGNATURE
 
 
+def is_signed(file: BinaryIO, paths: Collection[str]) -> bool:  # noqa: ARG001 - paths tell
+    """Whether the member of the signature is there."""
+    return SIGNATURE in paths
+
+
 def kept_attributes(file: BinaryIO) -> bytes:  # noqa: ARG001 - there is nothing else in it
     """Empty: the signature's member holds nothing but the signature."""
     return b""

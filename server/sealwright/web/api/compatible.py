@@ -231,7 +231,8 @@ async def my_signing_policies(call: Call) -> Response:
         policies = [
             one
             for one in await projects.policies(tx, organization)
-            if call.grant.user.id in one.submitters
+            if call.grant.user.standing & one.submitters
+            and call.grant.principal.project_id in (None, one.project_id)
             and _is_usable(current(keys[one.certificate_id], keys))
             and wanted[0] in (None, "", slugs[one.project_id])
             and wanted[1] in (None, "", one.slug)

@@ -22,8 +22,8 @@ from sealwright.model.identifiers import is_slug
 from sealwright.model.mechanism import Mechanism
 from sealwright.model.origin import Proof
 from sealwright.model.project import PolicyKind
-from sealwright.model.request import RequestKind, State, Verdict
-from sealwright.model.user import Role, TokenKind, UserKind
+from sealwright.model.request import RequestKind, Stage, State, Verdict
+from sealwright.model.user import Role, TokenKind, TokenScope, UserKind
 from sealwright.origin.patterns import is_pattern
 from sealwright.origin.rules import EVENTS
 
@@ -83,7 +83,7 @@ Email = Annotated[
 ]
 ParameterName = Annotated[str, StringConstraints(pattern=PARAMETER_NAME)]
 Parameters = Annotated[dict[ParameterName, Text], Field(max_length=MAX_PARAMETERS)]
-UserIds = Annotated[frozenset[str], Field(max_length=1000)]
+UserIds = Annotated[frozenset[str], Field(max_length=500)]
 
 
 def _pattern(text: str) -> str:
@@ -129,14 +129,26 @@ class RequestsQuery(PageQuery):
     """Which signing requests to list."""
 
     project: Reference | None = Field(None, description="id or slug")
+    signing_policy: Reference | None = Field(None, description="id")
     state: State | None = None
+    submitter: Reference | None = Field(None, description="id of a user, or `me`")
+    submitted_from: dt.date | None = Field(None, description="of this day (UTC) or later")
+    submitted_to: dt.date | None = Field(None, description="of this day (UTC) or earlier")
+    text: Line = Field(
+        "",
+        description="words, each perhaps only begun, of file names, SHA-256, commit, description",
+    )
 
 
 class WaitQuery(In):
-    """How long to wait for a final state."""
+    """How long to wait, and for what."""
 
     wait: int = Field(
         0, ge=0, le=MAX_WAIT_SECONDS, description="seconds to wait until the state is final"
+    )
+    known: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{0,100}$")] = Field(
+        "",
+        description="the `version` that the caller has seen: the wait ends with any other one, too",
     )
 
 
@@ -167,6 +179,7 @@ class UserOut(Out):
     email: str | None
     role: Role
     active: bool
+    groups: list[str] = Field(description="ids")
     created_at: dt.datetime
 
 
@@ -209,6 +222,12 @@ class TokenIn(In):
 
     name: Name
     expires_in_days: int | None = Field(90, ge=1, le=3650, description="null: never")
+    scope: TokenScope = Field(
+        TokenScope.FULL, description="what of the user's rights the token carries"
+    )
+    project: Reference | None = Field(
+        None, description="id or slug of the one project that the token may be used for"
+    )
 
 
 class TokenOut(Out):
@@ -217,8 +236,13 @@ class TokenOut(Out):
     id: str
     kind: TokenKind
     name: str
+    scope: TokenScope
+    project_id: str | None
     expires_at: dt.datetime | None
     revoked_at: dt.datetime | None
+    last_used_at: dt.datetime | None = Field(description="to within ten minutes")
+    address: str = Field(description="from where a session was begun")
+    agent: str = Field(description="with what program a session was begun")
     created_at: dt.datetime
 
 
@@ -243,6 +267,8 @@ class ProjectIn(In):
     slug: Slug
     name: Name
     repository_url: Url = ""
+    readers: UserIds = Field(default=frozenset(), description="ids of users and groups")
+    configurators: UserIds = Field(default=frozenset(), description="ids of users and groups")
 
 
 class ProjectPatch(In):
@@ -250,6 +276,8 @@ class ProjectPatch(In):
 
     name: Name | None = None
     repository_url: Url | None = None
+    readers: UserIds | None = None
+    configurators: UserIds | None = None
 
 
 class ProjectOut(Out):
@@ -259,6 +287,8 @@ class ProjectOut(Out):
     slug: str
     name: str
     repository_url: str
+    readers: list[str]
+    configurators: list[str]
     created_at: dt.datetime
 
 
@@ -348,6 +378,12 @@ class SigningPolicyIn(In):
     hash_signing_allowed: bool = False
     origin_required: bool = False
     origin_rules: OriginRulesIn = OriginRulesIn()
+    passkey_required: bool = Field(
+        default=False, description="count only approvals that a passkey has signed"
+    )
+    approval_hours: int = Field(
+        0, ge=0, le=8760, description="hours until a waiting request fails; 0: never"
+    )
     enabled: bool = True
 
 
@@ -363,6 +399,8 @@ class SigningPolicyPatch(In):
     hash_signing_allowed: bool | None = None
     origin_required: bool | None = None
     origin_rules: OriginRulesIn | None = None
+    passkey_required: bool | None = None
+    approval_hours: int | None = Field(None, ge=0, le=8760)
     enabled: bool | None = None
 
 
@@ -382,7 +420,7 @@ class OriginRulesOut(Out):
 
 
 class SigningPolicyOut(Out):
-    """A signing policy. Submitters and approvers are ids of users."""
+    """A signing policy. Submitters and approvers are ids of users and groups."""
 
     id: str
     project_id: str
@@ -397,6 +435,8 @@ class SigningPolicyOut(Out):
     hash_signing_allowed: bool
     origin_required: bool
     origin_rules: OriginRulesOut
+    passkey_required: bool
+    approval_hours: int
     enabled: bool
     created_at: dt.datetime
 
@@ -609,6 +649,14 @@ class LogEntryOut(Out):
     body: str = Field(description="the leaf's JSON without its sequence")
 
 
+class ProgressOut(Out):
+    """How far a worker has come with a request, as of about a second ago."""
+
+    stage: Stage
+    files: int = Field(description="files to be signed; 0 until the plan is made")
+    done: int = Field(description="files that the stage has finished")
+
+
 class SigningRequestOut(Out):
     """A signing request."""
 
@@ -617,6 +665,7 @@ class SigningRequestOut(Out):
     kind: RequestKind
     state: State
     is_final: bool
+    version: str = Field(description="another one after every change; to be given back as `known`")
     project: ReferenceOut
     signing_policy: ReferenceOut
     artifact_configuration: ReferenceOut | None
@@ -639,6 +688,9 @@ class SigningRequestOut(Out):
     advice: str
     failed_stage: State | None
     attempt: int
+    progress: ProgressOut | None = Field(
+        description="of the attempt under way; null before and after"
+    )
 
 
 class SigningRequestDetailOut(SigningRequestOut):
@@ -653,13 +705,6 @@ class SigningRequestsOut(Out):
     """One page, newest first."""
 
     items: list[SigningRequestOut]
-    next_cursor: str | None
-
-
-class LogEntriesOut(Out):
-    """One page, newest first."""
-
-    items: list[LogEntryOut]
     next_cursor: str | None
 
 

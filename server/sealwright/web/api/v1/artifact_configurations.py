@@ -81,6 +81,7 @@ async def create(call: Call) -> Response:
             actor=call.grant.actor,
             now=configuration.created_at,
             data=facts,
+            change=call.change(None, configuration_out(configuration)),
         )
         await record(tx, entry)
     return json_answer(ArtifactConfigurationXmlOut.model_validate(fields_of(configuration)), 201)

@@ -11,6 +11,7 @@ from sealwright.db.log import NewEntry
 from sealwright.errors import ConflictError
 from sealwright.model.build_system import TrustedBuildSystem
 from sealwright.model.identifiers import new_id, utc_now
+from sealwright.transparency.details import Change
 from sealwright.transparency.record import organization_entry, record
 from sealwright.visible import find_build_system
 from sealwright.web.answers import json_answer, page_of
@@ -67,8 +68,9 @@ async def create(call: Call) -> Response:
             message = f"There is a trusted build system {system.slug!r} already."
             raise ConflictError(message)
         await build_systems.add(tx, system, sealed)
-        await record(tx, _entry(call, "build_system.created", system, sorted(sealed)))
         out = await _out(call, tx, system)
+        change = call.change(None, out)
+        await record(tx, _entry(call, "build_system.created", system, sorted(sealed), change))
     location = f"{call.services.settings.url}/api/v1/build-systems/{system.slug}"
     return json_answer(out, 201, {"Location": location})
 
@@ -79,6 +81,7 @@ async def update(call: Call) -> Response:
     systems = call.services.systems
     async with call.services.database.transaction() as tx:
         system = await find_build_system(tx, call.grant, call.path("build_system"))
+        before = await _out(call, tx, system)
         changes = patch.model_dump(exclude_none=True, exclude={"credentials"})
         system = dataclasses.replace(system, **changes)
         sealed = await build_systems.sealed_credentials(tx, system.id)
@@ -86,8 +89,10 @@ async def update(call: Call) -> Response:
         systems.make(system, systems.vault().open(system.id, sealed))
         await build_systems.update(tx, system, sealed)
         changed = sorted(patch.credentials or {})
-        await record(tx, _entry(call, "build_system.updated", system, changed))
-        return json_answer(await _out(call, tx, system))
+        out = await _out(call, tx, system)
+        change = call.change(before, out)
+        await record(tx, _entry(call, "build_system.updated", system, changed, change))
+        return json_answer(out)
 
 
 async def deliveries(call: Call) -> Response:
@@ -107,7 +112,9 @@ async def _out(call: Call, tx: Transaction, system: TrustedBuildSystem) -> Build
     )
 
 
-def _entry(call: Call, action: str, system: TrustedBuildSystem, changed: list[str]) -> NewEntry:
+def _entry(
+    call: Call, action: str, system: TrustedBuildSystem, changed: list[str], change: Change
+) -> NewEntry:
     facts = {
         "build_system": system.id,
         "kind": system.kind.value,
@@ -117,7 +124,12 @@ def _entry(call: Call, action: str, system: TrustedBuildSystem, changed: list[st
         "credentials_set": changed,
     }
     return organization_entry(
-        system.organization_id, action, actor=call.grant.actor, now=utc_now(), data=facts
+        system.organization_id,
+        action,
+        actor=call.grant.actor,
+        now=utc_now(),
+        data=facts,
+        change=change,
     )
 
 

@@ -9,11 +9,8 @@ from sealwright.db import organizations
 from sealwright.errors import ForbiddenError, InvalidInputError, NotFoundError
 from sealwright.transparency.publish import read_tile
 from sealwright.visible import missing
-from sealwright.web.answers import json_answer, next_cursor, read_cursor
 from sealwright.web.routes import Answer, Call, Endpoint
-from sealwright.web.schemas import LogEntriesOut, PageQuery
 from sealwright.web.services import Services
-from sealwright.web.views import log_entry_out
 
 _IMMUTABLE = {"Cache-Control": "public, max-age=31536000, immutable"}
 _BYTES = "application/octet-stream"
@@ -45,26 +42,6 @@ async def entries(call: Call) -> Response:
     return await _tile(call.services, f"tile/entries/{call.path('tile')}")
 
 
-async def listing(call: Call) -> Response:
-    """The organization's own leaves, newest first."""
-    query = call.query(PageQuery)
-    cursor = read_cursor(query.cursor)
-    if cursor is not None and not (cursor.isdecimal() and len(cursor) < 19):
-        message = "The cursor is none of this list's."
-        raise InvalidInputError(message, advice="Begin without a cursor.")
-    async with call.services.database.read() as tx:
-        found = await db_log.page(
-            tx,
-            call.grant.organization_id,
-            before=int(cursor) if cursor else None,
-            limit=query.limit,
-        )
-    following = next_cursor(found, query.limit, lambda entry: str(entry.id))
-    return json_answer(
-        LogEntriesOut(items=[log_entry_out(one) for one in found], next_cursor=following)
-    )
-
-
 async def _head(services: Services) -> db_log.HeadRow:
     async with services.database.read() as tx:
         head = await db_log.head(tx)
@@ -85,15 +62,6 @@ async def _tile(services: Services, path: str) -> Response:
 
 
 ENDPOINTS = (
-    Endpoint(
-        "log_entries.list",
-        "GET",
-        "/api/v1/log-entries",
-        listing,
-        "List the organization's log entries",
-        (Answer(200, "One page, newest first", LogEntriesOut),),
-        query=PageQuery,
-    ),
     Endpoint(
         "log.checkpoint",
         "GET",

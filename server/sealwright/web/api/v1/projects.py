@@ -8,11 +8,12 @@ from starlette.responses import Response
 
 from sealwright.db import projects
 from sealwright.db.log import NewEntry
-from sealwright.errors import ConflictError
+from sealwright.errors import ConflictError, ForbiddenError
 from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.project import Project
+from sealwright.policy.permissions import Access
 from sealwright.transparency.record import organization_entry, record
-from sealwright.visible import find_project, project_ids
+from sealwright.visible import check_standing, find_project, project_ids
 from sealwright.web.answers import json_answer, page_of
 from sealwright.web.routes import Answer, Call, Endpoint
 from sealwright.web.schemas import PageQuery, ProjectIn, ProjectOut, ProjectPatch, ProjectsOut
@@ -46,11 +47,14 @@ async def create(call: Call) -> Response:
         given.name,
         given.repository_url,
         utc_now(),
+        given.readers,
+        given.configurators,
     )
     async with call.services.database.transaction() as tx:
         if await projects.find(tx, project.organization_id, project.slug):
             message = f"There is a project {project.slug!r} already."
             raise ConflictError(message)
+        await check_standing(tx, project.organization_id, project.readers | project.configurators)
         await projects.add(tx, project)
         await record(tx, _entry(call, "project.created", project))
     location = f"{call.services.settings.url}/api/v1/projects/{project.slug}"
@@ -62,20 +66,31 @@ async def update(call: Call) -> Response:
     patch = await call.json(ProjectPatch)
     async with call.services.database.transaction() as tx:
         project = await find_project(tx, call.grant, call.path("project"))
+        named = patch.readers is not None or patch.configurators is not None
+        if call.grant.access is Access.CONFIGURATOR and (named or patch.repository_url is not None):
+            message = "Only administrators change who takes part in a project, and its repository."
+            raise ForbiddenError(message, advice="Ask a project administrator.")
+        before = project
         project = dataclasses.replace(project, **patch.model_dump(exclude_none=True))
+        await check_standing(tx, project.organization_id, project.readers | project.configurators)
         await projects.update(tx, project)
-        await record(tx, _entry(call, "project.updated", project))
+        await record(tx, _entry(call, "project.updated", project, before))
     return json_answer(project_out(project))
 
 
-def _entry(call: Call, action: str, project: Project) -> NewEntry:
+def _entry(call: Call, action: str, project: Project, before: Project | None = None) -> NewEntry:
     facts = {
         "project": project.id,
         "slug": project.slug,
         "repository_url": project.repository_url,
     }
     return organization_entry(
-        project.organization_id, action, actor=call.grant.actor, now=utc_now(), data=facts
+        project.organization_id,
+        action,
+        actor=call.grant.actor,
+        now=utc_now(),
+        data=facts,
+        change=call.change(project_out(before) if before else None, project_out(project)),
     )
 
 

@@ -11,6 +11,7 @@ from sealwright.errors import ConflictError, ForbiddenError, InvalidInputError
 from sealwright.model.build_system import RemoteIdentity, TrustedBuildSystem
 from sealwright.model.identifiers import new_id, utc_now
 from sealwright.policy.permissions import Access
+from sealwright.transparency.details import Change
 from sealwright.transparency.record import organization_entry, record
 from sealwright.visible import find_build_system, find_user, missing
 from sealwright.web.answers import json_answer, no_content
@@ -57,8 +58,10 @@ async def create(call: Call) -> Response:
             message = "This user of the build system is known already."
             raise ConflictError(message, advice="Remove the earlier entry first.")
         await build_systems.add_identity(tx, identity)
-        await record(tx, _entry(call, "remote_identity.created", identity))
-    return json_answer(RemoteIdentityOut.model_validate(fields_of(identity)), 201)
+        await record(
+            tx, _entry(call, "remote_identity.created", identity, call.change(None, _out(identity)))
+        )
+    return json_answer(_out(identity), 201)
 
 
 async def delete(call: Call) -> Response:
@@ -70,7 +73,9 @@ async def delete(call: Call) -> Response:
         if identity is None:
             raise missing(wanted, "remote identity")
         await build_systems.delete_identity(tx, identity)
-        await record(tx, _entry(call, "remote_identity.deleted", identity))
+        await record(
+            tx, _entry(call, "remote_identity.deleted", identity, call.change(_out(identity), None))
+        )
     return no_content()
 
 
@@ -91,14 +96,23 @@ def _is_seen(call: Call, identity: RemoteIdentity) -> bool:
     return own or call.grant.access is Access.ORGANIZATION
 
 
-def _entry(call: Call, action: str, identity: RemoteIdentity) -> NewEntry:
+def _out(identity: RemoteIdentity) -> RemoteIdentityOut:
+    return RemoteIdentityOut.model_validate(fields_of(identity))
+
+
+def _entry(call: Call, action: str, identity: RemoteIdentity, change: Change) -> NewEntry:
     facts = {
         "build_system": identity.build_system_id,
         "remote_user": identity.remote_user_id,
         "user": identity.user_id,
     }
     return organization_entry(
-        identity.organization_id, action, actor=call.grant.actor, now=utc_now(), data=facts
+        identity.organization_id,
+        action,
+        actor=call.grant.actor,
+        now=utc_now(),
+        data=facts,
+        change=change,
     )
 
 

@@ -70,7 +70,7 @@ async def create(call: Call) -> Response:
             message = f"The repository {link.path} is linked to the project already."
             raise ConflictError(message)
         await build_systems.add_link(tx, link)
-        await record(tx, _entry(call, "repository_link.created", link))
+        await record(tx, _entry(call, "repository_link.created", None, link))
     return json_answer(_out(link), 201)
 
 
@@ -80,9 +80,10 @@ async def update(call: Call) -> Response:
     async with call.services.database.transaction() as tx:
         link = await _find(call, tx)
         await _check_submitter(tx, link.organization_id, patch.submitter)
+        before = link
         link = dataclasses.replace(link, submitter_id=patch.submitter)
         await build_systems.update_link(tx, link)
-        await record(tx, _entry(call, "repository_link.updated", link))
+        await record(tx, _entry(call, "repository_link.updated", before, link))
     return json_answer(_out(link))
 
 
@@ -95,7 +96,7 @@ async def delete(call: Call) -> Response:
             raise ConflictError(message, advice="Disable the build system or the triggers instead.")
         await outbox.remove_of_link(tx, link.id)
         await build_systems.delete_link(tx, link)
-        await record(tx, _entry(call, "repository_link.deleted", link))
+        await record(tx, _entry(call, "repository_link.deleted", link, None))
     return no_content()
 
 
@@ -121,7 +122,11 @@ def _out(link: RepositoryLink) -> RepositoryLinkOut:
     return RepositoryLinkOut.model_validate(fields_of(link))
 
 
-def _entry(call: Call, action: str, link: RepositoryLink) -> NewEntry:
+def _entry(
+    call: Call, action: str, before: RepositoryLink | None, after: RepositoryLink | None
+) -> NewEntry:
+    link = after or before
+    assert link is not None  # noqa: S101 - something was changed
     facts = {
         "project": link.project_id,
         "build_system": link.build_system_id,
@@ -131,7 +136,12 @@ def _entry(call: Call, action: str, link: RepositoryLink) -> NewEntry:
         "submitter": link.submitter_id,
     }
     return organization_entry(
-        link.organization_id, action, actor=call.grant.actor, now=utc_now(), data=facts
+        link.organization_id,
+        action,
+        actor=call.grant.actor,
+        now=utc_now(),
+        data=facts,
+        change=call.change(_out(before) if before else None, _out(after) if after else None),
     )
 
 

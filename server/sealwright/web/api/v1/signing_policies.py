@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
 from typing import Any
 
 from starlette.responses import Response
 
-from sealwright.db import Transaction, certificates, projects, users
+from sealwright.db import Transaction, certificates, projects
 from sealwright.db.log import NewEntry
-from sealwright.errors import ConflictError, InvalidInputError
+from sealwright.errors import ConflictError
 from sealwright.model.certificate import Certificate
-from sealwright.model.identifiers import is_id, new_id, utc_now
+from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.origin import OriginRules
 from sealwright.model.project import SigningPolicy, snapshot
 from sealwright.policy.decide import check_policy, check_restrictions
 from sealwright.transparency.record import organization_entry, record
-from sealwright.visible import find_policy, find_project, missing
+from sealwright.visible import check_standing, find_policy, find_project, missing
 from sealwright.web.answers import json_answer, page_of
 from sealwright.web.routes import Answer, Call, Endpoint
 from sealwright.web.schemas import (
@@ -68,9 +67,7 @@ async def create(call: Call) -> Response:
             created_at=utc_now(),
             **{name: _value(given, name) for name in _SETTABLE | {"slug", "kind"}},
         )
-        check_policy(policy)
-        await _check_restrictions(tx, policy)
-        await _check_users(tx, policy.organization_id, policy.submitters | policy.approvers)
+        await _check(tx, policy)
         await projects.add_policy(tx, policy)
         await record(tx, _entry(call, "signing_policy.created", policy, certificate))
     location = f"/api/v1/projects/{project.slug}/signing-policies/{policy.slug}"
@@ -91,12 +88,11 @@ async def update(call: Call) -> Response:
         changes: dict[str, Any] = {
             name: _value(patch, name) for name in _SETTABLE if getattr(patch, name) is not None
         }
+        before = policy
         policy = dataclasses.replace(policy, certificate_id=certificate.id, **changes)
-        check_policy(policy)
-        await _check_restrictions(tx, policy)
-        await _check_users(tx, policy.organization_id, policy.submitters | policy.approvers)
+        await _check(tx, policy)
         await projects.update_policy(tx, policy)
-        await record(tx, _entry(call, "signing_policy.updated", policy, certificate))
+        await record(tx, _entry(call, "signing_policy.updated", policy, certificate, before))
     return json_answer(policy_out(policy))
 
 
@@ -115,29 +111,37 @@ async def _certificate(tx: Transaction, organization_id: str, id_or_slug: str) -
     raise missing(id_or_slug, "certificate")
 
 
-async def _check_restrictions(tx: Transaction, policy: SigningPolicy) -> None:
-    """Of the certificate that the policy would use today."""
+async def _check(tx: Transaction, policy: SigningPolicy) -> None:
+    await check_standing(tx, policy.organization_id, policy.submitters)
+    check_policy(policy, await check_standing(tx, policy.organization_id, policy.approvers))
+    # of the certificate that the policy would use today
     found = await certificates.get_current(tx, policy.organization_id, policy.certificate_id)
     if found is not None:
         check_restrictions(found, policy.quorum)
 
 
-async def _check_users(tx: Transaction, organization_id: str, user_ids: Iterable[str]) -> None:
-    for user_id in user_ids:
-        if not is_id(user_id) or await users.get(tx, organization_id, user_id) is None:
-            message = f"There is no user {user_id[:100]!r}."
-            raise InvalidInputError(message, advice="Name submitters and approvers by their ids.")
-
-
-def _entry(call: Call, action: str, policy: SigningPolicy, certificate: Certificate) -> NewEntry:
+def _entry(
+    call: Call,
+    action: str,
+    policy: SigningPolicy,
+    certificate: Certificate,
+    before: SigningPolicy | None = None,
+) -> NewEntry:
     facts = {
+        "project": policy.project_id,
         "policy": policy.id,
+        "certificate": certificate.id,
         "enabled": policy.enabled,
         "quorum": policy.quorum,
         "sha256": snapshot(policy, certificate.sha256, None).sha256,
     }
     return organization_entry(
-        policy.organization_id, action, actor=call.grant.actor, now=utc_now(), data=facts
+        policy.organization_id,
+        action,
+        actor=call.grant.actor,
+        now=utc_now(),
+        data=facts,
+        change=call.change(policy_out(before) if before else None, policy_out(policy)),
     )
 
 

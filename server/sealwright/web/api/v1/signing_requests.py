@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Mapping
 
@@ -9,7 +10,8 @@ from starlette.responses import Response
 
 from sealwright.approve import approve_or_deny
 from sealwright.cancel import cancel as cancel_request
-from sealwright.db import requests
+from sealwright.db import Transaction, requests
+from sealwright.db.request_search import RequestFilter
 from sealwright.errors import ConflictError, InvalidInputError
 from sealwright.model.request import RetrievalLink, SigningRequest, State, StoredArtifact, Verdict
 from sealwright.submit import Content, Submission, Submitted, received, receiving
@@ -17,7 +19,7 @@ from sealwright.submit import resubmit as resubmit_request
 from sealwright.submit import retry as retry_request
 from sealwright.visible import find_project, find_request, missing, project_ids
 from sealwright.web import bodies, submissions, views
-from sealwright.web.answers import json_answer, next_cursor, read_cursor
+from sealwright.web.answers import cursor_of, json_answer, read_cursor
 from sealwright.web.downloads import artifact_response
 from sealwright.web.proofs import proof_response
 from sealwright.web.routes import Answer, Call, Endpoint, checked
@@ -36,7 +38,7 @@ from sealwright.web.schemas import (
     SubmissionIn,
     WaitQuery,
 )
-from sealwright.web.waiting import event_stream, is_final, wait_until
+from sealwright.web.waiting import event_stream, is_final, is_news, wait_until
 
 _QUERY_ONLY = frozenset({"file_name", "sha256", "wait"})
 
@@ -110,33 +112,55 @@ async def submitted_answer(call: Call, submitted: Submitted, wait: float) -> Res
 async def listing(call: Call) -> Response:
     """Requests that the caller may see, newest first."""
     query = call.query(RequestsQuery)
-    before = read_cursor(query.cursor)
     grant = call.grant
     async with call.services.database.read() as tx:
-        visible = await project_ids(tx, grant)
-        if query.project:
-            visible = [(await find_project(tx, grant, query.project)).id]
-        found = await requests.page(
-            tx,
-            grant.organization_id,
-            project_ids=visible,
-            state=query.state,
-            before=before,
-            limit=query.limit,
-        )
+        found, before = await find_page(tx, call, query, query.limit)
         people = await views.names(tx, grant.organization_id, [r.submitted_by for r in found])
     url = call.services.settings.url
     items = [
         SigningRequestOut.model_validate(views.request_fields(one, people, url)) for one in found
     ]
-    cursor = next_cursor(items, query.limit, lambda one: one.id)
+    cursor = cursor_of(before) if before else None
     return json_answer(SigningRequestsOut(items=items, next_cursor=cursor))
 
 
+async def find_page(
+    tx: Transaction, call: Call, query: RequestsQuery, limit: int
+) -> tuple[list[SigningRequest], str | None]:
+    """What the query asks for among what the caller may see; the id before which to go on.
+
+    Raises:
+        NotFoundError: the project is missing, or not for the caller.
+    """
+    grant = call.grant
+    visible = await project_ids(tx, grant)
+    if query.project:
+        visible = [(await find_project(tx, grant, query.project)).id]
+    wanted = RequestFilter(
+        project_ids=visible,
+        signing_policy_id=query.signing_policy,
+        state=query.state,
+        submitted_by=grant.user.id if query.submitter == "me" else query.submitter,
+        submitted_from=_midnight(query.submitted_from),
+        submitted_before=_midnight(query.submitted_to, days=1),
+        text=query.text,
+    )
+    before = read_cursor(query.cursor)
+    return await requests.search(tx, grant.organization_id, wanted, before=before, limit=limit)
+
+
+def _midnight(day: dt.date | None, days: int = 0) -> dt.datetime | None:
+    """The beginning of the day in UTC, or of the one `days` later."""
+    if day is None:
+        return None
+    start = dt.datetime(day.year, day.month, day.day, tzinfo=dt.UTC)
+    return start + dt.timedelta(days=days) if day < dt.date.max else start
+
+
 async def get(call: Call) -> Response:
-    """One request; with ``wait`` once it is final, or as it is when the seconds are over."""
-    wait = call.query(WaitQuery).wait
-    request = await wait_until(call, call.path("request"), wait, is_final)
+    """One request; with ``wait`` once there is news, or as it is when the seconds are over."""
+    query = call.query(WaitQuery)
+    request = await wait_until(call, call.path("request"), query.wait, is_news(query.known))
     return await _detail(call, request)
 
 
@@ -324,7 +348,7 @@ ENDPOINTS = (
         "GET",
         _ONE,
         get,
-        "Read a signing request, or wait for its end",
+        "Read a signing request, or wait for its end or its next change",
         (Answer(200, "The signing request", _DETAIL),),
         query=WaitQuery,
     ),

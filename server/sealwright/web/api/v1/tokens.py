@@ -11,7 +11,7 @@ from sealwright.errors import ForbiddenError
 from sealwright.model.identifiers import is_id, utc_now
 from sealwright.model.user import TokenKind, User, UserKind
 from sealwright.transparency.record import organization_entry, record
-from sealwright.visible import find_user, missing
+from sealwright.visible import find_project, find_user, missing
 from sealwright.web.answers import json_answer, no_content
 from sealwright.web.auth import make_token
 from sealwright.web.routes import Answer, Call, Endpoint
@@ -34,14 +34,27 @@ async def create(call: Call) -> Response:
     async with call.services.database.transaction() as tx:
         user = await find_user(tx, call.grant, call.path("user"))
         _check_may_impersonate(call.grant.user, user)
-        text, token = make_token(user, TokenKind.API, given.name, lifetime)
+        project = await find_project(tx, call.grant, given.project) if given.project else None
+        text, token = make_token(
+            user,
+            TokenKind.API,
+            given.name,
+            lifetime,
+            scope=given.scope,
+            project_id=project.id if project else None,
+        )
         await users.add_token(tx, token)
         entry = organization_entry(
             user.organization_id,
             "token.created",
             actor=call.grant.actor,
             now=token.created_at,
-            data={"token": token.id, "user": user.id},
+            data={
+                "token": token.id,
+                "user": user.id,
+                "scope": token.scope.value,
+                "project": token.project_id,
+            },
         )
         await record(tx, entry)
     return json_answer(NewTokenOut.model_validate(fields_of(token) | {"token": text}), 201)

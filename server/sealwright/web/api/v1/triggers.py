@@ -77,9 +77,10 @@ async def update(call: Call) -> Response:
         trigger = next((one for one in found if one.id == call.path("trigger")), None)
         if trigger is None:
             raise missing(call.path("trigger"), "trigger")
+        before = trigger
         trigger = dataclasses.replace(trigger, **patch.model_dump(exclude_none=True))
         await build_systems.update_trigger(tx, trigger)
-        await record(tx, _entry(call, "trigger.updated", trigger))
+        await record(tx, _entry(call, "trigger.updated", trigger, before))
     return json_answer(_out(trigger))
 
 
@@ -87,7 +88,7 @@ async def _check_submitter(
     tx: Transaction, organization_id: str, user_id: str, submitters: frozenset[str]
 ) -> None:
     user = await users.get(tx, organization_id, user_id) if is_id(user_id) else None
-    if user is None or user.kind is not UserKind.CI or user.id not in submitters:
+    if user is None or user.kind is not UserKind.CI or not user.standing & submitters:
         message = f"{user_id[:100]!r} is no CI user that may submit to the signing policy."
         raise InvalidInputError(message, advice="Make one a submitter of the policy, by its id.")
 
@@ -109,8 +110,9 @@ def _out(trigger: Trigger) -> TriggerOut:
     return TriggerOut.model_validate(fields_of(trigger) | {"refs": list(trigger.refs)})
 
 
-def _entry(call: Call, action: str, trigger: Trigger) -> NewEntry:
+def _entry(call: Call, action: str, trigger: Trigger, before: Trigger | None = None) -> NewEntry:
     facts = {
+        "project": trigger.project_id,
         "trigger": trigger.id,
         "link": trigger.link_id,
         "policy": trigger.signing_policy_id,
@@ -121,7 +123,12 @@ def _entry(call: Call, action: str, trigger: Trigger) -> NewEntry:
         "enabled": trigger.enabled,
     }
     return organization_entry(
-        trigger.organization_id, action, actor=call.grant.actor, now=utc_now(), data=facts
+        trigger.organization_id,
+        action,
+        actor=call.grant.actor,
+        now=utc_now(),
+        data=facts,
+        change=call.change(_out(before) if before else None, _out(trigger)),
     )
 
 

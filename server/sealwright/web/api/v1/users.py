@@ -7,18 +7,17 @@ import dataclasses
 from starlette.responses import Response
 
 from sealwright.db import organizations, users
-from sealwright.db.log import NewEntry
 from sealwright.errors import ConflictError, InternalError, InvalidInputError
 from sealwright.intake.passwords import hash_password
+from sealwright.membership import actor_of, add_user, change_user
 from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.user import User, UserKind
 from sealwright.policy.permissions import check_may_grant
-from sealwright.transparency.record import organization_entry, record
 from sealwright.visible import find_user
 from sealwright.web.answers import json_answer, page_of
 from sealwright.web.routes import Answer, Call, Endpoint
 from sealwright.web.schemas import MeOut, PageQuery, UserIn, UserOut, UserPatch, UsersOut
-from sealwright.web.views import fields_of, user_out
+from sealwright.web.views import user_out
 
 
 async def me(call: Call) -> Response:
@@ -29,8 +28,12 @@ async def me(call: Call) -> Response:
     if organization is None:
         message = f"The user {user.id} has no organization."
         raise InternalError(message)
-    names = {"organization_slug": organization.slug, "organization_name": organization.name}
-    return json_answer(MeOut.model_validate(fields_of(user) | names))
+    names = {
+        "organization_id": organization.id,
+        "organization_slug": organization.slug,
+        "organization_name": organization.name,
+    }
+    return json_answer(MeOut.model_validate(user_out(user).model_dump() | names))
 
 
 async def listing(call: Call) -> Response:
@@ -69,11 +72,7 @@ async def create(call: Call) -> Response:
         created_at=utc_now(),
     )
     async with call.services.database.transaction() as tx:
-        if user.email and await users.by_email(tx, user.email):
-            message = "There is a user with this address already."
-            raise ConflictError(message)
-        await users.add(tx, user)
-        await record(tx, _entry(call, "user.created", user))
+        await add_user(tx, user, actor_of(grant))
     return json_answer(
         user_out(user), 201, {"Location": f"{call.services.settings.url}/api/v1/users/{user.id}"}
     )
@@ -94,28 +93,15 @@ async def update(call: Call) -> Response:
         if user.id == grant.user.id and (patch.active is False or patch.role is not None):
             message = "Nobody changes their own role or deactivates themselves."
             raise ConflictError(message, advice="Ask another administrator.")
-        user = dataclasses.replace(
+        changed = dataclasses.replace(
             user,
             name=patch.name or user.name,
             role=patch.role or user.role,
             active=user.active if patch.active is None else patch.active,
             password_hash=password_hash or user.password_hash,
         )
-        await users.update(tx, user)
-        await record(tx, _entry(call, "user.updated", user))
-    return json_answer(user_out(user))
-
-
-def _entry(call: Call, action: str, user: User) -> NewEntry:
-    facts = {
-        "user": user.id,
-        "kind": user.kind.value,
-        "role": user.role.value,
-        "active": user.active,
-    }
-    return organization_entry(
-        user.organization_id, action, actor=call.grant.actor, now=utc_now(), data=facts
-    )
+        await change_user(tx, user, changed, actor_of(grant))
+    return json_answer(user_out(changed))
 
 
 ENDPOINTS = (

@@ -1,0 +1,131 @@
+"""Groups and who is in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import sqlalchemy as sa
+
+from sealwright.db.database import Transaction
+from sealwright.db.tables import group_members, groups
+from sealwright.model.user import Group
+
+_CHUNK = 500  # SQLite bounds the variables of one statement
+
+
+def _group(row: sa.RowMapping, members: Iterable[str]) -> Group:
+    return Group(**dict(row), members=frozenset(members))
+
+
+async def add(tx: Transaction, group: Group) -> None:
+    """Insert a group with its members."""
+    await tx.change(
+        groups.insert().values(
+            id=group.id,
+            organization_id=group.organization_id,
+            name=group.name,
+            external_id=group.external_id,
+            created_at=group.created_at,
+        )
+    )
+    await _put_members(tx, group)
+
+
+async def get(tx: Transaction, organization_id: str, group_id: str) -> Group | None:
+    """The group with this id in this organization."""
+    return await _one(tx, organization_id, groups.c.id == group_id)
+
+
+async def by_name(tx: Transaction, organization_id: str, name: str) -> Group | None:
+    """The group with exactly this name in this organization."""
+    return await _one(tx, organization_id, groups.c.name == name)
+
+
+async def every(tx: Transaction, organization_id: str) -> list[Group]:
+    """All groups of the organization, oldest first."""
+    rows = await tx.all(
+        sa.select(groups).where(groups.c.organization_id == organization_id).order_by(groups.c.id)
+    )
+    members: dict[str, list[str]] = {}
+    for pair in await tx.all(
+        sa.select(group_members)
+        .join_from(group_members, groups, group_members.c.group_id == groups.c.id)
+        .where(groups.c.organization_id == organization_id)
+    ):
+        members.setdefault(pair["group_id"], []).append(pair["user_id"])
+    return [_group(row, members.get(row["id"], ())) for row in rows]
+
+
+async def update(tx: Transaction, group: Group) -> bool:
+    """Write the group's present fields and members; False where there is none."""
+    changed = await tx.change(
+        groups.update()
+        .where(groups.c.id == group.id, groups.c.organization_id == group.organization_id)
+        .values(name=group.name, external_id=group.external_id)
+    )
+    if changed != 1:
+        return False
+    await tx.change(group_members.delete().where(group_members.c.group_id == group.id))
+    await _put_members(tx, group)
+    return True
+
+
+async def remove(tx: Transaction, group: Group) -> None:
+    """Delete the group. Lists that name it name nobody by it from then on."""
+    await tx.change(group_members.delete().where(group_members.c.group_id == group.id))
+    await tx.change(groups.delete().where(groups.c.id == group.id))
+
+
+async def people(tx: Transaction, organization_id: str, standing: Iterable[str]) -> frozenset[str]:
+    """The ids of the users that a list of users and groups stands for."""
+    named = frozenset(standing)
+    found = set(named)
+    for group in await _among(tx, organization_id, sorted(named)):
+        found.discard(group)
+    for start in range(0, len(named), _CHUNK):
+        rows = await tx.all(
+            sa.select(group_members.c.user_id)
+            .join_from(group_members, groups, group_members.c.group_id == groups.c.id)
+            .where(
+                groups.c.organization_id == organization_id,
+                groups.c.id.in_(sorted(named)[start : start + _CHUNK]),
+            )
+        )
+        found |= {row["user_id"] for row in rows}
+    return frozenset(found)
+
+
+async def _among(tx: Transaction, organization_id: str, ids: list[str]) -> list[str]:
+    """Those of `ids` that are groups' of the organization."""
+    found: list[str] = []
+    for start in range(0, len(ids), _CHUNK):
+        rows = await tx.all(
+            sa.select(groups.c.id).where(
+                groups.c.organization_id == organization_id,
+                groups.c.id.in_(ids[start : start + _CHUNK]),
+            )
+        )
+        found += [row["id"] for row in rows]
+    return found
+
+
+async def _one(
+    tx: Transaction, organization_id: str, condition: sa.ColumnElement[bool]
+) -> Group | None:
+    row = await tx.one(
+        sa.select(groups).where(groups.c.organization_id == organization_id, condition)
+    )
+    if row is None:
+        return None
+    members = await tx.all(
+        sa.select(group_members.c.user_id).where(group_members.c.group_id == row["id"])
+    )
+    return _group(row, (member["user_id"] for member in members))
+
+
+async def _put_members(tx: Transaction, group: Group) -> None:
+    if group.members:
+        await tx.change(
+            group_members.insert(),
+            [{"group_id": group.id, "user_id": user_id} for user_id in sorted(group.members)],
+        )

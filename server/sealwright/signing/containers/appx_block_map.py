@@ -1,0 +1,353 @@
+"""The block map of an app package: digests of blocks of 64 KiB ("Package block map", Microsoft).
+
+A compressed block's Size is that of the bytes that give the block when inflated by themselves: each
+ends with a full flush, so that nothing refers to what was before it. The two bytes that end the
+whole stream belong to no block. Stored members have blocks without Size.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from sealwright.errors import ArtifactError
+from sealwright.signing import strict_xml
+from sealwright.signing.artifact import Entry
+from sealwright.signing.containers.zip import ZipContainer
+from sealwright.signing.containers.zip_packing import Extent
+from sealwright.signing.containers.zip_records import DEFLATED, STORED
+from sealwright.signing.streams import read_at
+
+BLOCK = 64 << 10  #: bytes of a block, but for the last of a file
+
+HASH_METHODS = {
+    "sha256": "http://www.w3.org/2001/04/xmlenc#sha256",
+    "sha384": "http://www.w3.org/2001/04/xmldsig-more#sha384",
+    "sha512": "http://www.w3.org/2001/04/xmlenc#sha512",
+}
+
+_NAMESPACE = "http://schemas.microsoft.com/appx/2010/blockmap"
+_WHOLE = "{http://schemas.microsoft.com/appx/2021/blockmap}FileHash"
+_FILE, _BLOCK = f"{{{_NAMESPACE}}}File", f"{{{_NAMESPACE}}}Block"
+_END_OF_STREAM = b"\x03\x00"
+_MAX_BLOCK = BLOCK + 1024  # deflate adds less than this to what it cannot compress
+_REPACK = "Pack the package again with MakeAppx."
+
+
+@dataclass(frozen=True)
+class MappedFile:
+    """What the map says of one file.
+
+    Attributes:
+        size: bytes of its content.
+        header: bytes of its local header.
+        digests: of its blocks.
+        whole: digest of its content.
+        sizes: compressed bytes of each block; None for a stored file.
+    """
+
+    size: int
+    header: int
+    digests: tuple[bytes, ...]
+    whole: bytes
+    sizes: tuple[int, ...] | None
+
+
+class BlockMap:
+    """A block map that can be compared with a package and changed.
+
+    Args:
+        root: the document's root element.
+
+    Raises:
+        ArtifactError: it is no block map, or uses an unknown hash.
+    """
+
+    def __init__(self, root: strict_xml.Node) -> None:
+        self.root = root
+        methods = {uri: name for name, uri in HASH_METHODS.items()}
+        method = root.get("HashMethod", "")
+        if root.tag != f"{{{_NAMESPACE}}}BlockMap" or method not in methods:
+            message = f'It is no block map, or has an unknown HashMethod "{method[:80]}".'
+            raise ArtifactError(message, advice=_REPACK)
+        self.hash_algorithm = methods[method]
+        self._files: dict[str, strict_xml.Node] = {}
+        for element in root:
+            if element.tag != _FILE:
+                continue
+            path = element.get("Name", "").replace("\\", "/")
+            if path in self._files:
+                message = "The block map lists a file twice."
+                raise ArtifactError(message, advice=_REPACK, where=path)
+            self._files[path] = element
+
+    def names(self) -> list[str]:
+        """Paths of the files, in their order."""
+        return list(self._files)
+
+    def check(self, file: BinaryIO, archive: ZipContainer, mapped: dict[str, Entry]) -> None:
+        """Compare every file with the map.
+
+        Args:
+            file: the package.
+            archive: it, opened.
+            mapped: the members that must be listed, no more and no fewer.
+
+        Raises:
+            ArtifactError: something differs; `where` is the member.
+        """
+        self._check_names(mapped)
+        for path, entry in mapped.items():
+            extent = archive.extent(entry)
+            sizes = self._sizes(path)
+            made = _read(file, extent, entry, sizes, self.hash_algorithm)
+            self._compare(path, made)
+
+    def rehash(
+        self,
+        file: BinaryIO,
+        archive: ZipContainer,
+        mapped: dict[str, Entry],
+        hash_algorithm: str,
+    ) -> None:
+        """Put digests of another hash in the place of the present ones."""
+        self.root.set("HashMethod", HASH_METHODS[hash_algorithm])
+        self.hash_algorithm = hash_algorithm
+        for path, entry in mapped.items():
+            sizes = self._sizes(path)
+            self.set(path, _read(file, archive.extent(entry), entry, sizes, hash_algorithm))
+
+    def set(self, path: str, made: MappedFile) -> None:
+        """Say this of a file that is listed."""
+        element = self._files.get(path)
+        if element is None:
+            message = "The block map does not list the file."
+            raise ArtifactError(message, advice=_REPACK, where=path)
+        element.set("Size", str(made.size))
+        element.set("LfhSize", str(made.header))
+        whole = element.find(_WHOLE)
+        for block in element.findall(_BLOCK):
+            element.remove(block)
+        for number, digest in enumerate(made.digests):
+            block = element.makeelement(_BLOCK, {"Hash": _text(digest)})
+            if made.sizes is not None:
+                block.set("Size", str(made.sizes[number]))
+            element.insert(number, block)
+        if whole is not None:
+            whole.set("Hash", _text(made.whole))
+
+    def skeleton(self) -> bytes:
+        """What the map says besides digests and sizes, canonically."""
+        parts = [dict(self.root.attrib), self.root.nsmap, self.names()]
+        parts[0].pop("HashMethod", None)
+        for path, element in self._files.items():
+            kept = {k: v for k, v in element.attrib.items() if k not in ("Size", "LfhSize")}
+            children = [child.tag for child in element if child.tag != _BLOCK]
+            parts.append([path, sorted(kept.items()), children])
+        return repr(parts).encode()
+
+    def _check_names(self, mapped: dict[str, Entry]) -> None:
+        if unlisted := mapped.keys() - self._files.keys():
+            message = "The block map does not list the file."
+            raise ArtifactError(message, advice=_REPACK, where=min(unlisted))
+        if missing := self._files.keys() - mapped.keys():
+            message = "The block map lists a file that is not there, or that it must not list."
+            raise ArtifactError(message, advice=_REPACK, where=min(missing))
+
+    def _sizes(self, path: str) -> list[int | None]:
+        blocks = self._files[path].findall(_BLOCK)
+        return [_number(block.get("Size"), path) for block in blocks]
+
+    def _compare(self, path: str, made: MappedFile) -> None:
+        element = self._files[path]
+        blocks = [block.get("Hash") for block in element.findall(_BLOCK)]
+        whole = element.find(_WHOLE)
+        problem = ""
+        if element.get("Size") != str(made.size):
+            problem = "size"
+        elif element.get("LfhSize") != str(made.header):
+            problem = "size of its local header"
+        elif blocks != [_text(digest) for digest in made.digests]:
+            problem = "blocks' digests"
+        elif whole is not None and whole.get("Hash") != _text(made.whole):
+            problem = "digest"
+        if problem:
+            message = f"The block map says otherwise of the file: its {problem} differs."
+            raise ArtifactError(message, advice=_REPACK, where=path)
+
+
+@dataclass
+class _Digester:
+    """Digests content in blocks and as a whole."""
+
+    algorithm: str
+    size: int = 0
+    crc: int = 0
+    digests: list[bytes] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._whole = hashlib.new(self.algorithm)
+
+    def add(self, block: bytes) -> None:
+        self.size += len(block)
+        self.crc = zlib.crc32(block, self.crc)
+        self.digests.append(hashlib.new(self.algorithm, block).digest())
+        self._whole.update(block)
+
+    def finish(self, header: int, sizes: Sequence[int] | None) -> MappedFile:
+        kept = None if sizes is None else tuple(sizes)
+        return MappedFile(self.size, header, tuple(self.digests), self._whole.digest(), kept)
+
+
+class BlockPacking:
+    """Compresses changed members in blocks and keeps what the block map is to say of them.
+
+    Args:
+        hash_algorithm: of the block map.
+    """
+
+    def __init__(self, hash_algorithm: str) -> None:
+        self._hash_algorithm = hash_algorithm
+        self._digested: dict[int, tuple[_Digester, list[int] | None]] = {}
+        self._places: dict[int, tuple[int, int]] = {}
+
+    def compress(self, order: int, pieces: Iterable[bytes], method: int) -> Iterator[bytes]:
+        """See `Packing`."""
+        digester = _Digester(self._hash_algorithm)
+        if method == STORED:
+            self._digested[order] = (digester, None)
+            for block in _blocks(pieces):
+                digester.add(block)
+                yield block
+            return
+        sizes: list[int] = []
+        self._digested[order] = (digester, sizes)
+        compressor = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
+        for block in _blocks(pieces):
+            digester.add(block)
+            packed = compressor.compress(block) + compressor.flush(zlib.Z_FULL_FLUSH)
+            sizes.append(len(packed))
+            yield packed
+        yield compressor.flush()
+
+    def placed(self, order: int, header: int, data: int) -> None:
+        """See `Packing`."""
+        self._places[order] = (header, data)
+
+    def file(self, order: int) -> MappedFile:
+        """What the map is to say of a changed member.
+
+        Raises:
+            ArtifactError: it has not been written yet.
+        """
+        digester, sizes = self._digested.get(order, (None, None))
+        header, data = self._place(order)
+        assert digester is not None  # noqa: S101 - it was placed, so it was compressed
+        return digester.finish(data - header, sizes)
+
+    def place(self, entry: Entry) -> tuple[int, int]:
+        """Offset of the member's data in the new archive, and bytes of its content."""
+        digester = self._digested.get(entry.order, (None, None))[0]
+        return self._place(entry.order)[1], entry.size if digester is None else digester.size
+
+    def _place(self, order: int) -> tuple[int, int]:
+        if order not in self._places:
+            message = "Manifest or block map lie in front of files that they are about."
+            raise ArtifactError(message, advice=_REPACK)
+        return self._places[order]
+
+
+def _read(
+    file: BinaryIO,
+    extent: Extent,
+    entry: Entry,
+    sizes: Sequence[int | None],
+    hash_algorithm: str,
+) -> MappedFile:
+    """Read a member by its blocks, as Windows does."""
+    if len(sizes) != -(-entry.size // BLOCK):
+        message = "The block map has too few or too many blocks for the file's size."
+        raise ArtifactError(message, advice=_REPACK, where=entry.path)
+    digester = _Digester(hash_algorithm)
+    packed: list[int] | None = None
+    if extent.method == STORED:
+        position = extent.data
+        for number in range(len(sizes)):
+            length = min(BLOCK, entry.size - number * BLOCK)
+            digester.add(read_at(file, position, length))
+            position += length
+        if any(size is not None for size in sizes):
+            raise _wrong_sizes(entry)
+    elif extent.method == DEFLATED:
+        packed = _inflate_blocks(file, extent, entry, sizes, digester)
+    else:
+        message = f"The file is compressed with method {extent.method}."
+        raise ArtifactError(message, advice=_REPACK, where=entry.path)
+    if digester.crc != extent.crc:
+        message = "The file's content does not have the declared checksum."
+        raise ArtifactError(message, advice=_REPACK, where=entry.path)
+    return digester.finish(extent.data - extent.header, packed)
+
+
+def _inflate_blocks(
+    file: BinaryIO,
+    extent: Extent,
+    entry: Entry,
+    sizes: Sequence[int | None],
+    digester: _Digester,
+) -> list[int]:
+    position, end = extent.data, extent.data + extent.size
+    packed: list[int] = []
+    is_over = False
+    for number, size in enumerate(sizes):
+        length = min(BLOCK, entry.size - number * BLOCK)
+        if size is None or not 0 < size <= _MAX_BLOCK or position + size > end or is_over:
+            raise _wrong_sizes(entry)
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        try:
+            block = inflater.decompress(read_at(file, position, size), length + 1)
+        except zlib.error:
+            raise _wrong_sizes(entry) from None
+        if len(block) != length or inflater.unconsumed_tail or inflater.unused_data:
+            raise _wrong_sizes(entry)
+        digester.add(block)
+        packed.append(size)
+        position += size
+        is_over = inflater.eof
+    rest = b"" if is_over else _END_OF_STREAM
+    if end - position != len(rest) or read_at(file, position, len(rest)) != rest:
+        raise _wrong_sizes(entry)
+    return packed
+
+
+def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    waiting = bytearray()
+    for piece in pieces:
+        waiting += piece
+        while len(waiting) >= BLOCK:
+            yield bytes(waiting[:BLOCK])
+            del waiting[:BLOCK]
+    if waiting:
+        yield bytes(waiting)
+
+
+def _number(text: str | None, path: str) -> int | None:
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        message = "A block's Size in the block map is not a number."
+        raise ArtifactError(message, advice=_REPACK, where=path)
+    return int(text)
+
+
+def _text(digest: bytes) -> str:
+    return base64.b64encode(digest).decode()
+
+
+def _wrong_sizes(entry: Entry) -> ArtifactError:
+    message = "The file's data is not compressed in the blocks that the block map says."
+    return ArtifactError(message, advice=_REPACK, where=entry.path)

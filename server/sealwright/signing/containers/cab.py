@@ -1,0 +1,432 @@
+"""Cabinets: members read with bounds, rebuilt with everything else left as it is.
+
+Files of a folder are compressed together. A folder whose files are unchanged is copied byte for
+byte; one with a changed file is written anew, stored if it was and by MSZIP otherwise. `Cabinet`
+serves installers too, whose cabinets name files by keys; `CabContainer` is a cabinet whose names
+are paths.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from sealwright.errors import ArtifactError
+from sealwright.signing.artifact import Entry
+from sealwright.signing.containers.bulk_copy import BUFFER, chunks, copy_range
+from sealwright.signing.containers.cab_data import FolderReader, FolderWriter, why_closed
+from sealwright.signing.containers.cab_records import (
+    BLOCK,
+    CFDATA,
+    CFFILE,
+    CFFOLDER,
+    CFHEADER,
+    CFRESERVE,
+    MAX_BLOCKS,
+    MAX_FOLDERS,
+    MAX_NAME,
+    MAX_SIZE,
+    MSZIP,
+    RESERVE_PRESENT,
+    SIGNATURE,
+    STORED,
+    Folder,
+    Member,
+    encode_name,
+    read_records,
+)
+from sealwright.signing.containers.member_paths import check_distinct, check_path, folded
+from sealwright.signing.streams import read_at
+
+_MAX_FOLDER = MAX_BLOCKS * BLOCK
+_ARCHIVE = 0x0020  # attribute of an ordinary file
+
+
+@dataclass
+class _New:
+    """A folder as it is written: `source` is its index in the cabinet, None for added files."""
+
+    source: int | None
+    members: list[_NewMember]
+    is_copied: bool = False
+    data: int = 0
+    blocks: int = 0
+
+
+@dataclass
+class _NewMember:
+    """A file as it is written: an old one, or one that is added at a path."""
+
+    old: Member | None
+    path: str
+    size: int
+    offset: int = 0
+
+
+class Cabinet:
+    """A cabinet.
+
+    Args:
+        file: seekable; stays the caller's and must stay open.
+        max_members: the most members accepted.
+
+    Attributes:
+        members: in the order of their data, in which reading them is cheapest.
+
+    Raises:
+        ArtifactError: malformed, hostile, ambiguous, or one of a set.
+    """
+
+    def __init__(self, file: BinaryIO, max_members: int) -> None:
+        self._file = file
+        self._header, self._folders, self.members = read_records(file, max_members)
+        self._reader: tuple[int, FolderReader] | None = None
+        self._digests: dict[int, bytes] = {}  # of members' content, by order
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether a signature follows the cabinet."""
+        return bool(self._header.signature)
+
+    def extract(self, member: Member, target: BinaryIO) -> None:
+        """Write the member's content to `target`.
+
+        Raises:
+            ArtifactError: it is compressed in an unsupported way, or damaged.
+        """
+        for piece in self.read(member):
+            target.write(piece)
+
+    def read(self, member: Member) -> Iterator[bytes]:
+        """The member's content in pieces, see `extract`; one member at a time."""
+        if not member.size:
+            return
+        try:
+            index, reader = self._reader or (-1, None)
+            if reader is None or index != member.folder or reader.position > member.offset:
+                reader = self._open(member.folder)
+                self._reader = (member.folder, reader)
+            yield from reader.read(member.offset, member.size)
+        except ArtifactError as error:
+            error.where = error.where or member.name
+            raise
+
+    def content_digest(self, member: Member) -> bytes:
+        """SHA-256 of the member's content.
+
+        All files of its folder are digested in one pass, and the digests kept. Where a folder
+        cannot be decompressed, they are of its compressed data.
+        """
+        if member.order not in self._digests:
+            self._digest_folder(member.folder)
+        return self._digests[member.order]
+
+    def attributes_digest(self, member: Member) -> bytes:
+        """SHA-256 of everything else that `rebuild` keeps about a member."""
+        folder = self._folders[member.folder]
+        fields = _attributes(member.raw_name, member.attributes, member.stamp)
+        return hashlib.sha256(fields + _kind(folder) + folder.reserve).digest()
+
+    @property
+    def kept(self) -> bytes:
+        """What belongs neither to a member nor to the cabinet's signature."""
+        return self._header.kept
+
+    def added_attributes_digest(self, path: str) -> bytes:
+        """What `attributes_digest` gives for a member that `rebuild` adds at `path`."""
+        raw, attributes = _added_name(path)
+        fields = _attributes(raw, attributes | _ARCHIVE, self._newest)
+        return hashlib.sha256(fields + b"\1" + bytes(self._header.folder_reserve)).digest()
+
+    def rebuild(
+        self,
+        target: BinaryIO,
+        changed: Mapping[int, BinaryIO],
+        added: Mapping[str, BinaryIO] | None = None,
+    ) -> None:
+        """Write the cabinet to the empty, seekable `target`, without its signature.
+
+        Every member keeps its name, date, attributes and place among the others. Each stream in
+        `changed` and `added` is looked up twice, for its size and for its content.
+
+        Args:
+            changed: new content by `Member.order`.
+            added: content by path; these come last, sorted, in a folder of their own, with the
+                date of the cabinet's newest member.
+
+        Raises:
+            ArtifactError: a changed folder cannot be decompressed, the cabinet would grow too
+                large, or an added path cannot be stored.
+        """
+        added = added or {}
+        folders = self._new_folders(changed, added)
+        if len(folders) > MAX_FOLDERS or len(self.members) + len(added) > 0xFFFF:
+            message = "The cabinet would have too many files or folders."
+            raise ArtifactError(message)
+        target.write(self._head(folders, 0))
+        for folder in folders:
+            folder.data = target.tell()
+            if folder.is_copied:
+                assert folder.source is not None  # noqa: S101 - only an old one can be copied
+                old = self._folders[folder.source]
+                folder.blocks = old.blocks
+                copy_range(self._file, old.data, old.end - old.data, target)
+            else:
+                self._write_folder(folder, changed, added, target)
+            _check_size(target.tell())
+        size = target.tell()
+        target.seek(0)
+        target.write(self._head(folders, size))
+        target.seek(size)
+
+    @property
+    def _newest(self) -> tuple[int, int]:
+        return max((member.stamp for member in self.members), default=(0x21, 0))
+
+    def _open(self, index: int) -> FolderReader:
+        return FolderReader(self._file, self._header, self._folders[index])
+
+    def _digest_folder(self, index: int) -> None:
+        folder = self._folders[index]
+        members = [member for member in self.members if member.folder == index]
+        if why_closed(folder):
+            digest = hashlib.sha256()
+            for piece in chunks(self._file, folder.data, folder.end - folder.data):
+                digest.update(piece)
+            for member in members:
+                place = struct.pack("<LL", member.offset, member.size)
+                self._digests[member.order] = hashlib.sha256(digest.digest() + place).digest()
+            return
+        reader = self._open(index)
+        for member in members:
+            content = hashlib.sha256()
+            for piece in reader.read(member.offset, member.size):
+                content.update(piece)
+            self._digests[member.order] = content.digest()
+
+    def _new_folders(
+        self, changed: Mapping[int, BinaryIO], added: Mapping[str, BinaryIO]
+    ) -> list[_New]:
+        folders: list[_New] = []
+        by_folder: list[list[Member]] = [[] for _ in self._folders]
+        for member in self.members:
+            by_folder[member.folder].append(member)
+        for index, members in enumerate(by_folder):
+            is_copied = not any(member.order in changed for member in members)
+            news = [
+                _NewMember(
+                    member,
+                    member.name,
+                    _size(changed[member.order]) if member.order in changed else member.size,
+                )
+                for member in members
+            ]
+            folders += _split(index, news, is_copied=is_copied)
+        if added:
+            paths = sorted(added)
+            folders += _split(
+                None,
+                [_NewMember(None, path, _size(added[path])) for path in paths],
+                is_copied=False,
+            )
+        return folders
+
+    def _write_folder(
+        self,
+        folder: _New,
+        changed: Mapping[int, BinaryIO],
+        added: Mapping[str, BinaryIO],
+        target: BinaryIO,
+    ) -> None:
+        old = None if folder.source is None else self._folders[folder.source]
+        kind = STORED if old is not None and old.kind == STORED else MSZIP
+        writer = FolderWriter(target, kind, self._block_reserves(old))
+        for member in folder.members:
+            if member.old is None:
+                pieces = _read_all(added[member.path])
+            elif member.old.order in changed:
+                pieces = _read_all(changed[member.old.order])
+            else:
+                pieces = self.read(member.old)
+            start = writer.size
+            for piece in pieces:
+                writer.write(piece)
+                _check_size(target.tell())
+            if writer.size - start != member.size:
+                message = "A member's content changed while it was read."
+                raise ArtifactError(message, where=member.path)
+        writer.finish()
+        folder.blocks = writer.blocks
+
+    def _block_reserves(self, old: Folder | None) -> Iterator[bytes]:
+        """Reserved areas for new blocks: those of the old ones, as far as there are any."""
+        length = self._header.data_reserve
+        at, left = (0, 0) if old is None else (old.data, old.blocks)
+        while left and length:
+            _, compressed, _ = CFDATA.unpack(read_at(self._file, at, CFDATA.size))
+            yield read_at(self._file, at + CFDATA.size, length)
+            at += CFDATA.size + length + compressed
+            left -= 1
+        while True:
+            yield bytes(length)
+
+    def _head(self, folders: Sequence[_New], size: int) -> bytes:
+        """Everything before the data."""
+        header = self._header
+        reserve = header.unsigned_reserve
+        middle = b""
+        if reserve is not None:
+            sizes = (len(reserve), header.folder_reserve, header.data_reserve)
+            middle = CFRESERVE.pack(*sizes) + reserve
+        for folder in folders:
+            old = None if folder.source is None else self._folders[folder.source]
+            middle += CFFOLDER.pack(folder.data, folder.blocks, self._method(folder, old))
+            middle += old.reserve if old else bytes(header.folder_reserve)
+        rows: dict[int, bytes] = {}
+        for index, folder in enumerate(folders):
+            for member in folder.members:
+                position = len(rows) if member.old is None else member.old.position
+                rows[position] = self._row(member, index)
+        flags = header.flags | (RESERVE_PRESENT if reserve is not None else 0)
+        files = CFHEADER.size + len(middle)
+        numbers = (len(folders), len(rows), flags, header.set_id, 0)
+        fields = (SIGNATURE, 0, size, 0, files, 0, *header.version, *numbers)
+        return CFHEADER.pack(*fields) + middle + b"".join(rows[each] for each in sorted(rows))
+
+    def _method(self, folder: _New, old: Folder | None) -> int:
+        if old is None:
+            return MSZIP
+        if folder.is_copied:
+            return old.method
+        return STORED if old.kind == STORED else MSZIP
+
+    def _row(self, member: _NewMember, folder: int) -> bytes:
+        if member.old is None:
+            raw, attributes = _added_name(member.path)
+            attributes, stamp = attributes | _ARCHIVE, self._newest
+        else:
+            raw, attributes, stamp = member.old.raw_name, member.old.attributes, member.old.stamp
+        fields = (member.size, member.offset, folder, *stamp, attributes)
+        return CFFILE.pack(*fields) + raw + b"\0"
+
+
+class CabContainer:
+    """A cabinet whose names are paths, see `artifact.Container`.
+
+    Args:
+        file: seekable; stays the caller's and must stay open.
+        max_members: the most members accepted.
+
+    Raises:
+        ArtifactError: malformed or hostile; `where` is the member.
+    """
+
+    def __init__(self, file: BinaryIO, max_members: int) -> None:
+        self._cabinet = Cabinet(file, max_members)
+        self._paths = [_path(member) for member in self._cabinet.members]
+        check_distinct(self._paths)
+
+    def entries(self) -> Iterator[Entry]:
+        """Members in the order of their data."""
+        for member, path in zip(self._cabinet.members, self._paths, strict=True):
+            yield Entry(path, member.size, False, member.order)  # noqa: FBT003 - is_directory
+
+    def extract(self, entry: Entry, target: BinaryIO) -> None:
+        """Write the member's content, checked by its blocks' checksums."""
+        self._cabinet.extract(self._cabinet.members[entry.order], target)
+
+    def fingerprint(self, entry: Entry | None, *, content: bool = True) -> bytes:
+        """SHA-256 of a member's record and content.
+
+        The content counts decompressed, since a member shares its blocks with others.
+        """
+        if entry is None:
+            return hashlib.sha256(self._cabinet.kept).digest()
+        member = self._cabinet.members[entry.order]
+        record = self._cabinet.attributes_digest(member)
+        return (
+            hashlib.sha256(record + self._cabinet.content_digest(member)).digest()
+            if content
+            else record
+        )
+
+    def added_fingerprint(self, path: str) -> bytes:
+        """What `fingerprint` gives, without content, for a member that `rebuild` adds at `path`."""
+        return self._cabinet.added_attributes_digest(path)
+
+    def rebuild(
+        self,
+        target: BinaryIO,
+        changed: Mapping[int, BinaryIO],
+        added: Mapping[str, BinaryIO],
+    ) -> None:
+        """See `Cabinet.rebuild`; an added path must not be taken."""
+        taken = {folded(path) for path in self._paths}
+        for path in added:
+            if folded(path) in taken:
+                message = "An output would replace a member that exists already."
+                raise ArtifactError(message, advice="Choose another output-file-name.", where=path)
+        self._cabinet.rebuild(target, changed, added)
+
+
+def _path(member: Member) -> str:
+    path = member.name.replace("\\", "/")
+    if path.endswith("/"):
+        message = "A file's name in the cabinet ends with a separator."
+        raise ArtifactError(message, where=path)
+    check_path(path)
+    return path
+
+
+def _split(source: int | None, members: Sequence[_NewMember], *, is_copied: bool) -> list[_New]:
+    """Give members their offsets, in as many folders as their blocks need."""
+    room = MAX_SIZE if is_copied else _MAX_FOLDER
+    made = [_New(source, [], is_copied)]
+    size = 0
+    for member in members:
+        if member.size > room:
+            message = f"The member would have {member.size} bytes; a cabinet holds {room}."
+            raise ArtifactError(message, where=member.path)
+        if size + member.size > room:
+            made.append(_New(source, []))
+            size = 0
+        member.offset = size
+        size += member.size
+        made[-1].members.append(member)
+    return made
+
+
+def _added_name(path: str) -> tuple[bytes, int]:
+    raw, attributes = encode_name(path.replace("/", "\\"))
+    if len(raw) > MAX_NAME:
+        message = "An output's path is too long for a cabinet."
+        raise ArtifactError(message, where=path[:120])
+    return raw, attributes
+
+
+def _attributes(raw_name: bytes, attributes: int, stamp: tuple[int, int]) -> bytes:
+    return struct.pack("<3H", attributes, *stamp) + raw_name + b"\0"
+
+
+def _kind(folder: Folder) -> bytes:
+    """Whether a folder is compressed, which stays so; how may change."""
+    return bytes([folder.kind != STORED])
+
+
+def _size(file: BinaryIO) -> int:
+    return file.seek(0, 2)
+
+
+def _read_all(file: BinaryIO) -> Iterator[bytes]:
+    file.seek(0)
+    while piece := file.read(BUFFER):
+        yield piece
+
+
+def _check_size(size: int) -> None:
+    if size > MAX_SIZE:
+        message = "The cabinet would become larger than 4 GiB."
+        raise ArtifactError(message, advice="Make several cabinets.")

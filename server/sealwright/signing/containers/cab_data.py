@@ -1,0 +1,168 @@
+"""The data of a cabinet's folders: CFDATA blocks in and out ([MS-CAB] section 2.4)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
+
+from sealwright.errors import ArtifactError
+from sealwright.signing.containers import mszip
+from sealwright.signing.containers.cab_records import (
+    BLOCK,
+    CFDATA,
+    LZX,
+    MSZIP,
+    QUANTUM,
+    STORED,
+    Folder,
+    Header,
+    checksum,
+)
+from sealwright.signing.streams import read_at
+
+Decode = Callable[[bytes, int], bytes]
+
+
+def why_closed(folder: Folder) -> str:
+    """Why a folder's files cannot be read; empty if they can."""
+    if folder.kind == QUANTUM:
+        return "is compressed by Quantum"
+    if folder.kind == LZX:
+        return "is compressed by LZX"
+    return ""
+
+
+class FolderReader:
+    """Reads one folder's decompressed data, forwards.
+
+    Args:
+        file: the cabinet, seekable.
+        header: of it.
+        folder: one of its folders, of which `why_closed` says nothing.
+    """
+
+    def __init__(self, file: BinaryIO, header: Header, folder: Folder) -> None:
+        self._file = file
+        self._header = header
+        self._folder = folder
+        self._decode = _decoder(folder)
+        self._at = folder.data
+        self._left = folder.blocks
+        self._block = b""
+        self._start = 0  # of the block, in the folder
+
+    @property
+    def position(self) -> int:
+        """The first offset that can be read."""
+        return self._start
+
+    def read(self, offset: int, length: int) -> Iterator[bytes]:
+        """Yield the bytes from `offset` on, which is not before `position`.
+
+        Raises:
+            ArtifactError: a block is damaged.
+        """
+        while length:
+            while self._start + len(self._block) <= offset:
+                self._next_block()
+            first = offset - self._start
+            piece = self._block[first : first + length]
+            yield piece
+            offset += len(piece)
+            length -= len(piece)
+
+    def _next_block(self) -> None:
+        if not self._left:
+            message = "A folder's data ends early."
+            raise ArtifactError(message)
+        self._left -= 1
+        expected, compressed, size = CFDATA.unpack(read_at(self._file, self._at, CFDATA.size))
+        stored = read_at(self._file, self._at + CFDATA.size, self._header.data_reserve + compressed)
+        reserve, data = stored[: self._header.data_reserve], stored[self._header.data_reserve :]
+        # Zero stands for none. Some writers leave the reserved area out.
+        if expected and expected not in (
+            block_checksum(data, size, reserve),
+            block_checksum(data, size, b""),
+        ):
+            message = "A block of data does not match its checksum."
+            raise ArtifactError(message)
+        self._start += len(self._block)
+        self._block = self._decode(data, size)
+        self._at += CFDATA.size + len(stored)
+
+
+class FolderWriter:
+    """Writes one folder's data.
+
+    Args:
+        target: receives the blocks at its position.
+        kind: `STORED` or `MSZIP`.
+        reserves: gives the reserved area of each block, without end.
+    """
+
+    def __init__(self, target: BinaryIO, kind: int, reserves: Iterator[bytes]) -> None:
+        self._target = target
+        self._kind = kind
+        self._reserves = reserves
+        self._waiting = bytearray()
+        self._history = b""
+        self.blocks = 0
+        self.size = 0  # decompressed bytes so far
+
+    def write(self, data: bytes) -> None:
+        """Add to the folder's content."""
+        self._waiting += data
+        self.size += len(data)
+        while len(self._waiting) >= BLOCK:
+            self._write_block(bytes(self._waiting[:BLOCK]))
+            del self._waiting[:BLOCK]
+
+    def finish(self) -> None:
+        """Write what is left as the last, shorter block."""
+        if self._waiting:
+            self._write_block(bytes(self._waiting))
+            self._waiting.clear()
+
+    def _write_block(self, content: bytes) -> None:
+        data = content
+        if self._kind == MSZIP:
+            data = mszip.compress_block(content, self._history)
+            self._history = content
+        reserve = next(self._reserves)
+        sum_ = block_checksum(data, len(content), reserve)
+        self._target.write(CFDATA.pack(sum_, len(data), len(content)) + reserve + data)
+        self.blocks += 1
+
+
+def block_checksum(data: bytes, size: int, reserve: bytes) -> int:
+    """CFDATA.csum: of the data, joined to that of the fields and the reserved area before it."""
+    return checksum(struct.pack("<HH", len(data), size) + reserve, checksum(data))
+
+
+def _decoder(folder: Folder) -> Decode:
+    if folder.kind == STORED:
+        return _copy
+    if folder.kind == MSZIP:
+        return _Inflater().block
+    message = f"The member {why_closed(folder)}, so it cannot be signed or checked."
+    advice = "Leave it out of the configuration, or make the cabinet with MSZIP."
+    raise ArtifactError(message, advice=advice)
+
+
+def _copy(data: bytes, size: int) -> bytes:
+    if len(data) != size:
+        message = "A stored block has two sizes."
+        raise ArtifactError(message)
+    return data
+
+
+class _Inflater:
+    def __init__(self) -> None:
+        self._history = b""
+
+    def block(self, data: bytes, size: int) -> bytes:
+        content = mszip.decompress_block(data, size, self._history)
+        # Only a folder's last block is shorter than the history.
+        self._history = content
+        return content

@@ -1,0 +1,46 @@
+"""Deflate (RFC 1951) and CRC-32 for archives: the one place that decides with what.
+
+zlib-ng, pinned to one version and linked into its wheel: several times as fast as zlib, a little
+less dense, and the same bytes on every machine, which Python's own module, linked to whatever zlib
+the system has, does not promise. See docs/decisions/0008.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from zlib_ng import zlib_ng
+
+MAX_WBITS = zlib_ng.MAX_WBITS
+#: what an inflater raises for malformed data
+DeflateError: type[Exception] = zlib_ng.error  # type: ignore[assignment] # its stub names a value
+crc32 = zlib_ng.crc32
+
+_LEVEL = 5
+
+
+class Inflater(Protocol):
+    """Decompresses one stream; as `zlib.decompressobj`."""
+
+    eof: bool
+    unused_data: bytes
+    unconsumed_tail: bytes
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes:
+        """At most `max_length` bytes more. Raises `DeflateError`."""
+        ...
+
+
+def inflater() -> Inflater:
+    """An inflater of a raw stream."""
+    made: Inflater = zlib_ng.decompressobj(-MAX_WBITS)
+    return made
+
+
+def deflate(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Compress a stream, which may be given in pieces of 1 MiB: the same bytes on every run."""
+    compressor = zlib_ng.compressobj(_LEVEL, zlib_ng.DEFLATED, -MAX_WBITS)
+    for piece in pieces:
+        yield compressor.compress(piece)
+    yield compressor.flush()

@@ -1,0 +1,14 @@
+"""Every page of the web application. A new one is a module and a line here."""
+
+from __future__ import annotations
+
+from sealwright.web.routes import Endpoint
+from sealwright.web.ui import dashboard, log, sessions, signing_requests, static_files
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    *static_files.ENDPOINTS,
+    *sessions.ENDPOINTS,
+    *dashboard.ENDPOINTS,
+    *signing_requests.ENDPOINTS,
+    *log.ENDPOINTS,
+)

@@ -1,0 +1,70 @@
+"""Logging in and out."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from sealwright.db import users
+from sealwright.errors import InvalidInputError, TooManyRequestsError, UnauthenticatedError
+from sealwright.model.identifiers import utc_now
+from sealwright.web import auth, bodies
+from sealwright.web.problems import status_of
+from sealwright.web.routes import Call, Endpoint, Face, checked
+from sealwright.web.schemas import SessionIn
+from sealwright.web.ui.forms import read_form
+from sealwright.web.ui.rendering import page
+
+
+async def login_page(call: Call) -> Response:
+    """The form."""
+    return page(call, "login.html", {"following": _following(call.request), "fault": ""})
+
+
+async def login(call: Call) -> Response:
+    """Check the password and begin a new session."""
+    auth.check_same_site(call.request)
+    form = await bodies.read_page_form(call.request)
+    following = _local(form.get("next", ""))
+    try:
+        given = checked(
+            SessionIn, {"email": form.get("email", ""), "password": form.get("password", "")}
+        )
+        _, token, _ = await auth.log_in(
+            call.services, call.request, given.email, given.password, auth.PAGE_SESSION
+        )
+    except (UnauthenticatedError, TooManyRequestsError, InvalidInputError) as error:
+        shown = {"following": following, "fault": error.message}
+        return page(call, "login.html", shown, status_of(error))
+    response = RedirectResponse(following, 303)
+    auth.set_session(call.services, response, token)
+    return response
+
+
+async def logout(call: Call) -> Response:
+    """End the session here and in the database."""
+    await read_form(call)
+    async with call.services.database.transaction() as tx:
+        await users.revoke_token(
+            tx, call.grant.organization_id, call.grant.principal.token_id, utc_now()
+        )
+    response = RedirectResponse("/login", 303)
+    auth.clear_session(call.services, response)
+    return response
+
+
+def _following(request: Request) -> str:
+    return _local(request.query_params.get("next", ""))
+
+
+def _local(target: str) -> str:
+    """Where to go after the log-in: a page of this server, nowhere else."""
+    fine = target.startswith("/") and not target.startswith(("//", "/\\")) and target.isascii()
+    return target if fine and target.isprintable() else "/"
+
+
+ENDPOINTS = (
+    Endpoint("ui.login_page", "GET", "/login", login_page, "", face=Face.UI),
+    Endpoint("ui.login", "POST", "/login", login, "", face=Face.UI),
+    Endpoint("ui.logout", "POST", "/logout", logout, "", face=Face.UI),
+)
