@@ -33,6 +33,7 @@ from sealwright.errors import (
 from sealwright.keystores import softhsm
 from sealwright.keystores.uri import Pkcs11Uri
 from sealwright.model.identifiers import is_id
+from sealwright.model.passkey import RelyingParty, relying_party
 from sealwright.model.signer_messages import (
     MAX_FRAME,
     Call,
@@ -133,7 +134,14 @@ async def running(
     try:
         orders = Orders(database, pool, token_uri)
         await orders.open()
-        service = _Service(database, pool, token_uri, Sequencer(database, key), orders)
+        service = _Service(
+            database,
+            pool,
+            token_uri,
+            Sequencer(database, key),
+            relying_party(settings.url),
+            orders,
+        )
         await service.round()
         async with _listen(settings.socket, settings.signer_group, service):
             rounds = asyncio.create_task(service.rounds())
@@ -157,13 +165,14 @@ class _Service:
         pool: SessionPool,
         token_uri: Pkcs11Uri,
         sequencer: Sequencer,
+        rp: RelyingParty,
         orders: Orders,
     ) -> None:
         self._database = database
         self._pool = pool
         self._token_uri = token_uri
         self._sequencer = sequencer
-        self._signing = Signing(database, pool)
+        self._signing = Signing(database, pool, rp)
         self._orders = orders
 
     async def answer(self, call: Call, peer: _Peer) -> dict[str, Any]:

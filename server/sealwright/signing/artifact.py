@@ -33,12 +33,15 @@ class SignatureRequest:
         hash_algorithm: ``sha256``, ``sha384`` or ``sha512``.
         mechanism: how the key signs the digest.
         timestamp: the time stamp that the resulting signature value is to get.
+        value_size: bytes of r and of s, if the message imprint of the time stamp is over them as
+            XML signatures hold them, rather than over the DER of an ``ECDSA-Sig-Value``; else 0.
     """
 
     digest: bytes
     hash_algorithm: str
     mechanism: Mechanism
     timestamp: TimestampForm = TimestampForm.NONE
+    value_size: int = 0
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,8 @@ class SignatureFact:
         certificates: DER of every certificate carried with it and with its time stamp.
         timestamp: time that the time stamp asserts, or None without one.
         timestamp_signer: DER of the time stamp authority's certificate, or None.
+        timestamp_hash_algorithm: with which the time stamp is made, or None; the weaker one of its
+            message imprint and its own signature.
         index: 0 for the primary signature, 1... for nested or appended ones.
     """
 
@@ -127,6 +132,7 @@ class SignatureFact:
     timestamp: int | None = None
     timestamp_signer: bytes | None = None
     index: int = 0
+    timestamp_hash_algorithm: str | None = None
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from sealwright.signing.artifact import Container
 from sealwright.signing.containers.appx import AppxContainer, is_appx
 from sealwright.signing.containers.cab import CabContainer
 from sealwright.signing.containers.cab_records import is_cabinet
+from sealwright.signing.containers.msi import MsiContainer, is_installer
 from sealwright.signing.containers.zip import ZipContainer, is_zip
 
 
@@ -33,7 +34,9 @@ CONTAINERS: tuple[ContainerType, ...] = (
     ContainerType("zip-file", is_zip, ZipContainer),
     ContainerType("jar-file", is_zip, ZipContainer),
     ContainerType("nupkg-file", is_zip, ZipContainer),
+    ContainerType("opc-file", is_zip, ZipContainer),
     ContainerType("appx-file", is_appx, AppxContainer),
     ContainerType("msix-file", is_appx, AppxContainer),
     ContainerType("cab-file", is_cabinet, CabContainer),
+    ContainerType("msi-file", is_installer, MsiContainer),
 )
