@@ -50,6 +50,7 @@ from sealwright.model.request import (
     State,
     StoredArtifact,
 )
+from sealwright.origin import standing
 from sealwright.origin.rules import Case, Occasion, judge
 from sealwright.origin.systems import Systems
 from sealwright.policy.decide import state_after_receipt
@@ -214,7 +215,7 @@ async def _retrieve_remote(bench: Workbench, request: SigningRequest, key: str) 
     if system is None or not links:
         message = "The repository that the artifact comes from is not linked to the project now."
         raise OriginError(message, advice="Have it linked, then submit again.")
-    [link] = links
+    link = await standing.require(bench.database, bench.systems, system, links[0])
     rules = origin_rules(request.snapshot.fields.get("origin_rules", {}))
     locator = Locator(origin.repository_id, origin.run_id, origin.run_attempt, origin.artifact_id)
     connector = await bench.systems.connector(system)
@@ -418,7 +419,7 @@ async def _load(bench: Workbench, request: SigningRequest) -> tuple[Certificate,
         message = f"The certificate {certificate.slug} is not the one that was decided on."
         raise PolicyViolationError(message, advice="Submit again.")
     now = utc_now()
-    usable = certificate.not_before <= now < certificate.not_after
+    usable = not certificate.is_pending and certificate.not_before <= now < certificate.not_after
     if certificate.state is not CertificateState.ACTIVE or not usable:
         message = f"The certificate {certificate.slug} is disabled or not valid now."
         raise PolicyViolationError(message, advice="Have it enabled or renewed, then submit again.")

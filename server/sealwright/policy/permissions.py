@@ -47,6 +47,8 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "health.ready": PUBLIC,
     "openapi.get": PUBLIC,
     "sessions.create": PUBLIC,
+    "sessions.passkey_options": PUBLIC,
+    "sessions.create_by_passkey": PUBLIC,
     "sessions.delete": _row("O O O O O O"),
     "me.get": _row("O O O O O O"),
     "users.list": _row("O - O - O -"),
@@ -58,6 +60,10 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "groups.get": _row("O - O O O -"),
     "groups.update": _row("O - O - - -"),
     "groups.delete": _row("O - O - - -"),
+    "passkeys.list": _row("O P O P P P"),
+    "passkeys.options": _row("P P P P P P"),
+    "passkeys.create": _row("P P P P P P"),
+    "passkeys.delete": _row("O P O P P P"),
     "tokens.list": _row("O P O P P P"),
     "tokens.create": _row("O P O P P P"),
     "tokens.revoke": _row("O P O P P P"),
@@ -102,6 +108,14 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "certificates.list": _row("O O O O O O"),
     "certificates.get": _row("O O O O O O"),
     "certificates.update": _row("O O - - - -"),
+    # carried out by the signer, which looks here again
+    "certificates.create": _row("O O - - - -"),
+    "certificates.import": _row("O O - - - -"),
+    "certificates.install": _row("O O - - - -"),
+    "certificates.renew": _row("O O - - - -"),
+    "certificates.request": _row("O O O O O O"),
+    "certificate_orders.list": _row("O O - - O -"),
+    "certificate_orders.get": _row("O O - - O -"),
     # whether the caller may submit or approve is then the signing policy's to say
     "signing_requests.list": _row("O P P O O P"),
     "signing_requests.create": _row("O P P O P P"),
@@ -115,6 +129,7 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "signing_requests.retry": _row("O P P O P P"),
     "signing_requests.resubmit": _row("O P P O P P"),
     "signing_requests.approve": _row("O P P O P P"),
+    "signing_requests.approval_options": _row("O P P O P P"),
     "signing_requests.deny": _row("O P P O P P"),
     "hash_signing_requests.create": _row("O P P O P P"),
     "log_entries.list": _row("O - - - O -"),
@@ -189,7 +204,7 @@ _READS = frozenset(
     {
         "list", "get", "events", "plan", "proof", "unsigned_artifact", "signed_artifact",
         "my_signing_policies", "deliveries", "entries", "prove", "export",
-        "github_status", "github_signed_artifact",
+        "github_status", "github_signed_artifact", "request",
     }
 )  # fmt: skip
 #: Nouns that a token of scope `submit` may use beside reading what it submits.

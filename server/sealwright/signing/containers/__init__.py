@@ -36,6 +36,7 @@ CONTAINERS: tuple[ContainerType, ...] = (
     ContainerType("zip-file", is_zip, ZipContainer, packs=True),
     ContainerType("jar-file", is_zip, ZipContainer, packs=True),
     ContainerType("nupkg-file", is_zip, ZipContainer, packs=True),
+    ContainerType("opc-file", is_zip, ZipContainer, packs=True),
     ContainerType("appx-file", is_appx, AppxContainer),
     ContainerType("msix-file", is_appx, AppxContainer),
     ContainerType("cab-file", is_cabinet, CabContainer),

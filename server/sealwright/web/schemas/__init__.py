@@ -17,8 +17,7 @@ from pydantic import (
     field_validator,
 )
 
-from sealwright.model.build_system import BuildSystemKind
-from sealwright.model.certificate import CertificateState, KeyType
+from sealwright.model.build_system import BuildSystemKind, LinkStanding
 from sealwright.model.identifiers import is_slug
 from sealwright.model.mechanism import Mechanism
 from sealwright.model.origin import Proof
@@ -449,34 +448,6 @@ class SigningPoliciesOut(Out):
     next_cursor: str | None
 
 
-class CertificateOut(Out):
-    """A certificate. `pem` holds the leaf and then its issuers."""
-
-    id: str
-    slug: str
-    name: str
-    state: CertificateState
-    key_type: KeyType
-    subject: str
-    sha256: str
-    not_before: dt.datetime
-    not_after: dt.datetime
-    pem: str
-
-
-class CertificatePatch(In):
-    """What is to change."""
-
-    state: CertificateState
-
-
-class CertificatesOut(Out):
-    """One page."""
-
-    items: list[CertificateOut]
-    next_cursor: str | None
-
-
 # --- signing requests ------------------------------------------------------------------------
 
 
@@ -652,6 +623,7 @@ class ApprovalOut(Out):
     verdict: Verdict
     comment: str
     decided_at: dt.datetime
+    by_passkey: bool = Field(description="whether the approver's passkey has signed it")
 
 
 class FileResultOut(Out):
@@ -862,6 +834,10 @@ class RepositoryLinkOut(Out):
     installation_id: str
     submitter_id: str | None
     created_at: dt.datetime
+    standing: LinkStanding = Field(
+        description="whether the build system lets the server at the repository, as it said last"
+    )
+    standing_at: dt.datetime | None = Field(description="since when, where it has ever changed")
 
 
 class RepositoryLinksOut(Out):
