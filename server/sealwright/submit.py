@@ -51,6 +51,7 @@ from sealwright.policy.decide import Decision, Target, check_submitter, decide
 from sealwright.policy.permissions import Grant
 from sealwright.queueing import lifecycle
 from sealwright.queueing.queue import Queue
+from sealwright.reporting.unusual import look_at_submission
 from sealwright.storage import ArtifactStore, ArtifactWriter
 from sealwright.transparency.record import record, request_entry
 from sealwright.visible import find_policy, find_project, find_request, is_name, missing
@@ -367,6 +368,7 @@ async def _record(
             request.id,
             now,
         )
+    await look_at_submission(tx, request, now)
     return await lifecycle.advance(tx, request, decision.next_state, actor=grant.actor, now=now)
 
 

@@ -266,6 +266,8 @@ signing_policies = sa.Table(
     sa.Column("origin_rules", JSON, nullable=False, server_default="{}"),
     sa.Column("passkey_required", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("approval_hours", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("submitter_mail", sa.String(20), nullable=False, server_default="problems"),
+    sa.Column("approver_mail", sa.String(20), nullable=False, server_default="each"),
     sa.UniqueConstraint("project_id", "slug"),
 )
 
