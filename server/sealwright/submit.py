@@ -28,6 +28,7 @@ from sealwright.db import (
 )
 from sealwright.errors import (
     ConflictError,
+    GoneError,
     IdempotencyConflictError,
     InternalError,
     NotFoundError,
@@ -403,7 +404,14 @@ def _facts(request: SigningRequest) -> dict[str, object]:
 
 
 def _content_of(request: SigningRequest) -> Content:
-    """The same stored bytes, which nobody can change, for another request."""
+    """The same stored bytes, which nobody can change, for another request.
+
+    Raises:
+        GoneError: the rules of retention have removed them.
+    """
+    if request.artifacts_removed_at and request.input:
+        message = "The artifact of the earlier request was removed by the rules of retention."
+        raise GoneError(message, advice="Submit the artifact itself.")
     digest = dataclasses.replace(request.hash, signature=None) if request.hash else None
     link = None if request.input else request.retrieval
     return Content(

@@ -13,7 +13,15 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sealwright.db import Transaction, activity, certificates, groups, organizations, projects, users
+from sealwright.db import (
+    Transaction,
+    activity,
+    certificates,
+    groups,
+    organizations,
+    projects,
+    users,
+)
 from sealwright.db import log as db_log
 from sealwright.db.activity import ProjectCount
 from sealwright.model.project import SigningPolicy
@@ -130,8 +138,7 @@ async def look_at_approvers(
     finding = Finding(
         Kind.NEW_APPROVER,
         {"project": policy.project_id, "policy": policy.id, "users": added[:_MOST_LOGGED]},
-        f"Who may approve requests under the signing policy {policy.name} has changed: {names}{more}"
-        " may now.",
+        f"{names}{more} may now approve requests under the signing policy {policy.name}.",
         path=f"/audit?signing_policy={policy.id}",
     )
     await flag(tx, policy.organization_id, finding, now, again=True)
