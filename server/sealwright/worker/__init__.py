@@ -20,6 +20,7 @@ from sealwright.reporting.mail import open_mailer
 from sealwright.reporting.watch import watch
 from sealwright.reporting.webhook_addresses import webhook_policy
 from sealwright.worker.bench import open_bench
+from sealwright.worker.certificates import watch_certificates
 from sealwright.worker.consume import consume
 from sealwright.worker.housekeeping import keep_house, publish_log
 from sealwright.worker.jobs import Jobs
@@ -56,6 +57,7 @@ async def run(settings: Settings) -> None:
             watch(bench.database),
             act_on_deliveries(bench.database, bench.queue, bench.systems),
             publish_log(bench.database, settings.log_folder),
+            watch_certificates(bench.database),
         ]
         background = [asyncio.ensure_future(each) for each in loops]
         _log.info("worker ready")
