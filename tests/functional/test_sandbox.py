@@ -452,6 +452,7 @@ def _pending(**changes: object) -> dict[str, object]:
         "hash": "sha256",
         "mechanism": "ecdsa",
         "timestamp": "rfc3161",
+        "valueSize": 0,
     } | changes
 
 
@@ -469,6 +470,8 @@ def _pending(**changes: object) -> dict[str, object]:
         {"path": None},
         {"path": "x" * 100_000},
         {"timestamp": []},
+        {"valueSize": 67},
+        {"valueSize": None},
     ],
 )
 def test_malformed_requests_are_not_believed(change: dict[str, object]) -> None:
