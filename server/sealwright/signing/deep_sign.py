@@ -558,8 +558,8 @@ class DeepSign:
     def _follow(self, leader: _Task, task: _Task) -> None:
         """Give an equal file what the leader got; the leader has reserved a use of it."""
         assert task.parent is not None  # noqa: S101 - the artifact itself equals no other file
-        if own := self._kept and self._kept.take(task.node.path, task.node.sha256):
-            self._spool.release(own)
+        if spare := self._kept and self._kept.take(task.node.path, task.node.sha256):
+            self._spool.release(spare)
         folder = task.node.member.rpartition("/")[0]
         task.replaced, task.sha256 = leader.replaced, leader.sha256
         task.content = leader.content if leader.replaced else None
