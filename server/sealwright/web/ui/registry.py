@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from sealwright.web.routes import Endpoint
-from sealwright.web.ui import dashboard, log, sessions, signing_requests, static_files
+from sealwright.web.ui import (
+    dashboard,
+    log,
+    sessions,
+    signing_request,
+    signing_requests,
+    static_files,
+)
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *static_files.ENDPOINTS,
     *sessions.ENDPOINTS,
     *dashboard.ENDPOINTS,
     *signing_requests.ENDPOINTS,
+    *signing_request.ENDPOINTS,
     *log.ENDPOINTS,
 )
