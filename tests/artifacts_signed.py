@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import time
 from pathlib import Path
 
 from sealwright.signing.artifact import Identity, SignatureResult, TimestampForm
+from sealwright.signing.authenticode_trust import Trust
 from sealwright.signing.configuration import parse_configuration
 from sealwright.signing.deep_sign import DeepSign
 from sealwright.signing.plan import build_plan
@@ -29,6 +31,7 @@ def sign_deeply(
         signing_time=1_700_000_000,
         timestamp=TimestampForm.NONE,
         spool=spool,
+        trust=Trust((keys.pki().root.der,), (keys.pki().tsa_root.der,), int(time.time())),
     )
     identity = Identity(signer.der, keys.pki().identity().chain)
     signing = DeepSign(plan, source, output, identity, spool)

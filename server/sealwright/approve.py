@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from sealwright.db import Database, projects, requests, users
-from sealwright.errors import ForbiddenError, InternalError
+import datetime as dt
+import hashlib
+
+from sealwright.db import Database, Transaction, passkeys, projects, requests, users
+from sealwright.errors import ForbiddenError, InternalError, PolicyViolationError
 from sealwright.model.identifiers import new_id, utc_now
+from sealwright.model.passkey import Assertion, RelyingParty, approval_challenge
 from sealwright.model.request import Approval, SigningRequest, State, Verdict
+from sealwright.model.user import User
 from sealwright.policy.approvals import check_approver, outcome
+from sealwright.policy.passkeys import check_counter, verify_assertion
 from sealwright.policy.permissions import Grant
 from sealwright.queueing import lifecycle
 from sealwright.queueing.queue import Queue
@@ -24,14 +30,22 @@ async def approve_or_deny(
     request_id: str,
     verdict: Verdict,
     comment: str = "",
+    assertion: Assertion | None = None,
+    rp: RelyingParty | None = None,
 ) -> SigningRequest:
     """Record one approver's decision, and with the last one needed move the request on.
+
+    Args:
+        assertion: what the approver's passkey signed, where the policy asks for it.
+        rp: the server that passkeys are for; needed with `assertion`.
 
     Raises:
         NotFoundError: missing, or not for the caller.
         ForbiddenError: the caller is no approver, or the submitter.
         ConflictError: the request does not wait for approval, or the caller has decided already.
-        PolicyViolationError: approval under a policy that is now disabled.
+        ForbiddenError: the assertion is not accepted.
+        PolicyViolationError: approval under a policy that is now disabled, or that asks for a
+            passkey without one.
     """
     now = utc_now()
     async with database.transaction() as tx:
@@ -49,11 +63,18 @@ async def approve_or_deny(
             message = f"{grant.user.name} has been deactivated."
             raise ForbiddenError(message)
         check_approver(user, request, policy, earlier, verdict)
+        passkey_id = None
+        if verdict is Verdict.APPROVE:
+            passkey_id = await _check_assertion(tx, request, user, assertion, rp, now)
+        else:
+            assertion = None
         approval = Approval(
-            new_id(), request.id, grant.user.id, grant.user.name, verdict, comment, now
+            new_id(), request.id, grant.user.id, grant.user.name, verdict, comment, now, assertion
         )
         await requests.add_approval(tx, grant.organization_id, approval)
-        facts = {"approval": approval.id, "artifact_sha256": _digest(request)}
+        facts = {"approval": approval.id, "artifact_sha256": request.content_digest}
+        if passkey_id:
+            facts |= {"passkey": passkey_id, "assertion_sha256": _fingerprint(assertion)}
         await record(
             tx, request_entry(request, _ACTIONS[verdict], actor=grant.actor, now=now, data=facts)
         )
@@ -73,8 +94,34 @@ async def approve_or_deny(
     return request
 
 
-def _digest(request: SigningRequest) -> str | None:
-    """What the approver saw: the artifact's SHA-256, or the digest to be signed."""
-    if request.hash:
-        return request.hash.digest.hex()
-    return request.input.sha256 if request.input else None
+async def _check_assertion(
+    tx: Transaction,
+    request: SigningRequest,
+    user: User,
+    assertion: Assertion | None,
+    rp: RelyingParty | None,
+    now: dt.datetime,
+) -> str | None:
+    """Verify the assertion where there is one, and demand it where the policy does; the id of the
+    passkey that made it."""
+    if assertion is None or rp is None:
+        if request.snapshot.fields.get("passkey_required"):
+            message = "The signing policy counts only approvals that a passkey has signed."
+            raise PolicyViolationError(
+                message, advice="Approve on the request's page, with your passkey."
+            )
+        return None
+    passkey = await passkeys.by_credential(tx, assertion.credential_id)
+    if passkey is None or passkey.user_id != user.id:
+        message = f"{user.name} has no such passkey."
+        raise ForbiddenError(message, advice="Add it to your account first.")
+    challenge = approval_challenge(request.id, request.content_digest, request.policy_hash, user.id)
+    counter = verify_assertion(assertion, passkey, challenge, rp)
+    check_counter(passkey, counter)
+    await passkeys.use(tx, passkey.id, counter, now)
+    return passkey.id
+
+
+def _fingerprint(assertion: Assertion | None) -> str:
+    """Names the assertion in the log: SHA-256 of its signature."""
+    return hashlib.sha256(assertion.signature if assertion else b"").hexdigest()

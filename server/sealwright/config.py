@@ -79,6 +79,13 @@ class Settings(BaseModel):
     timestamp_authorities: tuple[TimestampAuthoritySettings, ...] = ()
     timestamp_budget: float = Field(60.0, gt=0, description="seconds for one batch over all TSAs")
 
+    authenticode_roots: Path | None = Field(
+        None, description="PEM file of the roots that <authenticode-verify> trusts"
+    )
+    authenticode_timestamp_roots: Path | None = Field(
+        None, description="the same for time stamp authorities; default: authenticode_roots"
+    )
+
     worker_jobs: int = Field(
         4, ge=1, le=256, description="requests that one worker works on at once"
     )
@@ -107,6 +114,14 @@ class Settings(BaseModel):
     )
     retrieval_seconds: float = Field(3600.0, gt=0, description="wall clock for one download")
     request_seconds: float = Field(3600.0, gt=0, description="wall clock for one signing attempt")
+
+    mail_server: str = Field(
+        "",
+        description="smtps://[user@]host[:465], smtp://[user@]host[:587] (STARTTLS), or "
+        "smtp+plain://host[:25] for a relay in the own network; empty: no mail is sent",
+    )
+    mail_password_file: Path | None = None
+    mail_from: str = Field("", description="the sender; default: sealwright@ the server's host")
 
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
 

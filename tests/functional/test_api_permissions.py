@@ -27,6 +27,7 @@ from sealwright.db import (
     notifications,
     organizations,
     outgoing_webhooks,
+    passkeys,
     projects,
     users,
 )
@@ -40,6 +41,7 @@ from sealwright.model.build_system import (
 )
 from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.notification import HOOK_STATES, Channel, Notification, OutgoingWebhook
+from sealwright.model.passkey import Passkey
 from sealwright.model.user import Group, Role, TokenScope, User, UserKind
 from sealwright.policy.permissions import PERMISSIONS, Access, is_read
 from sealwright.web.app import ENDPOINTS
@@ -72,6 +74,7 @@ class Things:
     trigger: str
     identity: str
     group: str
+    passkey: str
     entry: str
     webhook: str
     delivery: str
@@ -159,9 +162,19 @@ async def things_of(web: Web, scene: Scene, user: User) -> Things:
         listed.json()["items"][0]["id"],
         *await ci_things(web, scene, user),
         await add_group(web, scene),
+        await add_passkey(web, user),
         str(entry.id),
         *await add_webhook(web, scene.organization.id, scene.project.id),
     )
+
+
+async def add_passkey(web: Web, user: User) -> str:
+    passkey = Passkey(
+        new_id(), user.organization_id, user.id, "Key", secrets.token_bytes(16), b"", 0, utc_now()
+    )
+    async with web.database.transaction() as tx:
+        await passkeys.add(tx, passkey)
+    return passkey.id
 
 
 async def add_webhook(web: Web, organization: str, project: str) -> tuple[str, str]:
@@ -252,6 +265,13 @@ def expected(endpoint: Endpoint, role: Role, word: str) -> str:
     return "403" if BY_POLICY.fullmatch(endpoint.name) else "allowed"
 
 
+async def user_of(world: World, things: Things) -> User:
+    async with world.web.database.read() as tx:
+        found = await users.get(tx, world.web.scene.organization.id, things.user)
+    assert found is not None
+    return found
+
+
 def sees_everything(role: Role) -> bool:
     row = PERMISSIONS["projects.get"]
     return row is not None and row[role] is Access.ORGANIZATION
@@ -301,6 +321,8 @@ def body_of(endpoint: Endpoint, things: Things) -> dict[str, Any]:
         "outgoing_webhooks.update": {"name": "New"},
         "remote_identities.create": {"build_system": things.build_system, "code": "x"},
         "users.update": {"name": "New"},
+        "passkeys.create": {"name": "New", "credential": {"response": {
+            "clientDataJSON": "e30", "attestationObject": "e30"}}},
         "groups.update": {"members": []},
         "groups.create": {"name": new_id()},
         "tokens.create": {"name": "token"},
@@ -351,6 +373,11 @@ async def test_the_table(world: World) -> None:
                 if endpoint.name == "groups.delete" and word in {"own", "unrelated"}:
                     group = await add_group(world.web, world.web.scene)
                     things = dataclasses.replace(things, group=group)
+                if endpoint.name == "passkeys.delete" and word in {"own", "unrelated"}:
+                    owner = await user_of(world, things)
+                    things = dataclasses.replace(
+                        things, passkey=await add_passkey(world.web, owner)
+                    )
                 if endpoint.name == "outgoing_webhooks.delete" and word in {"own", "unrelated"}:
                     webhook, _ = await add_webhook(
                         world.web, world.web.scene.organization.id, things.project
@@ -388,6 +415,8 @@ def expected_here(endpoint: Endpoint, role: Role, word: str) -> str:
     row = PERMISSIONS[endpoint.name]
     if endpoint.name == "tokens.create" and want == "allowed" and word == "unrelated":
         return "403"  # nobody makes a token that acts as another person
+    if endpoint.name in {"passkeys.options", "passkeys.create"} and want == "allowed":
+        return "403"  # an API token is no log-in
     if endpoint.name == "tokens.revoke" and want == "allowed":
         # the token of the path is the submitter's: it is there only with that user
         return "allowed" if word == "unrelated" else "404"
@@ -402,6 +431,8 @@ def expected_here(endpoint: Endpoint, role: Role, word: str) -> str:
     if endpoint.name.endswith(".cancel") and want == "allowed" and word == "own":
         may = {Role.GLOBAL_ADMINISTRATOR, Role.PROJECT_ADMINISTRATOR}
         return "allowed" if role in may else "403"
+    if endpoint.name == "sessions.create_by_passkey":
+        return "allowed"  # the body is malformed
     if endpoint.name in {"ui.login", "webhooks.receive"}:
         return "401"  # the form is empty, the delivery not signed
     assert row is not None or want == "allowed"
@@ -522,7 +553,8 @@ async def test_a_token_carries_no_more_than_its_scope(world: World) -> None:
             continue
         noun, _, verb = endpoint.name.rpartition(".")
         submits = noun == "compatible" or (
-            noun.endswith("signing_requests") and verb not in {"list", "approve", "deny"}
+            noun.endswith("signing_requests")
+            and verb not in {"list", "approve", "deny", "approval_options"}
         )
         of_projects = {"project", "request"} & parameters(endpoint)
         for scope, token in tokens.items():

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import struct
 import subprocess
 from pathlib import Path
 
 import pytest
 from tests import keys
-from tests.compound_files import PATCH, build
+from tests.artifacts import launcher
+from tests.artifacts_signed import sign_deeply
+from tests.fakes.compound_files import PATCH, build
 from tests.interop.osslsigncode import Osslsigncode
 from tests.shared import sample, tool
 
@@ -39,7 +43,10 @@ def verify(path: Path) -> list[SignatureFact]:
 
 def msiinfo(path: Path, *arguments: str) -> str:
     command = [tool("msiinfo"), arguments[0], str(path), *arguments[1:]]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    # Exported, the table Binary leaves a folder where the program runs.
+    return subprocess.run(
+        command, cwd=path.parent, capture_output=True, text=True, check=True
+    ).stdout
 
 
 @pytest.mark.parametrize("kind", keys.KINDS)
@@ -99,3 +106,93 @@ def test_we_accept_its_signatures(
     assert fact.signer == keys.pki().leaf(kind).der
     sign(out, tmp_path / "two.msi", append="true", hash_algorithm="sha384")
     assert len(verify(tmp_path / "two.msi")) == 2
+
+
+SOURCE = """<?xml version="1.0" encoding="utf-8"?>
+<Wix xmlns="http://schemas.microsoft.com/wix/2006/wi">
+  <Product Id="*" Name="Example" Language="1033" Version="1.0.0" Manufacturer="Example"
+      UpgradeCode="6a4d5f7e-1111-4222-8333-444455556666">
+    <Package InstallerVersion="200" Compressed="yes"/>
+    <Media Id="1" Cabinet="one.cab" EmbedCab="yes"/>
+    <Directory Id="TARGETDIR" Name="SourceDir">
+      <Directory Id="ProgramFilesFolder" Name="PFiles">
+        <Directory Id="INSTALLDIR" Name="Example App">
+          <Component Id="Main" Guid="6a4d5f7e-aaaa-4222-8333-444455556666">
+            <File Id="exe" Name="application.exe" Source="app.exe" KeyPath="yes"/>
+            <File Id="text" Name="read me.txt" Source="read.me"/>
+          </Component>
+          <Directory Id="SCRIPTS" Name="scripts">
+            <Component Id="Script" Guid="6a4d5f7e-bbbb-4222-8333-444455556666">
+              <File Id="script" Name="run.ps1" Source="run.ps1" KeyPath="yes"/>
+            </Component>
+          </Directory>
+        </Directory>
+      </Directory>
+    </Directory>
+    <Binary Id="Tool" SourceFile="tool.exe"/>
+    <Feature Id="F" Level="1"><ComponentRef Id="Main"/><ComponentRef Id="Script"/></Feature>
+  </Product>
+</Wix>
+"""
+DEEP = """<msi-file subject="Example" author="Example">
+  <directory path="PFiles/Example App">
+    <pe-file path="*.exe"><authenticode-sign/></pe-file>
+    <powershell-file path="**/*.ps1"><authenticode-sign/></powershell-file>
+  </directory>
+  <pe-file path="Binary/*"><authenticode-sign/></pe-file>
+  <authenticode-sign/>
+</msi-file>"""
+
+
+@pytest.fixture(scope="module")
+def made_by_wixl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wixl")
+    (folder / "package.wxs").write_text(SOURCE)
+    (folder / "app.exe").write_bytes(launcher().read_bytes())
+    (folder / "tool.exe").write_bytes(launcher("t64.exe").read_bytes())
+    (folder / "read.me").write_bytes(b"Read me.\r\n" * 4000)
+    (folder / "run.ps1").write_bytes(b"Write-Output 1\r\n")
+    subprocess.run([tool("wixl"), "-o", "package.msi", "package.wxs"], cwd=folder, check=True)
+    return folder / "package.msi"
+
+
+def extracted(path: Path, folder: Path) -> dict[str, bytes]:
+    folder.mkdir()
+    subprocess.run([tool("msiextract"), str(path)], cwd=folder, check=True)
+    return {each.name: each.read_bytes() for each in folder.rglob("*") if each.is_file()}
+
+
+def rows(path: Path, table: str) -> dict[str, list[str]]:
+    lines = msiinfo(path, "export", table).splitlines()[3:]
+    return {line.split("\t")[0]: line.split("\t")[1:] for line in lines}
+
+
+def test_deep_signing(made_by_wixl: Path, osslsigncode: Osslsigncode, tmp_path: Path) -> None:
+    content = made_by_wixl.read_bytes()
+    (tmp_path / "signed.msi").write_bytes(sign_deeply(content, DEEP, tmp_path)[0])
+    osslsigncode.verify(tmp_path / "signed.msi")
+    before = extracted(made_by_wixl, tmp_path / "before")
+    after = extracted(tmp_path / "signed.msi", tmp_path / "after")
+    installed = {"application.exe", "read me.txt", "run.ps1"}
+    assert before.keys() == after.keys() == installed
+    assert before["read me.txt"] == after["read me.txt"]
+    names = {"exe": "application.exe", "text": "read me.txt", "script": "run.ps1"}
+    sizes = {key: int(row[2]) for key, row in rows(tmp_path / "signed.msi", "File").items()}
+    assert sizes == {key: len(after[name]) for key, name in names.items()}
+    hashes = rows(tmp_path / "signed.msi", "MsiFileHash")
+    assert hashes
+    for key, row in hashes.items():
+        digest = struct.pack("<4i", *map(int, row[1:]))
+        assert digest == hashlib.md5(after[names[key]]).digest()
+    for name in ("application.exe", "run.ps1"):
+        assert before[name] != after[name]
+        (tmp_path / name).write_bytes(after[name])
+        osslsigncode.verify(tmp_path / name)
+    command = [tool("msiinfo"), "extract", str(tmp_path / "signed.msi"), "Binary.Tool"]
+    done = subprocess.run(command, capture_output=True, check=True)
+    (tmp_path / "tool.exe").write_bytes(done.stdout)
+    osslsigncode.verify(tmp_path / "tool.exe")
+    for table in msiinfo(made_by_wixl, "tables").split():
+        if table not in ("File", "MsiFileHash") and not table.startswith("_"):
+            exported = msiinfo(tmp_path / "signed.msi", "export", table)
+            assert exported == msiinfo(made_by_wixl, "export", table)

@@ -11,7 +11,7 @@ from typing import BinaryIO
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.compound_files import DIFAT, END, FAT, FREE, NONE, Layout, Tree, build
+from tests.fakes.compound_files import DIFAT, END, FAT, FREE, NONE, Layout, Tree, build
 
 from sealwright.errors import ArtifactError, SealwrightError
 from sealwright.signing.containers import compound_file, compound_records, compound_writer

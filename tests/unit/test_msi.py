@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests import keys
-from tests.compound_files import PATCH, build
+from tests.fakes.compound_files import PATCH, build
 from tests.shared import sample
 
 from sealwright.errors import (

@@ -17,18 +17,29 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 from tests import database as rows
+from tests.authenticator import Authenticator, from_text, text
 
 from sealwright.errors import InternalError, SignerRefusedError
 from sealwright.model.certificate import CertificateState, KeyType
 from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.mechanism import Mechanism
 from sealwright.model.origin import Origin
+from sealwright.model.passkey import Assertion, Passkey, approval_challenge, relying_party
 from sealwright.model.project import PolicySnapshot, snapshot
-from sealwright.model.request import Approval, HashToSign, RequestKind, State, Verdict
+from sealwright.model.request import (
+    Approval,
+    HashToSign,
+    RequestKind,
+    State,
+    StoredArtifact,
+    Verdict,
+)
 from sealwright.model.signer_messages import DigestToSign
+from sealwright.policy.passkeys import verify_registration
 from sealwright.signer.grants import LEASE_GRACE, SPARE_LOSSES, Grant, Record, Usage, permit
 
 NOW = utc_now()
+RP = relying_party("https://sign.example.com")
 ITEMS = tuple(
     DigestToSign(hashlib.sha256(bytes([n])).digest(), "sha256", Mechanism.ECDSA) for n in range(3)
 )
@@ -64,7 +75,7 @@ class Case:
     now: dt.datetime = NOW
 
     def decide(self) -> Grant:
-        return permit(self.record, self.attempt, self.items, self.items, self.now)
+        return permit(self.record, self.attempt, self.items, self.items, self.now, RP)
 
     def refuses(self, message: str) -> None:
         with pytest.raises(SignerRefusedError, match=message):
@@ -349,7 +360,7 @@ def test_a_later_attempt_may_need_all_signatures_anew() -> None:
 
 def test_what_is_only_given_again_needs_no_room() -> None:
     full = case().set("usage", counted=3)
-    assert permit(full.record, 1, ITEMS, (), NOW).fresh == ()
+    assert permit(full.record, 1, ITEMS, (), NOW, RP).fresh == ()
 
 
 def test_the_allowance_for_lost_outcomes() -> None:
@@ -376,6 +387,91 @@ def test_approvals_against_their_definition(
         tried.refuses("denied" if denied else f"{len(counted)} of {quorum}")
     else:
         tried.decide()
+
+
+def by_passkey(**of_second: Any) -> Case:
+    """Two approvals by passkeys under a policy that asks for them; the second one may be spoilt."""
+    made = case().snapshot(passkey_required=True)
+    made.set("request", input=StoredArtifact("key", "a.exe", 1, "ab" * 32))
+    request = made.record.request
+    approvals, keys = [], []
+    for position, one in enumerate(made.record.approvals):
+        of = of_second if position else {}
+        device = Authenticator("https://sign.example.com", "sign.example.com")
+        options = {"user": {"id": text(one.user_id.encode())}, "challenge": text(b"x" * 32)}
+        answer = device.register(options)["response"]
+        credential = verify_registration(
+            from_text(answer["clientDataJSON"]),
+            from_text(answer["attestationObject"]),
+            b"x" * 32,
+            RP,
+        )
+        passkey = Passkey(
+            new_id(), request.organization_id, one.user_id, "Key", credential.credential_id,
+            credential.public_key, 0, NOW,
+        )  # fmt: skip
+        device = dataclasses.replace(device, **of.get("device", {}))
+        facts = {
+            "request_id": request.id,
+            "content_sha256": request.content_digest,
+            "policy_hash": request.policy_hash,
+            "user_id": one.user_id,
+        } | of.get("challenge", {})
+        answer = device.sign({"challenge": text(approval_challenge(**facts))})
+        response = answer["response"]
+        assertion = Assertion(
+            from_text(answer["rawId"]),
+            from_text(response["clientDataJSON"]),
+            from_text(response["authenticatorData"]),
+            from_text(response["signature"]),
+        )
+        signed = None if of.get("unsigned") else assertion
+        approvals.append(dataclasses.replace(one, assertion=signed))
+        keys.append(dataclasses.replace(passkey, **of.get("passkey", {})))
+    return _with(made, approvals=approvals, passkeys=keys)
+
+
+def test_approvals_by_passkey() -> None:
+    assert by_passkey().decide().fresh == ITEMS
+
+
+ASSERTED: dict[str, tuple[dict[str, Any], str]] = {
+    "none": ({"unsigned": True}, "1 of 2 approvals by passkey"),
+    "another request": ({"challenge": {"request_id": new_id()}}, "another challenge"),
+    "another artifact": ({"challenge": {"content_sha256": "cd" * 32}}, "another challenge"),
+    "another policy": ({"challenge": {"policy_hash": "00" * 32}}, "another challenge"),
+    "another user": ({"challenge": {"user_id": new_id()}}, "another challenge"),
+    "another site": ({"device": {"origin": "https://evil.example.com"}}, "another site"),
+    "another server": ({"device": {"rp_id": "evil.example.com"}}, "another server"),
+    "user not verified": ({"device": {"flags": 0x01}}, "did not verify"),
+    "another key": (
+        {"device": {"key": ec.generate_private_key(ec.SECP256R1())}},
+        "signature is wrong",
+    ),
+    "removed": ({"passkey": {"removed_at": NOW}}, "was removed"),
+    "somebody else's": ({"passkey": {"user_id": new_id()}}, "1 of 2 approvals by passkey"),
+    "of another tenant": (
+        {"passkey": {"organization_id": new_id()}},
+        "1 of 2 approvals by passkey",
+    ),
+    "unknown": ({"passkey": {"credential_id": b"x"}}, "1 of 2 approvals by passkey"),
+}
+
+
+@pytest.mark.parametrize("fact", ASSERTED)
+def test_each_fact_of_an_assertion_counts(fact: str) -> None:
+    spoilt, message = ASSERTED[fact]
+    by_passkey(**spoilt).refuses(message)
+
+
+def test_a_denial_without_a_passkey_still_ends_it() -> None:
+    _approve(by_passkey(), 3, Verdict.DENY).refuses("denied")
+
+
+def test_the_artifact_was_exchanged_after_the_approvals() -> None:
+    made = by_passkey()
+    made.set("request", input=StoredArtifact("key", "a.exe", 1, "ef" * 32))
+    made.refuses("another challenge")
 
 
 def test_the_real_snapshot_is_read() -> None:

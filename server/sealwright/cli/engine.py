@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import itertools
 import os
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -30,6 +31,16 @@ configuration_option = click.option(
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Artifact configuration (XML).",
 )
+roots_option = click.option(
+    "--roots",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="PEM: roots that <authenticode-verify> lets signers chain to.",
+)
+timestamp_roots_option = click.option(
+    "--timestamp-roots",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="PEM: roots that time stamp authorities must chain to.  [default: --roots]",
+)
 file_argument = click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 
 
@@ -37,17 +48,22 @@ file_argument = click.argument("file", type=click.Path(exists=True, dir_okay=Fal
 @file_argument
 @configuration_option
 @parameter_option
+@roots_option
+@timestamp_roots_option
 @json_option
 def plan(
     file: Path,
     configuration: Path,
     parameters: dict[str, str],
+    roots: Path | None,
+    timestamp_roots: Path | None,
     as_json: bool,  # noqa: FBT001 - a flag of the command
 ) -> None:
     """Show what would be signed in FILE, and check it against its configuration."""
     from sealwright.signing.engine import plan_file
 
-    made = plan_file(file, configuration.read_bytes(), parameters)
+    trust = _trust(roots, timestamp_roots)
+    made = plan_file(file, configuration.read_bytes(), parameters, trust=trust)
     if as_json:
         click.echo(made.to_json())
         return
@@ -86,6 +102,7 @@ def plan(
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="PEM: roots that the authorities' certificates must lead to.",
 )
+@roots_option
 @click.option("--sessions", type=click.IntRange(1, 64), default=1, show_default=True)
 @click.option(
     "--network-token", is_flag=True, help="The PKCS#11 module needs the network (a network HSM)."
@@ -101,6 +118,7 @@ async def sign(
     output: Path,
     timestamp_urls: tuple[str, ...],
     timestamp_roots: Path | None,
+    roots: Path | None,
     sessions: int,
     network_token: bool,  # noqa: FBT001
     as_json: bool,  # noqa: FBT001
@@ -146,6 +164,7 @@ async def sign(
             lambda batch: asyncio.run_coroutine_threadsafe(answer(batch), loop).result(),
             parameters=parameters,
             timestamp=TimestampForm.RFC3161 if timestamp_urls else TimestampForm.NONE,
+            trust=_trust(roots, timestamp_roots),
         )
     if as_json:
         emit_json([vars(result) for result in results])
@@ -161,40 +180,32 @@ async def sign(
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="PEM: roots that signers must chain to.  [default: chains are not judged]",
 )
+@timestamp_roots_option
 @json_option
 def verify(
     file: Path,
     roots: Path | None,
+    timestamp_roots: Path | None,
     as_json: bool,  # noqa: FBT001
 ) -> None:
     """Find every signature in FILE and in the containers inside, and check it.
 
-    Fails where one does not verify, where there is none, or where, with --roots, a signer does not
-    chain to one of them.
+    Fails where one does not verify or where there is none. With --roots a signer has to chain to
+    one of them, and Authenticode signatures are judged by all the rules of <authenticode-verify>.
     """
-    from cryptography.x509.oid import ExtendedKeyUsageOID
-
     from sealwright.signing.engine import verify_file
-    from sealwright.signing.x509 import Certificate, verify_chain
+    from sealwright.signing.x509 import Certificate
 
     found = verify_file(file)
     if not found:
         message = f"{file.name} holds no signature."
         raise InvalidInputError(message)
-    anchors = [Certificate.parse(one) for one in _certificates(roots)] if roots else []
+    trust = _trust(roots, timestamp_roots)
+    if trust is not None:
+        _judge(found, trust)
     facts = []
     for path, fact in found:
         signer = Certificate.parse(fact.signer)
-        if anchors:
-            at = fact.timestamp if fact.timestamp is not None else int(time.time())
-            issuers = [Certificate.parse(one) for one in fact.certificates]
-            try:
-                verify_chain(
-                    signer, issuers, anchors, at=at, purpose=ExtendedKeyUsageOID.CODE_SIGNING
-                )
-            except SealwrightError as error:
-                error.where = error.where or path
-                raise
         stamped = dt.datetime.fromtimestamp(fact.timestamp, dt.UTC) if fact.timestamp else None
         facts.append(
             {
@@ -214,6 +225,45 @@ def verify(
         when = f", {each['timestamp']:%Y-%m-%d %H:%M:%S} UTC" if each["timestamp"] else ""
         click.echo(f"{each['path']}: {each['format']}, {each['hash_algorithm']}, "
                    f"{each['signer']}{when}")  # fmt: skip
+
+
+def _trust(roots: Path | None, timestamp_roots: Path | None) -> Any:
+    """Whom to trust now; None without roots."""
+    from sealwright.signing.authenticode_trust import Trust, read_roots
+
+    if roots is None:
+        return None
+    anchors = read_roots(roots.read_bytes())
+    stamps = read_roots(timestamp_roots.read_bytes()) if timestamp_roots else anchors
+    return Trust(anchors, stamps, int(time.time()))
+
+
+def _judge(found: Sequence[tuple[str, Any]], trust: Any) -> None:
+    """Demand trusted signers; the Authenticode signatures of one file are judged together."""
+    from cryptography.x509.oid import ExtendedKeyUsageOID
+
+    from sealwright.signing.authenticode_trust import Judge
+    from sealwright.signing.x509 import Certificate, verify_chain
+
+    judge = Judge(trust)
+    anchors = [Certificate.parse(one) for one in trust.roots]
+    for path, group in itertools.groupby(found, key=lambda each: each[0]):
+        facts = [fact for _, fact in group]
+        try:
+            if any(fact.format == "authenticode" for fact in facts):
+                judge.check([fact for fact in facts if fact.format == "authenticode"])
+            for fact in facts:
+                if fact.format != "authenticode":
+                    verify_chain(
+                        Certificate.parse(fact.signer),
+                        [Certificate.parse(one) for one in fact.certificates],
+                        anchors,
+                        at=trust.now if fact.timestamp is None else fact.timestamp,
+                        purpose=ExtendedKeyUsageOID.CODE_SIGNING,
+                    )
+        except SealwrightError as error:
+            error.where = error.where or path
+            raise
 
 
 def _certificates(file: Path) -> list[bytes]:

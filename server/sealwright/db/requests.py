@@ -29,6 +29,7 @@ from sealwright.db.tables import (
     users,
 )
 from sealwright.model.origin import Origin, Proof
+from sealwright.model.passkey import Assertion
 from sealwright.model.project import PolicySnapshot
 from sealwright.model.request import (
     TRANSITIONS,
@@ -371,6 +372,7 @@ async def add_approval(tx: Transaction, organization_id: str, approval: Approval
             verdict=approval.verdict.value,
             comment=approval.comment,
             decided_at=approval.decided_at,
+            assertion=_assertion_to_json(approval.assertion),
         )
     )
 
@@ -392,9 +394,29 @@ async def decisions(tx: Transaction, request_id: str) -> list[Approval]:
             verdict=Verdict(row["verdict"]),
             comment=row["comment"],
             decided_at=row["decided_at"],
+            assertion=_assertion_from_json(row["assertion"]),
         )
         for row in rows
     ]
+
+
+def _assertion_to_json(assertion: Assertion | None) -> dict[str, str] | None:
+    if assertion is None:
+        return None
+    return {
+        field.name: base64.b64encode(getattr(assertion, field.name)).decode()
+        for field in dataclasses.fields(assertion)
+    }
+
+
+def _assertion_from_json(value: Mapping[str, str] | None) -> Assertion | None:
+    """None also where it is damaged: then nothing has been asserted."""
+    if value is None:
+        return None
+    try:
+        return Assertion(**{name: base64.b64decode(text) for name, text in value.items()})
+    except (TypeError, ValueError):
+        return None
 
 
 async def put_plan(

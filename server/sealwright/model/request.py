@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from sealwright.errors import ConflictError
 from sealwright.model.origin import Origin
+from sealwright.model.passkey import Assertion
 from sealwright.model.project import PolicySnapshot
 
 
@@ -181,6 +182,13 @@ class SigningRequest:
     progress: Progress | None = None
 
     @property
+    def content_digest(self) -> str | None:
+        """What an approver sees: hex SHA-256 of the artifact, or the digest to be signed."""
+        if self.hash:
+            return self.hash.digest.hex()
+        return self.input.sha256 if self.input else None
+
+    @property
     def version(self) -> str:
         """Names what a reader has seen: another one after every change. Opaque; fits into a URL."""
         return f"{self.state.value}-{round(self.updated_at.timestamp() * 1e6)}"
@@ -195,7 +203,7 @@ class Verdict(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Approval:
-    """One approver's decision on one request."""
+    """One approver's decision on one request. `assertion`: their passkey's signature over it."""
 
     id: str
     request_id: str
@@ -204,6 +212,7 @@ class Approval:
     verdict: Verdict
     comment: str
     decided_at: dt.datetime
+    assertion: Assertion | None = None
 
 
 @dataclass(frozen=True)

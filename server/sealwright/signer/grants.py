@@ -17,12 +17,14 @@ from typing import NoReturn, TypeVar
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from sealwright.errors import InternalError, SignerRefusedError
+from sealwright.errors import ForbiddenError, InternalError, SignerRefusedError
 from sealwright.model.certificate import Certificate, CertificateState
 from sealwright.model.mechanism import Mechanism
+from sealwright.model.passkey import Passkey, RelyingParty, approval_challenge
 from sealwright.model.project import SigningPolicy
 from sealwright.model.request import Approval, RequestKind, SigningRequest, State, Verdict
 from sealwright.model.signer_messages import DIGEST_SIZES, DigestToSign
+from sealwright.policy.passkeys import verify_assertion
 
 #: For so long after its lease ran out a worker may still get signatures, unless another took over.
 LEASE_GRACE = dt.timedelta(seconds=60)
@@ -48,13 +50,14 @@ class Usage:
 
 @dataclass(frozen=True)
 class Record:
-    """What the signer read for itself, in one transaction."""
+    """What the signer read for itself, in one transaction. `passkeys`: those of the approvers."""
 
     request: SigningRequest
     policy: SigningPolicy | None
     certificate: Certificate | None
     approvals: Sequence[Approval]
     usage: Usage
+    passkeys: Sequence[Passkey] = ()
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ class _Terms:
     hash_signing_allowed: bool
     origin_required: bool
     artifact_configuration_id: str | None
+    passkey_required: bool
 
 
 def permit(
@@ -94,6 +98,7 @@ def permit(
     items: Sequence[DigestToSign],
     fresh: Sequence[DigestToSign],
     now: dt.datetime,
+    rp: RelyingParty,
 ) -> Grant:
     """Decide whether the digests may be signed.
 
@@ -102,6 +107,7 @@ def permit(
         attempt: the caller's.
         items: all digests that are asked for, also those whose signature is only given again.
         fresh: those among them that have no signature yet.
+        rp: the server that approvers' passkeys are for.
 
     Raises:
         SignerRefusedError: they may not; the message says which fact does not fit.
@@ -111,7 +117,7 @@ def permit(
     terms = _terms(request)
     _check_policy(request, terms, record.policy)
     certificate = _check_certificate(request, terms, record.certificate, now)
-    _check_approvals(request, terms, record.approvals)
+    _check_approvals(request, terms, _counting(record, terms, rp))
     _check_items(certificate, items)
     if request.kind is RequestKind.HASH:
         _check_hash(request, terms, items)
@@ -175,6 +181,39 @@ def _check_usage(certificate: Certificate) -> None:
                 _refuse(f"The certificate {certificate.slug} is for signing certificates.")
 
 
+def _counting(record: Record, terms: _Terms, rp: RelyingParty) -> Sequence[Approval]:
+    """The decisions that count: where the policy asks for passkeys, no approval without one's
+    signature over this very request, content and policy."""
+    if not terms.passkey_required:
+        return record.approvals
+    return [
+        one
+        for one in record.approvals
+        if one.verdict is not Verdict.APPROVE or _is_asserted(one, record, rp)
+    ]
+
+
+def _is_asserted(approval: Approval, record: Record, rp: RelyingParty) -> bool:
+    request, assertion = record.request, approval.assertion
+    if assertion is None:
+        return False
+    challenge = approval_challenge(
+        request.id, request.content_digest, request.policy_hash, approval.user_id
+    )
+    for passkey in record.passkeys:
+        if (
+            passkey.credential_id == assertion.credential_id
+            and passkey.user_id == approval.user_id
+            and passkey.organization_id == request.organization_id
+        ):
+            try:
+                verify_assertion(assertion, passkey, challenge, rp)
+            except ForbiddenError as error:
+                _refuse(f"An approval does not hold. {error.message}")
+            return True
+    return False
+
+
 def _check_approvals(request: SigningRequest, terms: _Terms, approvals: Sequence[Approval]) -> None:
     if any(one.verdict is not Verdict.APPROVE for one in approvals):
         _refuse("An approver denied the request.")
@@ -186,7 +225,8 @@ def _check_approvals(request: SigningRequest, terms: _Terms, approvals: Sequence
         and one.user_id != request.submitted_by
     }
     if len(counted) < terms.quorum:
-        _refuse(f"The request has {len(counted)} of {terms.quorum} approvals.")
+        kind = "approvals by passkey" if terms.passkey_required else "approvals"
+        _refuse(f"The request has {len(counted)} of {terms.quorum} {kind}.")
 
 
 def _check_items(certificate: Certificate, items: Sequence[DigestToSign]) -> None:
@@ -232,7 +272,8 @@ def _terms(request: SigningRequest) -> _Terms:
     if request.snapshot.sha256 != request.policy_hash:
         _refuse("The policy snapshot is not the one that the request was decided by.")
     try:
-        fields = request.snapshot.fields
+        # snapshots of earlier versions say nothing of passkeys
+        fields = {"passkey_required": False, **request.snapshot.fields}
         terms = _Terms(
             policy_id=_field(fields, "policy_id", str),
             project_id=_field(fields, "project_id", str),
@@ -243,6 +284,10 @@ def _terms(request: SigningRequest) -> _Terms:
             hash_signing_allowed=_field(fields, "hash_signing_allowed", bool),
             origin_required=_field(fields, "origin_required", bool),
             artifact_configuration_id=fields["artifact_configuration_id"],
+            # snapshots of earlier versions do not have it
+            passkey_required=_field(
+                {"passkey_required": False, **fields}, "passkey_required", bool
+            ),
         )
     except (KeyError, TypeError, json.JSONDecodeError, RecursionError):
         _refuse("The policy snapshot cannot be read.")

@@ -33,6 +33,7 @@ from sealwright.errors import (
 from sealwright.keystores import softhsm
 from sealwright.keystores.uri import Pkcs11Uri
 from sealwright.model.identifiers import is_id
+from sealwright.model.passkey import RelyingParty, relying_party
 from sealwright.model.signer_messages import (
     MAX_FRAME,
     Call,
@@ -130,7 +131,13 @@ async def running(
     key = await open_log(database, settings.checkpoint_key, settings.origin)
     await pool.start(settings.signer_sessions)
     try:
-        service = _Service(database, pool, token_uri, Sequencer(database, key))
+        service = _Service(
+            database,
+            pool,
+            token_uri,
+            Sequencer(database, key),
+            relying_party(settings.url),
+        )
         await service.round()
         async with _listen(settings.socket, settings.signer_group, service):
             rounds = asyncio.create_task(service.rounds())
@@ -147,13 +154,18 @@ class _Service:
     """The operations."""
 
     def __init__(
-        self, database: Database, pool: SessionPool, token_uri: Pkcs11Uri, sequencer: Sequencer
+        self,
+        database: Database,
+        pool: SessionPool,
+        token_uri: Pkcs11Uri,
+        sequencer: Sequencer,
+        rp: RelyingParty,
     ) -> None:
         self._database = database
         self._pool = pool
         self._token_uri = token_uri
         self._sequencer = sequencer
-        self._signing = Signing(database, pool)
+        self._signing = Signing(database, pool, rp)
 
     async def answer(self, call: Call, peer: _Peer) -> dict[str, Any]:
         """Carry out a call; the answering message."""

@@ -20,7 +20,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from sealwright.db import Database, Transaction, certificates, intents, projects, requests
+from sealwright.db import (
+    Database,
+    Transaction,
+    certificates,
+    intents,
+    passkeys,
+    projects,
+    requests,
+)
 from sealwright.db.intents import ABANDONED, INTENDED, MADE, REFUSED, Intent
 from sealwright.errors import (
     ConfigurationError,
@@ -32,6 +40,7 @@ from sealwright.errors import (
 from sealwright.keystores.faults import SignatureUncertainError
 from sealwright.keystores.uri import Pkcs11Uri
 from sealwright.model.identifiers import new_id, utc_now
+from sealwright.model.passkey import RelyingParty
 from sealwright.model.request import SigningRequest
 from sealwright.model.signer_messages import DigestToSign
 from sealwright.signer.grants import Grant, Record, Usage, permit
@@ -77,9 +86,14 @@ class _Batch:
 class Signing:
     """Signs for requests, any number at the same time."""
 
-    def __init__(self, database: Database, sessions: Sessions) -> None:
+    def __init__(self, database: Database, sessions: Sessions, rp: RelyingParty) -> None:
+        """
+        Args:
+            rp: the server that approvers' passkeys are for.
+        """
         self._database = database
         self._sessions = sessions
+        self._rp = rp
         self._under_way: dict[tuple[str, DigestToSign], asyncio.Future[None]] = {}
 
     async def sign(
@@ -153,7 +167,7 @@ class Signing:
             made, stale = await _earlier(tx, request, items)
             fresh = [item for item in items if item not in made]
             seen = await _read_record(tx, request, len(stale))
-            grant = permit(seen, attempt, items, fresh, now)
+            grant = permit(seen, attempt, items, fresh, now, self._rp)
             key_id = _key_id(grant.certificate.key_uri)
             intended = {
                 item: Intent(
@@ -242,12 +256,15 @@ class Signing:
 async def _read_record(tx: Transaction, request: SigningRequest, stale: int) -> Record:
     """Read everything that the decision rests on. `stale` intents are about to be abandoned."""
     organization = request.organization_id
+    approvals = await requests.decisions(tx, request.id)
+    keys = await passkeys.of_users(tx, organization, [one.user_id for one in approvals])
     counts = await intents.count(tx, request.id)
     return Record(
         request=request,
         policy=await projects.find_policy(tx, organization, None, request.signing_policy_id),
         certificate=await certificates.get(tx, organization, request.certificate_id),
-        approvals=await requests.decisions(tx, request.id),
+        approvals=approvals,
+        passkeys=keys,
         usage=Usage(
             counted=counts.get(MADE, 0) + counts.get(INTENDED, 0) - stale,
             lost=counts.get(ABANDONED, 0) + stale,

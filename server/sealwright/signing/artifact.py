@@ -117,6 +117,8 @@ class SignatureFact:
         certificates: DER of every certificate carried with it and with its time stamp.
         timestamp: time that the time stamp asserts, or None without one.
         timestamp_signer: DER of the time stamp authority's certificate, or None.
+        timestamp_hash_algorithm: with which the time stamp is made, or None; the weaker one of its
+            message imprint and its own signature.
         index: 0 for the primary signature, 1... for nested or appended ones.
     """
 
@@ -127,6 +129,7 @@ class SignatureFact:
     timestamp: int | None = None
     timestamp_signer: bytes | None = None
     index: int = 0
+    timestamp_hash_algorithm: str | None = None
 
 
 @dataclass(frozen=True)

@@ -207,7 +207,11 @@ def _verify_single(
     if stamp is not None and older is not None:
         message = "The signature has time stamps of two kinds."
         raise VerificationError(message)
-    time, authority = (stamp.time, stamp.signer) if stamp else older or (None, None)
+    time, authority, made_with = (
+        (stamp.time, stamp.signer, stamp.weaker_hash_algorithm)
+        if stamp
+        else older or (None, None, None)
+    )
     carried = (*data.certificates, *(stamp.certificates if stamp else ()))
     return SignatureFact(
         format="authenticode",
@@ -217,11 +221,14 @@ def _verify_single(
         timestamp=time,
         timestamp_signer=authority.encoding if authority else None,
         index=index,
+        timestamp_hash_algorithm=made_with,
     )
 
 
-def _countersignature(signer: cms.Signer, data: cms.SignedData) -> tuple[int, Certificate] | None:
-    """Time and authority of the older kind of time stamp, a countersignature (PKCS #9, 6.6)."""
+def _countersignature(
+    signer: cms.Signer, data: cms.SignedData
+) -> tuple[int, Certificate, str] | None:
+    """The older kind of time stamp, a countersignature (PKCS #9, 6.6): time, authority, hash."""
     value = signer.info.unsigned_value(cms.COUNTERSIGNATURE)
     if value is None:
         return None
@@ -236,7 +243,7 @@ def _countersignature(signer: cms.Signer, data: cms.SignedData) -> tuple[int, Ce
     if authority.signing_time is None or ExtendedKeyUsageOID.TIME_STAMPING not in purposes:
         message = "The countersignature has no time, or its signer is not for time stamps."
         raise VerificationError(message)
-    return authority.signing_time, authority.certificate
+    return authority.signing_time, authority.certificate, authority.hash_algorithm
 
 
 def _statement_type() -> bytes:

@@ -123,6 +123,7 @@ class Server:
                 timestamp=TimestampForm(message["timestamp"]),
                 spool=self.spool(limits),
                 limits=limits,
+                trust=protocol.trust_from_json(message["trust"]),
             )
         return {"type": "plan", "plan": plan.to_json()}
 

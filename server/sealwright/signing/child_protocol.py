@@ -22,6 +22,7 @@ from sealwright.signing.artifact import (
     SignatureResult,
     TimestampForm,
 )
+from sealwright.signing.authenticode_trust import Trust
 from sealwright.signing.deep_sign import FileResult, PendingSignature
 from sealwright.signing.verify_result import VerifiedSignature
 
@@ -199,6 +200,7 @@ def verified_to_json(found: Iterable[VerifiedSignature]) -> Message:
             "timestamp": each.fact.timestamp,
             "timestampSigner": number(each.fact.timestamp_signer or b""),
             "index": each.fact.index,
+            "timestampHash": each.fact.timestamp_hash_algorithm,
         }
         for each in found
     ]
@@ -223,6 +225,9 @@ def verified_from_json(message: Message) -> list[VerifiedSignature]:
                     timestamp=None if each["timestamp"] is None else _number(each["timestamp"]),
                     timestamp_signer=certificates[_number(each["timestampSigner"])] or None,
                     index=_number(each["index"]),
+                    timestamp_hash_algorithm=(
+                        None if each["timestampHash"] is None else _text(each["timestampHash"])
+                    ),
                 ),
             )
             for each in _items(message["found"])
@@ -249,6 +254,27 @@ def error_from_json(message: Message) -> SealwrightError:
         str(message.get(name, ""))[:_MAX_TEXT] for name in ("message", "advice", "where")
     )
     return kind(text, advice=advice, where=where)
+
+
+def trust_to_json(trust: Trust | None) -> Message | None:
+    """Roots and time for a child."""
+    if trust is None:
+        return None
+    return {
+        "roots": [blob_to_json(each) for each in trust.roots],
+        "timestampRoots": [blob_to_json(each) for each in trust.timestamp_roots],
+        "now": trust.now,
+    }
+
+
+def trust_from_json(value: Message | None) -> Trust | None:
+    """What `trust_to_json` wrote; the parent is believed."""
+    if value is None:
+        return None
+    roots, timestamp_roots = (
+        tuple(blob_from_json(each) for each in value[name]) for name in ("roots", "timestampRoots")
+    )
+    return Trust(roots, timestamp_roots, value["now"])
 
 
 def blob_to_json(data: bytes) -> str:

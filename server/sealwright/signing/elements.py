@@ -17,6 +17,7 @@ from sealwright.signing.formats import FORMATS
 NAMESPACE = "http://signpath.io/artifact-configuration/v1"
 DIRECTORY = "directory"
 OUTPUT_FILE_NAME = "output-file-name"
+AUTHENTICODE_VERIFY = "authenticode-verify"
 
 #: Every file element of the language -> attributes that restrict its metadata.
 FILE_ELEMENTS: Mapping[str, tuple[str, ...]] = {

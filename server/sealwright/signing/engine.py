@@ -20,6 +20,7 @@ from sealwright.signing.artifact import (
     SignatureResult,
     TimestampForm,
 )
+from sealwright.signing.authenticode_trust import Trust
 from sealwright.signing.configuration import parse_configuration
 from sealwright.signing.deep_sign import DeepSign, FileResult, PendingSignature
 from sealwright.signing.elements import LANGUAGE, Language
@@ -39,8 +40,12 @@ def plan_file(
     timestamp: TimestampForm = TimestampForm.NONE,
     limits: Limits | None = None,
     language: Language = LANGUAGE,
+    trust: Trust | None = None,
 ) -> Plan:
     """Say what `sign_file` would do.
+
+    Args:
+        trust: roots for ``authenticode-verify``; without them it trusts nothing.
 
     Raises:
         ArtifactConfigurationError, InvalidInputError: configuration or parameters.
@@ -58,6 +63,7 @@ def plan_file(
             spool=spool,
             limits=limits,
             language=language,
+            trust=trust,
         )
 
 
@@ -72,6 +78,7 @@ def sign_file(
     timestamp: TimestampForm = TimestampForm.NONE,
     limits: Limits | None = None,
     language: Language = LANGUAGE,
+    trust: Trust | None = None,
 ) -> tuple[FileResult, ...]:
     """Plan, sign and verify one artifact. `output` appears only when all of it has succeeded.
 
@@ -79,6 +86,7 @@ def sign_file(
         output: path of the signed artifact; replaced if it exists.
         identity: whose signatures; its signing time is the one that is used.
         sign: answers a batch of requests, in their order.
+        trust: see `plan_file`.
 
     Returns:
         What was done, in the plan's order.
@@ -92,6 +100,7 @@ def sign_file(
         timestamp=timestamp,
         limits=limits,
         language=language,
+        trust=trust,
     )
     with _spool(limits, output.parent) as spool, path.open("rb") as source:
         finished = spool.folder / "signed"

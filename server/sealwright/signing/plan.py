@@ -23,9 +23,11 @@ from sealwright.signing.artifact import (
     SealedFormat,
     TimestampForm,
 )
+from sealwright.signing.authenticode_trust import Judge, Trust
 from sealwright.signing.configuration import Configuration, Element, Include
 from sealwright.signing.containers.directory import Folder
 from sealwright.signing.elements import (
+    AUTHENTICODE_VERIFY,
     DIRECTORY,
     LANGUAGE,
     OUTPUT_FILE_NAME,
@@ -196,6 +198,7 @@ def build_plan(
     spool: Spool,
     limits: Limits | None = None,
     language: Language = LANGUAGE,
+    trust: Trust | None = None,
 ) -> Plan:
     """Apply a configuration to an artifact.
 
@@ -206,6 +209,7 @@ def build_plan(
         signing_time: POSIX seconds.
         timestamp: what signatures are to get.
         spool: for extracted members; empty again afterwards.
+        trust: roots that ``authenticode-verify`` demands; without them it trusts nothing.
 
     Raises:
         ArtifactError: the artifact is malformed, over a limit, or does not fit the configuration;
@@ -224,7 +228,8 @@ def build_plan(
         message = f'The artifact\'s name does not match path="{include.path}" ({include.where}).'
         advice = "Submit the file under that name, or change the artifact configuration."
         raise ArtifactError(message, advice=advice, where=artifact_name)
-    planner = Planner(language, limits or Limits(), spool, _size(source))
+    judge = Judge(trust) if trust else None
+    planner = Planner(language, limits or Limits(), spool, _size(source), judge)
     with at(artifact_name):
         node = planner.node(source, Place(artifact_name, "", 0, 1), root, include)
     return Plan(
@@ -309,15 +314,21 @@ class Place:
 class Planner:
     """Walks one artifact against its configuration."""
 
-    def __init__(self, language: Language, limits: Limits, spool: Spool, size: int) -> None:
+    def __init__(
+        self, language: Language, limits: Limits, spool: Spool, size: int, judge: Judge | None
+    ) -> None:
         self.language = language
+        self.judge = judge
         self.spool = spool
         self.budget = Budget(limits, size)
 
     def node(self, file: BinaryIO, place: Place, element: Element, include: Include) -> PlanNode:
         """Check one file and everything below that the configuration means."""
         kind = self.language.types[element.name]
-        _check_file(file, kind, place, element, include)
+        _check_file(file, kind, place, include)
+        for directive in element.directives:
+            if is_verification(directive.name):
+                self._check_signed(file, kind, directive)
         node = PlanNode(
             path=place.path,
             member=place.member,
@@ -336,6 +347,21 @@ class Planner:
         _check_signature_members(node, self.language)
         self._check_seal(file, node, [entry.path for entry in opened[1]])
         return node
+
+    def _check_signed(self, file: BinaryIO, kind: ElementType, directive: Directive) -> None:
+        """A file that has to be signed already is, by somebody who is trusted."""
+        assert kind.format is not None  # noqa: S101 - only formats have directives
+        facts = kind.format.verify(file)
+        if not facts:
+            message = f"The file is not signed, but <{directive.name}> requires it."
+            raise VerificationError(message, advice="Have it signed by its publisher first.")
+        if directive.name != AUTHENTICODE_VERIFY:
+            return
+        if self.judge is None:
+            message = f"<{directive.name}> needs to know which roots to trust; none are configured."
+            advice = 'Set "authenticode_roots" on the server, or give --roots on the command line.'
+            raise VerificationError(message, advice=advice)
+        self.judge.check(facts)
 
     def _check_seal(self, file: BinaryIO, node: PlanNode, paths: Sequence[str]) -> None:
         """A container that is signed stays as it is, or is signed again."""
@@ -378,6 +404,8 @@ class Planner:
             finally:
                 self.spool.release(extracted)
         _check_outputs(nodes, entries)
+        for output in (output for node in nodes for output in node.outputs):
+            container.added_fingerprint(output)  # not every container can take further members
         return tuple(nodes)
 
 
@@ -438,9 +466,7 @@ def _check_count(found: int, what: str, element: Element, include: Include, fold
     raise ArtifactError(message, advice=advice, where=folder.path)
 
 
-def _check_file(
-    file: BinaryIO, kind: ElementType, place: Place, element: Element, include: Include
-) -> None:
+def _check_file(file: BinaryIO, kind: ElementType, place: Place, include: Include) -> None:
     if kind.format is None:
         return
     if not kind.format.recognize(file):
@@ -449,10 +475,6 @@ def _check_file(
         raise ArtifactError(message, advice=advice)
     if include.restrictions:
         _check_metadata(kind.format.metadata(file), place, include)
-    for directive in element.directives:
-        if is_verification(directive.name) and not kind.format.verify(file):
-            message = f"The file is not signed, but <{directive.name}> requires it."
-            raise VerificationError(message, advice="Have it signed by its publisher first.")
 
 
 def _check_metadata(metadata: Mapping[str, str], place: Place, include: Include) -> None:

@@ -23,6 +23,7 @@ import signal
 import stat
 import sys
 import tempfile
+import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -40,6 +41,7 @@ from sealwright.errors import (
 )
 from sealwright.signing import child_protocol as protocol
 from sealwright.signing.artifact import Identity, SignatureResult, TimestampForm
+from sealwright.signing.authenticode_trust import Trust, asks_for_trust
 from sealwright.signing.confinement import INPUT, OUTPUT, WORK, ChildLimits
 from sealwright.signing.deep_sign import FileResult, Pace, PendingSignature
 from sealwright.signing.plan import Limits, Plan
@@ -65,6 +67,8 @@ class SandboxSettings:
         pace: how much it may have under way.
         wall_seconds: for each operation, waiting for signatures included.
         required: layers of `LAYERS` without which a child is not used.
+        roots: DER of the roots that ``authenticode-verify`` lets signers chain to,
+        timestamp_roots: and time stamp authorities.
     """
 
     child: ChildLimits = field(default_factory=ChildLimits)
@@ -72,6 +76,8 @@ class SandboxSettings:
     pace: Pace = field(default_factory=Pace)
     wall_seconds: float = 3600.0
     required: frozenset[str] = frozenset()
+    roots: tuple[bytes, ...] = field(default=(), repr=False)
+    timestamp_roots: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 class FormatChild:
@@ -176,6 +182,7 @@ class FormatChild:
             "signingTime": signing_time,
             "timestamp": timestamp,
             "limits": asdict(self._settings.artifact),
+            "trust": protocol.trust_to_json(self._trust(configuration_xml)),
         }
         async with self._deadline():
             reply = await self._ask(request, "plan")
@@ -243,6 +250,13 @@ class FormatChild:
         async with self._deadline():
             reply = await self._ask(request, "verified")
             return protocol.verified_from_json(reply)
+
+    def _trust(self, configuration_xml: bytes) -> Trust | None:
+        """Roots are many, so they are sent only where they are needed."""
+        settings = self._settings
+        if not settings.roots or not asks_for_trust(configuration_xml):
+            return None
+        return Trust(settings.roots, settings.timestamp_roots, int(time.time()))
 
     async def close(self) -> None:
         """Let the child end; kill it if it does not within a second."""

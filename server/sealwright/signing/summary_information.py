@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import codecs
 import struct
 from collections.abc import Iterator
 
 from sealwright.errors import ArtifactError
+from sealwright.signing.code_pages import codec_of
 
 #: Name of the stream, UTF-16LE.
 STREAM_NAME = "\x05SummaryInformation".encode("utf-16-le")
@@ -19,8 +19,6 @@ _FORMAT_ID = bytes.fromhex("e0859ff2f94f6810ab9108002b27b3d9")
 _CODE_PAGE = 1
 _VT_I2, _VT_LPSTR, _VT_LPWSTR = 2, 30, 31
 _MAX_PROPERTIES = 1000
-_CODECS = {0: "cp1252", 1200: "utf-16-le", 10000: "mac-roman", 65001: "utf-8"}
-_OTHER_CODECS = {932: "cp932", 936: "gbk", 949: "cp949", 950: "cp950", 20127: "ascii"}
 
 
 def read(stream: bytes) -> dict[str, str]:
@@ -31,7 +29,7 @@ def read(stream: bytes) -> dict[str, str]:
     """
     properties = dict(_properties(stream))
     code_page = properties.pop(_CODE_PAGE, b"")
-    codec = _codec(struct.unpack_from("<H", code_page, 4)[0] if len(code_page) >= 6 else 0)
+    codec = codec_of(struct.unpack_from("<H", code_page, 4)[0] if len(code_page) >= 6 else 0)
     return {
         name: _text(properties[number], codec)
         for number, name in _NAMES.items()
@@ -69,16 +67,6 @@ def _text(value: bytes, codec: str) -> str:
         raise _malformed()
     text = value[8 : 8 + length].decode(codec, "replace")
     return text.partition("\0")[0]
-
-
-def _codec(code_page: int) -> str:
-    """Python's codec of a Windows code page; unknown ones are refused."""
-    known = _CODECS.get(code_page) or _OTHER_CODECS.get(code_page) or f"cp{code_page}"
-    try:
-        return codecs.lookup(known).name
-    except LookupError:
-        message = f"The summary information is in the unknown code page {code_page}."
-        raise ArtifactError(message) from None
 
 
 def _malformed() -> ArtifactError:

@@ -131,6 +131,13 @@ class Timestamp:
     certificates: tuple[Certificate, ...]
     token_hash_algorithm: str
 
+    @property
+    def weaker_hash_algorithm(self) -> str:
+        """Of imprint and token, the one that is not of SHA-2 if there is such a one."""
+        if self.hash_algorithm in cms.HASH_ALGORITHMS:
+            return self.token_hash_algorithm
+        return self.hash_algorithm
+
 
 def read_token(encoding: bytes) -> Timestamp:
     """Parse a TimeStampToken and verify its signature and its signer's purpose and validity.

@@ -28,7 +28,7 @@ from sealwright.errors import ArtifactError, VerificationError
 from sealwright.signing import der
 
 _MAX_ISSUERS = 6
-_MIN_RSA_BITS = 2048
+MIN_RSA_BITS = 2048
 #: What the library raises for certificates that are malformed in one way or another.
 _MALFORMED = (
     ValueError,
@@ -166,7 +166,7 @@ def verify_chain(
         VerificationError: there is no such path.
     """
     key = leaf.public_key
-    if isinstance(key, rsa.RSAPublicKey) and key.key_size < _MIN_RSA_BITS:
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size < MIN_RSA_BITS:
         message = f"The RSA key of {leaf.name} has {key.key_size} bits, which is too few."
         raise VerificationError(message)
     if not roots:

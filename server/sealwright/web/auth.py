@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import datetime as dt
 import hashlib
 import hmac
@@ -24,6 +25,9 @@ from sealwright.web.throttle import Rate
 
 API_SESSION = dt.timedelta(hours=1)
 PAGE_SESSION = dt.timedelta(hours=12)
+PAGE_IDLE = dt.timedelta(hours=2)  #: a page's session that was not used for so long ends
+FRESH = dt.timedelta(minutes=15)  #: for so long a log-in counts for what asks for a recent one
+_MAX_AGENT = 200
 _LOG_INS_OF_ONE = Rate(10, 10)
 _LOG_INS_FROM_ONE = Rate(100, 60)  # a whole office may come from one address
 _IDENTITIES_FROM_ONE = Rate(120, 120)  # hosted runners share addresses, and a matrix is many jobs
@@ -114,18 +118,48 @@ async def log_in(
     if user is None or not fits:
         message = "The address or the password is wrong."
         raise UnauthenticatedError(message)
+    text, token = await begin_session(services, request, user, lifetime, "password")
+    return user, text, token
+
+
+async def begin_session(
+    services: Services, request: Request, user: User, lifetime: dt.timedelta, method: str
+) -> tuple[str, ApiToken]:
+    """Make a session of a user who has just proved who they are by `method`: the token's text and
+    its record. An earlier session of the browser's is none of this one's."""
     text, token = make_token(user, TokenKind.SESSION, "log-in", lifetime)
+    agent = request.headers.get("user-agent", "")
+    token = dataclasses.replace(
+        token,
+        idle_seconds=int(PAGE_IDLE.total_seconds()) if lifetime == PAGE_SESSION else None,
+        authenticated_at=token.created_at,
+        address=(request.client.host if request.client else "")[:64],
+        agent="".join(filter(str.isprintable, agent))[:_MAX_AGENT],
+    )
     entry = organization_entry(
         user.organization_id,
         "session.created",
         actor=f"user:{user.id}",
         now=token.created_at,
-        data={"token": token.id},
+        data={"token": token.id, "method": method},
     )
     async with services.database.transaction() as tx:
         await users.add_token(tx, token)
         await record(tx, entry)
-    return user, text, token
+    return text, token
+
+
+def check_fresh(principal: Principal) -> None:
+    """Demand a session whose user proved who they are just now.
+
+    Raises:
+        ForbiddenError: an API token, or a log-in that is too long ago.
+    """
+    proved = principal.authenticated_at
+    if proved is None or utc_now() - proved > FRESH:
+        minutes = int(FRESH.total_seconds()) // 60
+        message = f"This needs a log-in of the last {minutes} minutes."
+        raise ForbiddenError(message, advice="Log in again; an API token does not do.")
 
 
 def make_token(

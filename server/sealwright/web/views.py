@@ -106,7 +106,11 @@ async def request_out(
         request_fields(request, people, url)
         | {
             "approvals": [
-                fields_of(one) | {"user": {"id": one.user_id, "name": one.user_name}}
+                fields_of(one)
+                | {
+                    "user": {"id": one.user_id, "name": one.user_name},
+                    "by_passkey": one.assertion is not None,
+                }
                 for one in decisions
             ],
             "files": [fields_of(one) for one in results],

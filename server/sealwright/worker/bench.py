@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 from cryptography import x509
@@ -19,6 +20,7 @@ from sealwright.fulfil import Workbench
 from sealwright.intake.retrieval import retrieval_policy
 from sealwright.origin.systems import open_systems
 from sealwright.queueing.queue import Queue
+from sealwright.signing.authenticode_trust import read_roots
 from sealwright.signing.confinement import ChildLimits
 from sealwright.signing.plan import Limits
 from sealwright.signing.sandbox import LAYERS, ChildPool, SandboxSettings
@@ -71,7 +73,11 @@ async def open_bench(settings: Settings) -> AsyncIterator[Workbench]:
 
 
 def sandbox_settings(settings: Settings) -> SandboxSettings:
-    """The limits of format children."""
+    """The limits of format children, and whom they may trust.
+
+    Raises:
+        ConfigurationError: a file of roots cannot be read.
+    """
     return SandboxSettings(
         child=ChildLimits(
             cpu_seconds=int(settings.request_seconds), file_size=settings.max_inflated_bytes
@@ -84,7 +90,21 @@ def sandbox_settings(settings: Settings) -> SandboxSettings:
         ),
         wall_seconds=settings.request_seconds,
         required=frozenset(LAYERS) if settings.require_confinement else frozenset(),
+        roots=_trusted_roots(settings.authenticode_roots),
+        timestamp_roots=_trusted_roots(
+            settings.authenticode_timestamp_roots or settings.authenticode_roots
+        ),
     )
+
+
+def _trusted_roots(file: Path | None) -> tuple[bytes, ...]:
+    if file is None:
+        return ()
+    try:
+        return read_roots(file.read_bytes())
+    except OSError as error:
+        message = f"The roots for <authenticode-verify> cannot be read: {error}."
+        raise ConfigurationError(message) from None
 
 
 def timestamp_authority(settings: TimestampAuthoritySettings) -> TimestampAuthority:

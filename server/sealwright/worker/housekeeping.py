@@ -10,7 +10,14 @@ import re
 import uuid
 from pathlib import Path
 
-from sealwright.db import Database, notifications, requests, run_submissions, users
+from sealwright.db import (
+    Database,
+    notifications,
+    one_time_secrets,
+    requests,
+    run_submissions,
+    users,
+)
 from sealwright.errors import SealwrightError
 from sealwright.model.identifiers import utc_now
 from sealwright.model.request import SigningRequest
@@ -40,6 +47,7 @@ async def keep_house(database: Database, store: ArtifactStore) -> None:
             async with database.transaction() as tx:
                 await run_submissions.forget_tokens(tx, utc_now())
                 await users.remove_request_tokens(tx, utc_now())
+                await one_time_secrets.forget_expired(tx, utc_now())
                 await notifications.forget(tx, utc_now() - _KEEP_MESSAGES)
         except SealwrightError as error:
             _log.warning("cannot keep house now: %s", error)

@@ -10,6 +10,7 @@ from sealwright.signing.artifact import Container
 from sealwright.signing.containers.appx import AppxContainer, is_appx
 from sealwright.signing.containers.cab import CabContainer
 from sealwright.signing.containers.cab_records import is_cabinet
+from sealwright.signing.containers.msi import MsiContainer, is_installer
 from sealwright.signing.containers.zip import ZipContainer, is_zip
 
 
@@ -36,4 +37,5 @@ CONTAINERS: tuple[ContainerType, ...] = (
     ContainerType("appx-file", is_appx, AppxContainer),
     ContainerType("msix-file", is_appx, AppxContainer),
     ContainerType("cab-file", is_cabinet, CabContainer),
+    ContainerType("msi-file", is_installer, MsiContainer),
 )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactConfigurationError, ArtifactError, VerificationError
@@ -23,16 +23,13 @@ from sealwright.signing.artifact import (
     SignatureFact,
     SignGenerator,
 )
-from sealwright.signing.containers.compound_file import CompoundFile, Node, root_class
+from sealwright.signing.containers.compound_file import CompoundFile, Node
 from sealwright.signing.containers.compound_records import STREAM
 from sealwright.signing.containers.compound_writer import rewrite
+from sealwright.signing.containers.msi import is_installer
 from sealwright.signing.containers.msi_names import SIGNATURE, SIGNATURE_EX, SIGNATURE_STREAMS
 
 name = "msi-file"
-
-#: Root storages' class identifiers: of packages and merge modules, and of patches.
-PACKAGE = bytes.fromhex("84100c0000000000c000000000000046")
-PATCH = bytes.fromhex("86100c0000000000c000000000000046")
 
 EX_OPTION = "msi-digital-signature-ex"
 
@@ -45,7 +42,12 @@ _HASHES_BY_SIZE = {20: "sha1", 32: "sha256", 48: "sha384", 64: "sha512"}
 
 def recognize(file: BinaryIO) -> bool:
     """Whether it is a compound file whose class is that of a package, merge module or patch."""
-    return root_class(file) in (PACKAGE, PATCH)
+    return is_installer(file)
+
+
+def is_signed(file: BinaryIO, paths: Collection[str]) -> bool:  # noqa: ARG001 - none is in paths
+    """Whether there is a signature, which rebuilding the package leaves out."""
+    return recognize(file) and CompoundFile(file).root.child(SIGNATURE) is not None
 
 
 def directives() -> Mapping[str, Mapping[str, tuple[str, ...] | None]]:

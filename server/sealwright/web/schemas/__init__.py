@@ -652,6 +652,7 @@ class ApprovalOut(Out):
     verdict: Verdict
     comment: str
     decided_at: dt.datetime
+    by_passkey: bool = Field(description="whether the approver's passkey has signed it")
 
 
 class FileResultOut(Out):

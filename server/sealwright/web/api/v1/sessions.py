@@ -7,10 +7,11 @@ from starlette.responses import Response
 from sealwright.db import users
 from sealwright.model.identifiers import utc_now
 from sealwright.transparency.record import organization_entry, record
-from sealwright.web import auth
+from sealwright.web import auth, passkeys
 from sealwright.web.answers import json_answer, no_content
 from sealwright.web.routes import Answer, Call, Endpoint
 from sealwright.web.schemas import SessionIn, SessionOut
+from sealwright.web.schemas.passkeys import PasskeyOptionsOut, PasskeySessionIn
 
 
 async def create(call: Call) -> Response:
@@ -18,6 +19,24 @@ async def create(call: Call) -> Response:
     given = await call.json(SessionIn)
     _, text, token = await auth.log_in(
         call.services, call.request, given.email, given.password, auth.API_SESSION
+    )
+    return json_answer(
+        SessionOut.model_validate({"token": text, "expires_at": token.expires_at}), 201
+    )
+
+
+async def passkey_options(call: Call) -> Response:
+    """Begin a log-in with a passkey: whose, it tells itself."""
+    found = await passkeys.log_in_options(call.services, call.request)
+    return json_answer(PasskeyOptionsOut(public_key=found))
+
+
+async def create_by_passkey(call: Call) -> Response:
+    """Log in with a passkey."""
+    given = await call.json(PasskeySessionIn)
+    user = await passkeys.authenticated_user(call.services, given.credential.assertion())
+    text, token = await auth.begin_session(
+        call.services, call.request, user, auth.API_SESSION, "passkey"
     )
     return json_answer(
         SessionOut.model_validate({"token": text, "expires_at": token.expires_at}), 201
@@ -50,6 +69,23 @@ ENDPOINTS = (
         "Log in with a password",
         (Answer(201, "A token for an hour", SessionOut),),
         {"application/json": SessionIn},
+    ),
+    Endpoint(
+        "sessions.passkey_options",
+        "POST",
+        "/api/v1/sessions/passkey-options",
+        passkey_options,
+        "Begin a log-in with a passkey",
+        (Answer(200, "What to give to the authenticator", PasskeyOptionsOut),),
+    ),
+    Endpoint(
+        "sessions.create_by_passkey",
+        "POST",
+        "/api/v1/sessions/passkey",
+        create_by_passkey,
+        "Log in with a passkey",
+        (Answer(201, "A token for an hour", SessionOut),),
+        {"application/json": PasskeySessionIn},
     ),
     Endpoint(
         "sessions.delete",

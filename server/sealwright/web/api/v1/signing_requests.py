@@ -13,6 +13,7 @@ from sealwright.cancel import cancel as cancel_request
 from sealwright.db import Transaction, requests
 from sealwright.db.request_search import RequestFilter
 from sealwright.errors import ConflictError, InvalidInputError
+from sealwright.model.passkey import relying_party
 from sealwright.model.request import RetrievalLink, SigningRequest, State, StoredArtifact, Verdict
 from sealwright.submit import Content, Submission, Submitted, received, receiving
 from sealwright.submit import resubmit as resubmit_request
@@ -38,6 +39,7 @@ from sealwright.web.schemas import (
     SubmissionIn,
     WaitQuery,
 )
+from sealwright.web.schemas.passkeys import ApprovalIn
 from sealwright.web.waiting import event_stream, is_final, is_news, wait_until
 
 _QUERY_ONLY = frozenset({"file_name", "sha256", "wait"})
@@ -223,7 +225,8 @@ async def deny(call: Call) -> Response:
 
 
 async def _decide(call: Call, verdict: Verdict) -> Response:
-    given = await call.json(DecisionIn)
+    given = await call.json(ApprovalIn if verdict is Verdict.APPROVE else DecisionIn)
+    credential = given.credential if isinstance(given, ApprovalIn) else None
     services = call.services
     return await _detail(
         call,
@@ -234,6 +237,8 @@ async def _decide(call: Call, verdict: Verdict) -> Response:
             call.path("request"),
             verdict,
             given.comment,
+            credential.assertion() if credential else None,
+            relying_party(services.settings.url),
         ),
     )
 
@@ -395,7 +400,7 @@ ENDPOINTS = (
         approve,
         "Approve a signing request",
         (Answer(200, "Approved", _DETAIL),),
-        {_JSON: DecisionIn},
+        {_JSON: ApprovalIn},
     ),
     Endpoint(
         "signing_requests.deny",
