@@ -105,7 +105,7 @@ async def whole(tx: Transaction, request: SigningRequest) -> TreeItem | None:
 
 
 async def level(tx: Transaction, request: SigningRequest, path: str, start: int) -> Level | None:
-    """The files in the one at `path` (empty: the artifact itself), from the one at `start` on; None:
+    """The files in the one at `path` (empty: the artifact), from the one at `start` on; None:
     there is no such file."""
     root = await _PLANS.root(tx, request)
     found = _find(root, path or root["path"]) if root is not None else None
