@@ -144,6 +144,8 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "ui.login": PUBLIC,
     "ui.logout": _row("O O O O O O"),
     "ui.home": _row("O O O O O O"),
+    "ui.submit_page": _row("O P P O P P"),
+    "ui.submit_files": _row("O P P O P P"),
     "ui.requests": _row("O P P O O P"),
     "ui.request": _row("O P P O O P"),
     "ui.request_files": _row("O P P O O P"),

@@ -10,6 +10,7 @@ from sealwright.web.ui import (
     signing_request,
     signing_requests,
     static_files,
+    submissions,
 )
 
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -18,5 +19,6 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *dashboard.ENDPOINTS,
     *signing_requests.ENDPOINTS,
     *signing_request.ENDPOINTS,
+    *submissions.ENDPOINTS,
     *log.ENDPOINTS,
 )

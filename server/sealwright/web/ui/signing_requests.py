@@ -49,7 +49,7 @@ async def listing(call: Call) -> Response:
         "filtered": bool(filters),
         "query": urlencode(filters),
         "cursor": cursor_of(before) if before else None,
-        "may_submit": may_open(grant.principal, "ui.submit"),
+        "may_submit": may_open(grant.principal, "ui.submit_page"),
         **choices,
     }
     return page(call, "requests/list.html", shown)
