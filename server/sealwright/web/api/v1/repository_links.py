@@ -36,7 +36,17 @@ async def listing(call: Call) -> Response:
 
 async def create(call: Call) -> Response:
     """Link a repository that the caller proves to administer."""
-    given = await call.json(RepositoryLinkIn)
+    return json_answer(_out(await add_link(call, await call.json(RepositoryLinkIn))), 201)
+
+
+async def add_link(call: Call, given: RepositoryLinkIn) -> RepositoryLink:
+    """Link the repository to the project of the path.
+
+    Raises:
+        NotFoundError: project, build system or repository is missing, or not for the caller.
+        ForbiddenError, InvalidInputError, ConflictError: it is not proven, or linked already.
+        UnavailableError: the build system does not answer.
+    """
     services = call.services
     async with services.database.read() as tx:
         project = await find_project(tx, call.grant, call.path("project"))
@@ -71,7 +81,7 @@ async def create(call: Call) -> Response:
             raise ConflictError(message)
         await build_systems.add_link(tx, link)
         await record(tx, _entry(call, "repository_link.created", None, link))
-    return json_answer(_out(link), 201)
+    return link
 
 
 async def update(call: Call) -> Response:
@@ -89,6 +99,17 @@ async def update(call: Call) -> Response:
 
 async def delete(call: Call) -> Response:
     """Unlink a repository: nothing from it is signed any more."""
+    await remove_link(call)
+    return no_content()
+
+
+async def remove_link(call: Call) -> None:
+    """Remove the link of the path.
+
+    Raises:
+        NotFoundError: it is missing, or not for the caller.
+        ConflictError: triggers use it.
+    """
     async with call.services.database.transaction() as tx:
         link = await _find(call, tx)
         if await build_systems.find_triggers(tx, link.organization_id, link_id=link.id):
@@ -97,7 +118,6 @@ async def delete(call: Call) -> Response:
         await outbox.remove_of_link(tx, link.id)
         await build_systems.delete_link(tx, link)
         await record(tx, _entry(call, "repository_link.deleted", link, None))
-    return no_content()
 
 
 async def _find(call: Call, tx: Transaction) -> RepositoryLink:
