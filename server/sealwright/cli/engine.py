@@ -353,13 +353,15 @@ async def _timestamps(urls: Sequence[str], roots: Path | None) -> AsyncIterator[
 
 async def _answer(token: _Token, stamper: Any, requests: Sequence[Any]) -> list[Any]:
     from sealwright.signing.artifact import SignatureResult, TimestampForm
+    from sealwright.signing.signature_value import stamped_value
 
     signatures = await token.sign(requests)
     results = []
     for request, signature in zip(requests, signatures, strict=True):
         stamp = None
         if request.timestamp is TimestampForm.RFC3161:
-            [stamp] = await stamper.stamp([signature], request.hash_algorithm)
+            value = stamped_value(request, signature)
+            [stamp] = await stamper.stamp([value], request.hash_algorithm)
         results.append(SignatureResult(signature, stamp))
     return results
 

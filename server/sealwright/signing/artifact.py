@@ -33,12 +33,15 @@ class SignatureRequest:
         hash_algorithm: ``sha256``, ``sha384`` or ``sha512``.
         mechanism: how the key signs the digest.
         timestamp: the time stamp that the resulting signature value is to get.
+        value_size: bytes of r and of s, if the message imprint of the time stamp is over them as
+            XML signatures hold them, rather than over the DER of an ``ECDSA-Sig-Value``; else 0.
     """
 
     digest: bytes
     hash_algorithm: str
     mechanism: Mechanism
     timestamp: TimestampForm = TimestampForm.NONE
+    value_size: int = 0
 
 
 @dataclass(frozen=True)

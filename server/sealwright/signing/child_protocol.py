@@ -100,6 +100,7 @@ def pending_to_json(pending: Iterable[PendingSignature]) -> list[Message]:
             "hash": each.request.hash_algorithm,
             "mechanism": each.request.mechanism,
             "timestamp": each.request.timestamp,
+            "valueSize": each.request.value_size,
         }
         for each in pending
     ]
@@ -119,6 +120,7 @@ def pending_from_json(value: object) -> list[PendingSignature]:
                 hash_algorithm,
                 Mechanism(each["mechanism"]),
                 TimestampForm(each["timestamp"]),
+                _number(each["valueSize"]),
             )
             path, directive = _text(each["path"]), _text(each["directive"])
             found.append(PendingSignature(_number(each["number"]), path, directive, request))
