@@ -158,6 +158,12 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "ui.signed_artifact": _row("O P P O O P"),
     "ui.unsigned_artifact": _row("O P P O O P"),
     "ui.proof": _row("O P P O O P"),
+    "ui.projects": _row("O P P O O P"),
+    "ui.project_new": _row("O - - O - -"),
+    "ui.project_create": _row("O - - O - -"),
+    "ui.project": _row("O P P O O P"),
+    "ui.project_edit": _row("O C C O C C"),
+    "ui.project_update": _row("O C C O C C"),
     "ui.log": _row("O O O O O O"),
 }
 

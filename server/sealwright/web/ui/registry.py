@@ -6,6 +6,7 @@ from sealwright.web.routes import Endpoint
 from sealwright.web.ui import (
     dashboard,
     log,
+    projects,
     sessions,
     signing_request,
     signing_requests,
@@ -20,5 +21,6 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *signing_requests.ENDPOINTS,
     *signing_request.ENDPOINTS,
     *submissions.ENDPOINTS,
+    *projects.ENDPOINTS,
     *log.ENDPOINTS,
 )

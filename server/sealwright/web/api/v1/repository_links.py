@@ -36,11 +36,12 @@ async def listing(call: Call) -> Response:
 
 async def create(call: Call) -> Response:
     """Link a repository that the caller proves to administer."""
-    return json_answer(_out(await add_link(call, await call.json(RepositoryLinkIn))), 201)
+    link, is_new = await add_link(call, await call.json(RepositoryLinkIn))
+    return json_answer(_out(link), 201 if is_new else 200)
 
 
-async def add_link(call: Call, given: RepositoryLinkIn) -> RepositoryLink:
-    """Link the repository to the project of the path.
+async def add_link(call: Call, given: RepositoryLinkIn) -> tuple[RepositoryLink, bool]:
+    """Link the repository to the project of the path, and tell whether the link is new.
 
     Raises:
         NotFoundError: project, build system or repository is missing, or not for the caller.
@@ -81,10 +82,10 @@ async def add_link(call: Call, given: RepositoryLinkIn) -> RepositoryLink:
             again = _proven_again(earlier[0], link)
             await build_systems.update_link(tx, again)
             await record(tx, _entry(call, "repository_link.updated", earlier[0], again))
-            return json_answer(_out(again))
+            return again, False
         await build_systems.add_link(tx, link)
         await record(tx, _entry(call, "repository_link.created", None, link))
-    return link
+    return link, True
 
 
 def _proven_again(earlier: RepositoryLink, found: RepositoryLink) -> RepositoryLink:
