@@ -164,6 +164,16 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "ui.project": _row("O P P O O P"),
     "ui.project_edit": _row("O C C O C C"),
     "ui.project_update": _row("O C C O C C"),
+    "ui.configurations": _row("O P P O O P"),
+    "ui.configuration_new": _row("O C C O C C"),
+    "ui.configuration_create": _row("O C C O C C"),
+    "ui.configuration": _row("O P P O O P"),
+    "ui.policies": _row("O P P O O P"),
+    "ui.policy_new": _row("O - - O - -"),
+    "ui.policy_create": _row("O - - O - -"),
+    "ui.policy": _row("O P P O O P"),
+    "ui.policy_edit": _row("O - - O - -"),
+    "ui.policy_update": _row("O - - O - -"),
     "ui.log": _row("O O O O O O"),
 }
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from sealwright.web.routes import Endpoint
 from sealwright.web.ui import (
+    artifact_configurations,
     dashboard,
     log,
     projects,
     sessions,
+    signing_policies,
     signing_request,
     signing_requests,
     static_files,
@@ -22,5 +24,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *signing_request.ENDPOINTS,
     *submissions.ENDPOINTS,
     *projects.ENDPOINTS,
+    *artifact_configurations.ENDPOINTS,
+    *signing_policies.ENDPOINTS,
     *log.ENDPOINTS,
 )
