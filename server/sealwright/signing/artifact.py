@@ -228,6 +228,16 @@ class MemberSigningFormat(Protocol):
 
 
 @runtime_checkable
+class NamedFormat(Protocol):
+    """What a `Format` has besides if only their names tell that files are of it."""
+
+    @property
+    def extensions(self) -> tuple[str, ...]:
+        """With the dot, in lower case."""
+        ...
+
+
+@runtime_checkable
 class SealedFormat(Protocol):
     """What a `Format` has besides if files of it hold members that its signature covers."""
 

@@ -266,6 +266,7 @@ def trust_to_json(trust: Trust | None) -> Message | None:
         "roots": [blob_to_json(each) for each in trust.roots],
         "timestampRoots": [blob_to_json(each) for each in trust.timestamp_roots],
         "now": trust.now,
+        "judgesChains": trust.judges_chains,
     }
 
 
@@ -276,7 +277,7 @@ def trust_from_json(value: Message | None) -> Trust | None:
     roots, timestamp_roots = (
         tuple(blob_from_json(each) for each in value[name]) for name in ("roots", "timestampRoots")
     )
-    return Trust(roots, timestamp_roots, value["now"])
+    return Trust(roots, timestamp_roots, value["now"], value["judgesChains"])
 
 
 def blob_to_json(data: bytes) -> str:
