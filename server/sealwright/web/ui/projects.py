@@ -131,6 +131,7 @@ async def update(call: Call) -> Response:
     """Change it, and back to its page."""
     form = await read_form(call, _LISTS)
     try:
+        form.require("name")
         given: dict[str, Any] = {"repository_url": form.value("repository_url")}
         given |= {name: frozenset(form.chosen(name)) for name in _LISTS}
         if call.grant.access is Access.CONFIGURATOR:

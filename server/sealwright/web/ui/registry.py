@@ -5,8 +5,10 @@ from __future__ import annotations
 from sealwright.web.routes import Endpoint
 from sealwright.web.ui import (
     artifact_configurations,
+    build_systems,
     dashboard,
     log,
+    project_builds,
     projects,
     sessions,
     signing_policies,
@@ -26,5 +28,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *projects.ENDPOINTS,
     *artifact_configurations.ENDPOINTS,
     *signing_policies.ENDPOINTS,
+    *project_builds.ENDPOINTS,
+    *build_systems.ENDPOINTS,
     *log.ENDPOINTS,
 )

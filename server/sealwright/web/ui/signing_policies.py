@@ -108,6 +108,7 @@ async def update(call: Call) -> Response:
         project = await find_project(tx, call.grant, call.path("project"))
         policy = await find_policy(tx, call.grant, project, call.path("policy"))
     try:
+        form.require("name", "certificate", "quorum", "approval_hours")
         policy = await change_policy(call, form.parse(SigningPolicyPatch, **_given(form)))
     except (ForbiddenError, NotFoundError):
         raise

@@ -98,7 +98,7 @@ async def files(call: Call) -> Response:
     async with call.services.database.read() as tx:
         request = await find_request(tx, call.grant, call.path("request"))
         found = await artifact_tree.level(tx, request, query.of, query.start)
-    if found is None:
+    if found is None and query.of:
         raise missing(query.of, "file in the plan")
     return page(call, "requests/files.html", {"request": request, "level": found})
 
