@@ -7,14 +7,15 @@ from typing import Any
 
 from starlette.responses import Response
 
-from sealwright.db import Transaction, certificates, projects
+from sealwright.db import Transaction, certificates, groups, projects
 from sealwright.db.log import NewEntry
 from sealwright.errors import ConflictError
 from sealwright.model.certificate import Certificate
 from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.origin import OriginRules
 from sealwright.model.project import SigningPolicy, snapshot
-from sealwright.policy.decide import check_policy
+from sealwright.policy.decide import check_policy, check_restrictions
+from sealwright.reporting.unusual import look_at_approvers
 from sealwright.transparency.record import organization_entry, record
 from sealwright.visible import check_standing, find_policy, find_project, missing
 from sealwright.web.answers import json_answer, page_of
@@ -82,6 +83,7 @@ async def add_policy(call: Call, given: SigningPolicyIn) -> SigningPolicy:
         )
         await _check(tx, policy)
         await projects.add_policy(tx, policy)
+        await look_at_approvers(tx, policy, (), utc_now())
         await record(tx, _entry(call, "signing_policy.created", policy, certificate))
     return policy
 
@@ -110,7 +112,9 @@ async def change_policy(call: Call, patch: SigningPolicyPatch) -> SigningPolicy:
         before = policy
         policy = dataclasses.replace(policy, certificate_id=certificate.id, **changes)
         await _check(tx, policy)
+        could = await groups.people(tx, before.organization_id, before.approvers)
         await projects.update_policy(tx, policy)
+        await look_at_approvers(tx, policy, could, utc_now())
         await record(tx, _entry(call, "signing_policy.updated", policy, certificate, before))
     return policy
 
@@ -133,6 +137,10 @@ async def _certificate(tx: Transaction, organization_id: str, id_or_slug: str) -
 async def _check(tx: Transaction, policy: SigningPolicy) -> None:
     await check_standing(tx, policy.organization_id, policy.submitters)
     check_policy(policy, await check_standing(tx, policy.organization_id, policy.approvers))
+    # of the certificate that the policy would use today
+    found = await certificates.get_current(tx, policy.organization_id, policy.certificate_id)
+    if found is not None:
+        check_restrictions(found, policy.quorum)
 
 
 def _entry(
