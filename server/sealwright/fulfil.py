@@ -112,8 +112,8 @@ async def fulfil(bench: Workbench, request_id: str) -> None:
     if request is None:
         return
     _log.info("%s: attempt %d", request.id, request.attempt)
-    await bench.queue.announce(request.id)
     try:
+        await bench.queue.announce(request.id)
         meter = ProgressMeter()
         work = _attempt(bench, request, meter)
         await lease.hold(bench.database, request, settings.lease_seconds, work, meter)
