@@ -20,6 +20,7 @@ SECTIONS = (
         "sealwright.cli.administration",
         ("init", "certificate", "user", "token"),
     ),
+    Section("Keys of GitHub Apps", "sealwright.cli.app_keys", ("app-key",)),
     Section("Signing requests", "sealwright.cli.requests", ("submit", "request")),
     Section("Without a server", "sealwright.cli.engine", ("sign", "verify", "plan")),
     Section("Transparency log", "sealwright.cli.log", ("log",)),

@@ -49,7 +49,7 @@ password_option = click.option(
 
 
 @contextlib.asynccontextmanager
-async def _database(settings: Settings) -> AsyncIterator[Database]:
+async def database_of(settings: Settings) -> AsyncIterator[Database]:
     database = Database(settings.database, pool_size=1)
     try:
         yield database
@@ -99,7 +99,7 @@ async def init(
         created_at=now,
     )
     text, token = _token(user, "init", None) if with_token else ("", None)
-    async with _database(sealwright.settings()) as database, database.transaction() as tx:
+    async with database_of(sealwright.settings()) as database, database.transaction() as tx:
         if any(one.slug == slug for one in await organizations.every(tx)):
             message = f"There is an organization {slug!r} already."
             raise ConflictError(message, advice="'sealwright user create' adds people to it.")
@@ -145,8 +145,8 @@ async def user_create(
 ) -> None:
     """Make a user. With an address they are interactive, without one a CI user."""
     password_hash = await hash_password(_password(password_file)) if email else None
-    async with _database(sealwright.settings()) as database, database.transaction() as tx:
-        organization = await _organization(tx, organization_slug)
+    async with database_of(sealwright.settings()) as database, database.transaction() as tx:
+        organization = await organization_named(tx, organization_slug)
         made = User(
             id=new_id(),
             organization_id=organization.id,
@@ -176,8 +176,8 @@ async def user_list(
     as_json: bool,  # noqa: FBT001
 ) -> None:
     """List the users of an organization."""
-    async with _database(sealwright.settings()) as database, database.read() as tx:
-        organization = await _organization(tx, organization_slug)
+    async with database_of(sealwright.settings()) as database, database.read() as tx:
+        organization = await organization_named(tx, organization_slug)
         found = await users.every(tx, organization.id)
     if as_json:
         emit_json([_public(one) for one in found])
@@ -209,8 +209,8 @@ async def token_create(
     as_json: bool,  # noqa: FBT001
 ) -> None:
     """Make an API token. Its text is shown this once; only a hash of it is kept."""
-    async with _database(sealwright.settings()) as database, database.transaction() as tx:
-        organization = await _organization(tx, organization_slug)
+    async with database_of(sealwright.settings()) as database, database.transaction() as tx:
+        organization = await organization_named(tx, organization_slug)
         owner = await _user(tx, organization, user_name)
         text, made = _token(owner, name, days)
         await users.add_token(tx, made)
@@ -238,8 +238,8 @@ async def token_revoke(
 ) -> None:
     """Revoke an API token for good, by its id."""
     now = utc_now()
-    async with _database(sealwright.settings()) as database, database.transaction() as tx:
-        organization = await _organization(tx, organization_slug)
+    async with database_of(sealwright.settings()) as database, database.transaction() as tx:
+        organization = await organization_named(tx, organization_slug)
         if not await users.revoke_token(tx, organization.id, token_id, now):
             message = f"There is no valid token {token_id!r} in {organization.slug}."
             raise NotFoundError(message)
@@ -298,9 +298,9 @@ async def certificate_create(
     if not is_slug(slug):
         raise _not_a_slug(slug)
     settings = sealwright.settings()
-    async with _database(settings) as database:
+    async with database_of(settings) as database:
         async with database.read() as tx:
-            organization = await _organization(tx, organization_slug)
+            organization = await organization_named(tx, organization_slug)
             issuer_id = await _certificate_id(tx, organization, issuer) if issuer else None
         client = SignerClient(settings.socket)
         try:
@@ -335,8 +335,8 @@ async def certificate_list(
     as_json: bool,  # noqa: FBT001
 ) -> None:
     """List the certificates of an organization."""
-    async with _database(sealwright.settings()) as database, database.read() as tx:
-        organization = await _organization(tx, organization_slug)
+    async with database_of(sealwright.settings()) as database, database.read() as tx:
+        organization = await organization_named(tx, organization_slug)
         found = await certificates.every(tx, organization.id)
     if as_json:
         emit_json([_certificate(one) for one in found])
@@ -347,7 +347,7 @@ async def certificate_list(
                    f"{one.subject}")  # fmt: skip
 
 
-async def _organization(tx: Transaction, slug: str | None) -> Organization:
+async def organization_named(tx: Transaction, slug: str | None) -> Organization:
     found = await organizations.every(tx)
     if slug is not None:
         found = [one for one in found if slug in (one.slug, one.id)]

@@ -26,6 +26,7 @@ _LEAF = (
 #: Table -> what the application may do besides SELECT: everything if absent.
 _APPLICATION: dict[str, tuple[str, ...]] = {
     "alembic_version": (),
+    "app_keys": (),
     "approvals": ("INSERT",),
     "artifact_configurations": ("INSERT", "UPDATE (is_default)"),
     "certificates": ("UPDATE (state, name)",),
@@ -48,6 +49,7 @@ _ALL = ("INSERT", "UPDATE", "DELETE")
 #: Table -> what the signer may do: nothing if absent.
 _SIGNER = {
     "alembic_version": ("SELECT",),
+    "app_keys": ("SELECT", "INSERT", "DELETE"),
     "approvals": ("SELECT",),
     "artifact_configurations": ("SELECT",),
     "certificates": ("SELECT", "INSERT"),
@@ -116,7 +118,8 @@ def statements(application: str, signer: str) -> Iterator[str]:
     yield (
         f"CREATE POLICY application_adds ON log_entries FOR INSERT TO {app} "
         "WITH CHECK (action NOT LIKE 'signature.%' "
-        "AND action NOT IN ('certificate.intended', 'certificate.created'))"
+        "AND action NOT IN ('certificate.intended', 'certificate.created', "
+        "'app_key.bound', 'app_key.unbound'))"
     )
     yield f"CREATE POLICY signer_all ON log_entries TO {sig} USING (true) WITH CHECK (true)"
 
