@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from sealwright.cli.administration import database_of, organization_named, organization_option
+from sealwright.cli.administration import find_organization, open_database, organization_option
 from sealwright.cli.frame import Sealwright, asynchronous, pass_sealwright
 from sealwright.db import build_systems
 from sealwright.errors import InvalidInputError, NotFoundError
@@ -62,8 +62,8 @@ async def unbind(sealwright: Sealwright, build_system: str, organization_slug: s
 async def _system(
     sealwright: Sealwright, slug: str, organization_slug: str | None
 ) -> TrustedBuildSystem:
-    async with database_of(sealwright.settings()) as database, database.read() as tx:
-        organization = await organization_named(tx, organization_slug)
+    async with open_database(sealwright.settings()) as database, database.read() as tx:
+        organization = await find_organization(tx, organization_slug)
         system = await build_systems.find(tx, organization.id, slug)
     if system is None:
         message = f"There is no build system {slug[:100]!r} in {organization.slug}."

@@ -49,6 +49,7 @@ from sealwright.model.signer_messages import (
 )
 from sealwright.signer import app_keys, certificates
 from sealwright.signer.certificates import Order
+from sealwright.signer.orders import Orders, parse_order
 from sealwright.signer.sessions import SessionPool
 from sealwright.signer.signing import Signing
 from sealwright.transparency.sequence import Sequencer, open_log
@@ -133,12 +134,15 @@ async def running(
     key = await open_log(database, settings.checkpoint_key, settings.origin)
     await pool.start(settings.signer_sessions)
     try:
+        orders = Orders(database, pool, token_uri)
+        await orders.open()
         service = _Service(
             database,
             pool,
             token_uri,
             Sequencer(database, key),
             relying_party(settings.url),
+            orders,
         )
         await service.round()
         async with (
@@ -146,11 +150,13 @@ async def running(
             _listen(settings.app_socket, settings.signer_app_group, service, _Door.APPS),
         ):
             rounds = asyncio.create_task(service.rounds())
+            ordered = asyncio.create_task(orders.forever())
             try:
                 yield
             finally:
                 rounds.cancel()
-                await asyncio.gather(rounds, return_exceptions=True)
+                ordered.cancel()
+                await asyncio.gather(rounds, ordered, return_exceptions=True)
     finally:
         await pool.close()
 
@@ -165,12 +171,14 @@ class _Service:
         token_uri: Pkcs11Uri,
         sequencer: Sequencer,
         rp: RelyingParty,
+        orders: Orders,
     ) -> None:
         self._database = database
         self._pool = pool
         self._token_uri = token_uri
         self._sequencer = sequencer
         self._signing = Signing(database, pool, rp)
+        self._orders = orders
 
     async def answer(self, call: Call, peer: _Peer, door: _Door) -> dict[str, Any]:
         """Carry out a call; the answering message."""
@@ -225,6 +233,11 @@ class _Service:
     async def app_jwt(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         system = text(arguments, "build_system_id")
         return {"jwt": await app_keys.make_jwt(self._database, self._pool, system, time.time())}
+
+    async def order(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """What the operator orders, past the database's queue."""
+        order = parse_order(arguments)
+        return {"certificate_id": await self._orders.run(order, "operator")}
 
     async def list_keys(self, _: Mapping[str, Any]) -> dict[str, Any]:
         keys = await self._pool.list_keys()
@@ -286,6 +299,7 @@ _OPERATIONS: Mapping[str, _Operation] = {
     "checkpoint": _Operation(_Service.checkpoint),
     "health": _Operation(_Service.health),
     "create_certificate": _Operation(_Service.create_certificate, own_user_only=True),
+    "order": _Operation(_Service.order, own_user_only=True),
     "list_keys": _Operation(_Service.list_keys, own_user_only=True),
     "bind_app_key": _Operation(_Service.bind_app_key, own_user_only=True),
     "unbind_app_key": _Operation(_Service.unbind_app_key, own_user_only=True),
