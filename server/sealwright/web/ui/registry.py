@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from sealwright.web.routes import Endpoint
 from sealwright.web.ui import (
+    artifact_configurations,
     audit,
+    build_systems,
     dashboard,
     log,
     organization,
     outgoing_webhooks,
+    project_builds,
+    projects,
     sessions,
+    signing_policies,
+    signing_request,
     signing_requests,
     static_files,
+    submissions,
 )
 
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -19,6 +26,13 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *sessions.ENDPOINTS,
     *dashboard.ENDPOINTS,
     *signing_requests.ENDPOINTS,
+    *signing_request.ENDPOINTS,
+    *submissions.ENDPOINTS,
+    *projects.ENDPOINTS,
+    *artifact_configurations.ENDPOINTS,
+    *signing_policies.ENDPOINTS,
+    *project_builds.ENDPOINTS,
+    *build_systems.ENDPOINTS,
     *log.ENDPOINTS,
     *audit.ENDPOINTS,
     *outgoing_webhooks.ENDPOINTS,
