@@ -16,6 +16,7 @@ from sealwright.web.routes import Call, Endpoint, Face
 from sealwright.web.schemas.outgoing_webhooks import OutgoingWebhookIn, OutgoingWebhookPatch
 from sealwright.web.ui.forms import Form, read_form
 from sealwright.web.ui.navigation import may_open
+from sealwright.web.ui.projects import tabs
 from sealwright.web.ui.rendering import page, redirect
 
 _PAGE_SIZE = 25
@@ -28,7 +29,12 @@ async def listing(call: Call) -> Response:
         project = await find_project(tx, call.grant, call.path("project"))
         found = await outgoing_webhooks.of_project(tx, project.organization_id, project.id)
     may_change = may_open(call.grant.principal, "ui.outgoing_webhook_create")
-    shown = {"project": project, "webhooks": found, "may_change": may_change}
+    shown = {
+        "project": project,
+        "tabs": tabs(call, project, "ui.outgoing_webhooks"),
+        "webhooks": found,
+        "may_change": may_change,
+    }
     return page(call, "outgoing_webhooks/list.html", shown)
 
 
