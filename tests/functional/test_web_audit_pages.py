@@ -43,7 +43,7 @@ async def test_the_audit_shows_changes_and_proofs(sqlite: Web) -> None:
     client = await sqlite.client(await sqlite.add_user(role=Role.GLOBAL_ADMINISTRATOR))
     assert (await client.patch(path, json={"name": EVIL})).status_code == 200
     text = await pages.get("/audit?action=project.")
-    assert "project.updated" in text
+    assert "Project updated" in text
     assert "&lt;script&gt;" in text
     assert "127.0.0.1" in text
     of_project = await pages.get(f"/audit?project={sqlite.scene.project.id}")
