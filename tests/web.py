@@ -100,10 +100,13 @@ class WebServer:
 
 @contextlib.contextmanager
 def running(valkey: Valkey, database_url: str, **changes: Any) -> Iterator[WebServer]:
-    """Run a web process on a free port."""
-    with tempfile.TemporaryDirectory(prefix="sealwright-web-") as name:
-        folder = Path(name)
+    """Run a web process on a free port. `external_name`: the host name that users see."""
+    with tempfile.TemporaryDirectory(prefix="sealwright-web-") as temporary:
+        folder = Path(temporary)
         listener = socket.create_server(("127.0.0.1", 0))
+        name = changes.pop("external_name", "")
+        if name:
+            changes["external_url"] = f"http://{name}:{listener.getsockname()[1]}"
         values: dict[str, Any] = {
             "data": str(folder / "data"),
             "port": listener.getsockname()[1],

@@ -193,6 +193,12 @@ async def add_webhook(web: Web, organization: str, project: str) -> tuple[str, s
     return webhook.id, str(sent.id)
 
 
+async def token_of(web: Web, user: User) -> str:
+    await web.token(user)
+    async with web.database.read() as tx:
+        return (await users.tokens(tx, user.organization_id, user.id))[-1].id
+
+
 async def add_group(web: Web, scene: Scene) -> str:
     group = Group(new_id(), scene.organization.id, f"Group {new_id()}", utc_now())
     async with web.database.transaction() as tx:
@@ -370,7 +376,10 @@ async def test_the_table(world: World) -> None:
         for role in Role:
             for word in WORDS if parameters(endpoint) else ("own",):
                 things = adapted(world, endpoint, role, word)
-                if endpoint.name == "groups.delete" and word in {"own", "unrelated"}:
+                if endpoint.name in {"groups.delete", "ui.delete_group"} and word in {
+                    "own",
+                    "unrelated",
+                }:
                     group = await add_group(world.web, world.web.scene)
                     things = dataclasses.replace(things, group=group)
                 if endpoint.name == "passkeys.delete" and word in {"own", "unrelated"}:
@@ -383,6 +392,12 @@ async def test_the_table(world: World) -> None:
                         world.web, world.web.scene.organization.id, things.project
                     )
                     things = dataclasses.replace(things, webhook=webhook)
+                if endpoint.name == "ui.remove_passkey" and word == "own":
+                    key = await add_passkey(world.web, world.users[role])
+                    things = dataclasses.replace(things, passkey=key)
+                if endpoint.name == "ui.revoke_token" and word == "own":
+                    one = await token_of(world.web, world.users[role])
+                    things = dataclasses.replace(things, token=one)
                 if endpoint.name == "remote_identities.delete" and word == "own":
                     user = world.users[role]
                     identity = await add_identity(world.web, things.build_system, user)
@@ -415,9 +430,14 @@ def expected_here(endpoint: Endpoint, role: Role, word: str) -> str:
     row = PERMISSIONS[endpoint.name]
     if endpoint.name == "tokens.create" and want == "allowed" and word == "unrelated":
         return "403"  # nobody makes a token that acts as another person
+    recent = {"ui.set_password", "ui.new_passkey_page", "ui.add_passkey", "ui.add_token"}
+    if endpoint.name in recent | {"ui.confirm"}:
+        return "403"  # the session is an API token: no log-in, and no password fits
+    if endpoint.name.startswith(("ui.invitation", "ui.new_password")):
+        return "404"  # there is no such link
     if endpoint.name in {"passkeys.options", "passkeys.create"} and want == "allowed":
         return "403"  # an API token is no log-in
-    if endpoint.name == "tokens.revoke" and want == "allowed":
+    if endpoint.name in {"tokens.revoke", "ui.revoke_user_token"} and want == "allowed":
         # the token of the path is the submitter's: it is there only with that user
         return "allowed" if word == "unrelated" else "404"
     if endpoint.name == "log.entries" and want == "allowed":

@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from sealwright.accounts import setup_link
 from sealwright.cli.frame import (
     Sealwright,
     asynchronous,
@@ -113,6 +114,20 @@ async def init(
     click.echo(f"The organization {slug} has the administrator {user.email}.")
     if text:
         click.echo(f"Their API token, shown this once:\n{text}")
+
+
+@click.command(name="setup-link")
+@pass_sealwright
+@asynchronous
+async def make_setup_link(sealwright: Sealwright) -> None:
+    """Make a link to set an empty server up in the browser.
+
+    The link works once, for a day: whoever opens it makes the first organization and its
+    administrator.
+    """
+    settings = sealwright.settings()
+    async with _database(settings) as database:
+        click.echo(await setup_link(database, settings.url))
 
 
 @click.group()
@@ -446,4 +461,4 @@ def _certificate(one: Certificate) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name not in ("certificate", "chain")}
 
 
-COMMANDS = [init, certificate, user, token]
+COMMANDS = [init, make_setup_link, certificate, user, token]

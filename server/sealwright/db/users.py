@@ -52,6 +52,12 @@ async def get(tx: Transaction, organization_id: str, user_id: str) -> User | Non
     return _user(row, await _groups_of(tx, user_id)) if row else None
 
 
+async def any_by_id(tx: Transaction, user_id: str) -> User | None:
+    """The user with this id whatever their organization: for links that name nothing else."""
+    row = await tx.one(sa.select(users).where(users.c.id == user_id))
+    return _user(row, await _groups_of(tx, user_id)) if row else None
+
+
 async def by_email(tx: Transaction, email: str) -> User | None:
     """The interactive user with this address, compared without case."""
     row = await tx.one(sa.select(users).where(users.c.email == email.strip().lower()))

@@ -20,6 +20,7 @@ from sealwright.db import Database
 from sealwright.intake.retrieval import retrieval_policy
 from sealwright.origin.systems import open_systems
 from sealwright.queueing.queue import Queue
+from sealwright.reporting.mail import open_mailer
 from sealwright.storage import open_store
 from sealwright.web.api import compatible, github_connector, webhooks
 from sealwright.web.api.v1 import (
@@ -114,7 +115,14 @@ def create_app(settings: Settings) -> Starlette:
         store = await asyncio.to_thread(open_store, settings.artifacts)
         systems = open_systems(settings, database)
         app.state.services = Services(
-            settings, database, queue, store, Throttle(queue), outgoing, systems
+            settings,
+            database,
+            queue,
+            store,
+            Throttle(queue),
+            outgoing,
+            systems,
+            open_mailer(settings),
         )
         app.state.last_use = LastUse()
         try:

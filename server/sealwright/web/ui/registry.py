@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from sealwright.web.routes import Endpoint
-from sealwright.web.ui import dashboard, log, sessions, signing_requests, static_files
+from sealwright.web.ui import (
+    account,
+    accounts,
+    dashboard,
+    log,
+    sessions,
+    signing_requests,
+    static_files,
+    users,
+)
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *static_files.ENDPOINTS,
@@ -11,4 +20,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *dashboard.ENDPOINTS,
     *signing_requests.ENDPOINTS,
     *log.ENDPOINTS,
+    *accounts.ENDPOINTS,
+    *account.ENDPOINTS,
+    *users.ENDPOINTS,
 )

@@ -5,19 +5,28 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from sealwright import accounts
 from sealwright.db import users
-from sealwright.errors import InvalidInputError, TooManyRequestsError, UnauthenticatedError
+from sealwright.errors import (
+    ForbiddenError,
+    InvalidInputError,
+    TooManyRequestsError,
+    UnauthenticatedError,
+)
 from sealwright.model.identifiers import utc_now
-from sealwright.web import auth, bodies
+from sealwright.web import auth, bodies, passkeys
 from sealwright.web.problems import status_of
-from sealwright.web.routes import Call, Endpoint, Face, checked
+from sealwright.web.routes import Call, Endpoint, Face, checked, checked_json
 from sealwright.web.schemas import SessionIn
+from sealwright.web.schemas.passkeys import AssertedCredentialIn
 from sealwright.web.ui.forms import read_form
 from sealwright.web.ui.rendering import page
 
 
 async def login_page(call: Call) -> Response:
-    """The form."""
+    """The form. Before the first organization exists, how to make it."""
+    if await accounts.is_empty(call.services.database):
+        return RedirectResponse("/setup", 303)
     return page(call, "login.html", {"following": _following(call.request), "fault": ""})
 
 
@@ -36,6 +45,25 @@ async def login(call: Call) -> Response:
     except (UnauthenticatedError, TooManyRequestsError, InvalidInputError) as error:
         shown = {"following": following, "fault": error.message}
         return page(call, "login.html", shown, status_of(error))
+    response = RedirectResponse(following, 303)
+    auth.set_session(call.services, response, token)
+    return response
+
+
+async def login_by_passkey(call: Call) -> Response:
+    """Begin a new session of the user whose passkey it is."""
+    auth.check_same_site(call.request)
+    form = await bodies.read_page_form(call.request)
+    following = _local(form.get("next", ""))
+    try:
+        given = checked_json(AssertedCredentialIn, form.get("credential", "").encode())
+        user = await passkeys.authenticated_user(call.services, given.assertion())
+    except (UnauthenticatedError, ForbiddenError, InvalidInputError) as error:
+        shown = {"following": following, "fault": error.message}
+        return page(call, "login.html", shown, status_of(error))
+    token, _ = await auth.begin_session(
+        call.services, call.request, user, auth.PAGE_SESSION, "passkey"
+    )
     response = RedirectResponse(following, 303)
     auth.set_session(call.services, response, token)
     return response
@@ -66,5 +94,6 @@ def _local(target: str) -> str:
 ENDPOINTS = (
     Endpoint("ui.login_page", "GET", "/login", login_page, "", face=Face.UI),
     Endpoint("ui.login", "POST", "/login", login, "", face=Face.UI),
+    Endpoint("ui.login_by_passkey", "POST", "/login/passkey", login_by_passkey, "", face=Face.UI),
     Endpoint("ui.logout", "POST", "/logout", logout, "", face=Face.UI),
 )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from urllib.parse import urlencode
 
 from starlette.responses import Response
 
 from sealwright.approve import approve_or_deny
 from sealwright.cancel import cancel as cancel_request
-from sealwright.db import Transaction, projects, requests, users
+from sealwright.db import Transaction, passkeys, projects, requests, users
+from sealwright.model.passkey import relying_party
 from sealwright.model.request import SigningRequest, State, Verdict
 from sealwright.policy.approvals import may_decide
 from sealwright.policy.permissions import Access, Grant, may_cancel
@@ -17,9 +19,11 @@ from sealwright.web import views
 from sealwright.web.answers import cursor_of
 from sealwright.web.api.v1.signing_requests import find, find_page, signed_of, unsigned_of
 from sealwright.web.downloads import artifact_response
+from sealwright.web.passkeys import approval_options
 from sealwright.web.proofs import proof_response
-from sealwright.web.routes import Call, Endpoint, Face
+from sealwright.web.routes import Call, Endpoint, Face, checked_json
 from sealwright.web.schemas import RequestsQuery
+from sealwright.web.schemas.passkeys import AssertedCredentialIn
 from sealwright.web.ui.forms import Form, FormError, read_form
 from sealwright.web.ui.navigation import may_open
 from sealwright.web.ui.rendering import page, redirect
@@ -94,7 +98,12 @@ async def detail(call: Call) -> Response:
         out = await views.request_out(tx, request, call.services.settings.url)
         decisions = await requests.decisions(tx, request.id)
         policy = await find_policy(tx, grant, None, request.signing_policy_id)
+        keys = await passkeys.of_user(tx, grant.organization_id, grant.user.id)
+    options = ""
+    if request.snapshot.fields.get("passkey_required"):
+        options = json.dumps(approval_options(call.services, request, grant.user, keys))
     shown = {
+        "passkey_options": options,
         "request": out,
         "may_decide": may_decide(grant.user, request, policy, decisions),
         "may_cancel": may_cancel(grant.user, request),
@@ -121,6 +130,9 @@ async def deny(call: Call) -> Response:
 async def _decide(call: Call, verdict: Verdict) -> Response:
     form = await read_form(call)
     services = call.services
+    credential = None
+    if verdict is Verdict.APPROVE and form.value("credential"):
+        credential = checked_json(AssertedCredentialIn, form.value("credential").encode())
     await approve_or_deny(
         services.database,
         services.queue,
@@ -128,6 +140,8 @@ async def _decide(call: Call, verdict: Verdict) -> Response:
         call.path("request"),
         verdict,
         form.value("comment")[:_MAX_COMMENT],
+        credential.assertion() if credential else None,
+        relying_party(services.settings.url),
     )
     return _back(call, "Approved." if verdict is Verdict.APPROVE else "Denied.")
 
