@@ -150,6 +150,14 @@ class Ci:
             assert link is not None
             await build_systems.update_link(tx, dataclasses.replace(link, **changes))
 
+    async def links(self) -> list[dict[str, Any]]:
+        """The links of the project, as the API shows them."""
+        answer = await self.admin.get(
+            f"/api/v1/projects/{self.web.scene.project.slug}/repository-links"
+        )
+        found: list[dict[str, Any]] = answer.json()["items"]
+        return found
+
     async def add_trigger(self, **changes: Any) -> str:
         body = {
             "link": self.link_id,

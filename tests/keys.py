@@ -25,6 +25,7 @@ from sealwright.signing.artifact import (
     SignatureResult,
     TimestampForm,
 )
+from sealwright.signing.signature_value import stamped_value
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
@@ -217,7 +218,8 @@ def _result(request: SignatureRequest, key: PrivateKey, tsa: Tsa | None) -> Sign
     signature = answer(request, key)
     if request.timestamp is TimestampForm.NONE:
         return SignatureResult(signature)
-    return SignatureResult(signature, (tsa or software_tsa)(signature, request.hash_algorithm))
+    value = stamped_value(request, signature)
+    return SignatureResult(signature, (tsa or software_tsa)(value, request.hash_algorithm))
 
 
 def software_tsa(signature: bytes, hash_algorithm: str) -> bytes:

@@ -48,6 +48,11 @@ class Runners:
         """Groovy 2.4, its CPS transformer and JenkinsPipelineUnit."""
         return os.pathsep.join(map(str, sorted((self.folder / "jars").glob("*.jar"))))
 
+    @property
+    def opc_class_path(self) -> str:
+        """Apache POI with what it needs to verify signatures."""
+        return os.pathsep.join(map(str, sorted((self.folder / "opc-jars").glob("*.jar"))))
+
     def binary(self, name: str) -> Path:
         """A program of an npm package; run it with `node`."""
         return self.folder / "node_modules" / ".bin" / name

@@ -21,6 +21,7 @@ from sealwright.model.request import SigningRequest
 from sealwright.queueing import lease
 from sealwright.signing.artifact import SignatureRequest, SignatureResult, TimestampForm
 from sealwright.signing.deep_sign import PendingSignature
+from sealwright.signing.signature_value import stamped_value
 from sealwright.signing.signer_client import SignerClient
 from sealwright.signing.timestamp_client import TimestampClient
 
@@ -60,20 +61,21 @@ class Answerer:
         signatures = await patiently(
             "signing", lambda: self.signer.sign(request.id, request.attempt, batch)
         )
+        values = [stamped_value(*each) for each in zip(batch, signatures, strict=True)]
         wanted: dict[str, dict[str, bytes]] = {}
-        for item, signature in zip(batch, signatures, strict=True):
+        for item, value in zip(batch, values, strict=True):
             if item.timestamp is TimestampForm.RFC3161:
                 by_imprint = wanted.setdefault(item.hash_algorithm, {})
-                by_imprint[imprint(signature)] = signature
+                by_imprint[imprint(value)] = value
         tokens: dict[str, bytes] = {}
         for hash_algorithm, by_imprint in wanted.items():
             tokens |= await self._stamp(by_imprint, hash_algorithm)
         return [
             SignatureResult(
                 signature,
-                tokens[imprint(signature)] if item.timestamp is TimestampForm.RFC3161 else None,
+                tokens[imprint(value)] if item.timestamp is TimestampForm.RFC3161 else None,
             )
-            for item, signature in zip(batch, signatures, strict=True)
+            for item, signature, value in zip(batch, signatures, values, strict=True)
         ]
 
     async def _stamp(

@@ -15,21 +15,28 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sealwright.approve import approve_or_deny
-from sealwright.connectors.connector import ArtifactLister, WebhookEvent
+from sealwright.connectors.connector import ArtifactLister, RunWatcher, WebhookEvent
 from sealwright.db import Database, build_systems, outbox, requests, users, webhooks
 from sealwright.db.webhooks import Delivery
 from sealwright.errors import NotFoundError, SealwrightError, UnavailableError
-from sealwright.model.build_system import RepositoryLink, Trigger, TrustedBuildSystem
+from sealwright.model.build_system import (
+    LinkStanding,
+    RepositoryLink,
+    Trigger,
+    TrustedBuildSystem,
+)
 from sealwright.model.identifiers import is_id, utc_now
-from sealwright.model.origin import JobFacts, Locator, OriginRules, RunFacts
-from sealwright.model.request import SigningRequest, Verdict
+from sealwright.model.origin import JobFacts, Locator, OriginRules, RunFacts, origin_rules
+from sealwright.model.request import SigningRequest, State, Verdict
 from sealwright.model.user import Principal, UserKind
+from sealwright.origin import standing
 from sealwright.origin.notices import Notice, NoticeKind, read_notice
 from sealwright.origin.patterns import matches, matches_any
-from sealwright.origin.rules import Occasion
+from sealwright.origin.rules import Case, Occasion, OriginRefusedError, is_live, judge
 from sealwright.origin.systems import Systems
 from sealwright.policy.permissions import Access, Grant, authorize
 from sealwright.queueing.claims import CLAIM, renewing
+from sealwright.queueing.lifecycle import advance
 from sealwright.queueing.queue import Queue
 from sealwright.reporting.outbox import announce, ask_deployment
 from sealwright.submit_run import Build, submit_run, verify_run
@@ -40,9 +47,18 @@ ROUND_SECONDS = 1.0
 _FIRST_PAUSE = 5.0
 _LONGEST_PAUSE = 600.0
 _GIVE_UP = dt.timedelta(days=1)
+_LAG = dt.timedelta(minutes=10)  #: by which what a CI system's API says may lag behind its webhooks
 _MAX_ARTIFACTS = 50  #: of one run that one trigger submits
 _MAX_REPEATED = 50
+_MAX_REJUDGED = 50
+_UNSIGNED = (State.SUBMITTED, State.RETRIEVING_ARTIFACT, State.WAITING_FOR_APPROVAL)
+#: rules that the move of a tag may break
+_OF_REFS = frozenset({"ref", "allowed-ref", "commit", "reachable"})
 _VERDICTS = {"approve": Verdict.APPROVE, "deny": Verdict.DENY}
+
+
+class _NotYetError(UnavailableError):
+    """The CI system's API does not say yet what its webhook says."""
 
 
 async def keep(database: Database, system: TrustedBuildSystem, event: WebhookEvent) -> str:
@@ -117,7 +133,8 @@ async def _outcome(actor: Actor, delivery: Delivery) -> tuple[str, dt.datetime |
         outcome = await actor.act(delivery)
     except UnavailableError as error:
         outcome = error.message
-        if now - delivery.received_at < _GIVE_UP:
+        patience = _LAG if isinstance(error, _NotYetError) else _GIVE_UP
+        if now - delivery.received_at < patience:
             pause = min(_FIRST_PAUSE * 2 ** min(delivery.attempts, 10), _LONGEST_PAUSE)
             due = now + dt.timedelta(seconds=pause)
     except SealwrightError as error:
@@ -146,20 +163,29 @@ class Actor:
             system = await build_systems.get_any(tx, delivery.build_system_id)
             if system is None or not system.enabled:
                 return "ignored: the build system is disabled"
+            notice = Notice(NoticeKind(delivery.action), delivery.repository_id, delivery.locators)
+            by_access = notice.kind is NoticeKind.ACCESS_CHANGED
+            where = (
+                {"installation_id": notice.locators.get("installation_id") or "none"}
+                if by_access
+                else {"repository_id": delivery.repository_id}
+            )
             links = await build_systems.links(
-                tx,
-                system.organization_id,
-                build_system_id=system.id,
-                repository_id=delivery.repository_id,
+                tx, system.organization_id, build_system_id=system.id, **where
             )
         if not links:
             return "ignored: the repository is not linked"
-        notice = Notice(NoticeKind(delivery.action), delivery.repository_id, delivery.locators)
         outcomes: list[str] = []
         for link in links:
             match notice.kind:
                 case NoticeKind.RUN_ENDED:
                     outcomes += await self._run_ended(system, link, notice.locators)
+                case NoticeKind.JOB_ENDED:
+                    outcomes += await self._job_ended(system, link, notice.locators)
+                case NoticeKind.TAG_MOVED:
+                    outcomes += await self._tag_moved(system, link, notice.locators)
+                case NoticeKind.ACCESS_CHANGED:
+                    outcomes += await self._access_changed(system, link)
                 case NoticeKind.ACTION:
                     outcomes += await self._action(system, link, notice.locators)
                 case NoticeKind.REPORT_AGAIN:
@@ -174,14 +200,16 @@ class Actor:
         self, system: TrustedBuildSystem, link: RepositoryLink, locators: Mapping[str, str]
     ) -> list[str]:
         """Submit what the triggers of the link ask for."""
-        async with self.database.read() as tx:
-            found = await build_systems.find_triggers(tx, link.organization_id, link_id=link.id)
-        triggers = [trigger for trigger in found if trigger.enabled]
+        triggers = await self._triggers(link)
         if not triggers:
             return []
+        link = await standing.require(self.database, self.systems, system, link)
         connector = await self.systems.connector(system)
         locator = Locator(link.repository_id, locators.get("run_id", ""))
         facts = await self.systems.ask(connector.facts, link, locator, OriginRules())
+        if is_live(facts):
+            message = f"The run {facts.run_id} goes on, {system.name} says."
+            raise _NotYetError(message, advice="Nothing: it is asked again.")
         wanted = [trigger for trigger in triggers if _fits(trigger, facts)]
         if not wanted:
             return ["no trigger fits the run"]
@@ -195,6 +223,97 @@ class Actor:
             for trigger in wanted
             for artifact_id in _chosen(trigger, artifacts)
         ]
+
+    async def _triggers(self, link: RepositoryLink) -> list[Trigger]:
+        async with self.database.read() as tx:
+            found = await build_systems.find_triggers(tx, link.organization_id, link_id=link.id)
+        return [trigger for trigger in found if trigger.enabled]
+
+    async def _job_ended(
+        self, system: TrustedBuildSystem, link: RepositoryLink, locators: Mapping[str, str]
+    ) -> list[str]:
+        """Where it was the last job, its run has ended: news of that may have been lost."""
+        if not await self._triggers(link):
+            return []
+        link = await standing.require(self.database, self.systems, system, link)
+        connector = await self.systems.connector(system)
+        if not isinstance(connector, RunWatcher):
+            return []
+        run_id = locators.get("run_id", "")
+        if not await self.systems.ask(connector.has_succeeded, link, run_id):
+            return ["the run goes on, or did not succeed"]
+        return await self._run_ended(system, link, locators)
+
+    async def _tag_moved(
+        self, system: TrustedBuildSystem, link: RepositoryLink, locators: Mapping[str, str]
+    ) -> list[str]:
+        """Cancel what waits and was built for the tag, unless the tag still leads to its commit."""
+        ref = locators.get("ref", "")
+        async with self.database.read() as tx:
+            waiting = [
+                request
+                for state in _UNSIGNED
+                for request in await requests.page(
+                    tx, link.organization_id, project_ids=[link.project_id], state=state, limit=200
+                )
+                if _is_of(request, link) and request.origin.verified and request.origin.ref == ref
+            ]
+        outcomes = []
+        for request in waiting[:_MAX_REJUDGED]:
+            why = await self._why_no_longer(system, link, request)
+            if why:
+                await self._cancel(system, request, why)
+                outcomes.append(f"canceled: {request.id}")
+        return outcomes
+
+    async def _why_no_longer(
+        self, system: TrustedBuildSystem, link: RepositoryLink, request: SigningRequest
+    ) -> str:
+        """Which rule about its ref the request's run no longer fits; empty: it fits."""
+        origin = request.origin
+        locator = Locator(origin.repository_id, origin.run_id, origin.run_attempt)
+        rules = origin_rules(request.snapshot.fields.get("origin_rules", {}))
+        connector = await self.systems.connector(system)
+        facts = await self.systems.ask(connector.facts, link, locator, rules)
+        try:
+            judge(Case(system.kind, Occasion.RETRIEVAL, link, locator, facts, rules, origin))
+        except OriginRefusedError as error:
+            return next((one.error for one in error.refusals if one.rule in _OF_REFS), "")
+        return ""
+
+    async def _cancel(self, system: TrustedBuildSystem, request: SigningRequest, why: str) -> None:
+        async with self.database.transaction() as tx:
+            present = await requests.get(tx, request.organization_id, request.id, lock=True)
+            if present is None or present.state not in _UNSIGNED:
+                return
+            await advance(
+                tx, present, State.CANCELED, actor=f"build-system:{system.id}", now=utc_now(),
+                reason=f"The tag was moved or deleted before anything was signed. {why}",
+                advice="Build the tag again.",
+            )  # fmt: skip
+        await self.queue.announce(request.id)
+
+    async def _access_changed(self, system: TrustedBuildSystem, link: RepositoryLink) -> list[str]:
+        """Keep whether the repository can still be reached; report what could not be meanwhile."""
+        before = link
+        link = await standing.refresh(self.database, self.systems, system, link)
+        if link.standing is LinkStanding.ACTIVE is not before.standing:
+            await self._report_since(link, before.standing_at)
+        return [f"{link.path}: {link.standing.value}"]
+
+    async def _report_since(self, link: RepositoryLink, since: dt.datetime | None) -> None:
+        async with self.database.transaction() as tx:
+            found = await requests.page(
+                tx, link.organization_id, project_ids=[link.project_id], limit=200
+            )
+            missed = [
+                one
+                for one in found
+                if _is_of(one, link)
+                and (not one.state.is_final or since is None or one.updated_at >= since)
+            ]
+            for one in missed[:_MAX_REPEATED]:
+                await announce(tx, one, utc_now(), again=True)
 
     async def _submit(
         self,
@@ -285,8 +404,7 @@ class Actor:
             wanted = [
                 one
                 for one in found
-                if one.project_id == link.project_id
-                and one.origin.build_system_id == link.build_system_id
+                if _is_of(one, link)
                 and (one.id == request_id or (commit and one.origin.commit == commit))
             ]
             for one in wanted[:_MAX_REPEATED]:
@@ -300,6 +418,15 @@ class Actor:
         async with self.database.transaction() as tx:
             await ask_deployment(tx, link, run_id, environment, utc_now())
         return ["the deployment is answered once the run's requests are finished"]
+
+
+def _is_of(request: SigningRequest, link: RepositoryLink) -> bool:
+    origin = request.origin
+    return (request.project_id, origin.build_system_id, origin.repository_id) == (
+        link.project_id,
+        link.build_system_id,
+        link.repository_id,
+    )
 
 
 def _fits(trigger: Trigger, facts: RunFacts) -> bool:

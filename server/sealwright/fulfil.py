@@ -50,6 +50,7 @@ from sealwright.model.request import (
     State,
     StoredArtifact,
 )
+from sealwright.origin import standing
 from sealwright.origin.rules import Case, Occasion, judge
 from sealwright.origin.systems import Systems
 from sealwright.policy.decide import state_after_receipt
@@ -213,7 +214,7 @@ async def _retrieve_remote(bench: Workbench, request: SigningRequest, key: str) 
     if system is None or not links:
         message = "The repository that the artifact comes from is not linked to the project now."
         raise OriginError(message, advice="Have it linked, then submit again.")
-    [link] = links
+    link = await standing.require(bench.database, bench.systems, system, links[0])
     rules = origin_rules(request.snapshot.fields.get("origin_rules", {}))
     locator = Locator(origin.repository_id, origin.run_id, origin.run_attempt, origin.artifact_id)
     connector = await bench.systems.connector(system)

@@ -23,6 +23,7 @@ from sealwright.model.identifiers import utc_now
 from sealwright.model.origin import Locator, Origin, RunFacts
 from sealwright.model.request import StoredArtifact
 from sealwright.model.user import Principal, User, UserKind
+from sealwright.origin import standing
 from sealwright.origin.replay import RunSubmission, run_submission
 from sealwright.origin.rules import Case, Occasion, OriginRefusedError, judge
 from sealwright.origin.systems import Systems
@@ -123,6 +124,8 @@ async def verify_run(
     rules = place.target.policy.origin_rules
     if caller is None:
         rules = dataclasses.replace(rules, caller_proof=True)
+    link = await standing.require(database, systems, place.system, place.link)
+    place = dataclasses.replace(place, link=link)
     connector = await systems.connector(place.system)
     facts = await systems.ask(connector.facts, place.link, build.locator, rules)
     case = Case(place.system.kind, occasion, place.link, build.locator, facts, rules)

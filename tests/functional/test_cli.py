@@ -93,7 +93,7 @@ def configuration(tmp_path: Path) -> Path:
 
 def test_help_names_every_command_and_exit_status() -> None:
     text = run("--help").stdout
-    for name in ("up", "init", "submit", "sign", "verify", "plan", "log", "certificate"):
+    for name in ("up", "init", "submit", "sign", "verify", "plan", "analyze", "log", "certificate"):
         assert f"\n  {name} " in text
     for status in range(4):
         assert f"\n    {status}  " in text
@@ -106,6 +106,16 @@ def test_plan_shows_what_would_be_signed(artifact: Path, configuration: Path) ->
     assert text.rstrip().endswith("3 signatures")
     plan = json.loads(run("plan", artifact, "--configuration", configuration, "--json").stdout)
     assert plan["root"]["element"] == "zip-file"
+
+
+def test_what_analyze_proposes_is_planned(artifact: Path, tmp_path: Path) -> None:
+    proposed = tmp_path / "proposed.xml"
+    run("analyze", artifact, "--output", proposed)
+    assert '<zip-file path="inner.zip">' in proposed.read_text()
+    text = run("plan", artifact, "--configuration", proposed).stdout
+    assert text.rstrip().endswith("3 signatures")
+    (tmp_path / "a.txt").write_text("text")
+    assert "Nothing in it can be signed" in run("analyze", tmp_path / "a.txt", status=1).stderr
 
 
 def test_plan_names_the_line_at_fault(artifact: Path, tmp_path: Path) -> None:

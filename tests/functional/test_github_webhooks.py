@@ -22,6 +22,7 @@ from sealwright.connectors.github import (
     GitHubConnector,
     GitHubEvent,
     InstallationChanged,
+    JobChanged,
     RequestedAction,
     RunChanged,
     TagPushed,
@@ -323,7 +324,9 @@ SHAPES: list[Any] = [{}, {"action": 7}, {"repository": None}, {"repository": [],
         ("check_run", "check_run", "rerequested"),
         ("check_suite", "check_suite", "rerequested"),
         ("workflow_run", "workflow_run", "completed"),
+        ("workflow_job", "workflow_job", "completed"),
         ("installation", "installation", "created"),
+        ("installation_target", "installation", "renamed"),
         ("installation_repositories", "repositories_added", "added"),
         ("deployment_protection_rule", "deployment", "requested"),
         ("push", "ref", ""),
@@ -364,5 +367,6 @@ def test_every_example_gets_through() -> None:
     assert events[RequestedAction] == 1
     assert events[CheckRerequested] == 4
     assert events[RunChanged] == 5
+    assert events[JobChanged] >= 4
     assert events[InstallationChanged] == 10
     assert events[TagPushed] == 5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from tests import keys
+from tests.artifacts import launcher
 from tests.fakes.hostile_archives import KINDS, hostile_archives
 from tests.pe_images import image
 from tests.shared import REPOSITORY, missing
@@ -33,9 +35,10 @@ from sealwright.errors import (
     VerificationError,
 )
 from sealwright.signing import child_protocol, landlock
-from sealwright.signing.artifact import SignatureResult, TimestampForm
+from sealwright.signing.artifact import Directive, SignatureResult, TimestampForm
 from sealwright.signing.confinement import ChildLimits
 from sealwright.signing.deep_sign import Pace, PendingSignature
+from sealwright.signing.formats import pe
 from sealwright.signing.plan import Limits, Plan
 from sealwright.signing.sandbox import ChildPool, FormatChild, SandboxSettings
 
@@ -88,6 +91,30 @@ async def planned(child: FormatChild, body: str = BODY) -> Plan:
         signing_time=1_700_000_000,
         timestamp=TimestampForm.RFC3161,
     )
+
+
+async def test_analyze_and_trust(tmp_path: Path) -> None:
+    trusted = keys.pki()
+    target = io.BytesIO()
+    directive = Directive("authenticode-sign", {"timestamp": "none"})
+    source = io.BytesIO(launcher().read_bytes())
+    generator = pe.sign(source, directive, trusted.identity(), target)
+    keys.drive(generator, trusted.leaf().key)
+    content = archive({"a.exe": target.getvalue(), "b.exe": launcher().read_bytes()})
+    settings = SandboxSettings(roots=(trusted.root.der,), timestamp_roots=(trusted.root.der,))
+    async with started(tmp_path / "c", settings, content) as child:
+        proposed = await child.analyze("a.zip")
+        assert '<pe-file path="a.exe">\n      <authenticode-verify/>' in proposed
+        plan = await child.plan(proposed.encode(), {}, artifact_name="a.zip", signing_time=0)
+        assert [len(node.signs) for node in plan.root.children] == [0, 1]
+    async with started(tmp_path / "d", SandboxSettings(), content) as child:
+        assert await child.analyze("a.zip") == proposed
+        with pytest.raises(VerificationError, match="roots to trust"):
+            await child.plan(proposed.encode(), {}, artifact_name="a.zip", signing_time=0)
+    other = (trusted.tsa_root.der,)
+    settings = SandboxSettings(roots=other, timestamp_roots=other)
+    async with started(tmp_path / "e", settings, content) as child:
+        assert "but not trusted: No path to a trusted root" in await child.analyze("a.zip")
 
 
 async def test_plan_sign_and_verify(tmp_path: Path) -> None:
@@ -452,6 +479,7 @@ def _pending(**changes: object) -> dict[str, object]:
         "hash": "sha256",
         "mechanism": "ecdsa",
         "timestamp": "rfc3161",
+        "valueSize": 0,
     } | changes
 
 

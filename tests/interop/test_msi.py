@@ -43,7 +43,10 @@ def verify(path: Path) -> list[SignatureFact]:
 
 def msiinfo(path: Path, *arguments: str) -> str:
     command = [tool("msiinfo"), arguments[0], str(path), *arguments[1:]]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    # Exported, the table Binary leaves a folder where the program runs.
+    return subprocess.run(
+        command, cwd=path.parent, capture_output=True, text=True, check=True
+    ).stdout
 
 
 @pytest.mark.parametrize("kind", keys.KINDS)
@@ -154,7 +157,8 @@ def made_by_wixl(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def extracted(path: Path, folder: Path) -> dict[str, bytes]:
-    subprocess.run([tool("msiextract"), "-C", str(folder), str(path)], check=True)
+    folder.mkdir()
+    subprocess.run([tool("msiextract"), str(path)], cwd=folder, check=True)
     return {each.name: each.read_bytes() for each in folder.rglob("*") if each.is_file()}
 
 
@@ -169,7 +173,8 @@ def test_deep_signing(made_by_wixl: Path, osslsigncode: Osslsigncode, tmp_path: 
     osslsigncode.verify(tmp_path / "signed.msi")
     before = extracted(made_by_wixl, tmp_path / "before")
     after = extracted(tmp_path / "signed.msi", tmp_path / "after")
-    assert before.keys() == after.keys() == {"application.exe", "read me.txt", "run.ps1"}
+    installed = {"application.exe", "read me.txt", "run.ps1"}
+    assert before.keys() == after.keys() == installed
     assert before["read me.txt"] == after["read me.txt"]
     names = {"exe": "application.exe", "text": "read me.txt", "script": "run.ps1"}
     sizes = {key: int(row[2]) for key, row in rows(tmp_path / "signed.msi", "File").items()}
@@ -189,5 +194,5 @@ def test_deep_signing(made_by_wixl: Path, osslsigncode: Osslsigncode, tmp_path: 
     osslsigncode.verify(tmp_path / "tool.exe")
     for table in msiinfo(made_by_wixl, "tables").split():
         if table not in ("File", "MsiFileHash") and not table.startswith("_"):
-            mine = msiinfo(tmp_path / "signed.msi", "export", table)
-            assert mine == msiinfo(made_by_wixl, "export", table)
+            exported = msiinfo(tmp_path / "signed.msi", "export", table)
+            assert exported == msiinfo(made_by_wixl, "export", table)

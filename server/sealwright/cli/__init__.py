@@ -21,7 +21,7 @@ SECTIONS = (
         ("init", "certificate", "user", "token"),
     ),
     Section("Signing requests", "sealwright.cli.requests", ("submit", "request")),
-    Section("Without a server", "sealwright.cli.engine", ("sign", "verify", "plan")),
+    Section("Without a server", "sealwright.cli.engine", ("sign", "verify", "plan", "analyze")),
     Section("Transparency log", "sealwright.cli.log", ("log",)),
 )
 
@@ -71,7 +71,7 @@ def cli(context: click.Context, config: Path | None, data: Path | None) -> None:
     """Self-hosted, CI-native code signing.
 
     'sealwright up' runs the whole server from one command. CI jobs and people use 'submit'. 'sign',
-    'verify' and 'plan' work on files without any server.
+    'verify', 'plan' and 'analyze' work on files without any server.
     """
     context.obj = Sealwright(config, data)
 

@@ -59,10 +59,13 @@ def plan(
     timestamp_roots: Path | None,
     as_json: bool,  # noqa: FBT001 - a flag of the command
 ) -> None:
-    """Show what would be signed in FILE, and check it against its configuration."""
+    """Show what would be signed in FILE, and check it against its configuration.
+
+    Without --roots, <authenticode-verify> does not ask to whom signers chain; signing always does.
+    """
     from sealwright.signing.engine import plan_file
 
-    trust = _trust(roots, timestamp_roots)
+    trust = _trust(roots, timestamp_roots) or _unjudged()
     made = plan_file(file, configuration.read_bytes(), parameters, trust=trust)
     if as_json:
         click.echo(made.to_json())
@@ -73,6 +76,32 @@ def plan(
         name = node.member or node.path
         click.echo(f"{'  ' * depth}{name}  <{node.element}>{'  ' + done if done else ''}")
     click.echo(f"{sum(len(node.signs) for node in made.root.walk())} signatures")
+
+
+@click.command()
+@file_argument
+@roots_option
+@timestamp_roots_option
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Artifact configuration to write.  [default: standard output]",
+)
+def analyze(
+    file: Path, roots: Path | None, timestamp_roots: Path | None, output: Path | None
+) -> None:
+    """Propose an artifact configuration for files like FILE, for you to read and correct.
+
+    What is not signed is to be signed; what others have signed is to be verified. With --roots only
+    those count whose signers chain to one of them.
+    """
+    from sealwright.signing.engine import analyze_file
+
+    proposed = analyze_file(file, _trust(roots, timestamp_roots) or _unjudged())
+    if output is None:
+        click.echo(proposed, nl=False)
+    else:
+        output.write_text(proposed, encoding="utf-8")
 
 
 @click.command()
@@ -238,6 +267,12 @@ def _trust(roots: Path | None, timestamp_roots: Path | None) -> Any:
     return Trust(anchors, stamps, int(time.time()))
 
 
+def _unjudged() -> Any:
+    from sealwright.signing.authenticode_trust import Trust
+
+    return Trust((), (), int(time.time()), judges_chains=False)
+
+
 def _judge(found: Sequence[tuple[str, Any]], trust: Any) -> None:
     """Demand trusted signers; the Authenticode signatures of one file are judged together."""
     from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -353,15 +388,17 @@ async def _timestamps(urls: Sequence[str], roots: Path | None) -> AsyncIterator[
 
 async def _answer(token: _Token, stamper: Any, requests: Sequence[Any]) -> list[Any]:
     from sealwright.signing.artifact import SignatureResult, TimestampForm
+    from sealwright.signing.signature_value import stamped_value
 
     signatures = await token.sign(requests)
     results = []
     for request, signature in zip(requests, signatures, strict=True):
         stamp = None
         if request.timestamp is TimestampForm.RFC3161:
-            [stamp] = await stamper.stamp([signature], request.hash_algorithm)
+            value = stamped_value(request, signature)
+            [stamp] = await stamper.stamp([value], request.hash_algorithm)
         results.append(SignatureResult(signature, stamp))
     return results
 
 
-COMMANDS = [sign, verify, plan]
+COMMANDS = [sign, verify, plan, analyze]

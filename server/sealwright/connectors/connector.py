@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol, runtime_checkable
 
 from sealwright.errors import SealwrightError
-from sealwright.model.build_system import RepositoryLink
+from sealwright.model.build_system import RepositoryLink, StandingFacts
 from sealwright.model.origin import ArtifactFacts, Locator, OriginRules, RunFacts
 from sealwright.model.report import Report, Reported
 
@@ -100,6 +100,32 @@ class ArtifactLister(Protocol):
 
         Raises:
             RemoteError: refused or away.
+        """
+        ...
+
+
+@runtime_checkable
+class RunWatcher(Protocol):
+    """A connector that can tell cheaply whether a run has ended, for news of its jobs."""
+
+    def has_succeeded(self, link: RepositoryLink, run_id: str) -> bool:
+        """Whether the run has ended, and well.
+
+        Raises:
+            RemoteError: refused or away. OriginError: there is no such run.
+        """
+        ...
+
+
+@runtime_checkable
+class StandingTeller(Protocol):
+    """A connector whose access to a repository others can take away and give back."""
+
+    def standing(self, link: RepositoryLink) -> StandingFacts:
+        """Whether the linked repository can be reached now.
+
+        Raises:
+            RemoteError: away, or it does not say.
         """
         ...
 

@@ -20,6 +20,7 @@ from sealwright.db.tables import (
 )
 from sealwright.model.build_system import (
     BuildSystemKind,
+    LinkStanding,
     RemoteIdentity,
     RepositoryLink,
     Trigger,
@@ -35,7 +36,7 @@ def _system(row: sa.RowMapping) -> TrustedBuildSystem:
 
 
 def _link(row: sa.RowMapping) -> RepositoryLink:
-    return RepositoryLink(**row)
+    return RepositoryLink(**dict(row) | {"standing": LinkStanding(row["standing"])})
 
 
 def _trigger(row: sa.RowMapping) -> Trigger:
@@ -101,7 +102,7 @@ async def every(tx: Transaction, organization_id: str) -> list[TrustedBuildSyste
 
 async def add_link(tx: Transaction, link: RepositoryLink) -> None:
     """Insert a link."""
-    await tx.change(repository_links.insert().values(**dataclasses.asdict(link)))
+    await tx.change(repository_links.insert().values(**_link_values(link)))
 
 
 async def update_link(tx: Transaction, link: RepositoryLink) -> bool:
@@ -111,10 +112,14 @@ async def update_link(tx: Transaction, link: RepositoryLink) -> bool:
         await tx.change(
             table.update()
             .where(table.c.id == link.id, table.c.organization_id == link.organization_id)
-            .values(**dataclasses.asdict(link))
+            .values(**_link_values(link))
         )
         == 1
     )
+
+
+def _link_values(link: RepositoryLink) -> dict[str, Any]:
+    return dataclasses.asdict(link) | {"standing": link.standing.value}
 
 
 async def delete_link(tx: Transaction, link: RepositoryLink) -> None:
@@ -129,6 +134,7 @@ async def links(
     project_id: str | None = None,
     build_system_id: str | None = None,
     repository_id: str | None = None,
+    installation_id: str | None = None,
 ) -> list[RepositoryLink]:
     """Links of the organization that fit everything given, oldest first."""
     table = repository_links
@@ -139,6 +145,8 @@ async def links(
         statement = statement.where(table.c.build_system_id == build_system_id)
     if repository_id is not None:
         statement = statement.where(table.c.repository_id == repository_id)
+    if installation_id is not None:
+        statement = statement.where(table.c.installation_id == installation_id)
     return [_link(row) for row in await tx.all(statement.order_by(table.c.id))]
 
 

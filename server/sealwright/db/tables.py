@@ -519,6 +519,8 @@ repository_links = sa.Table(
     sa.Column("installation_id", sa.String(40), nullable=False),
     _created(),
     _reference("submitter_id", "users", nullable=True),
+    sa.Column("standing", sa.String(20), nullable=False, server_default="active"),
+    sa.Column("standing_at", UtcDateTime),
     sa.UniqueConstraint("project_id", "build_system_id", "repository_id"),
     sa.Index(
         "ix_repository_links_build_system_id_repository_id", "build_system_id", "repository_id"

@@ -42,6 +42,23 @@ class TrustedBuildSystem:
     credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
+class LinkStanding(enum.StrEnum):
+    """Whether the CI system lets the server at a linked repository, as far as is known."""
+
+    ACTIVE = "active"
+    SUSPENDED = "suspended"  # the installation of the App is
+    UNINSTALLED = "uninstalled"  # the App is no longer installed there
+    REMOVED = "removed"  # the App may not access this repository any more, or it is gone
+
+
+@dataclass(frozen=True)
+class StandingFacts:
+    """What the CI system says of a linked repository now; `path` is empty unless it is active."""
+
+    standing: LinkStanding
+    path: str = ""
+
+
 @dataclass(frozen=True)
 class RepositoryLink:
     """A project's repository on a trusted build system, bound by the system's immutable ids.
@@ -54,6 +71,8 @@ class RepositoryLink:
         installation_id: of the GitHub App; empty elsewhere.
         submitter_id: the CI user in whose name a build submits that has nothing but its system's
             identity token; None: every build needs an API token.
+        standing: as the CI system said last; asked again before it stands in the way.
+        standing_at: since when, where it has ever changed.
     """
 
     id: str
@@ -66,6 +85,8 @@ class RepositoryLink:
     installation_id: str
     created_at: dt.datetime
     submitter_id: str | None = None
+    standing: LinkStanding = LinkStanding.ACTIVE
+    standing_at: dt.datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,9 @@ class NoticeKind(enum.StrEnum):
     ACTION = "action"  # somebody pressed a button of a check
     REPORT_AGAIN = "report-again"  # somebody wants checks again, or a merge request moved
     DEPLOYMENT = "deployment"  # a deployment waits for an answer
+    JOB_ENDED = "job-ended"  # perhaps the last one of its run
+    TAG_MOVED = "tag-moved"  # made, moved or deleted
+    ACCESS_CHANGED = "access-changed"  # an App was installed, suspended, given other repositories
     NOTED = "noted"  # nothing to do but to keep it
 
 
@@ -60,6 +63,13 @@ def _github(event: WebhookEvent) -> Notice | None:
         case github.DeploymentRequested() as asked:
             locators = {"run_id": asked.run_id, "environment": asked.environment}
             return Notice(NoticeKind.DEPLOYMENT, asked.repository_id, locators)
+        case github.JobChanged(action="completed") as job:
+            return Notice(NoticeKind.JOB_ENDED, job.repository_id, {"run_id": job.run_id})
+        case github.TagPushed() as tag:
+            return Notice(NoticeKind.TAG_MOVED, tag.repository_id, {"ref": tag.ref})
+        case github.InstallationChanged() as changed:
+            installation = {"installation_id": changed.installation_id}
+            return Notice(NoticeKind.ACCESS_CHANGED, "", installation)
         case None if event.name not in {"workflow_job", "check_run", "check_suite"}:
             return None
         case _:
@@ -76,8 +86,13 @@ def _gitlab(event: WebhookEvent) -> Notice | None:
     if merge_request is not None:
         commit = {"commit": merge_request.commit}
         return Notice(NoticeKind.REPORT_AGAIN, merge_request.project_id, commit)
-    if gitlab.job_event(event.payload) or gitlab.tag_push_event(event.payload):
-        return Notice(NoticeKind.NOTED, event.repository_id)
+    job = gitlab.job_event(event.payload)
+    if job is not None:
+        kind = NoticeKind.JOB_ENDED if job.status == "success" else NoticeKind.NOTED
+        return Notice(kind, job.project_id, {"run_id": job.pipeline_id})
+    tag = gitlab.tag_push_event(event.payload)
+    if tag is not None:
+        return Notice(NoticeKind.TAG_MOVED, tag.project_id, {"ref": tag.ref})
     return None
 
 

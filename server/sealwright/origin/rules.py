@@ -285,6 +285,11 @@ def _ended_well(case: Case) -> bool:
     return facts.status in _DONE and facts.conclusion in {"success", ""}
 
 
+def is_live(facts: RunFacts) -> bool:
+    """Whether the run goes on."""
+    return facts.status in _LIVE and not facts.conclusion
+
+
 def _jobs_of_first_attempt(case: Case) -> bool:
     facts = case.facts
     return facts.run_attempt == 1 and bool(facts.jobs) and all(j.attempt == 1 for j in facts.jobs)
@@ -477,7 +482,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "live",
         lambda case: case.by_client,
-        lambda case: case.facts.status in _LIVE and not case.facts.conclusion,
+        lambda case: is_live(case.facts),
         "The run is {facts.status} ({facts.conclusion}); only a running build may submit.",
         "Submit from within the run, or let a trigger sign what it leaves.",
     ),

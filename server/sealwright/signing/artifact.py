@@ -33,12 +33,15 @@ class SignatureRequest:
         hash_algorithm: ``sha256``, ``sha384`` or ``sha512``.
         mechanism: how the key signs the digest.
         timestamp: the time stamp that the resulting signature value is to get.
+        value_size: bytes of r and of s, if the message imprint of the time stamp is over them as
+            XML signatures hold them, rather than over the DER of an ``ECDSA-Sig-Value``; else 0.
     """
 
     digest: bytes
     hash_algorithm: str
     mechanism: Mechanism
     timestamp: TimestampForm = TimestampForm.NONE
+    value_size: int = 0
 
 
 @dataclass(frozen=True)
@@ -221,6 +224,16 @@ class MemberSigningFormat(Protocol):
     def kept_attributes(self, file: BinaryIO) -> bytes:
         """Digest over what those members say besides the signature: equal before and after, even
         where other members change."""
+        ...
+
+
+@runtime_checkable
+class NamedFormat(Protocol):
+    """What a `Format` has besides if only their names tell that files are of it."""
+
+    @property
+    def extensions(self) -> tuple[str, ...]:
+        """With the dot, in lower case."""
         ...
 
 

@@ -1,8 +1,8 @@
 """The format child: the process that opens what users have submitted.
 
 Started by `sandbox` as ``python -m sealwright.signing.child FOLDER SETTINGS``. It confines itself,
-says hello, and then serves one request at a time from its pipe: ``plan``, ``sign``, ``verify``.
-Everything it needs has been imported before, so that a child that waits is warm.
+says hello, and then serves one request at a time from its pipe: ``analyze``, ``plan``, ``sign``,
+``verify``. Everything it needs has been imported before, so that a child that waits is warm.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from sealwright.errors import (
     UnavailableError,
 )
 from sealwright.signing import child_protocol as protocol
+from sealwright.signing.analyze import analyze
 from sealwright.signing.artifact import Identity, TimestampForm
 from sealwright.signing.configuration import parse_configuration
 from sealwright.signing.confinement import (
@@ -104,7 +105,12 @@ class Server:
 
     def answer(self, message: protocol.Message) -> protocol.Message:
         """Do what one request asks for."""
-        operation = {"plan": self.plan, "sign": self.sign, "verify": self.verify}
+        operation = {
+            "analyze": self.analyze,
+            "plan": self.plan,
+            "sign": self.sign,
+            "verify": self.verify,
+        }
         return operation[message["op"]](message)
 
     def spool(self, limits: Limits) -> Spool:
@@ -126,6 +132,20 @@ class Server:
                 trust=protocol.trust_from_json(message["trust"]),
             )
         return {"type": "plan", "plan": plan.to_json()}
+
+    def analyze(self, message: protocol.Message) -> protocol.Message:
+        limits = Limits(**message["limits"])
+        trust = protocol.trust_from_json(message["trust"])
+        assert trust is not None  # noqa: S101 - the parent always sends it
+        with (self.folder / INPUT).open("rb") as source:
+            proposed = analyze(
+                source,
+                message["artifactName"],
+                self.spool(limits),
+                trust=trust,
+                limits=limits,
+            )
+        return {"type": "analysis", "configuration": protocol.blob_to_json(proposed.encode())}
 
     def sign(self, message: protocol.Message) -> protocol.Message:
         limits = Limits(**message["limits"])

@@ -100,6 +100,7 @@ def pending_to_json(pending: Iterable[PendingSignature]) -> list[Message]:
             "hash": each.request.hash_algorithm,
             "mechanism": each.request.mechanism,
             "timestamp": each.request.timestamp,
+            "valueSize": each.request.value_size,
         }
         for each in pending
     ]
@@ -119,6 +120,7 @@ def pending_from_json(value: object) -> list[PendingSignature]:
                 hash_algorithm,
                 Mechanism(each["mechanism"]),
                 TimestampForm(each["timestamp"]),
+                _number(each["valueSize"]),
             )
             path, directive = _text(each["path"]), _text(each["directive"])
             found.append(PendingSignature(_number(each["number"]), path, directive, request))
@@ -264,6 +266,7 @@ def trust_to_json(trust: Trust | None) -> Message | None:
         "roots": [blob_to_json(each) for each in trust.roots],
         "timestampRoots": [blob_to_json(each) for each in trust.timestamp_roots],
         "now": trust.now,
+        "judgesChains": trust.judges_chains,
     }
 
 
@@ -274,7 +277,7 @@ def trust_from_json(value: Message | None) -> Trust | None:
     roots, timestamp_roots = (
         tuple(blob_from_json(each) for each in value[name]) for name in ("roots", "timestampRoots")
     )
-    return Trust(roots, timestamp_roots, value["now"])
+    return Trust(roots, timestamp_roots, value["now"], value["judgesChains"])
 
 
 def blob_to_json(data: bytes) -> str:

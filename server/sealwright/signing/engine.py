@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from sealwright.signing.analyze import analyze
 from sealwright.signing.artifact import (
     Container,
     Entry,
@@ -120,6 +121,15 @@ def sign_file(
             )
         finished.replace(output)
     return results
+
+
+def analyze_file(
+    path: Path, trust: Trust, *, limits: Limits | None = None, language: Language = LANGUAGE
+) -> str:
+    """Propose an artifact configuration for files like this one; see `analyze.analyze`."""
+    limits = limits or Limits()
+    with _spool(limits) as spool, path.open("rb") as source:
+        return analyze(source, path.name, spool, trust=trust, limits=limits, language=language)
 
 
 def verify_file(

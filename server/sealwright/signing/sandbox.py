@@ -32,6 +32,7 @@ from typing import BinaryIO
 
 import sealwright
 from sealwright.errors import (
+    ArtifactConfigurationError,
     ArtifactError,
     ConfigurationError,
     InternalError,
@@ -42,6 +43,7 @@ from sealwright.errors import (
 from sealwright.signing import child_protocol as protocol
 from sealwright.signing.artifact import Identity, SignatureResult, TimestampForm
 from sealwright.signing.authenticode_trust import Trust, asks_for_trust
+from sealwright.signing.configuration import parse_configuration
 from sealwright.signing.confinement import INPUT, OUTPUT, WORK, ChildLimits
 from sealwright.signing.deep_sign import FileResult, Pace, PendingSignature
 from sealwright.signing.plan import Limits, Plan
@@ -250,6 +252,30 @@ class FormatChild:
         async with self._deadline():
             reply = await self._ask(request, "verified")
             return protocol.verified_from_json(reply)
+
+    async def analyze(self, artifact_name: str) -> str:
+        """Propose an artifact configuration for ``input``; see `analyze.analyze` for errors.
+
+        Without configured roots, who has signed a file is not judged.
+        """
+        settings = self._settings
+        trust = Trust(
+            settings.roots, settings.timestamp_roots, int(time.time()), bool(settings.roots)
+        )
+        request = {
+            "op": "analyze",
+            "artifactName": artifact_name,
+            "limits": asdict(settings.artifact),
+            "trust": protocol.trust_to_json(trust),
+        }
+        async with self._deadline():
+            reply = await self._ask(request, "analysis")
+            try:
+                document = protocol.blob_from_json(reply.get("configuration"))
+                parse_configuration(document)
+            except ArtifactConfigurationError:
+                raise protocol.malformed() from None
+        return document.decode()
 
     def _trust(self, configuration_xml: bytes) -> Trust | None:
         """Roots are many, so they are sent only where they are needed."""

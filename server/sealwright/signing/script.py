@@ -172,6 +172,11 @@ class ScriptFormat:
         alternatives = "|".join(re.escape(line) for line in self._lines)
         self._limits = re.compile(rf"^(?:{alternatives})(?=\r?$)", re.MULTILINE)
 
+    @property
+    def extensions(self) -> tuple[str, ...]:
+        """Of the scripts it takes."""
+        return tuple(self._styles)
+
     def recognize(self, file: BinaryIO) -> bool:
         """Whether it is text, and small enough; what text it is cannot be told."""
         size = streams.size_of(file)

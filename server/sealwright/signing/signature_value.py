@@ -1,11 +1,11 @@
-"""Checking a bare signature value, as the signer returns it."""
+"""Bare signature values, as the signer returns them: checked, and as time stamps cover them."""
 
 from __future__ import annotations
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
 
 from sealwright.errors import VerificationError
 from sealwright.model.mechanism import Mechanism
@@ -48,3 +48,16 @@ def verify_signature_value(certificate: bytes, request: SignatureRequest, signat
         raise VerificationError(
             message, advice="Check that certificate and key on the token belong together."
         ) from None
+
+
+def concatenated(signature: bytes, size: int) -> bytes:
+    """r and s of an ECDSA signature in DER, `size` bytes each; with size 0 the value as it is."""
+    if not size:
+        return signature
+    r, s = decode_dss_signature(signature)
+    return r.to_bytes(size, "big") + s.to_bytes(size, "big")
+
+
+def stamped_value(request: SignatureRequest, signature: bytes) -> bytes:
+    """What the message imprint of a signature's time stamp is over."""
+    return concatenated(signature, request.value_size)

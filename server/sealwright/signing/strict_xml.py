@@ -6,6 +6,7 @@ processes that only read artifact configurations have no use for it.
 
 from __future__ import annotations
 
+import copy
 import io
 from typing import Any
 from xml.parsers import expat
@@ -14,7 +15,7 @@ from sealwright.errors import ArtifactError
 
 Node = Any  #: an lxml element; lxml carries no types
 
-_UNKNOWN_ENCODING = "its encoding is not supported"
+_XML = "{http://www.w3.org/XML/1998/namespace}"
 _DECLARATION = b'<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n'
 
 
@@ -40,7 +41,7 @@ def parse(document: bytes, what: str, limit: int) -> Node:
     try:
         return etree.fromstring(document, parser)
     except etree.XMLSyntaxError as error:
-        raise _malformed(str(error.msg), what) from None
+        raise _not_well_formed(str(error.msg), what) from None
 
 
 def write(root: Node) -> bytes:
@@ -51,16 +52,38 @@ def write(root: Node) -> bytes:
     return _DECLARATION + text
 
 
-def canonical(node: Node, *, exclusive: bool = False) -> bytes:
-    """Canonical XML 1.0 (W3C, 2001), or Exclusive XML Canonicalization 1.0, without comments.
+def canonical(node: Node, *, exclusive: bool = False, with_comments: bool = False) -> bytes:
+    """Canonical XML 1.0 (W3C, 2001), or Exclusive XML Canonicalization 1.0, of an element.
 
-    The namespaces and ``xml:`` attributes that the node inherits are part of the first.
+    The namespaces and ``xml:`` attributes that the element inherits are part of the first.
+
+    Raises:
+        ArtifactError: a namespace is relative, for which there is no canonical form.
     """
     from lxml import etree
 
     target = io.BytesIO()
-    etree.ElementTree(node).write_c14n(target, exclusive=exclusive, with_comments=False)
+    apex = node if exclusive or node.getparent() is None else _with_context(node)
+    try:
+        etree.ElementTree(apex).write_c14n(target, exclusive=exclusive, with_comments=with_comments)
+    except etree.C14NError:
+        message = "The document has relative namespaces, so it cannot be hashed."
+        raise ArtifactError(message, where=local_name(node)) from None
     return target.getvalue()
+
+
+def _with_context(node: Node) -> Node:
+    """A copy that has for itself what the element inherits from those around it."""
+    from lxml import etree
+
+    apex = etree.Element(node.tag, nsmap=node.nsmap)
+    for ancestor in [*reversed(list(node.iterancestors())), node]:
+        for name, value in ancestor.attrib.items():
+            if ancestor is node or name.startswith(_XML):
+                apex.set(name, value)
+    apex.text = node.text
+    apex.extend(copy.deepcopy(child) for child in node)
+    return apex
 
 
 def local_name(node: Node) -> str:
@@ -78,11 +101,12 @@ def _refuse_document_type(document: bytes, what: str) -> None:
     try:
         parser.Parse(document, True)  # noqa: FBT003 - expat takes no keywords
     except expat.ExpatError as error:
-        raise _malformed(expat.ErrorString(error.code), what) from None
+        raise _not_well_formed(expat.ErrorString(error.code), what) from None
     except (ValueError, LookupError):  # an encoding that Python does not know
-        raise _malformed(_UNKNOWN_ENCODING, what) from None
+        message = "The document's encoding is not supported."
+        raise ArtifactError(message, where=what) from None
 
 
-def _malformed(why: str, what: str) -> ArtifactError:
+def _not_well_formed(why: str, what: str) -> ArtifactError:
     message = f"The document is not well-formed XML: {why[:200]}."
     return ArtifactError(message, where=what)

@@ -49,6 +49,7 @@ from sealwright.connectors.github.webhooks import (
     DeploymentRequested,
     GitHubEvent,
     InstallationChanged,
+    JobChanged,
     RequestedAction,
     RunChanged,
     TagPushed,
@@ -58,7 +59,12 @@ from sealwright.connectors.github.webhooks import (
 from sealwright.connectors.oidc import IdentityTokenVerifier, IssuerKeys
 from sealwright.connectors.outgoing import OutgoingPolicy, Timeouts
 from sealwright.errors import OriginError
-from sealwright.model.build_system import RepositoryLink, TrustedBuildSystem
+from sealwright.model.build_system import (
+    LinkStanding,
+    RepositoryLink,
+    StandingFacts,
+    TrustedBuildSystem,
+)
 from sealwright.model.origin import (
     ArtifactFacts,
     Locator,
@@ -80,6 +86,7 @@ __all__ = [
     "GitHubLinking",
     "GitHubUser",
     "InstallationChanged",
+    "JobChanged",
     "LinkableRepository",
     "RequestedAction",
     "RunChanged",
@@ -89,6 +96,11 @@ __all__ = [
 ]
 
 _MAX_COMMENT = 1000
+_TOKEN_REFUSALS = {
+    403: LinkStanding.SUSPENDED,
+    404: LinkStanding.UNINSTALLED,
+    422: LinkStanding.REMOVED,
+}
 _PUBLIC_HOSTS = OutgoingPolicy()
 
 
@@ -152,6 +164,27 @@ class GitHubConnector:
             RemoteError: refused or away.
         """
         return read_artifacts(self._client.repository(link, READ_RUN), run_id)
+
+    def has_succeeded(self, link: RepositoryLink, run_id: str) -> bool:
+        """See `RunWatcher.has_succeeded`."""
+        run = read_run(self._client.repository(link, READ_RUN), run_id)
+        return (run.get("status"), run.get("conclusion")) == ("completed", "success")
+
+    def standing(self, link: RepositoryLink) -> StandingFacts:
+        """See `StandingTeller.standing`.
+
+        Source: docs.github.com, "Create an installation access token for an app": 404 where the App
+        is not installed, 403 while it is suspended, 422 for repositories that it may not access.
+        """
+        if not self._client.is_app:  # an access token's reach nobody tells of
+            return StandingFacts(LinkStanding.ACTIVE)
+        try:
+            return StandingFacts(LinkStanding.ACTIVE, self._client.installed_at(link))
+        except GitHubError as error:
+            found = _TOKEN_REFUSALS.get(error.status)
+            if found is None or error.retry_after is not None:
+                raise
+            return StandingFacts(found)
 
     def fetch_artifact(
         self, link: RepositoryLink, artifact: ArtifactFacts, target: BinaryIO, limit: int

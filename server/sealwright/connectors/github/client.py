@@ -171,13 +171,25 @@ class GitHubClient:
         if not self.is_app:
             return RepositoryApi(self.requester(self._access_token()), link.repository_id)
         key = (link.installation_id, link.repository_id, " ".join(sorted(permissions)))
-        token = self._installation_token(key, permissions)
+        token = self._installation_token(key, permissions).value
 
         def renew() -> Requester:
             self._forget(key, token)
-            return self.requester(Auth.Token(self._installation_token(key, permissions)))
+            return self.requester(Auth.Token(self._installation_token(key, permissions).value))
 
         return RepositoryApi(self.requester(Auth.Token(token)), link.repository_id, renew)
+
+    def installed_at(self, link: RepositoryLink) -> str:
+        """``owner/name`` of the linked repository, of which the App gets a token now.
+
+        Raises:
+            GitHubError: it gets none. ConfigurationError: link or build system are incomplete.
+        """
+        with self._lock:  # what was given before may be accepted nowhere by now
+            for held in [held for held in self._tokens if held[0] == link.installation_id]:
+                del self._tokens[held]
+        key = (link.installation_id, link.repository_id, "metadata")
+        return self._installation_token(key, READ_RULESETS).path
 
     def _forget(self, key: tuple[str, str, str], token: str) -> None:
         with self._lock:
@@ -216,7 +228,9 @@ class GitHubClient:
             return Auth.AppAuth(issuer, sign_func=self._sign_jwt)
         return Auth.AppAuth(issuer, self._build_system.credentials["private_key"])
 
-    def _installation_token(self, key: tuple[str, str, str], permissions: Mapping[str, str]) -> str:
+    def _installation_token(
+        self, key: tuple[str, str, str], permissions: Mapping[str, str]
+    ) -> _Token:
         installation_id, repository_id, _ = key
         if not installation_id.isdecimal():
             message = "The link has no numeric installation id."
@@ -224,7 +238,7 @@ class GitHubClient:
         with self._lock:
             held = self._tokens.get(key)
         if held is not None and held.is_fresh():
-            return held.value
+            return held
         _, answer = call(
             self.requester(self._app()),
             "POST",
@@ -237,20 +251,22 @@ class GitHubClient:
             if len(self._tokens) >= _MAX_TOKENS:
                 self._tokens.clear()
             self._tokens[key] = token
-        return token.value
+        return token
 
 
 @dataclass(frozen=True)
 class _Token:
     value: str = field(repr=False)
     expires_at: dt.datetime
+    path: str = ""
 
     def is_fresh(self) -> bool:
         return dt.datetime.now(dt.UTC) + _TOKEN_MARGIN < self.expires_at
 
 
 def _token(answer: Mapping[str, Any], repository_id: str) -> _Token:
-    repositories = [fields.text(item, "id") for item in fields.objects(answer, "repositories")]
+    named = fields.objects(answer, "repositories")
+    repositories = [fields.text(item, "id") for item in named]
     if repositories not in ([], [repository_id]):
         message = "GitHub gave an installation token for other repositories than the linked one."
         raise RemoteError(message, advice="Link the repository again.")
@@ -262,7 +278,7 @@ def _token(answer: Mapping[str, Any], repository_id: str) -> _Token:
     if not isinstance(value, str) or expires_at is None or expires_at.tzinfo is None:
         message = "GitHub's answer is not an installation token."
         raise RemoteError(message, advice="Check the build system's base_url.")
-    return _Token(value, expires_at)
+    return _Token(value, expires_at, fields.text(named[0], "full_name") if named else "")
 
 
 def call(

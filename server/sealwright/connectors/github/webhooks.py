@@ -73,6 +73,17 @@ class RunChanged:
 
 
 @dataclass(frozen=True)
+class JobChanged:
+    """A job of a workflow run was queued, began or ended."""
+
+    repository_id: str
+    run_id: str
+    job_id: str
+    action: str
+    conclusion: str
+
+
+@dataclass(frozen=True)
 class DeploymentRequested:
     """A job waits for the App's verdict on its environment."""
 
@@ -85,11 +96,12 @@ class DeploymentRequested:
 
 @dataclass(frozen=True)
 class InstallationChanged:
-    """The App was installed, removed, suspended, or may access other repositories than before.
+    """The App was installed, removed, suspended, or may access other repositories than before; or
+    the account that it is installed on was renamed.
 
     Attributes:
         action: ``created``, ``deleted``, ``suspend``, ``unsuspend``, ``added``, ``removed``,
-            ``new_permissions_accepted``.
+            ``new_permissions_accepted``, ``renamed``.
         repository_ids: of the repositories that the action is about.
     """
 
@@ -115,6 +127,7 @@ GitHubEvent = (
     RequestedAction
     | CheckRerequested
     | RunChanged
+    | JobChanged
     | DeploymentRequested
     | InstallationChanged
     | TagPushed
@@ -228,6 +241,16 @@ def _run_changed(payload: Mapping[str, Any]) -> RunChanged:
     )
 
 
+def _job_changed(payload: Mapping[str, Any]) -> JobChanged:
+    return JobChanged(
+        repository_id=fields.text(payload, "repository", "id"),
+        run_id=fields.text(payload, "workflow_job", "run_id"),
+        job_id=fields.text(payload, "workflow_job", "id"),
+        action=fields.text(payload, "action"),
+        conclusion=fields.text(payload, "workflow_job", "conclusion"),
+    )
+
+
 def _deployment_requested(payload: Mapping[str, Any]) -> DeploymentRequested:
     # The run's id is in this address alone. The address itself is never called.
     callback = _CALLBACK.search(fields.text(payload, "deployment_callback_url"))
@@ -244,7 +267,8 @@ def _installation_changed(payload: Mapping[str, Any]) -> InstallationChanged:
     lists = ("repositories", "repositories_added", "repositories_removed")
     return InstallationChanged(
         installation_id=fields.text(payload, "installation", "id"),
-        account_id=fields.text(payload, "installation", "account", "id"),
+        account_id=fields.text(payload, "installation", "account", "id")
+        or fields.text(payload, "account", "id"),
         action=fields.text(payload, "action"),
         repository_ids=tuple(
             fields.text(item, "id") for name in lists for item in fields.objects(payload, name)
@@ -271,6 +295,8 @@ _PARSERS: Mapping[tuple[str, str], Callable[[Mapping[str, Any]], GitHubEvent | N
     ("deployment_protection_rule", "requested"): _deployment_requested,
     ("installation", ""): _installation_changed,
     ("installation_repositories", ""): _installation_changed,
+    ("installation_target", ""): _installation_changed,
     ("push", ""): _pushed,
+    ("workflow_job", ""): _job_changed,
     ("workflow_run", ""): _run_changed,
 }

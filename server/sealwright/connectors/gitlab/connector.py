@@ -158,6 +158,11 @@ class GitLabConnector:
         jobs = api.pages(f"/projects/{project_id}/pipelines/{run_id}/jobs")
         return tuple(found for job in jobs if (found := artifact_facts(job, head)) is not None)
 
+    def has_succeeded(self, link: RepositoryLink, run_id: str) -> bool:
+        """See `RunWatcher.has_succeeded`."""
+        pipeline = read_pipeline(self._api(), _project_id(link), run_id)
+        return fields.text(pipeline, "status") == "success"
+
     def fetch_artifact(
         self, link: RepositoryLink, artifact: ArtifactFacts, target: BinaryIO, limit: int
     ) -> str:

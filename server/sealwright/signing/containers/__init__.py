@@ -34,6 +34,7 @@ CONTAINERS: tuple[ContainerType, ...] = (
     ContainerType("zip-file", is_zip, ZipContainer),
     ContainerType("jar-file", is_zip, ZipContainer),
     ContainerType("nupkg-file", is_zip, ZipContainer),
+    ContainerType("opc-file", is_zip, ZipContainer),
     ContainerType("appx-file", is_appx, AppxContainer),
     ContainerType("msix-file", is_appx, AppxContainer),
     ContainerType("cab-file", is_cabinet, CabContainer),

@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 from sealwright.errors import ArtifactConfigurationError
 from sealwright.signing.artifact import Format
-from sealwright.signing.formats import cab, catalog, file, jar, msi, nupkg, pe, zip  # noqa: A004
+from sealwright.signing.formats import cab, catalog, file, jar, msi, nupkg, opc, pe, zip  # noqa: A004
 from sealwright.signing.formats.appx import APPX
 from sealwright.signing.formats.msix import MSIX
 from sealwright.signing.formats.powershell import POWERSHELL
@@ -22,6 +22,7 @@ FORMATS: tuple[Format, ...] = (
     APPX,
     MSIX,
     nupkg,
+    opc,
     jar,
     zip,
     file,

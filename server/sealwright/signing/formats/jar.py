@@ -19,6 +19,7 @@ from sealwright.signing.jar_signature import (
 __all__ = [
     "content_digest",
     "directives",
+    "extensions",
     "is_signature_member",
     "is_signed",
     "kept_attributes",
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 name = "jar-file"
+extensions = (".jar", ".war", ".ear", ".aab")
 
 
 def recognize(file: BinaryIO) -> bool:

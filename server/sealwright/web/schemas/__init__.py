@@ -17,7 +17,7 @@ from pydantic import (
     field_validator,
 )
 
-from sealwright.model.build_system import BuildSystemKind
+from sealwright.model.build_system import BuildSystemKind, LinkStanding
 from sealwright.model.certificate import CertificateState, KeyType
 from sealwright.model.identifiers import is_slug
 from sealwright.model.mechanism import Mechanism
@@ -863,6 +863,10 @@ class RepositoryLinkOut(Out):
     installation_id: str
     submitter_id: str | None
     created_at: dt.datetime
+    standing: LinkStanding = Field(
+        description="whether the build system lets the server at the repository, as it said last"
+    )
+    standing_at: dt.datetime | None = Field(description="since when, where it has ever changed")
 
 
 class RepositoryLinksOut(Out):

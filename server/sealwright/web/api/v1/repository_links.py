@@ -9,7 +9,7 @@ from starlette.responses import Response
 from sealwright.db import Transaction, build_systems, outbox, users
 from sealwright.db.log import NewEntry
 from sealwright.errors import ConflictError, InvalidInputError
-from sealwright.model.build_system import RepositoryLink
+from sealwright.model.build_system import LinkStanding, RepositoryLink
 from sealwright.model.identifiers import is_id, new_id, utc_now
 from sealwright.model.user import UserKind
 from sealwright.origin.linking import LinkProof, find_repository
@@ -60,18 +60,43 @@ async def create(call: Call) -> Response:
         **fields_of(found),
     )
     async with services.database.transaction() as tx:
-        if await build_systems.links(
+        earlier = await build_systems.links(
             tx,
             link.organization_id,
             project_id=project.id,
             build_system_id=system.id,
             repository_id=link.repository_id,
-        ):
-            message = f"The repository {link.path} is linked to the project already."
-            raise ConflictError(message)
+        )
+        if earlier:
+            again = _proven_again(earlier[0], link)
+            await build_systems.update_link(tx, again)
+            await record(tx, _entry(call, "repository_link.updated", earlier[0], again))
+            return json_answer(_out(again))
         await build_systems.add_link(tx, link)
         await record(tx, _entry(call, "repository_link.created", None, link))
     return json_answer(_out(link), 201)
+
+
+def _proven_again(earlier: RepositoryLink, found: RepositoryLink) -> RepositoryLink:
+    """The link with what the new proof found: the App was installed anew, or the owner changed.
+
+    Raises:
+        ConflictError: it found nothing new.
+    """
+    proven = (found.owner_id, found.path, found.installation_id)
+    known = (earlier.owner_id, earlier.path, earlier.installation_id)
+    if proven == known and earlier.standing is LinkStanding.ACTIVE:
+        message = f"The repository {found.path} is linked to the project already."
+        raise ConflictError(message)
+    return dataclasses.replace(
+        earlier,
+        owner_id=found.owner_id,
+        path=found.path,
+        installation_id=found.installation_id,
+        submitter_id=found.submitter_id or earlier.submitter_id,
+        standing=LinkStanding.ACTIVE,
+        standing_at=utc_now(),
+    )
 
 
 async def update(call: Call) -> Response:
@@ -164,7 +189,10 @@ ENDPOINTS = (
         _PATH,
         create,
         "Link a repository",
-        (Answer(201, "Linked", RepositoryLinkOut),),
+        (
+            Answer(201, "Linked", RepositoryLinkOut),
+            Answer(200, "Linked before; brought up to date by the new proof", RepositoryLinkOut),
+        ),
         {_JSON: RepositoryLinkIn},
     ),
     Endpoint(

@@ -1,0 +1,137 @@
+"""Open Packaging signatures against Apache POI and xmlsec1."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests import keys
+from tests.artifacts import launcher
+from tests.artifacts_signed import sign_deeply
+from tests.runners import Runners, run, runners
+from tests.shared import sample, tool
+from tests.toy import archive
+
+from sealwright.signing import cms
+from sealwright.signing.artifact import Directive
+from sealwright.signing.formats import opc, pe
+
+assert runners  # a fixture of another module
+
+VERIFIER = Path(__file__).parent / "VerifyOpc.java"
+Poi = Callable[[Path], dict[str, str]]
+
+
+@pytest.fixture(scope="module")
+def poi(runners: Runners) -> Poi:
+    """Verifies every file in a folder: file name -> what POI says."""
+    java = tool("java")
+
+    def verify(folder: Path) -> dict[str, str]:
+        files = sorted(folder.iterdir())
+        done = run(java, "-cp", runners.opc_class_path, VERIFIER, *files, cwd=folder, check=True)
+        lines = [line.split(": ", 1) for line in done.output.splitlines() if ".vsix: " in line]
+        assert len(lines) == len(files), done.output
+        return {Path(path).name: found for path, found in lines}
+
+    return verify
+
+
+def signed(content: bytes, kind: str, hash_algorithm: str, timestamp: str = "rfc3161") -> bytes:
+    target = io.BytesIO()
+    directive = Directive("opc-sign", {"hash-algorithm": hash_algorithm, "timestamp": timestamp})
+    identity = keys.pki().identity(kind)
+    generator = opc.sign(io.BytesIO(content), directive, identity, target)
+    keys.drive(generator, keys.pki().leaf(kind).key)
+    return target.getvalue()
+
+
+def expected(kind: str) -> str:
+    return f"1 [valid CN=Signer {kind}, O=Sealwright tests]"
+
+
+def test_poi_accepts_ours(poi: Poi, tmp_path: Path) -> None:
+    """Every kind of key with every hash; odd names; deep; and what relic signed, as it is."""
+    source = sample("VSIXProject1.vsix").read_bytes()
+    wanted = {}
+    folder = tmp_path / "signed"
+    folder.mkdir()
+    for kind in keys.KINDS:
+        for hash_algorithm in cms.HASH_ALGORITHMS:
+            name = f"{kind}-{hash_algorithm}.vsix"
+            (folder / name).write_bytes(signed(source, kind, hash_algorithm))
+            wanted[name] = expected(kind)
+    odd = with_files(source, {"dir/LICENSE": b"x", "z.json": b"{}", "tool.dll": program()})
+    (folder / "odd.vsix").write_bytes(signed(odd, "p256", "sha256"))
+    wanted["odd.vsix"] = expected("p256")
+    body = (
+        '<opc-file><pe-file path="*.dll" max-matches="unbounded"><authenticode-sign/></pe-file>'
+        "<opc-sign/></opc-file>"
+    )
+    deep, found = sign_deeply(odd, body, tmp_path, keys.pki().leaf("rsa-4096"))
+    assert [each.fact.format for each in found] == ["authenticode", "authenticode", "opc"]
+    with zipfile.ZipFile(io.BytesIO(deep)) as opened:
+        assert len(pe.verify(io.BytesIO(opened.read("tool.dll")))) == 1
+    (folder / "deep.vsix").write_bytes(deep)
+    wanted["deep.vsix"] = expected("rsa-4096")
+    tampered = signed(with_files(source, {"z.json": b"{}"}), "p256", "sha256")
+    (folder / "changed.vsix").write_bytes(with_files(tampered, {"z.json": b"[]"}))
+    (folder / "unsigned.vsix").write_bytes(archive(_unsigned(source)))
+    (folder / "relic.vsix").write_bytes(source)
+    report = poi(folder)
+    assert report.pop("changed.vsix").startswith("1 [INVALID")
+    assert report.pop("unsigned.vsix") == "0 []"
+    assert report.pop("relic.vsix").startswith("1 [valid")
+    assert report == wanted
+
+
+def program() -> bytes:
+    return launcher().read_bytes()
+
+
+def with_files(content: bytes, files: dict[str, bytes]) -> bytes:
+    with zipfile.ZipFile(io.BytesIO(content)) as opened:
+        present = {name: opened.read(name) for name in opened.namelist()}
+    return archive({**present, **files})
+
+
+def _unsigned(content: bytes) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(content)) as opened:
+        return {
+            name: opened.read(name)
+            for name in opened.namelist()
+            if "digital-signature" not in name and "_rels" not in name
+        }
+
+
+@pytest.mark.parametrize("kind", keys.KINDS)
+def test_xmlsec1_accepts_the_signature(kind: str, tmp_path: Path) -> None:
+    content = signed(sample("VSIXProject1.vsix").read_bytes(), kind, "sha384", "none")
+    with zipfile.ZipFile(io.BytesIO(content)) as opened:
+        name = next(each for each in opened.namelist() if each.endswith(".psdsxs"))
+        document = opened.read(name)
+    (tmp_path / "root.pem").write_bytes(keys.pki().root.pem)
+    assert _xmlsec1(tmp_path, document).returncode == 0
+    for old in (b"CN=", b"2027", b"/VSIXProject1.dll"):
+        if old in document:
+            assert _xmlsec1(tmp_path, document.replace(old, old[::-1])).returncode != 0
+
+
+def _xmlsec1(folder: Path, document: bytes) -> subprocess.CompletedProcess[str]:
+    path = folder / "signature.xml"
+    path.write_bytes(document)
+    options = ("--trusted-pem", folder / "root.pem", "--enabled-key-data", "x509")
+    command = [
+        tool("xmlsec1"),
+        "--verify",
+        "--ignore-manifests",
+        *options,
+        "--id-attr:Id",
+        "Object",
+        path,
+    ]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
