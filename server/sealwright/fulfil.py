@@ -415,7 +415,7 @@ async def _load(bench: Workbench, request: SigningRequest) -> tuple[Certificate,
         message = f"The certificate {certificate.slug} is not the one that was decided on."
         raise PolicyViolationError(message, advice="Submit again.")
     now = utc_now()
-    usable = certificate.not_before <= now < certificate.not_after
+    usable = not certificate.is_pending and certificate.not_before <= now < certificate.not_after
     if certificate.state is not CertificateState.ACTIVE or not usable:
         message = f"The certificate {certificate.slug} is disabled or not valid now."
         raise PolicyViolationError(message, advice="Have it enabled or renewed, then submit again.")

@@ -282,7 +282,7 @@ async def resolve(tx: Transaction, grant: Grant, submission: Submission) -> Targ
     project = await find_project(tx, grant, submission.project) if submission.project else None
     policy = await find_policy(tx, grant, project, submission.policy)
     project = project or await projects.find(tx, grant.organization_id, policy.project_id)
-    certificate = await certificates.get(tx, grant.organization_id, policy.certificate_id)
+    certificate = await certificates.get_current(tx, grant.organization_id, policy.certificate_id)
     if project is None or certificate is None:
         message = f"The signing policy {policy.id} lacks its project or certificate."
         raise InternalError(message)

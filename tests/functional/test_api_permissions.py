@@ -23,6 +23,7 @@ from tests.web import Web, WebServer, opened
 from sealwright.connectors.vault import open_vault
 from sealwright.db import (
     build_systems,
+    certificate_orders,
     groups,
     notifications,
     organizations,
@@ -39,6 +40,7 @@ from sealwright.model.build_system import (
     Trigger,
     TrustedBuildSystem,
 )
+from sealwright.model.certificate import CertificateOrder, Operation, OrderState
 from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.notification import HOOK_STATES, Channel, Notification, OutgoingWebhook
 from sealwright.model.passkey import Passkey
@@ -78,6 +80,7 @@ class Things:
     entry: str
     webhook: str
     delivery: str
+    order: str
 
 
 @dataclass
@@ -165,7 +168,19 @@ async def things_of(web: Web, scene: Scene, user: User) -> Things:
         await add_passkey(web, user),
         str(entry.id),
         *await add_webhook(web, scene.organization.id, scene.project.id),
+        await add_order(web, scene.organization.id),
     )
+
+
+async def add_order(web: Web, organization: str) -> str:
+    """An order that no signer carries out: it is settled already."""
+    order = CertificateOrder(
+        new_id(), organization, Operation.CREATE, None, {}, b"", None, utc_now(),
+        OrderState.FAILED, finished_at=utc_now(),
+    )  # fmt: skip
+    async with web.database.transaction() as tx:
+        await certificate_orders.add(tx, order)
+    return order.id
 
 
 async def add_passkey(web: Web, user: User) -> str:

@@ -13,13 +13,15 @@ from tests.database import add_request, decide, seed, user
 from tests.postgres import Postgres
 from tests.signer import Keys, digests, intents_of, running_signer
 
+from sealwright.certify import Wish, order, wait_for
 from sealwright.config import Settings
 from sealwright.db import Database, users
 from sealwright.db import log as db_log
 from sealwright.db.roles import grant, statements
 from sealwright.errors import ConfigurationError, UnavailableError
-from sealwright.model.certificate import KeyType
+from sealwright.model.certificate import KeyType, Operation, OrderState
 from sealwright.model.identifiers import utc_now
+from sealwright.model.user import Role
 from sealwright.transparency.record import organization_entry, record
 
 APPLICATION = "test_application"
@@ -83,8 +85,16 @@ async def test_a_signer_with_its_own_role_signs(
             scene.organization.id, "made", "Made", "CN=Made", KeyType.P256
         )
         assert made
+        person = user(scene.organization.id, role=Role.CERTIFICATE_ADMINISTRATOR)
+        async with application.transaction() as tx:
+            await users.add(tx, person)
+            asked = {"slug": "ordered", "subject": "CN=x", "key_type": "p-256"}
+            wish = Wish(person.organization_id, Operation.REQUEST, "x", person.id, asked)
+            placed = await order(tx, wish)
+        settled = await wait_for(application, person.organization_id, placed.id, 60)
+        assert settled.state is OrderState.DONE, settled.reason
         assert await client.health() == {"database": "ok", "token": "ok", "log": "ok"}
-    assert shim.count() == 6
+    assert shim.count() == 7
 
 
 ADD_LEAF = "INSERT INTO log_entries (organization_id, action, body, created_at"
@@ -104,7 +114,13 @@ FORBIDDEN = {
         f"{ADD_LEAF}, sequence) VALUES ('', 'test.done', '', now(), 7)",
         f"{ADD_LEAF}) VALUES ('', 'signature.made', '', now())",
         f"{ADD_LEAF}) VALUES ('', 'certificate.created', '', now())",
+        f"{ADD_LEAF}) VALUES ('', 'certificate.issued', '', now())",
         "INSERT INTO certificates SELECT * FROM certificates",
+        "UPDATE certificates SET release = false",
+        "UPDATE certificate_orders SET state = 'queued'",
+        "DELETE FROM certificate_orders",
+        "UPDATE signer_envelopes SET public_key = ''",
+        "INSERT INTO signer_envelopes VALUES ('', '', now())",
         "UPDATE certificates SET key_uri = ''",
         "UPDATE certificates SET certificate = ''",
         "UPDATE approvals SET verdict = 'approve'",
@@ -122,6 +138,11 @@ FORBIDDEN = {
         "INSERT INTO approvals SELECT * FROM approvals",
         "UPDATE signing_policies SET enabled = true",
         "UPDATE certificates SET state = 'active'",
+        "UPDATE certificates SET release = false",
+        "UPDATE certificates SET key_uri = ''",
+        "DELETE FROM certificates",
+        "INSERT INTO certificate_orders SELECT * FROM certificate_orders",
+        "UPDATE certificate_orders SET requested_by = NULL",
         "UPDATE log_entries SET body = ''",
         "DELETE FROM log_entries",
         "DELETE FROM signature_intents",

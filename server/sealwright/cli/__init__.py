@@ -18,8 +18,9 @@ SECTIONS = (
     Section(
         "Administration",
         "sealwright.cli.administration",
-        ("init", "certificate", "user", "token"),
+        ("init", "user", "token"),
     ),
+    Section("Certificates", "sealwright.cli.certificates", ("certificate",)),
     Section("Signing requests", "sealwright.cli.requests", ("submit", "request")),
     Section("Without a server", "sealwright.cli.engine", ("sign", "verify", "plan", "analyze")),
     Section("Transparency log", "sealwright.cli.log", ("log",)),

@@ -24,15 +24,13 @@ from sealwright.cli.frame import (
     pass_sealwright,
 )
 from sealwright.config import Settings
-from sealwright.db import Database, Transaction, certificates, organizations, users
+from sealwright.db import Database, Transaction, organizations, users
 from sealwright.errors import ConflictError, InvalidInputError, NotFoundError
 from sealwright.intake.passwords import hash_password
 from sealwright.intake.tokens import new_token, token_hash
-from sealwright.model.certificate import Certificate, KeyType
 from sealwright.model.identifiers import is_slug, new_id, utc_now
 from sealwright.model.organization import Organization
 from sealwright.model.user import ApiToken, Role, TokenKind, User, UserKind
-from sealwright.signing.signer_client import SignerClient
 from sealwright.transparency.record import organization_entry, record
 
 _OPERATOR = "operator"
@@ -50,7 +48,8 @@ password_option = click.option(
 
 
 @contextlib.asynccontextmanager
-async def _database(settings: Settings) -> AsyncIterator[Database]:
+async def open_database(settings: Settings) -> AsyncIterator[Database]:
+    """The database that the settings name, for as long as the context."""
     database = Database(settings.database, pool_size=1)
     try:
         yield database
@@ -85,7 +84,7 @@ async def init(
       sealwright init --organization acme --email admin@example.com
     """
     if not is_slug(slug):
-        raise _not_a_slug(slug)
+        raise not_a_slug(slug)
     now = utc_now()
     organization = Organization(new_id(), slug, name or slug, now)
     user = User(
@@ -100,7 +99,7 @@ async def init(
         created_at=now,
     )
     text, token = _token(user, "init", None) if with_token else ("", None)
-    async with _database(sealwright.settings()) as database, database.transaction() as tx:
+    async with open_database(sealwright.settings()) as database, database.transaction() as tx:
         if any(one.slug == slug for one in await organizations.every(tx)):
             message = f"There is an organization {slug!r} already."
             raise ConflictError(message, advice="'sealwright user create' adds people to it.")
@@ -160,8 +159,8 @@ async def user_create(
 ) -> None:
     """Make a user. With an address they are interactive, without one a CI user."""
     password_hash = await hash_password(_password(password_file)) if email else None
-    async with _database(sealwright.settings()) as database, database.transaction() as tx:
-        organization = await _organization(tx, organization_slug)
+    async with open_database(sealwright.settings()) as database, database.transaction() as tx:
+        organization = await find_organization(tx, organization_slug)
         made = User(
             id=new_id(),
             organization_id=organization.id,
@@ -191,8 +190,8 @@ async def user_list(
     as_json: bool,  # noqa: FBT001
 ) -> None:
     """List the users of an organization."""
-    async with _database(sealwright.settings()) as database, database.read() as tx:
-        organization = await _organization(tx, organization_slug)
+    async with open_database(sealwright.settings()) as database, database.read() as tx:
+        organization = await find_organization(tx, organization_slug)
         found = await users.every(tx, organization.id)
     if as_json:
         emit_json([_public(one) for one in found])
@@ -224,8 +223,8 @@ async def token_create(
     as_json: bool,  # noqa: FBT001
 ) -> None:
     """Make an API token. Its text is shown this once; only a hash of it is kept."""
-    async with _database(sealwright.settings()) as database, database.transaction() as tx:
-        organization = await _organization(tx, organization_slug)
+    async with open_database(sealwright.settings()) as database, database.transaction() as tx:
+        organization = await find_organization(tx, organization_slug)
         owner = await _user(tx, organization, user_name)
         text, made = _token(owner, name, days)
         await users.add_token(tx, made)
@@ -253,8 +252,8 @@ async def token_revoke(
 ) -> None:
     """Revoke an API token for good, by its id."""
     now = utc_now()
-    async with _database(sealwright.settings()) as database, database.transaction() as tx:
-        organization = await _organization(tx, organization_slug)
+    async with open_database(sealwright.settings()) as database, database.transaction() as tx:
+        organization = await find_organization(tx, organization_slug)
         if not await users.revoke_token(tx, organization.id, token_id, now):
             message = f"There is no valid token {token_id!r} in {organization.slug}."
             raise NotFoundError(message)
@@ -264,105 +263,12 @@ async def token_revoke(
         await record(tx, entry)
 
 
-@click.group()
-def certificate() -> None:
-    """Make keys on the token, and list certificates."""
+async def find_organization(tx: Transaction, slug: str | None) -> Organization:
+    """The organization of that slug or id; without one, the only one.
 
-
-@certificate.command(name="create")
-@click.argument("slug")
-@click.option("--name", help="Name for people.  [default: the slug]")
-@click.option("--subject", required=True, help="RFC 4514 name, such as 'CN=Acme release,O=Acme'.")
-@click.option(
-    "--key-type",
-    type=click.Choice([one.value for one in KeyType]),
-    default=KeyType.RSA_3072.value,
-    show_default=True,
-)
-@click.option("--issuer", help="Slug of a CA certificate of ours.  [default: self-signed]")
-@click.option("--days", type=click.IntRange(1, 7300), default=365, show_default=True)
-@click.option(
-    "--usage",
-    type=click.Choice(["code-signing", "timestamping", "ca"]),
-    default="code-signing",
-    show_default=True,
-)
-@organization_option
-@json_option
-@pass_sealwright
-@asynchronous
-async def certificate_create(
-    sealwright: Sealwright,
-    slug: str,
-    name: str | None,
-    subject: str,
-    key_type: str,
-    issuer: str | None,
-    days: int,
-    usage: str,
-    organization_slug: str | None,
-    as_json: bool,  # noqa: FBT001
-) -> None:
-    """Generate a key on the token and certify it. The signer must run, as this user.
-
-    \b
-    Examples:
-      sealwright certificate create root --subject 'CN=Acme root' --usage ca --days 3650
-      sealwright certificate create release --subject 'CN=Acme' --issuer root
+    Raises:
+        NotFoundError
     """
-    if not is_slug(slug):
-        raise _not_a_slug(slug)
-    settings = sealwright.settings()
-    async with _database(settings) as database:
-        async with database.read() as tx:
-            organization = await _organization(tx, organization_slug)
-            issuer_id = await _certificate_id(tx, organization, issuer) if issuer else None
-        client = SignerClient(settings.socket)
-        try:
-            made = await client.create_certificate(
-                organization.id,
-                slug,
-                name or slug,
-                subject,
-                KeyType(key_type),
-                issuer=issuer_id,
-                valid_days=days,
-                usage=usage,
-            )
-        finally:
-            await client.close()
-        async with database.read() as tx:
-            found = await certificates.get(tx, organization.id, made)
-    if as_json and found:
-        emit_json(_certificate(found))
-    else:
-        click.echo(made)
-
-
-@certificate.command(name="list")
-@organization_option
-@json_option
-@pass_sealwright
-@asynchronous
-async def certificate_list(
-    sealwright: Sealwright,
-    organization_slug: str | None,
-    as_json: bool,  # noqa: FBT001
-) -> None:
-    """List the certificates of an organization."""
-    async with _database(sealwright.settings()) as database, database.read() as tx:
-        organization = await _organization(tx, organization_slug)
-        found = await certificates.every(tx, organization.id)
-    if as_json:
-        emit_json([_certificate(one) for one in found])
-        return
-    for one in found:
-        until = one.not_after.date().isoformat()
-        click.echo(f"{one.slug:<20}  {one.state.value:<8}  {one.key_type.value:<8}  {until}  "
-                   f"{one.subject}")  # fmt: skip
-
-
-async def _organization(tx: Transaction, slug: str | None) -> Organization:
     found = await organizations.every(tx)
     if slug is not None:
         found = [one for one in found if slug in (one.slug, one.id)]
@@ -383,14 +289,6 @@ async def _user(tx: Transaction, organization: Organization, name: str) -> User:
         return found[0]
     message = f"{len(found) or 'No'} users of {organization.slug} are called {name!r}."
     raise NotFoundError(message, advice="'sealwright user list' shows their ids.")
-
-
-async def _certificate_id(tx: Transaction, organization: Organization, name: str) -> str:
-    for one in await certificates.every(tx, organization.id):
-        if name in (one.id, one.slug):
-            return one.id
-    message = f"There is no certificate {name!r} in {organization.slug}."
-    raise NotFoundError(message, advice="'sealwright certificate list' shows them.")
 
 
 async def _add_user(tx: Transaction, made: User) -> None:
@@ -443,7 +341,8 @@ def _address(email: str) -> str:
     return address
 
 
-def _not_a_slug(slug: str) -> InvalidInputError:
+def not_a_slug(slug: str) -> InvalidInputError:
+    """The error for a slug that is none."""
     message = f"{slug!r} is no slug."
     return InvalidInputError(
         message, advice="Use lower-case letters, digits, '.', '_' and '-', at most 100."
@@ -456,9 +355,4 @@ def _public(one: User) -> dict[str, Any]:
     return fields
 
 
-def _certificate(one: Certificate) -> dict[str, Any]:
-    fields = dataclasses.asdict(one)
-    return {name: value for name, value in fields.items() if name not in ("certificate", "chain")}
-
-
-COMMANDS = [init, make_setup_link, certificate, user, token]
+COMMANDS = [init, make_setup_link, user, token]

@@ -1,15 +1,38 @@
-"""Certificates."""
+"""Certificates, what is ordered of the signer, and which warnings were given."""
 
 from __future__ import annotations
 
 import base64
 import dataclasses
+import datetime as dt
+from typing import Any
 
 import sqlalchemy as sa
 
 from sealwright.db.database import Transaction
-from sealwright.db.tables import certificates
-from sealwright.model.certificate import Certificate, CertificateState, KeyType
+from sealwright.db.tables import certificate_warnings, certificates
+from sealwright.model.certificate import (
+    Certificate,
+    CertificateKind,
+    CertificateSource,
+    CertificateState,
+    KeyType,
+    current,
+)
+
+_T = certificates
+_SUCCESSOR = certificates.alias("successor")
+_COLUMNS = tuple(
+    field.name for field in dataclasses.fields(Certificate) if field.name != "replaced_by_id"
+)
+
+
+def _select() -> sa.Select[Any]:
+    return sa.select(_T, _SUCCESSOR.c.id.label("replaced_by_id")).select_from(
+        _T.outerjoin(
+            _SUCCESSOR, sa.and_(_SUCCESSOR.c.replaces_id == _T.c.id, _SUCCESSOR.c.sha256 != "")
+        )
+    )
 
 
 def _certificate(row: sa.RowMapping) -> Certificate:
@@ -19,35 +42,59 @@ def _certificate(row: sa.RowMapping) -> Certificate:
         | {
             "state": CertificateState(row["state"]),
             "key_type": KeyType(row["key_type"]),
+            "kind": CertificateKind(row["kind"]),
+            "source": CertificateSource(row["source"]),
+            "certificate": bytes(row["certificate"]),
+            "csr": bytes(row["csr"] or b""),
             "chain": tuple(base64.b64decode(one) for one in row["chain"]),
         }
     )
 
 
+def _chain(chain: tuple[bytes, ...]) -> list[str]:
+    return [base64.b64encode(one).decode() for one in chain]
+
+
 async def add(tx: Transaction, certificate: Certificate) -> None:
     """Insert a certificate."""
-    fields = {f.name: getattr(certificate, f.name) for f in dataclasses.fields(certificate)}
-    fields["chain"] = [base64.b64encode(one).decode() for one in certificate.chain]
-    await tx.change(certificates.insert().values(**fields))
+    fields = {name: getattr(certificate, name) for name in _COLUMNS}
+    fields["csr"] = certificate.csr or None
+    await tx.change(_T.insert().values(**fields | {"chain": _chain(certificate.chain)}))
 
 
 async def get(tx: Transaction, organization_id: str, certificate_id: str) -> Certificate | None:
     """The certificate with this id in this organization."""
     row = await tx.one(
-        sa.select(certificates).where(
-            certificates.c.id == certificate_id,
-            certificates.c.organization_id == organization_id,
-        )
+        _select().where(_T.c.id == certificate_id, _T.c.organization_id == organization_id)
     )
     return _certificate(row) if row else None
 
 
+async def get_current(
+    tx: Transaction, organization_id: str, certificate_id: str
+) -> Certificate | None:
+    """The certificate that stands for this one today: itself, or its last issued renewal."""
+    found = await get(tx, organization_id, certificate_id)
+    if found is None or found.replaced_by_id is None:
+        return found
+    return current(found, {one.id: one for one in await every(tx, organization_id)})
+
+
 async def every(tx: Transaction, organization_id: str) -> list[Certificate]:
     """All certificates of the organization, oldest first."""
+    rows = await tx.all(_select().where(_T.c.organization_id == organization_id).order_by(_T.c.id))
+    return [_certificate(row) for row in rows]
+
+
+async def ending(tx: Transaction, before: dt.datetime) -> list[Certificate]:
+    """Active certificates of every organization that end before this time and have no successor."""
     rows = await tx.all(
-        sa.select(certificates)
-        .where(certificates.c.organization_id == organization_id)
-        .order_by(certificates.c.id)
+        _select().where(
+            _T.c.state == CertificateState.ACTIVE.value,
+            _T.c.sha256 != "",
+            _T.c.not_after < before,
+            _SUCCESSOR.c.id.is_(None),
+        )
     )
     return [_certificate(row) for row in rows]
 
@@ -58,12 +105,59 @@ async def set_state(
     """Enable or disable a certificate; False where there is none."""
     return (
         await tx.change(
-            certificates.update()
-            .where(
-                certificates.c.id == certificate_id,
-                certificates.c.organization_id == organization_id,
-            )
+            _T.update()
+            .where(_T.c.id == certificate_id, _T.c.organization_id == organization_id)
             .values(state=state.value)
         )
         == 1
+    )
+
+
+async def rename(tx: Transaction, organization_id: str, certificate_id: str, name: str) -> bool:
+    """Give a certificate another name; False where there is none."""
+    return (
+        await tx.change(
+            _T.update()
+            .where(_T.c.id == certificate_id, _T.c.organization_id == organization_id)
+            .values(name=name)
+        )
+        == 1
+    )
+
+
+async def install(tx: Transaction, issued: Certificate) -> bool:
+    """Give a pending certificate what was issued for it; False where it is not pending any more."""
+    names = ("certificate", "sha256", "subject", "not_before", "not_after")
+    values = {name: getattr(issued, name) for name in names}
+    return (
+        await tx.change(
+            _T.update()
+            .where(_T.c.id == issued.id, _T.c.sha256 == "")
+            .values(**values | {"chain": _chain(issued.chain)})
+        )
+        == 1
+    )
+
+
+async def warned(tx: Transaction, certificate_id: str) -> set[int]:
+    """Days for which the certificate's end was warned of already."""
+    rows = await tx.all(
+        sa.select(certificate_warnings.c.days).where(
+            certificate_warnings.c.certificate_id == certificate_id
+        )
+    )
+    return {row["days"] for row in rows}
+
+
+async def add_warning(
+    tx: Transaction, certificate: Certificate, days: int, now: dt.datetime
+) -> None:
+    """Note that a warning was given. Raises ConflictError where another worker has just done so."""
+    await tx.change(
+        certificate_warnings.insert().values(
+            certificate_id=certificate.id,
+            days=days,
+            organization_id=certificate.organization_id,
+            created_at=now,
+        )
     )

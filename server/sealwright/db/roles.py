@@ -28,6 +28,7 @@ _APPLICATION: dict[str, tuple[str, ...]] = {
     "alembic_version": (),
     "approvals": ("INSERT",),
     "artifact_configurations": ("INSERT", "UPDATE (is_default)"),
+    "certificate_orders": ("INSERT",),
     "certificates": ("UPDATE (state, name)",),
     "log_details": ("INSERT", "DELETE"),
     "log_entries": (f"INSERT ({_LEAF})",),
@@ -39,6 +40,7 @@ _APPLICATION: dict[str, tuple[str, ...]] = {
     "projects": ("INSERT", "UPDATE"),
     "request_words": ("INSERT",),
     "signature_intents": (),
+    "signer_envelopes": (),
     "signing_requests": ("INSERT", "UPDATE"),
     "timestamp_tokens": ("INSERT",),
     "users": ("INSERT", "UPDATE"),
@@ -50,7 +52,15 @@ _SIGNER = {
     "alembic_version": ("SELECT",),
     "approvals": ("SELECT",),
     "artifact_configurations": ("SELECT",),
-    "certificates": ("SELECT", "INSERT"),
+    "certificate_orders": (
+        "SELECT",
+        "UPDATE (state, claimed_at, finished_at, payload, result_id, code, reason, advice)",
+    ),
+    "certificates": (
+        "SELECT",
+        "INSERT",
+        "UPDATE (certificate, chain, sha256, subject, not_before, not_after)",
+    ),
     "log_entries": (
         "SELECT",
         f"INSERT ({_LEAF})",
@@ -62,9 +72,10 @@ _SIGNER = {
     "passkeys": ("SELECT",),
     "projects": ("SELECT",),
     "signature_intents": ("SELECT", "INSERT", "UPDATE (state, signature)"),
+    "signer_envelopes": ("SELECT", "INSERT", "DELETE"),
     "signing_policies": ("SELECT",),
     "signing_requests": ("SELECT",),
-    "users": ("SELECT (id, name)",),
+    "users": ("SELECT (id, name, organization_id, role, active)",),
 }
 
 
@@ -116,7 +127,9 @@ def statements(application: str, signer: str) -> Iterator[str]:
     yield (
         f"CREATE POLICY application_adds ON log_entries FOR INSERT TO {app} "
         "WITH CHECK (action NOT LIKE 'signature.%' "
-        "AND action NOT IN ('certificate.intended', 'certificate.created'))"
+        "AND (action NOT LIKE 'certificate.%' OR action IN "
+        "('certificate.ordered', 'certificate.updated', 'certificate.expiring', "
+        "'certificate.enrolment_failed')))"
     )
     yield f"CREATE POLICY signer_all ON log_entries TO {sig} USING (true) WITH CHECK (true)"
 

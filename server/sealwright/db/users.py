@@ -58,6 +58,16 @@ async def any_by_id(tx: Transaction, user_id: str) -> User | None:
     return _user(row, await _groups_of(tx, user_id)) if row else None
 
 
+async def authority(tx: Transaction, user_id: str) -> tuple[str, Role] | None:
+    """Organization and role of an active user: all that the signer may know of one."""
+    row = await tx.one(
+        sa.select(users.c.organization_id, users.c.role).where(
+            users.c.id == user_id, users.c.active
+        )
+    )
+    return (row["organization_id"], Role(row["role"])) if row else None
+
+
 async def by_email(tx: Transaction, email: str) -> User | None:
     """The interactive user with this address, compared without case."""
     row = await tx.one(sa.select(users).where(users.c.email == email.strip().lower()))

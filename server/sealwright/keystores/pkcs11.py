@@ -21,12 +21,14 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import pkcs11
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 from pkcs11 import Attribute, KeyType, MechanismFlag, ObjectClass
 from pkcs11 import Mechanism as CryptokiMechanism
 from pkcs11.exceptions import PKCS11Error
+from pkcs11.util.ec import decode_ec_private_key, decode_ec_public_key
+from pkcs11.util.rsa import decode_rsa_private_key, decode_rsa_public_key
 
 from sealwright.errors import (
     ConfigurationError,
@@ -84,6 +86,8 @@ _HASHES = {
     ),
 }
 
+_IMPORTED_RSA_BITS = frozenset({2048, 3072, 4096})
+_IMPORTED_CURVES = frozenset({"secp256r1", "secp384r1"})
 _RSA_BITS = {KeyAlgorithm.RSA_3072: 3072, KeyAlgorithm.RSA_4096: 4096}
 #: DER of the named curve (CKA_EC_PARAMS; RFC 5480, 2.1.1.1) -> curve.
 _CURVES: dict[bytes, ec.EllipticCurve] = {
@@ -217,12 +221,31 @@ class Token:
         Raises:
             KeyStoreError: the token refused, or made a key that it would let out (it is destroyed).
         """
-        if not 1 <= len(label) <= _MAX_LABEL or not label.isprintable():
-            message = f"A key's label needs 1 to {_MAX_LABEL} printable characters."
-            raise InvalidInputError(message)
+        _check_label(label)
         key_id = secrets.token_bytes(16)
         return self._perform(
             "generate a key", lambda session: self._generate(session, algorithm, label, key_id)
+        )
+
+    def import_key(self, pkcs8: bytes, label: str) -> KeyInfo:
+        """Put a private key that was made elsewhere on the token, from where it does not come back.
+
+        It is private, sensitive, not extractable and for signing only, like a generated one, and
+        `KeyInfo.exposed` stays set for good.
+
+        Args:
+            pkcs8: DER of an unencrypted PrivateKeyInfo (RFC 5208), RSA, P-256 or P-384.
+
+        Raises:
+            InvalidInputError: another kind of key.
+            KeyStoreError: the token takes no keys from outside.
+        """
+        _check_label(label)
+        material = _key_material(pkcs8)
+        key_id = secrets.token_bytes(16)
+        return self._perform(
+            "take a key from outside",
+            lambda session: self._import(session, material, label, key_id),
         )
 
     def sign(
@@ -427,6 +450,78 @@ class Token:
         finally:
             with contextlib.suppress(PKCS11Error):
                 writable.close()
+
+    def _import(
+        self,
+        session: pkcs11.Session,
+        material: tuple[dict[Attribute, Any], dict[Attribute, Any]],
+        label: str,
+        key_id: bytes,
+    ) -> KeyInfo:
+        writable = session.token.open(rw=True)
+        common = {Attribute.TOKEN: True, Attribute.ID: key_id, Attribute.LABEL: label}
+        protected = {
+            Attribute.PRIVATE: True,
+            Attribute.SENSITIVE: True,
+            Attribute.EXTRACTABLE: False,
+            Attribute.SIGN: True,
+        }
+        try:
+            list(writable.get_objects({Attribute.ID: key_id}))  # see `_generate`
+            public_part, private_part = material
+            public = writable.create_object(public_part | common | {Attribute.VERIFY: True})
+            try:
+                private = writable.create_object(private_part | common | protected)
+            except PKCS11Error:
+                public.destroy()
+                raise
+            key = _describe(writable, private)
+            if key is None or _read(private, Attribute.EXTRACTABLE) is not False:
+                private.destroy()
+                public.destroy()
+                message = "The token would let the key out again, and it has been removed."
+                raise KeyStoreError(message, advice="Check the token's key policy.")
+            return key.info
+        finally:
+            with contextlib.suppress(PKCS11Error):
+                writable.close()
+
+
+def _check_label(label: str) -> None:
+    if not 1 <= len(label) <= _MAX_LABEL or not label.isprintable():
+        message = f"A key's label needs 1 to {_MAX_LABEL} printable characters."
+        raise InvalidInputError(message)
+
+
+def _key_material(pkcs8: bytes) -> tuple[dict[Attribute, Any], dict[Attribute, Any]]:
+    """Attributes of the public and of the private key object."""
+    try:
+        key = serialization.load_der_private_key(pkcs8, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        key = None
+    if isinstance(key, rsa.RSAPrivateKey) and key.key_size in _IMPORTED_RSA_BITS:
+        der = key.private_bytes(
+            serialization.Encoding.DER,
+            serialization.PrivateFormat.TraditionalOpenSSL,
+            serialization.NoEncryption(),
+        )
+        public = key.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.PKCS1
+        )
+        use = MechanismFlag.SIGN | MechanismFlag.VERIFY
+        return decode_rsa_public_key(public, use), decode_rsa_private_key(der, use)
+    if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name in _IMPORTED_CURVES:
+        der = key.private_bytes(
+            serialization.Encoding.DER,
+            serialization.PrivateFormat.TraditionalOpenSSL,
+            serialization.NoEncryption(),
+        )
+        public = key.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        return decode_ec_public_key(public), decode_ec_private_key(der)
+    message = "The key is neither RSA of 2048, 3072 or 4096 bits nor on P-256 or P-384."
+    raise InvalidInputError(message, advice="Import a key of one of these kinds.")
 
 
 def _sign(key: _Key, mechanism: Mechanism, hash_: _Hash, digest: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from dataclasses import dataclass
 
@@ -68,9 +69,14 @@ def check_submitter(user: User, target: Target) -> None:
     if not policy.enabled:
         message = f"The signing policy {policy.slug} is disabled."
         raise PolicyViolationError(message, advice="Have a project administrator enable it.")
-    if target.certificate.state is not CertificateState.ACTIVE:
-        message = f"The certificate {target.certificate.slug} is disabled."
+    certificate = target.certificate
+    if certificate.state is not CertificateState.ACTIVE:
+        message = f"The certificate {certificate.slug} is disabled."
         raise PolicyViolationError(message, advice="Have a certificate administrator enable it.")
+    if certificate.is_pending:
+        message = f"The certificate {certificate.slug} has not been issued yet."
+        raise PolicyViolationError(message, advice="Upload the chain that was issued for it.")
+    check_restrictions(certificate, policy.quorum)
 
 
 def decide(
@@ -114,8 +120,10 @@ def decide(
     elif target.configuration is None:
         message = f"The project {target.project.slug} has no such artifact configuration."
         raise InvalidInputError(message, advice="Add one, or name one that exists.")
+    # the policy may name a certificate whose place a renewal has taken
+    policy = dataclasses.replace(target.policy, certificate_id=certificate.id)
     configuration = None if digest else target.configuration
-    frozen = snapshot(target.policy, certificate.sha256, configuration, target.approvers)
+    frozen = snapshot(policy, certificate.sha256, configuration, target.approvers)
     wanting = bool(link) or remote
     next_state = State.RETRIEVING_ARTIFACT if wanting else state_after_receipt(target.policy.quorum)
     return Decision(target, frozen, origin, next_state)
@@ -138,6 +146,25 @@ def _check_digest(digest: HashToSign, target: Target) -> None:
         message = f"The certificate's key is {key.value}, which cannot sign by {digest.mechanism}."
         fitting = "rsa-pkcs1 or rsa-pss" if key.is_rsa else "ecdsa"
         raise InvalidInputError(message, advice=f"Use {fitting}.")
+
+
+def check_restrictions(certificate: Certificate, quorum: int) -> None:
+    """Hold a release certificate to what releases need: an approval, and a strong key.
+
+    Raises:
+        PolicyViolationError: it is one, and lacks either.
+    """
+    if not certificate.release:
+        return
+    if quorum < 1:
+        message = f"The release certificate {certificate.slug} signs nothing without approval."
+        raise PolicyViolationError(message, advice="Set a quorum of at least 1 in the policy.")
+    if not certificate.key_type.is_strong:
+        message = (
+            f"The key of the release certificate {certificate.slug} is {certificate.key_type}, "
+            "which is too weak for releases."
+        )
+        raise PolicyViolationError(message, advice="Use RSA 3072 or more, P-256 or P-384.")
 
 
 def check_policy(policy: SigningPolicy, approvers: frozenset[str] | None = None) -> None:

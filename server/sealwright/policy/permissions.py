@@ -110,6 +110,14 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "certificates.list": _row("O O O O O O"),
     "certificates.get": _row("O O O O O O"),
     "certificates.update": _row("O O - - - -"),
+    # carried out by the signer, which looks here again
+    "certificates.create": _row("O O - - - -"),
+    "certificates.import": _row("O O - - - -"),
+    "certificates.install": _row("O O - - - -"),
+    "certificates.renew": _row("O O - - - -"),
+    "certificates.request": _row("O O O O O O"),
+    "certificate_orders.list": _row("O O - - O -"),
+    "certificate_orders.get": _row("O O - - O -"),
     # whether the caller may submit or approve is then the signing policy's to say
     "signing_requests.list": _row("O P P O O P"),
     "signing_requests.create": _row("O P P O P P"),
@@ -233,7 +241,7 @@ _READS = frozenset(
     {
         "list", "get", "events", "plan", "proof", "unsigned_artifact", "signed_artifact",
         "my_signing_policies", "deliveries", "entries", "prove", "export",
-        "github_status", "github_signed_artifact",
+        "github_status", "github_signed_artifact", "request",
     }
 )  # fmt: skip
 #: Nouns that a token of scope `submit` may use beside reading what it submits.

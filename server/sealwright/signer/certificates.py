@@ -29,7 +29,8 @@ MAX_DAYS = 30 * 365
 _MAX_NAME = 200
 _MAX_LABEL = 64
 
-_ALGORITHMS = {
+#: Key type -> what the token is asked for.
+ALGORITHMS = {
     KeyType.RSA_3072: KeyAlgorithm.RSA_3072,
     KeyType.RSA_4096: KeyAlgorithm.RSA_4096,
     KeyType.P256: KeyAlgorithm.EC_P256,
@@ -92,12 +93,14 @@ class Order:
         """Read the arguments of the operation."""
         try:
             key_type = KeyType(text(arguments, "key_type"))
+            _ = ALGORITHMS[key_type]
             usage = CertificateUsage(text(arguments, "usage"))
-        except ValueError as error:
+        except (ValueError, KeyError) as error:
             message = f"There is no such key type or usage: {error}."
             raise InvalidInputError(
                 message,
-                advice=f"Key types: {', '.join(KeyType)}; usages: {', '.join(CertificateUsage)}.",
+                advice=f"Key types: {', '.join(ALGORITHMS)}; "
+                f"usages: {', '.join(CertificateUsage)}.",
             ) from None
         return cls(
             text(arguments, "organization_id"),
@@ -126,7 +129,7 @@ class Order:
         if not self.validity:
             message = f"A certificate is valid for 1 to {MAX_DAYS} days."
             raise InvalidInputError(message)
-        _check_subject(self.subject)
+        check_subject(self.subject)
 
 
 async def create(database: Database, token: KeyMaker, token_uri: Pkcs11Uri, order: Order) -> str:
@@ -152,7 +155,7 @@ async def create(database: Database, token: KeyMaker, token_uri: Pkcs11Uri, orde
     async with database.transaction() as tx:
         issuer = await _check(tx, order)
         await _log(tx, order, "certificate.intended", facts)
-    key = await token.generate_key(_ALGORITHMS[order.key_type], order.slug[:_MAX_LABEL])
+    key = await token.generate_key(ALGORITHMS[order.key_type], order.slug[:_MAX_LABEL])
     der = await _certify(token, key, issuer, order)
     made = _certificate(identifier, key, der, issuer, token_uri, order)
     async with database.transaction() as tx:
@@ -254,7 +257,7 @@ async def _log(tx: Transaction, order: Order, action: str, data: Mapping[str, An
     )
 
 
-def _check_subject(subject: str) -> None:
+def check_subject(subject: str) -> None:
     """Refuse before a key is generated for it what the key store would refuse afterwards."""
     try:
         rdns = x509.Name.from_rfc4514_string(subject).rdns

@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from sealwright.errors import ForbiddenError, InternalError, SignerRefusedError
-from sealwright.model.certificate import Certificate, CertificateState
+from sealwright.model.certificate import Certificate, CertificateKind, CertificateState
 from sealwright.model.mechanism import Mechanism
 from sealwright.model.passkey import Passkey, RelyingParty, approval_challenge
 from sealwright.model.project import SigningPolicy
@@ -154,14 +154,26 @@ def _check_certificate(
         _refuse("The certificate does not exist any more.")
     if not certificate.id == request.certificate_id == terms.certificate_id:
         _refuse("The request's certificate is not the one of its policy snapshot.")
+    if certificate.is_pending:
+        _refuse(f"The certificate {certificate.slug} has not been issued yet.")
     if hashlib.sha256(certificate.certificate).hexdigest() != terms.certificate_sha256:
         _refuse("The certificate was replaced since the request was decided.")
     if certificate.state is not CertificateState.ACTIVE:
         _refuse(f"The certificate {certificate.slug} is {certificate.state.value}.")
     if not certificate.not_before <= now <= certificate.not_after:
         _refuse(f"The certificate {certificate.slug} is not valid at this time.")
-    _check_usage(certificate)
+    if certificate.release:
+        _check_release(certificate, terms)
+    if certificate.kind is CertificateKind.X509:
+        _check_usage(certificate)
     return certificate
+
+
+def _check_release(certificate: Certificate, terms: _Terms) -> None:
+    if terms.quorum < 1:
+        _refuse(f"The release certificate {certificate.slug} signs nothing without approval.")
+    if not certificate.key_type.is_strong:
+        _refuse(f"The key of the release certificate {certificate.slug} is too weak for releases.")
 
 
 def _check_usage(certificate: Certificate) -> None:

@@ -47,6 +47,7 @@ from sealwright.model.signer_messages import (
 )
 from sealwright.signer import certificates
 from sealwright.signer.certificates import Order
+from sealwright.signer.orders import Orders, parse_order
 from sealwright.signer.sessions import SessionPool
 from sealwright.signer.signing import Signing
 from sealwright.transparency.sequence import Sequencer, open_log
@@ -131,21 +132,26 @@ async def running(
     key = await open_log(database, settings.checkpoint_key, settings.origin)
     await pool.start(settings.signer_sessions)
     try:
+        orders = Orders(database, pool, token_uri)
+        await orders.open()
         service = _Service(
             database,
             pool,
             token_uri,
             Sequencer(database, key),
             relying_party(settings.url),
+            orders,
         )
         await service.round()
         async with _listen(settings.socket, settings.signer_group, service):
             rounds = asyncio.create_task(service.rounds())
+            ordered = asyncio.create_task(orders.forever())
             try:
                 yield
             finally:
                 rounds.cancel()
-                await asyncio.gather(rounds, return_exceptions=True)
+                ordered.cancel()
+                await asyncio.gather(rounds, ordered, return_exceptions=True)
     finally:
         await pool.close()
 
@@ -160,12 +166,14 @@ class _Service:
         token_uri: Pkcs11Uri,
         sequencer: Sequencer,
         rp: RelyingParty,
+        orders: Orders,
     ) -> None:
         self._database = database
         self._pool = pool
         self._token_uri = token_uri
         self._sequencer = sequencer
         self._signing = Signing(database, pool, rp)
+        self._orders = orders
 
     async def answer(self, call: Call, peer: _Peer) -> dict[str, Any]:
         """Carry out a call; the answering message."""
@@ -207,6 +215,11 @@ class _Service:
         order = Order.parse(arguments)
         made = await certificates.create(self._database, self._pool, self._token_uri, order)
         return {"certificate_id": made}
+
+    async def order(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """What the operator orders, past the database's queue."""
+        order = parse_order(arguments)
+        return {"certificate_id": await self._orders.run(order, "operator")}
 
     async def list_keys(self, _: Mapping[str, Any]) -> dict[str, Any]:
         keys = await self._pool.list_keys()
@@ -260,6 +273,7 @@ _OPERATIONS: Mapping[str, _Operation] = {
     "checkpoint": _Operation(_Service.checkpoint),
     "health": _Operation(_Service.health),
     "create_certificate": _Operation(_Service.create_certificate, own_user_only=True),
+    "order": _Operation(_Service.order, own_user_only=True),
     "list_keys": _Operation(_Service.list_keys, own_user_only=True),
 }
 

@@ -92,6 +92,10 @@ def _generate_key(token: Token, request: Json) -> Json:
     return wire.encode_key(token.generate_key(algorithm, request["label"]))
 
 
+def _import_key(token: Token, request: Json) -> Json:
+    return wire.encode_key(token.import_key(bytes.fromhex(request["key"]), request["label"]))
+
+
 def _self_signed_certificate(token: Token, request: Json) -> Json:
     key_id = bytes.fromhex(request["key_id"])
     return certificates.self_signed_certificate(
@@ -130,6 +134,7 @@ def _certificate_signing_request(token: Token, request: Json) -> Json:
 _OPERATIONS: dict[str, Callable[[Token, Json], Json]] = {
     "list_keys": _list_keys,
     "generate_key": _generate_key,
+    "import_key": _import_key,
     "self_signed_certificate": _self_signed_certificate,
     "certificate_authority": _certificate_authority,
     "issue_certificate": _issue_certificate,

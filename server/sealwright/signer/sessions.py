@@ -328,6 +328,12 @@ class SessionPool:
             fields = await self.call("generate_key", algorithm=algorithm.value, label=label)
         return wire.decode_key(fields)
 
+    async def import_key(self, pkcs8: bytes, label: str) -> KeyInfo:
+        """See `Token.import_key`."""
+        async with self._writing:
+            fields = await self.call("import_key", key=pkcs8.hex(), label=label)
+        return wire.decode_key(fields)
+
     async def self_signed_certificate(
         self,
         key_id: bytes,

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from sealwright.errors import InternalError, SealwrightError, UnavailableError
-from sealwright.model.certificate import KeyType
+from sealwright.model.certificate import KeyType, Operation
 from sealwright.model.signer_messages import (
     MAX_FRAME,
     MAX_ITEMS,
     Call,
     Checkpoint,
     DigestToSign,
+    encode_bytes,
     encode_items,
     integer,
     mapping,
@@ -120,6 +121,36 @@ class SignerClient:
                 "issuer": issuer,
                 "valid_days": valid_days,
                 "usage": usage,
+            },
+        )
+        return text(result, "certificate_id")
+
+    async def order(
+        self,
+        organization_id: str,
+        operation: Operation,
+        arguments: Mapping[str, Any],
+        *,
+        certificate_id: str | None = None,
+        payload: bytes = b"",
+    ) -> str:
+        """Have something done with keys at once; the certificate's id.
+
+        Only the user that the signer runs as may ask for it; everybody else orders through the
+        database. Arguments are those of `signer.workshop`.
+
+        Raises:
+            ForbiddenError: this process runs as another user.
+            InvalidInputError, ConflictError, NotFoundError, KeyStoreError, UnavailableError
+        """
+        result = await self._call(
+            "order",
+            {
+                "organization_id": organization_id,
+                "operation": operation.value,
+                "certificate_id": certificate_id,
+                "arguments": dict(arguments),
+                "payload": encode_bytes(payload),
             },
         )
         return text(result, "certificate_id")

@@ -7,12 +7,8 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-
 from sealwright.db import Transaction, requests, users
 from sealwright.db import log as db_log
-from sealwright.model.certificate import Certificate
 from sealwright.model.project import ArtifactConfiguration, Project, SigningPolicy
 from sealwright.model.request import SigningRequest, StoredArtifact
 from sealwright.model.user import ApiToken, User
@@ -55,15 +51,6 @@ def policy_out(policy: SigningPolicy) -> schemas.SigningPolicyOut:
     return schemas.SigningPolicyOut.model_validate(
         fields_of(policy) | lists | {"origin_rules": rules}
     )
-
-
-def certificate_out(certificate: Certificate) -> schemas.CertificateOut:
-    """A certificate, without where its key is."""
-    chain = (certificate.certificate, *certificate.chain)
-    pem = "".join(
-        x509.load_der_x509_certificate(one).public_bytes(Encoding.PEM).decode() for one in chain
-    )
-    return schemas.CertificateOut.model_validate(fields_of(certificate) | {"pem": pem})
 
 
 def request_fields(request: SigningRequest, people: Mapping[str, str], url: str) -> dict[str, Any]:

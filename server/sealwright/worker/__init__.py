@@ -18,6 +18,7 @@ from sealwright.reporting.deliver import Courier
 from sealwright.reporting.dispatch import Dispatcher
 from sealwright.reporting.webhook_addresses import webhook_policy
 from sealwright.worker.bench import open_bench
+from sealwright.worker.certificates import watch_certificates
 from sealwright.worker.consume import consume
 from sealwright.worker.housekeeping import keep_house, publish_log
 from sealwright.worker.jobs import Jobs
@@ -52,6 +53,7 @@ async def run(settings: Settings) -> None:
             Courier(bench.database, hooks, bench.systems.vault()).run(),
             act_on_deliveries(bench.database, bench.queue, bench.systems),
             publish_log(bench.database, settings.log_folder),
+            watch_certificates(bench.database),
         ]
         background = [asyncio.ensure_future(each) for each in loops]
         _log.info("worker ready")

@@ -32,10 +32,16 @@ class Inflater(Protocol):
         ...
 
 
-def inflater() -> Inflater:
-    """An inflater of a raw stream."""
-    made: Inflater = zlib_ng.decompressobj(-MAX_WBITS)
+def inflater(history: bytes = b"") -> Inflater:
+    """An inflater of a raw stream, which may refer to what came before it."""
+    made: Inflater = zlib_ng.decompressobj(-MAX_WBITS, zdict=history)
     return made
+
+
+def deflate_block(data: bytes, history: bytes) -> bytes:
+    """Compress a short stream that may refer to the `history`: the same bytes on every run."""
+    compressor = zlib_ng.compressobj(_LEVEL, zlib_ng.DEFLATED, -MAX_WBITS, zdict=history)
+    return compressor.compress(data) + compressor.flush()
 
 
 def deflate(pieces: Iterable[bytes]) -> Iterator[bytes]:

@@ -24,7 +24,7 @@ from sealwright.db import certificates, projects
 from sealwright.errors import ConflictError, InternalError, InvalidInputError, UnavailableError
 from sealwright.intake.multipart import FormData
 from sealwright.intake.upload import ReceivedFile
-from sealwright.model.certificate import Certificate
+from sealwright.model.certificate import Certificate, CertificateKind, current
 from sealwright.model.mechanism import Mechanism
 from sealwright.model.project import SigningPolicy
 from sealwright.model.request import HashToSign, RequestKind, RetrievalLink, SigningRequest, State
@@ -233,16 +233,23 @@ async def my_signing_policies(call: Call) -> Response:
             for one in await projects.policies(tx, organization)
             if call.grant.user.standing & one.submitters
             and call.grant.principal.project_id in (None, one.project_id)
+            and _is_usable(current(keys[one.certificate_id], keys))
             and wanted[0] in (None, "", slugs[one.project_id])
             and wanted[1] in (None, "", one.slug)
         ]
     return JSONResponse(
         {
             "signingPolicies": [
-                _policy(one, slugs[one.project_id], keys[one.certificate_id]) for one in policies
+                _policy(one, slugs[one.project_id], current(keys[one.certificate_id], keys))
+                for one in policies
             ]
         }
     )
+
+
+def _is_usable(certificate: Certificate) -> bool:
+    """Whether these clients, which know X.509 alone, can sign with it."""
+    return certificate.kind is CertificateKind.X509 and not certificate.is_pending
 
 
 def _policy(policy: SigningPolicy, project_slug: str, certificate: Certificate) -> dict[str, Any]:

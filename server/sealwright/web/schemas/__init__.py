@@ -18,7 +18,6 @@ from pydantic import (
 )
 
 from sealwright.model.build_system import BuildSystemKind, LinkStanding
-from sealwright.model.certificate import CertificateState, KeyType
 from sealwright.model.identifiers import is_slug
 from sealwright.model.mechanism import Mechanism
 from sealwright.model.origin import Proof
@@ -446,34 +445,6 @@ class SigningPoliciesOut(Out):
     """One page."""
 
     items: list[SigningPolicyOut]
-    next_cursor: str | None
-
-
-class CertificateOut(Out):
-    """A certificate. `pem` holds the leaf and then its issuers."""
-
-    id: str
-    slug: str
-    name: str
-    state: CertificateState
-    key_type: KeyType
-    subject: str
-    sha256: str
-    not_before: dt.datetime
-    not_after: dt.datetime
-    pem: str
-
-
-class CertificatePatch(In):
-    """What is to change."""
-
-    state: CertificateState
-
-
-class CertificatesOut(Out):
-    """One page."""
-
-    items: list[CertificateOut]
     next_cursor: str | None
 
 

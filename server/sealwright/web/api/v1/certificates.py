@@ -1,20 +1,41 @@
-"""Certificates. Keys are made by the signer, on the token, from the command line."""
+"""Certificates. What needs the token is ordered of the signer, which decides again."""
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from starlette.responses import Response
 
-from sealwright.db import Transaction, certificates
-from sealwright.model.certificate import Certificate
-from sealwright.model.identifiers import is_id, utc_now
+from sealwright.certify import MAX_UPLOAD, Wish, check, import_payload, order, wait_for
+from sealwright.db import Transaction, certificate_orders, certificates
+from sealwright.errors import ConflictError, InvalidInputError
+from sealwright.model.certificate import (
+    Certificate,
+    CertificateKind,
+    CertificateOrder,
+    Operation,
+    OrderState,
+)
+from sealwright.model.identifiers import is_id, is_slug, utc_now
 from sealwright.transparency.record import organization_entry, record
 from sealwright.visible import missing
+from sealwright.web import bodies
 from sealwright.web.answers import json_answer, page_of
+from sealwright.web.certificate_views import certificate_out, order_out, request_pem
 from sealwright.web.routes import Answer, Call, Endpoint
-from sealwright.web.schemas import CertificateOut, CertificatePatch, CertificatesOut, PageQuery
-from sealwright.web.views import certificate_out
+from sealwright.web.schemas import PageQuery
+from sealwright.web.schemas.certificates import (
+    CertificateImportIn,
+    CertificateIn,
+    CertificateOrderOut,
+    CertificateOrdersOut,
+    CertificateOut,
+    CertificatePatch,
+    CertificateRenewIn,
+    CertificatesOut,
+    OrderQuery,
+)
 
 
 async def listing(call: Call) -> Response:
@@ -30,61 +51,292 @@ async def listing(call: Call) -> Response:
 async def get(call: Call) -> Response:
     """One certificate."""
     async with call.services.database.read() as tx:
-        return json_answer(certificate_out(await _find(tx, call)))
+        return json_answer(certificate_out(await find(tx, call)))
+
+
+async def request(call: Call) -> Response:
+    """The request for a certification authority."""
+    async with call.services.database.read() as tx:
+        certificate = await find(tx, call)
+    if not certificate.csr:
+        message = "The certificate was made without a request."
+        raise ConflictError(message, advice="Renew it by 'request' to get one.")
+    headers = {"Content-Disposition": f'attachment; filename="{certificate.slug}.csr"'}
+    return Response(request_pem(certificate), 200, headers, "text/plain")
 
 
 async def update(call: Call) -> Response:
-    """Enable or disable a certificate: the signer uses no disabled one."""
+    """Rename, enable or disable a certificate: the signer uses no disabled one."""
     patch = await call.json(CertificatePatch)
+    changes: dict[str, Any] = patch.model_dump(exclude_none=True)
     async with call.services.database.transaction() as tx:
-        certificate = await _find(tx, call)
-        await certificates.set_state(tx, certificate.organization_id, certificate.id, patch.state)
+        certificate = await find(tx, call)
+        ids = certificate.organization_id, certificate.id
+        if patch.state is not None:
+            await certificates.set_state(tx, *ids, patch.state)
+        if patch.name is not None:
+            await certificates.rename(tx, *ids, patch.name)
         entry = organization_entry(
             certificate.organization_id,
             "certificate.updated",
             actor=call.grant.actor,
             now=utc_now(),
-            data={"certificate": certificate.id, "state": patch.state.value},
+            data={"certificate": certificate.id} | patch.model_dump(mode="json", exclude_none=True),
         )
         await record(tx, entry)
-    return json_answer(certificate_out(dataclasses.replace(certificate, state=patch.state)))
+    return json_answer(certificate_out(dataclasses.replace(certificate, **changes)))
 
 
-async def _find(tx: Transaction, call: Call) -> Certificate:
-    name = call.path("certificate")
+async def create(call: Call) -> Response:
+    """Have a key made on the token, and a certificate or a request for it."""
+    seconds = call.query(OrderQuery).wait
+    given = await call.json(CertificateIn)
+    arguments: dict[str, str | int | bool] = {
+        "slug": given.slug,
+        "name": given.name or given.slug,
+        "kind": given.kind.value,
+        "subject": given.subject,
+        "key_type": given.key_type,
+        "valid_days": given.valid_days,
+        "release": given.release,
+    }
+    operation = Operation.CREATE if given.source == "self-signed" else Operation.REQUEST
+    if given.kind is CertificateKind.OPENPGP and operation is not Operation.CREATE:
+        message = "An OpenPGP key certifies itself."
+        raise InvalidInputError(message, advice="Leave the source out.")
+    async with call.services.database.transaction() as tx:
+        await _check_free(tx, call, given.slug)
+        made = await order(tx, _wish(call, operation, arguments))
+    return await _outcome(call, made, seconds)
+
+
+async def import_file(call: Call) -> Response:
+    """Have the key of a PKCS #12 file put on the token."""
+    seconds = call.query(OrderQuery).wait
+    given = await call.json(CertificateImportIn)
+    arguments: dict[str, str | int | bool] = {
+        "slug": given.slug,
+        "name": given.name or given.slug,
+        "release": given.release,
+    }
+    secret = import_payload(given.file, given.password)
+    async with call.services.database.transaction() as tx:
+        await _check_free(tx, call, given.slug)
+        made = await order(tx, _wish(call, Operation.IMPORT, arguments), sealed=secret)
+    return await _outcome(call, made, seconds)
+
+
+async def install(call: Call) -> Response:
+    """Take the chain that was issued for a request."""
+    seconds = call.query(OrderQuery).wait
+    async with call.services.database.read() as tx:
+        certificate = await find(tx, call)
+    content = await bodies.read(call.request, MAX_UPLOAD)
+    if not content:
+        message = "The body is empty."
+        raise InvalidInputError(message, advice="Send the chain: PEM, DER or PKCS #7.")
+    async with call.services.database.transaction() as tx:
+        wish = dataclasses.replace(
+            _wish(call, Operation.INSTALL, {}), certificate_id=certificate.id, payload=content
+        )
+        made = await order(tx, wish)
+    return await _outcome(call, made, seconds)
+
+
+async def renew(call: Call) -> Response:
+    """Have a successor made. Policies use it as soon as it is issued."""
+    seconds = call.query(OrderQuery).wait
+    async with call.services.database.read() as tx:
+        certificate = await find(tx, call)
+    given = await call.json(CertificateRenewIn)
+    arguments = given.model_dump(exclude_none=True)
+    async with call.services.database.transaction() as tx:
+        wish = dataclasses.replace(
+            _wish(call, Operation.RENEW, arguments), certificate_id=certificate.id
+        )
+        made = await order(tx, wish)
+    return await _outcome(call, made, seconds)
+
+
+async def orders(call: Call) -> Response:
+    """What was ordered lately."""
+    async with call.services.database.read() as tx:
+        found = await certificate_orders.latest(tx, call.grant.organization_id)
+        items = [await _order_out(tx, one) for one in found]
+    return json_answer(CertificateOrdersOut(items=items))
+
+
+async def get_order(call: Call) -> Response:
+    """One order, perhaps once it is settled."""
+    seconds = call.query(OrderQuery).wait
+    name, organization_id = call.path("order"), call.grant.organization_id
+    database = call.services.database
     found = None
     if is_id(name):
+        async with database.read() as tx:
+            found = await certificate_orders.get(tx, organization_id, name)
+    if found is None:
+        raise missing(name, "order")
+    if seconds and not found.state.is_final:
+        found = await call.until_gone(wait_for(database, organization_id, name, seconds))
+    async with database.read() as tx:
+        return json_answer(await _order_out(tx, found))
+
+
+async def find(tx: Transaction, call: Call) -> Certificate:
+    """The certificate of the path, by id or slug.
+
+    Raises:
+        NotFoundError
+    """
+    name = call.path("certificate")
+    if is_id(name):
         found = await certificates.get(tx, call.grant.organization_id, name)
+    else:
+        every = await certificates.every(tx, call.grant.organization_id) if is_slug(name) else []
+        found = next((one for one in every if one.slug == name), None)
     if found is None:
         raise missing(name, "certificate")
     return found
 
 
+def _wish(call: Call, operation: Operation, arguments: dict[str, str | int | bool]) -> Wish:
+    grant = call.grant
+    return Wish(grant.organization_id, operation, grant.actor, grant.user.id, arguments)
+
+
+async def _check_free(tx: Transaction, call: Call, slug: str) -> None:
+    """The signer looks again; here the answer comes at once."""
+    if any(one.slug == slug for one in await certificates.every(tx, call.grant.organization_id)):
+        message = f"There is a certificate {slug!r} already."
+        raise ConflictError(message, advice="Choose another slug; certificates are kept for good.")
+
+
+async def _outcome(call: Call, made: CertificateOrder, seconds: float) -> Response:
+    """201 with what came of it, or 202 where the signer is not done yet; or why it refused."""
+    database = call.services.database
+    if seconds:
+        waiting = wait_for(database, made.organization_id, made.id, seconds)
+        made = await call.until_gone(waiting)
+    check(made)
+    base = f"{call.services.settings.url}/api/v1"
+    async with database.read() as tx:
+        out = await _order_out(tx, made)
+    if made.state is OrderState.DONE:
+        return json_answer(out, 201, {"Location": f"{base}/certificates/{made.result_id}"})
+    return json_answer(out, 202, {"Location": f"{base}/certificate-orders/{made.id}"})
+
+
+async def _order_out(tx: Transaction, one: CertificateOrder) -> CertificateOrderOut:
+    certificate = None
+    if one.result_id:
+        certificate = await certificates.get(tx, one.organization_id, one.result_id)
+    return order_out(one, certificate)
+
+
+_PATH = "/api/v1/certificates"
+_ONE = f"{_PATH}/{{certificate}}"
+_JSON = "application/json"
+_ORDERED = (
+    Answer(201, "Done", CertificateOrderOut),
+    Answer(202, "Ordered", CertificateOrderOut),
+)
+
 ENDPOINTS = (
     Endpoint(
         "certificates.list",
         "GET",
-        "/api/v1/certificates",
+        _PATH,
         listing,
         "List certificates",
         (Answer(200, "One page", CertificatesOut),),
         query=PageQuery,
     ),
     Endpoint(
+        "certificates.create",
+        "POST",
+        _PATH,
+        create,
+        "Make a key on the token, with a certificate or a request",
+        _ORDERED,
+        {_JSON: CertificateIn},
+        query=OrderQuery,
+    ),
+    Endpoint(
+        "certificates.import",
+        "POST",
+        f"{_PATH}/import",
+        import_file,
+        "Import a PKCS #12 file into the token",
+        _ORDERED,
+        {_JSON: CertificateImportIn},
+        query=OrderQuery,
+    ),
+    Endpoint(
         "certificates.get",
         "GET",
-        "/api/v1/certificates/{certificate}",
+        _ONE,
         get,
         "Read a certificate",
         (Answer(200, "The certificate", CertificateOut),),
     ),
     Endpoint(
+        "certificates.request",
+        "GET",
+        f"{_ONE}/request",
+        request,
+        "Read a certificate's PKCS #10 request",
+        (Answer(200, "The request in PEM", None, "text/plain"),),
+    ),
+    Endpoint(
         "certificates.update",
         "PATCH",
-        "/api/v1/certificates/{certificate}",
+        _ONE,
         update,
-        "Enable or disable a certificate",
+        "Rename, enable or disable a certificate",
         (Answer(200, "Changed", CertificateOut),),
-        {"application/json": CertificatePatch},
+        {_JSON: CertificatePatch},
+    ),
+    Endpoint(
+        "certificates.install",
+        "POST",
+        f"{_ONE}/chain",
+        install,
+        "Upload the chain that was issued for a request",
+        _ORDERED,
+        {
+            "application/octet-stream": None,
+            "application/x-pem-file": None,
+            "application/pkix-cert": None,
+            "application/pkcs7-mime": None,
+        },
+        query=OrderQuery,
+    ),
+    Endpoint(
+        "certificates.renew",
+        "POST",
+        f"{_ONE}/renew",
+        renew,
+        "Renew a certificate",
+        _ORDERED,
+        {_JSON: CertificateRenewIn},
+        query=OrderQuery,
+    ),
+    Endpoint(
+        "certificate_orders.list",
+        "GET",
+        "/api/v1/certificate-orders",
+        orders,
+        "List what was ordered of the signer",
+        (Answer(200, "The latest", CertificateOrdersOut),),
+    ),
+    Endpoint(
+        "certificate_orders.get",
+        "GET",
+        "/api/v1/certificate-orders/{order}",
+        get_order,
+        "Read what became of an order",
+        (Answer(200, "The order", CertificateOrderOut),),
+        query=OrderQuery,
     ),
 )

@@ -14,7 +14,7 @@ from sealwright.model.certificate import Certificate
 from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.origin import OriginRules
 from sealwright.model.project import SigningPolicy, snapshot
-from sealwright.policy.decide import check_policy
+from sealwright.policy.decide import check_policy, check_restrictions
 from sealwright.transparency.record import organization_entry, record
 from sealwright.visible import check_standing, find_policy, find_project, missing
 from sealwright.web.answers import json_answer, page_of
@@ -114,6 +114,10 @@ async def _certificate(tx: Transaction, organization_id: str, id_or_slug: str) -
 async def _check(tx: Transaction, policy: SigningPolicy) -> None:
     await check_standing(tx, policy.organization_id, policy.submitters)
     check_policy(policy, await check_standing(tx, policy.organization_id, policy.approvers))
+    # of the certificate that the policy would use today
+    found = await certificates.get_current(tx, policy.organization_id, policy.certificate_id)
+    if found is not None:
+        check_restrictions(found, policy.quorum)
 
 
 def _entry(
