@@ -497,6 +497,8 @@ def _pending(**changes: object) -> dict[str, object]:
         {"path": None},
         {"path": "x" * 100_000},
         {"timestamp": []},
+        {"valueSize": 67},
+        {"valueSize": None},
     ],
 )
 def test_malformed_requests_are_not_believed(change: dict[str, object]) -> None:

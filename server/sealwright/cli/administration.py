@@ -125,7 +125,7 @@ async def make_setup_link(sealwright: Sealwright) -> None:
     administrator.
     """
     settings = sealwright.settings()
-    async with _database(settings) as database:
+    async with open_database(settings) as database:
         click.echo(await setup_link(database, settings.url))
 
 

@@ -498,3 +498,43 @@ async def timestamps(tx: Transaction, request_id: str, imprints: Sequence[str]) 
         )
         found |= {row["imprint"]: row["token"] for row in rows}
     return found
+
+
+async def with_artifacts(
+    tx: Transaction, organization_id: str, finished_before: dt.datetime, limit: int = 100
+) -> list[SigningRequest]:
+    """Finished requests whose artifacts are still kept, the longest finished first."""
+    rows = await tx.all(
+        _select()
+        .where(
+            _T.c.organization_id == organization_id,
+            _T.c.finished_at < finished_before,
+            _T.c.finished_at.is_not(None),
+            _T.c.artifacts_removed_at.is_(None),
+        )
+        .order_by(_T.c.finished_at)
+        .limit(limit)
+    )
+    return [_request(row) for row in rows]
+
+
+async def repetitions_with_artifacts(tx: Transaction, request_id: str) -> list[str]:
+    """Ids of the requests that repeat this one, or a repetition of it, and still have artifacts:
+    they share its input."""
+    found: list[str] = []
+    frontier, seen = [request_id], {request_id}
+    while frontier:
+        rows = await tx.all(
+            sa.select(_T.c.id, _T.c.artifacts_removed_at).where(
+                _T.c.original_request_id.in_(frontier)
+            )
+        )
+        frontier = [row["id"] for row in rows if row["id"] not in seen]
+        seen |= set(frontier)
+        found += [row["id"] for row in rows if row["artifacts_removed_at"] is None]
+    return found
+
+
+async def note_removed_artifacts(tx: Transaction, request_id: str, now: dt.datetime) -> None:
+    """Note that the store has the request's artifacts no more."""
+    await tx.change(_T.update().where(_T.c.id == request_id).values(artifacts_removed_at=now))

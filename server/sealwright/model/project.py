@@ -55,6 +55,22 @@ class PolicyKind(enum.StrEnum):
     RELEASE = "release-signing"
 
 
+class SubmitterMail(enum.StrEnum):
+    """Of which ends of their requests submitters are told by mail."""
+
+    NONE = "none"
+    PROBLEMS = "problems"  # failed and denied
+    ALL = "all"
+
+
+class ApproverMail(enum.StrEnum):
+    """How approvers are told by mail that requests wait for them."""
+
+    NONE = "none"
+    EACH = "each"
+    DIGEST = "digest"  # once a day, all that wait
+
+
 @dataclass(frozen=True)
 class SigningPolicy:
     """Who may have what signed with which certificate, and under which conditions.
@@ -70,6 +86,7 @@ class SigningPolicy:
         origin_rules: what it demands of a verified origin.
         passkey_required: count only approvals that a passkey has signed.
         approval_hours: after so long a request that still waits for approval fails; 0: never.
+        submitter_mail, approver_mail: who hears what by mail.
     """
 
     id: str
@@ -90,6 +107,8 @@ class SigningPolicy:
     origin_rules: OriginRules = field(default_factory=OriginRules)
     passkey_required: bool = False
     approval_hours: int = 0
+    submitter_mail: SubmitterMail = SubmitterMail.PROBLEMS
+    approver_mail: ApproverMail = ApproverMail.EACH
 
 
 @dataclass(frozen=True)

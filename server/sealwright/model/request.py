@@ -142,6 +142,8 @@ class SigningRequest:
         attempt: how often a worker has begun; with `lease_until` it is the worker's claim.
         approval_until: it fails when it still waits for approval then; None: it waits for ever.
         signatures: how many signatures its plan asks for (0 until planned).
+        artifacts_removed_at: when its artifacts were removed from the store by the rules of
+            retention; their names, sizes and digests stay.
         progress: of the attempt under way; None where there is none, or it has only begun.
     """
 
@@ -180,7 +182,11 @@ class SigningRequest:
     finished_at: dt.datetime | None = None
     plan_hash: str = ""
     signatures: int = 0
+<<<<<<< HEAD
     approval_until: dt.datetime | None = None
+=======
+    artifacts_removed_at: dt.datetime | None = None
+>>>>>>> main
     progress: Progress | None = None
 
     @property

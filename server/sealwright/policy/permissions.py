@@ -92,6 +92,8 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "triggers.list": _row("O P P O O P"),
     "triggers.create": _row("O - - O - -"),
     "triggers.update": _row("O - - O - -"),
+    "organization.get": _row("O O O O O O"),
+    "organization.update": _row("O - - - - -"),
     "outgoing_webhooks.list": _row("O C C O O C"),
     "outgoing_webhooks.create": _row("O C C O C C"),
     "outgoing_webhooks.update": _row("O C C O C C"),

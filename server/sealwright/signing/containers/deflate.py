@@ -50,3 +50,14 @@ def deflate(pieces: Iterable[bytes]) -> Iterator[bytes]:
     for piece in pieces:
         yield compressor.compress(piece)
     yield compressor.flush()
+
+
+def deflate_blocks(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Compress a stream so that each of its blocks can be inflated by itself.
+
+    Yields the data of each block, which ends with a full flush, then the end of the stream.
+    """
+    compressor = zlib_ng.compressobj(_LEVEL, zlib_ng.DEFLATED, -MAX_WBITS)
+    for block in blocks:
+        yield compressor.compress(block) + compressor.flush(zlib_ng.Z_FULL_FLUSH)
+    yield compressor.flush()

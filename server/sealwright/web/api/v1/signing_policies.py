@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from sealwright.db import Transaction, certificates, projects
+from sealwright.db import Transaction, certificates, groups, projects
 from sealwright.db.log import NewEntry
 from sealwright.errors import ConflictError
 from sealwright.model.certificate import Certificate
@@ -15,6 +15,7 @@ from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.origin import OriginRules
 from sealwright.model.project import SigningPolicy, snapshot
 from sealwright.policy.decide import check_policy, check_restrictions
+from sealwright.reporting.unusual import look_at_approvers
 from sealwright.transparency.record import organization_entry, record
 from sealwright.visible import check_standing, find_policy, find_project, missing
 from sealwright.web.answers import json_answer, page_of
@@ -69,6 +70,7 @@ async def create(call: Call) -> Response:
         )
         await _check(tx, policy)
         await projects.add_policy(tx, policy)
+        await look_at_approvers(tx, policy, (), utc_now())
         await record(tx, _entry(call, "signing_policy.created", policy, certificate))
     location = f"/api/v1/projects/{project.slug}/signing-policies/{policy.slug}"
     return json_answer(
@@ -91,7 +93,9 @@ async def update(call: Call) -> Response:
         before = policy
         policy = dataclasses.replace(policy, certificate_id=certificate.id, **changes)
         await _check(tx, policy)
+        could = await groups.people(tx, before.organization_id, before.approvers)
         await projects.update_policy(tx, policy)
+        await look_at_approvers(tx, policy, could, utc_now())
         await record(tx, _entry(call, "signing_policy.updated", policy, certificate, before))
     return json_answer(policy_out(policy))
 
