@@ -182,11 +182,8 @@ class SigningRequest:
     finished_at: dt.datetime | None = None
     plan_hash: str = ""
     signatures: int = 0
-<<<<<<< HEAD
     approval_until: dt.datetime | None = None
-=======
     artifacts_removed_at: dt.datetime | None = None
->>>>>>> main
     progress: Progress | None = None
 
     @property
