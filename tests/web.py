@@ -232,9 +232,10 @@ class Web:
 
     async def token(self, user: User, **fields: Any) -> str:
         """A fresh API token of the user's."""
-        text = new_token(TokenKind.API)
+        kind = fields.pop("kind", TokenKind.API)
+        text = new_token(kind)
         token = ApiToken(
-            new_id(), user.organization_id, user.id, TokenKind.API, "test", token_hash(text),
+            new_id(), user.organization_id, user.id, kind, "test", token_hash(text),
             None, None, utc_now(), **fields,
         )  # fmt: skip
         async with self.database.transaction() as tx:

@@ -140,6 +140,16 @@ async def tokens(tx: Transaction, organization_id: str, user_id: str) -> list[Ap
     return [_token(row) for row in rows]
 
 
+async def tokens_of_kind(tx: Transaction, organization_id: str, kind: TokenKind) -> list[ApiToken]:
+    """All tokens of this kind in the organization, oldest first."""
+    rows = await tx.all(
+        sa.select(api_tokens)
+        .where(api_tokens.c.organization_id == organization_id, api_tokens.c.kind == kind.value)
+        .order_by(api_tokens.c.id)
+    )
+    return [_token(row) for row in rows]
+
+
 async def touch_token(tx: Transaction, token_id: str, now: dt.datetime) -> None:
     """Note when a token was last used."""
     await tx.change(api_tokens.update().where(api_tokens.c.id == token_id).values(last_used_at=now))

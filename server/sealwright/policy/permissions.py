@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from sealwright.errors import ForbiddenError, InternalError
 from sealwright.model.project import Project, SigningPolicy
 from sealwright.model.request import SigningRequest
-from sealwright.model.user import Principal, Role, TokenScope, User
+from sealwright.model.user import Principal, Role, TokenKind, TokenScope, User
 
 
 class Access(enum.Enum):
@@ -66,6 +66,30 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "passkeys.options": _row("P P P P P P"),
     "passkeys.create": _row("P P P P P P"),
     "passkeys.delete": _row("O P O P P P"),
+    "identity_providers.list": _row("O - O - O -"),
+    "identity_providers.create": _row("O - - - - -"),
+    "identity_providers.get": _row("O - O - O -"),
+    "identity_providers.update": _row("O - - - - -"),
+    "identity_providers.delete": _row("O - - - - -"),
+    "scim_tokens.list": _row("O - O - O -"),
+    "scim_tokens.create": _row("O - - - - -"),
+    "scim_tokens.revoke": _row("O - - - - -"),
+    # of a SCIM token alone, whose user is a user administrator
+    "scim.config": _row("O - O - - -"),
+    "scim.resource_types": _row("O - O - - -"),
+    "scim.schemas": _row("O - O - - -"),
+    "scim.list_users": _row("O - O - - -"),
+    "scim.create_user": _row("O - O - - -"),
+    "scim.get_user": _row("O - O - - -"),
+    "scim.replace_user": _row("O - O - - -"),
+    "scim.patch_user": _row("O - O - - -"),
+    "scim.delete_user": _row("O - O - - -"),
+    "scim.list_groups": _row("O - O - - -"),
+    "scim.create_group": _row("O - O - - -"),
+    "scim.get_group": _row("O - O - - -"),
+    "scim.replace_group": _row("O - O - - -"),
+    "scim.patch_group": _row("O - O - - -"),
+    "scim.delete_group": _row("O - O - - -"),
     "tokens.list": _row("O P O P P P"),
     "tokens.create": _row("O P O P P P"),
     "tokens.revoke": _row("O P O P P P"),
@@ -155,6 +179,8 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "ui.login_page": PUBLIC,
     "ui.login": PUBLIC,
     "ui.login_by_passkey": PUBLIC,
+    "ui.sign_on": PUBLIC,
+    "ui.sign_on_callback": PUBLIC,
     # links with a one-time secret lead there
     "ui.setup_page": PUBLIC,
     "ui.setup": PUBLIC,
@@ -319,6 +345,9 @@ def authorize(route: str, principal: Principal) -> Grant:
     if row is not None and not in_scope(route, principal.scope, principal.project_id):
         message = "The token's scope does not cover this."
         raise ForbiddenError(message, advice="Use a token of a wider scope.")
+    if row is not None and (principal.kind is TokenKind.SCIM) is not route.startswith("scim."):
+        message = "A SCIM token provisions users and groups, and nothing else does."
+        raise ForbiddenError(message, advice="Make a token of the other kind.")
     access = Access.ORGANIZATION if row is None else row[principal.user.role]
     if access is Access.NONE:
         message = f"The role {principal.user.role.value} may not do this."

@@ -22,7 +22,7 @@ from sealwright.origin.systems import open_systems
 from sealwright.queueing.queue import Queue
 from sealwright.reporting.mail import open_mailer
 from sealwright.storage import open_store
-from sealwright.web.api import compatible, github_connector, webhooks
+from sealwright.web.api import compatible, github_connector, scim, webhooks
 from sealwright.web.api.v1 import (
     artifact_configurations,
     build_systems,
@@ -31,6 +31,7 @@ from sealwright.web.api.v1 import (
     groups,
     hash_signing,
     health,
+    identity_providers,
     log,
     log_entries,
     organization,
@@ -39,6 +40,7 @@ from sealwright.web.api.v1 import (
     projects,
     remote_identities,
     repository_links,
+    scim_tokens,
     sessions,
     signing_policies,
     signing_requests,
@@ -79,6 +81,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *users.ENDPOINTS,
     *groups.ENDPOINTS,
     *passkeys.ENDPOINTS,
+    *identity_providers.ENDPOINTS,
+    *scim_tokens.ENDPOINTS,
+    *scim.ENDPOINTS,
     *tokens.ENDPOINTS,
     *projects.ENDPOINTS,
     *artifact_configurations.ENDPOINTS,

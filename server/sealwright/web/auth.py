@@ -85,6 +85,7 @@ async def authenticate(services: Services, request: Request, *, cookie: bool) ->
         token.scope,
         token.project_id,
         token.authenticated_at,
+        token.kind,
     )
 
 

@@ -9,6 +9,7 @@ from sealwright.web.ui import (
     dashboard,
     log,
     sessions,
+    sign_on,
     signing_requests,
     static_files,
     users,
@@ -21,6 +22,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *signing_requests.ENDPOINTS,
     *log.ENDPOINTS,
     *accounts.ENDPOINTS,
+    *sign_on.ENDPOINTS,
     *account.ENDPOINTS,
     *users.ENDPOINTS,
 )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from sealwright import accounts
-from sealwright.db import users
+from sealwright.db import identity_providers, users
 from sealwright.errors import (
     ForbiddenError,
     InvalidInputError,
@@ -27,14 +29,15 @@ async def login_page(call: Call) -> Response:
     """The form. Before the first organization exists, how to make it."""
     if await accounts.is_empty(call.services.database):
         return RedirectResponse("/setup", 303)
-    return page(call, "login.html", {"following": _following(call.request), "fault": ""})
+    shown = {"following": following(call.request), "fault": ""}
+    return page(call, "login.html", await log_in_options(call) | shown)
 
 
 async def login(call: Call) -> Response:
     """Check the password and begin a new session."""
     auth.check_same_site(call.request)
     form = await bodies.read_page_form(call.request)
-    following = _local(form.get("next", ""))
+    target = _local(form.get("next", ""))
     try:
         given = checked(
             SessionIn, {"email": form.get("email", ""), "password": form.get("password", "")}
@@ -43,9 +46,9 @@ async def login(call: Call) -> Response:
             call.services, call.request, given.email, given.password, auth.PAGE_SESSION
         )
     except (UnauthenticatedError, TooManyRequestsError, InvalidInputError) as error:
-        shown = {"following": following, "fault": error.message}
+        shown = await log_in_options(call) | {"following": target, "fault": error.message}
         return page(call, "login.html", shown, status_of(error))
-    response = RedirectResponse(following, 303)
+    response = RedirectResponse(target, 303)
     auth.set_session(call.services, response, token)
     return response
 
@@ -54,17 +57,17 @@ async def login_by_passkey(call: Call) -> Response:
     """Begin a new session of the user whose passkey it is."""
     auth.check_same_site(call.request)
     form = await bodies.read_page_form(call.request)
-    following = _local(form.get("next", ""))
+    target = _local(form.get("next", ""))
     try:
         given = checked_json(AssertedCredentialIn, form.get("credential", "").encode())
         user = await passkeys.authenticated_user(call.services, given.assertion())
     except (UnauthenticatedError, ForbiddenError, InvalidInputError) as error:
-        shown = {"following": following, "fault": error.message}
+        shown = await log_in_options(call) | {"following": target, "fault": error.message}
         return page(call, "login.html", shown, status_of(error))
     token, _ = await auth.begin_session(
         call.services, call.request, user, auth.PAGE_SESSION, "passkey"
     )
-    response = RedirectResponse(following, 303)
+    response = RedirectResponse(target, 303)
     auth.set_session(call.services, response, token)
     return response
 
@@ -81,7 +84,14 @@ async def logout(call: Call) -> Response:
     return response
 
 
-def _following(request: Request) -> str:
+async def log_in_options(call: Call) -> dict[str, Any]:
+    """What the log-in page offers besides the password."""
+    async with call.services.database.read() as tx:
+        return {"providers": await identity_providers.every(tx)}
+
+
+def following(request: Request) -> str:
+    """Where the address says that the log-in leads to: a page of this server."""
     return _local(request.query_params.get("next", ""))
 
 
