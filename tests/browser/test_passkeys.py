@@ -7,14 +7,14 @@ import shutil
 from pathlib import Path
 
 from playwright.async_api import async_playwright
-from tests.browser.test_web_pages import chromium
-from tests.valkey import Valkey
-from tests.web import PASSWORD, opened, running
 
 from sealwright.db import passkeys, requests
 from sealwright.intake.passwords import hash_password
 from sealwright.model.passkey import approval_challenge, relying_party
 from sealwright.policy.passkeys import verify_assertion
+from tests.browser.test_web_pages import chromium
+from tests.valkey import Valkey
+from tests.web import PASSWORD, opened, running
 
 
 async def test_added_approved_and_logged_in_with(

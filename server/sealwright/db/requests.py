@@ -461,15 +461,34 @@ async def put_results(tx: Transaction, request_id: str, results: Sequence[FileRe
         )
 
 
-async def results(tx: Transaction, request_id: str) -> list[FileResult]:
-    """The per-file results in the artifact's order."""
+async def results(
+    tx: Transaction, request_id: str, *, limit: int | None = None
+) -> list[FileResult]:
+    """The per-file results in the artifact's order; at most `limit` of them."""
+    rows = await tx.all(_select_results(request_id).limit(limit))
+    return [_result(row) for row in rows]
+
+
+async def results_of(tx: Transaction, request_id: str, paths: Sequence[str]) -> list[FileResult]:
+    """The results of the files at these paths, in the artifact's order."""
+    found: list[FileResult] = []
+    for start in range(0, len(paths), 500):  # SQLite bounds the variables of one statement
+        some = file_results.c.path.in_(paths[start : start + 500])
+        found += [_result(row) for row in await tx.all(_select_results(request_id).where(some))]
+    return found
+
+
+def _select_results(request_id: str) -> sa.Select[Any]:
     names = [field.name for field in dataclasses.fields(FileResult)]
-    rows = await tx.all(
+    return (
         sa.select(*(file_results.c[name] for name in names))
         .where(file_results.c.request_id == request_id)
         .order_by(file_results.c.position)
     )
-    return [FileResult(**dict(row) | {"outputs": tuple(row["outputs"])}) for row in rows]
+
+
+def _result(row: sa.RowMapping) -> FileResult:
+    return FileResult(**dict(row) | {"outputs": tuple(row["outputs"])})
 
 
 async def put_timestamps(

@@ -53,7 +53,20 @@ async def get(call: Call) -> Response:
 
 async def create(call: Call) -> Response:
     """Make a policy."""
-    given = await call.json(SigningPolicyIn)
+    policy = await add_policy(call, await call.json(SigningPolicyIn))
+    location = f"/api/v1/projects/{call.path('project')}/signing-policies/{policy.slug}"
+    return json_answer(
+        policy_out(policy), 201, {"Location": f"{call.services.settings.url}{location}"}
+    )
+
+
+async def add_policy(call: Call, given: SigningPolicyIn) -> SigningPolicy:
+    """Make the policy that `given` describes in the project of the path.
+
+    Raises:
+        NotFoundError: the project or the certificate is missing, or not for the caller.
+        ConflictError, InvalidInputError, PolicyViolationError: it cannot be one.
+    """
     async with call.services.database.transaction() as tx:
         project = await find_project(tx, call.grant, call.path("project"))
         if await projects.find_policy(tx, project.organization_id, project.id, given.slug):
@@ -72,15 +85,21 @@ async def create(call: Call) -> Response:
         await projects.add_policy(tx, policy)
         await look_at_approvers(tx, policy, (), utc_now())
         await record(tx, _entry(call, "signing_policy.created", policy, certificate))
-    location = f"/api/v1/projects/{project.slug}/signing-policies/{policy.slug}"
-    return json_answer(
-        policy_out(policy), 201, {"Location": f"{call.services.settings.url}{location}"}
-    )
+    return policy
 
 
 async def update(call: Call) -> Response:
     """Change a policy. Requests that were submitted keep the one they were submitted under."""
-    patch = await call.json(SigningPolicyPatch)
+    return json_answer(policy_out(await change_policy(call, await call.json(SigningPolicyPatch))))
+
+
+async def change_policy(call: Call, patch: SigningPolicyPatch) -> SigningPolicy:
+    """Change the policy of the path.
+
+    Raises:
+        NotFoundError: it or the certificate is missing, or not for the caller.
+        InvalidInputError, PolicyViolationError: it cannot be so.
+    """
     async with call.services.database.transaction() as tx:
         project = await find_project(tx, call.grant, call.path("project"))
         policy = await find_policy(tx, call.grant, project, call.path("policy"))
@@ -97,7 +116,7 @@ async def update(call: Call) -> Response:
         await projects.update_policy(tx, policy)
         await look_at_approvers(tx, policy, could, utc_now())
         await record(tx, _entry(call, "signing_policy.updated", policy, certificate, before))
-    return json_answer(policy_out(policy))
+    return policy
 
 
 _SETTABLE = frozenset(SigningPolicyPatch.model_fields) - {"certificate"}
