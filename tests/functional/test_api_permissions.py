@@ -320,6 +320,8 @@ def sees_everything(role: Role) -> bool:
     return row is not None and row[role] is Access.ORGANIZATION
 
 
+REMOVES_A_PROVIDER = {"identity_providers.delete", "ui.remove_identity_provider"}
+REVOKES_A_SCIM_TOKEN = {"scim_tokens.revoke", "ui.revoke_scim_token"}
 DELETES_A_GROUP = {"groups.delete", "ui.delete_group", "scim.delete_group"}
 #: these ask the CI system, which is at a name that never resolves: told so, a call is permitted
 CALLS_OUT = {"remote_identities.create", "ci_signing_requests.create", "compatible.github_submit"}
@@ -419,10 +421,13 @@ async def test_the_table(world: World) -> None:
         for role in Role:
             for word in WORDS if parameters(endpoint) else ("own",):
                 things = adapted(world, endpoint, role, word)
-                if endpoint.name == "identity_providers.delete" and word in {"own", "unrelated"}:
+                if endpoint.name in REMOVES_A_PROVIDER and word in {"own", "unrelated"}:
                     gone = await add_provider(world.web, world.web.scene.organization.id)
                     things = dataclasses.replace(things, provider=gone)
-                if endpoint.name == "scim_tokens.revoke" and word in {"own", "unrelated"}:
+                if endpoint.name in REVOKES_A_SCIM_TOKEN and word in {
+                    "own",
+                    "unrelated",
+                }:
                     administrator = world.users[Role.GLOBAL_ADMINISTRATOR]
                     one = await token_of(world.web, administrator, TokenKind.SCIM)
                     things = dataclasses.replace(things, token=one)

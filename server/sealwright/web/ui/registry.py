@@ -9,6 +9,7 @@ from sealwright.web.ui import (
     artifact_configurations,
     build_systems,
     dashboard,
+    identity_providers,
     log,
     project_builds,
     projects,
@@ -39,4 +40,5 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *sign_on.ENDPOINTS,
     *account.ENDPOINTS,
     *users.ENDPOINTS,
+    *identity_providers.ENDPOINTS,
 )

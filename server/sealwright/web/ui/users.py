@@ -66,6 +66,7 @@ async def listing(call: Call) -> Response:
         "users": sorted(found, key=lambda one: (not one.active, one.kind.value, one.name.lower())),
         "groups": named,
         "may_change": may_open(call.grant.principal, "ui.new_user_page"),
+        "may_see_sign_on": may_open(call.grant.principal, "ui.identity_providers"),
     }
     return page(call, "users/list.html", shown)
 
@@ -219,7 +220,11 @@ async def groups_listing(call: Call) -> Response:
     """All groups."""
     async with call.services.database.read() as tx:
         found = await groups.every(tx, call.grant.organization_id)
-    shown = {"groups": found, "may_change": may_open(call.grant.principal, "ui.new_group_page")}
+    shown = {
+        "groups": found,
+        "may_change": may_open(call.grant.principal, "ui.new_group_page"),
+        "may_see_sign_on": may_open(call.grant.principal, "ui.identity_providers"),
+    }
     return page(call, "groups/list.html", shown)
 
 

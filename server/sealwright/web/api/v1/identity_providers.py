@@ -34,12 +34,31 @@ async def listing(call: Call) -> Response:
 async def get(call: Call) -> Response:
     """One of them."""
     async with call.services.database.read() as tx:
-        return json_answer(_out(call, await _find(tx, call)))
+        return json_answer(_out(call, await find(tx, call)))
 
 
 async def create(call: Call) -> Response:
     """Trust one more."""
-    given = await call.json(IdentityProviderIn)
+    return json_answer(_out(call, await add(call, await call.json(IdentityProviderIn))), 201)
+
+
+async def update(call: Call) -> Response:
+    """Change one. Its issuer stays: another one is another provider."""
+    return json_answer(_out(call, await change(call, await call.json(IdentityProviderPatch))))
+
+
+async def delete(call: Call) -> Response:
+    """Trust it no more. Its users stay."""
+    await remove(call)
+    return no_content()
+
+
+async def add(call: Call, given: IdentityProviderIn) -> IdentityProvider:
+    """Insert one with its sealed secret.
+
+    Raises:
+        ConflictError: its slug is taken.
+    """
     fields = {name: getattr(given, name) for name in IdentityProviderIn.model_fields}
     secret = fields.pop("client_secret")
     provider = IdentityProvider(
@@ -55,35 +74,47 @@ async def create(call: Call) -> Response:
             raise ConflictError(message, advice="Slugs are unique on the whole server.")
         await identity_providers.add(tx, provider, sealed)
         await _log(tx, call, "identity_provider.created", None, provider)
-    return json_answer(_out(call, provider), 201)
+    return provider
 
 
-async def update(call: Call) -> Response:
-    """Change one. Its issuer stays: another one is another provider."""
-    patch = await call.json(IdentityProviderPatch)
+async def change(call: Call, patch: IdentityProviderPatch) -> IdentityProvider:
+    """Change the one that the path names.
+
+    Raises:
+        NotFoundError: missing or foreign.
+    """
     changes = patch.model_dump(exclude_none=True)
     secret = changes.pop("client_secret", None)
     async with call.services.database.transaction() as tx:
-        before = await _find(tx, call)
+        before = await find(tx, call)
         after = dataclasses.replace(before, **changes)
         sealed = None
         if secret is not None:
             sealed = call.services.systems.vault().seal(before.id, {"client_secret": secret})
         await identity_providers.update(tx, after, sealed)
         await _log(tx, call, "identity_provider.updated", before, after)
-    return json_answer(_out(call, after))
+    return after
 
 
-async def delete(call: Call) -> Response:
-    """Trust it no more. Its users stay."""
+async def remove(call: Call) -> IdentityProvider:
+    """Remove the one that the path names.
+
+    Raises:
+        NotFoundError: missing or foreign.
+    """
     async with call.services.database.transaction() as tx:
-        provider = await _find(tx, call)
+        provider = await find(tx, call)
         await identity_providers.remove(tx, provider)
         await _log(tx, call, "identity_provider.deleted", provider, None)
-    return no_content()
+    return provider
 
 
-async def _find(tx: Transaction, call: Call) -> IdentityProvider:
+async def find(tx: Transaction, call: Call) -> IdentityProvider:
+    """The one that the path names.
+
+    Raises:
+        NotFoundError: missing or foreign.
+    """
     wanted = call.path("provider")
     found = None
     if is_name(wanted):

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from sealwright.db import users
 from sealwright.membership import actor_of, add_user
 from sealwright.model.identifiers import is_id, new_id, utc_now
-from sealwright.model.user import Role, TokenKind, User, UserKind
+from sealwright.model.user import ApiToken, Role, TokenKind, User, UserKind
 from sealwright.transparency.record import organization_entry, record
 from sealwright.visible import missing
 from sealwright.web.answers import json_answer, no_content
@@ -33,7 +33,12 @@ async def listing(call: Call) -> Response:
 
 async def create(call: Call) -> Response:
     """Make one, and the CI user that it acts as."""
-    given = await call.json(ScimTokenIn)
+    text, token = await add(call, await call.json(ScimTokenIn))
+    return json_answer(NewTokenOut.model_validate(fields_of(token) | {"token": text}), 201)
+
+
+async def add(call: Call, given: ScimTokenIn) -> tuple[str, ApiToken]:
+    """Insert a token with its user: the token's text, which is shown once, and its record."""
     lifetime = dt.timedelta(days=given.expires_in_days) if given.expires_in_days else None
     user = User(
         id=new_id(),
@@ -59,11 +64,21 @@ async def create(call: Call) -> Response:
             data=facts,
         )
         await record(tx, entry)
-    return json_answer(NewTokenOut.model_validate(fields_of(token) | {"token": text}), 201)
+    return text, token
 
 
 async def revoke(call: Call) -> Response:
     """Revoke one for good."""
+    await end(call)
+    return no_content()
+
+
+async def end(call: Call) -> None:
+    """Revoke the token that the path names.
+
+    Raises:
+        NotFoundError: missing, foreign, or no SCIM token.
+    """
     wanted, now = call.path("token"), utc_now()
     organization = call.grant.organization_id
     async with call.services.database.transaction() as tx:
@@ -76,7 +91,6 @@ async def revoke(call: Call) -> Response:
                 data={"token": wanted},
             )  # fmt: skip
             await record(tx, entry)
-    return no_content()
 
 
 _PATH = "/api/v1/scim-tokens"
