@@ -93,19 +93,13 @@ class SignedArtifact:
     def _jarsigner(self, file: Path) -> Verdict:
         """jarsigner where there is a JDK; else the signature alone, by openssl."""
         if shutil.which("jarsigner") is None:
-            with zipfile.ZipFile(file) as archive:
-                signed = next(name for name in archive.namelist() if _SIGNED_FILE.fullmatch(name))
-                blocks = {Path(name).suffix: name for name in archive.namelist()
-                          if Path(name).with_suffix("") == Path(signed).with_suffix("")}  # fmt: skip
-                block = blocks.get(".RSA") or blocks.get(".EC") or blocks[".DSA"]
-                parts = self._parts([(signed, archive.read(signed)), (block, archive.read(block))])
-            return self._openssl_cms(*parts)
+            return self._openssl_cms(*self._parts(_java_signature(file)))
         done = _run("jarsigner", "-verify", file)
         content = done.returncode == 0 and "jar verified" in done.stdout
         return Verdict("jarsigner", "" if content else _last_line(done.stdout + done.stderr))
 
     def _nuget(self, file: Path) -> Verdict:
-        """The signature over what it encloses; that this is the package's hash, NuGet itself tells."""
+        """The signature over what it encloses: whether that is the package, NuGet itself tells."""
         with zipfile.ZipFile(file) as archive:
             signature = archive.read(".signature.p7s")
         [part] = self._parts([("signature.p7s", signature)])
@@ -133,6 +127,16 @@ class SignedArtifact:
         key = self.ca_file.with_name("signer.pub.pem")
         done = _run("openssl", "dgst", "-sha256", "-verify", key, "-signature", signature, file)
         return Verdict("openssl dgst", "" if done.returncode == 0 else _last_line(done.stdout))
+
+
+def _java_signature(file: Path) -> list[tuple[str, bytes]]:
+    """The signature file of a Java archive and its block: (name, content) of each."""
+    with zipfile.ZipFile(file) as archive:
+        names = archive.namelist()
+        signed = next(name for name in names if _SIGNED_FILE.fullmatch(name))
+        stem = signed.rpartition(".")[0]
+        block = next(f"{stem}.{kind}" for kind in ("RSA", "EC", "DSA") if f"{stem}.{kind}" in names)
+        return [(signed, archive.read(signed)), (block, archive.read(block))]
 
 
 def _extract(container: Path, name: str, place: Path) -> Path:
