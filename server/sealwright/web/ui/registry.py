@@ -10,12 +10,14 @@ from sealwright.web.ui import (
     log,
     project_builds,
     projects,
+    proposals,
     sessions,
     signing_policies,
     signing_request,
     signing_requests,
     static_files,
     submissions,
+    trials,
 )
 
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -28,6 +30,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *projects.ENDPOINTS,
     *artifact_configurations.ENDPOINTS,
     *signing_policies.ENDPOINTS,
+    *proposals.ENDPOINTS,
+    *trials.ENDPOINTS,
     *project_builds.ENDPOINTS,
     *build_systems.ENDPOINTS,
     *log.ENDPOINTS,
