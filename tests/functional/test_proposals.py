@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import html
+import os
 import re
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -51,12 +54,12 @@ async def developer(web: Web) -> tuple[httpx.AsyncClient, User]:
     return await logged_in(web, user), user
 
 
-def sample(tmp_path: object) -> bytes:
-    return build_artifact(tmp_path / "product.zip").read_bytes()  # type: ignore[operator]
+def sample(tmp_path: Path) -> bytes:
+    return build_artifact(tmp_path / "product.zip").read_bytes()
 
 
 async def test_tried_proposed_and_accepted_on_pages(
-    web: Web, bench: Workbench, tmp_path: object
+    web: Web, bench: Workbench, tmp_path: Path
 ) -> None:
     browser, _ = await developer(web)
     project = f"/projects/{web.scene.project.slug}"
@@ -116,7 +119,7 @@ async def stored(web: Web) -> list[str]:
 
 
 async def test_a_configuration_is_made_from_a_sample(
-    web: Web, bench: Workbench, tmp_path: object
+    web: Web, bench: Workbench, tmp_path: Path
 ) -> None:
     client = await web.submitter()
     path = f"/api/v1/projects/{web.scene.project.slug}/trials"
@@ -175,3 +178,27 @@ async def test_two_answers_at_once_make_one_version(web: Web) -> None:
         1 if decided["state"] == "accepted" else 0
     )
     assert re.fullmatch("accepted|declined", decided["state"])
+
+
+async def test_the_command_tries_and_proposes(web: Web, bench: Workbench, tmp_path: Path) -> None:
+    file, product = tmp_path / "files.xml", build_artifact(tmp_path / "product.zip")
+    file.write_text(ONE)
+    token = await web.token(web.scene.submitter)
+    command = [
+        sys.executable, "-m", "sealwright", "propose", str(file), "--slug", "app", "--comment",
+        "Tools", "--project", web.scene.project.slug, "--sample", str(product),
+    ]  # fmt: skip
+    environment = os.environ | {"SEALWRIGHT_URL": web.server.url, "SEALWRIGHT_TOKEN": token}
+    pipe = asyncio.subprocess.PIPE
+    child = await asyncio.create_subprocess_exec(
+        *command, env=environment, stdout=pipe, stderr=pipe
+    )
+    (output, complaints), _ = await asyncio.gather(child.communicate(), work(web, bench))
+    assert child.returncode == 0, complaints
+    lines = output.decode().splitlines()
+    assert "Would be signed in product.zip:" in lines
+    assert lines[-1].startswith(f"Proposed: {web.server.url}/projects/")
+    async with web.database.read() as tx:
+        [made] = await proposals.of_projects(tx, web.scene.organization.id, [web.scene.project.id])
+    assert (made.slug, made.comment, made.xml) == ("app", "Tools", ONE)
+    assert made.trial_id
