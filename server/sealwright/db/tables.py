@@ -632,6 +632,22 @@ remote_identities = sa.Table(
     sa.UniqueConstraint("build_system_id", "remote_user_id"),
 )
 
+#: The keys of Apps that are on the token; the signer's own, like certificates.
+app_keys = sa.Table(
+    "app_keys",
+    METADATA,
+    sa.Column(
+        "build_system_id",
+        sa.String(36),
+        sa.ForeignKey("trusted_build_systems.id"),
+        primary_key=True,
+    ),
+    _organization(),
+    sa.Column("issuer", sa.String(100), nullable=False),
+    sa.Column("key_uri", sa.Text, nullable=False),
+    _created(),
+)
+
 #: What CI systems sent, once each, and what came of it. `outcome` is empty until it was acted on.
 webhook_deliveries = sa.Table(
     "webhook_deliveries",
