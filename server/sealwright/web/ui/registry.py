@@ -5,9 +5,12 @@ from __future__ import annotations
 from sealwright.web.routes import Endpoint
 from sealwright.web.ui import (
     artifact_configurations,
+    audit,
     build_systems,
     dashboard,
     log,
+    organization,
+    outgoing_webhooks,
     project_builds,
     projects,
     proposals,
@@ -35,4 +38,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *project_builds.ENDPOINTS,
     *build_systems.ENDPOINTS,
     *log.ENDPOINTS,
+    *audit.ENDPOINTS,
+    *outgoing_webhooks.ENDPOINTS,
+    *organization.ENDPOINTS,
 )
