@@ -365,6 +365,7 @@ signing_requests = sa.Table(
     sa.Column("attempt", sa.Integer, nullable=False, server_default="0"),
     sa.Column("lease_until", UtcDateTime),
     sa.Column("finished_at", UtcDateTime),
+    sa.Column("approval_until", UtcDateTime),
     sa.Column("plan_hash", sa.String(64), nullable=False, server_default=""),
     sa.Column("signatures", sa.Integer, nullable=False, server_default="0"),
     sa.Column("progress", JSON),

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from sealwright.web.routes import Endpoint
 from sealwright.web.ui import (
+    account,
+    accounts,
     artifact_configurations,
     audit,
     build_systems,
     dashboard,
+    identity_providers,
     log,
     organization,
     outgoing_webhooks,
@@ -15,17 +18,24 @@ from sealwright.web.ui import (
     projects,
     proposals,
     sessions,
+    sign_on,
     signing_policies,
     signing_request,
     signing_requests,
     static_files,
     submissions,
     trials,
+    users,
 )
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *static_files.ENDPOINTS,
     *sessions.ENDPOINTS,
+    *accounts.ENDPOINTS,
+    *sign_on.ENDPOINTS,
+    *account.ENDPOINTS,
+    *users.ENDPOINTS,
+    *identity_providers.ENDPOINTS,
     *dashboard.ENDPOINTS,
     *signing_requests.ENDPOINTS,
     *signing_request.ENDPOINTS,
