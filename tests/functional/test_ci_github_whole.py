@@ -116,6 +116,7 @@ def test_buttons_count_for_approvers_alone(github: GitHubWhole, workflow: Workfl
         github.press(check, "approve")
         done = running.result(120)
     assert done.status == 0, done.output
+    assert "WaitingForApproval: 0 of 1 approvals" in done.output
     github.check_signed(workflow.out / "signed" / "app.exe")
     eventually(lambda: check["conclusion"] == "success", "a green check")
     assert check["actions"] == []
@@ -225,6 +226,12 @@ def _deleted_branch(github: GitHubWhole) -> None:
     github.world.repository.refs.clear()
 
 
+def _tag(github: GitHubWhole) -> None:
+    refs = github.world.repository.refs
+    refs.clear()
+    refs["refs/tags/v1"], github.run.head_branch = github.run.head_sha, "v1"
+
+
 def _expired(github: GitHubWhole) -> None:
     github.world.state.artifacts[github.artifact_id].expired = True
 
@@ -240,6 +247,7 @@ def _of_another_run(github: GitHubWhole) -> None:
         (_fork, "fork"),
         (_pull_request, "pull_request"),
         (_deleted_branch, "branch"),
+        (_tag, "v1"),
         (_expired, "expired"),
         (_of_another_run, "run"),
     ],

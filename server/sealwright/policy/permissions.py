@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from sealwright.errors import ForbiddenError, InternalError
 from sealwright.model.project import Project, SigningPolicy
 from sealwright.model.request import SigningRequest
-from sealwright.model.user import Principal, Role, TokenScope, User
+from sealwright.model.user import Principal, Role, TokenKind, TokenScope, User
 
 
 class Access(enum.Enum):
@@ -55,6 +55,8 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "users.create": _row("O - O - - -"),
     "users.get": _row("O P O P O P"),
     "users.update": _row("O - O - - -"),
+    "users.invite": _row("O - O - - -"),
+    "me.password": _row("O O O O O O"),
     "groups.list": _row("O - O O O -"),
     "groups.create": _row("O - O - - -"),
     "groups.get": _row("O - O O O -"),
@@ -64,6 +66,30 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "passkeys.options": _row("P P P P P P"),
     "passkeys.create": _row("P P P P P P"),
     "passkeys.delete": _row("O P O P P P"),
+    "identity_providers.list": _row("O - O - O -"),
+    "identity_providers.create": _row("O - - - - -"),
+    "identity_providers.get": _row("O - O - O -"),
+    "identity_providers.update": _row("O - - - - -"),
+    "identity_providers.delete": _row("O - - - - -"),
+    "scim_tokens.list": _row("O - O - O -"),
+    "scim_tokens.create": _row("O - - - - -"),
+    "scim_tokens.revoke": _row("O - - - - -"),
+    # of a SCIM token alone, whose user is a user administrator
+    "scim.config": _row("O - O - - -"),
+    "scim.resource_types": _row("O - O - - -"),
+    "scim.schemas": _row("O - O - - -"),
+    "scim.list_users": _row("O - O - - -"),
+    "scim.create_user": _row("O - O - - -"),
+    "scim.get_user": _row("O - O - - -"),
+    "scim.replace_user": _row("O - O - - -"),
+    "scim.patch_user": _row("O - O - - -"),
+    "scim.delete_user": _row("O - O - - -"),
+    "scim.list_groups": _row("O - O - - -"),
+    "scim.create_group": _row("O - O - - -"),
+    "scim.get_group": _row("O - O - - -"),
+    "scim.replace_group": _row("O - O - - -"),
+    "scim.patch_group": _row("O - O - - -"),
+    "scim.delete_group": _row("O - O - - -"),
     "tokens.list": _row("O P O P P P"),
     "tokens.create": _row("O P O P P P"),
     "tokens.revoke": _row("O P O P P P"),
@@ -74,6 +100,13 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "artifact_configurations.list": _row("O P P O O P"),
     "artifact_configurations.create": _row("O C C O C C"),
     "artifact_configurations.get": _row("O P P O O P"),
+    "proposals.list": _row("O P P O O P"),
+    "proposals.create": _row("O P P O P P"),
+    "proposals.get": _row("O P P O O P"),
+    "proposals.accept": _row("O C C O C C"),
+    "proposals.decline": _row("O C C O C C"),
+    "trials.create": _row("O P P O P P"),
+    "trials.get": _row("O P P O O P"),
     "signing_policies.list": _row("O P P O O P"),
     "signing_policies.create": _row("O - - O - -"),
     "signing_policies.get": _row("O P P O O P"),
@@ -165,6 +198,51 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "ui.static": PUBLIC,
     "ui.login_page": PUBLIC,
     "ui.login": PUBLIC,
+    "ui.login_by_passkey": PUBLIC,
+    "ui.sign_on": PUBLIC,
+    "ui.sign_on_callback": PUBLIC,
+    # links with a one-time secret lead there
+    "ui.setup_page": PUBLIC,
+    "ui.setup": PUBLIC,
+    "ui.invitation_page": PUBLIC,
+    "ui.invitation": PUBLIC,
+    "ui.forgotten_page": PUBLIC,
+    "ui.forgotten": PUBLIC,
+    "ui.new_password_page": PUBLIC,
+    "ui.new_password": PUBLIC,
+    "ui.account": _row("O O O O O O"),
+    "ui.set_password": _row("O O O O O O"),
+    "ui.new_passkey_page": _row("O O O O O O"),
+    "ui.add_passkey": _row("O O O O O O"),
+    "ui.remove_passkey": _row("P P P P P P"),
+    "ui.add_token": _row("O O O O O O"),
+    "ui.revoke_token": _row("P P P P P P"),
+    "ui.end_sessions": _row("O O O O O O"),
+    "ui.confirm_page": _row("O O O O O O"),
+    "ui.confirm": _row("O O O O O O"),
+    "ui.users": _row("O - O O O -"),
+    "ui.new_user_page": _row("O - O - - -"),
+    "ui.create_user": _row("O - O - - -"),
+    "ui.user": _row("O - O O O -"),
+    "ui.update_user": _row("O - O - - -"),
+    "ui.activate_user": _row("O - O - - -"),
+    "ui.invite_user": _row("O - O - - -"),
+    "ui.add_user_token": _row("O - O - - -"),
+    "ui.revoke_user_token": _row("O - O - - -"),
+    "ui.identity_providers": _row("O - O - O -"),
+    "ui.new_identity_provider_page": _row("O - - - - -"),
+    "ui.create_identity_provider": _row("O - - - - -"),
+    "ui.identity_provider": _row("O - - - - -"),
+    "ui.update_identity_provider": _row("O - - - - -"),
+    "ui.remove_identity_provider": _row("O - - - - -"),
+    "ui.add_scim_token": _row("O - - - - -"),
+    "ui.revoke_scim_token": _row("O - - - - -"),
+    "ui.groups": _row("O - O O O -"),
+    "ui.new_group_page": _row("O - O - - -"),
+    "ui.create_group": _row("O - O - - -"),
+    "ui.group": _row("O - O O O -"),
+    "ui.update_group": _row("O - O - - -"),
+    "ui.delete_group": _row("O - O - - -"),
     "ui.logout": _row("O O O O O O"),
     "ui.home": _row("O O O O O O"),
     "ui.submit_page": _row("O P P O P P"),
@@ -191,6 +269,15 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "ui.configuration_new": _row("O C C O C C"),
     "ui.configuration_create": _row("O C C O C C"),
     "ui.configuration": _row("O P P O O P"),
+    "ui.proposals": _row("O P P O O P"),
+    "ui.proposal_new": _row("O P P O P P"),
+    "ui.proposal_create": _row("O P P O P P"),
+    "ui.proposal": _row("O P P O O P"),
+    "ui.proposal_accept": _row("O C C O C C"),
+    "ui.proposal_decline": _row("O C C O C C"),
+    "ui.trial_new": _row("O P P O P P"),
+    "ui.trial_create": _row("O P P O P P"),
+    "ui.trial": _row("O P P O O P"),
     "ui.policies": _row("O P P O O P"),
     "ui.policy_new": _row("O - - O - -"),
     "ui.policy_create": _row("O - - O - -"),
@@ -278,7 +365,7 @@ _OF_PROJECTS = frozenset(
     {
         "projects", "artifact_configurations", "signing_policies", "signing_requests",
         "hash_signing_requests", "ci_signing_requests", "repository_links", "triggers",
-        "compatible", "outgoing_webhooks",
+        "compatible", "outgoing_webhooks", "proposals", "trials",
     }
 )  # fmt: skip
 _OF_ANY_TOKEN = frozenset({"me.get", "sessions.delete"})
@@ -329,6 +416,9 @@ def authorize(route: str, principal: Principal) -> Grant:
     if row is not None and not in_scope(route, principal.scope, principal.project_id):
         message = "The token's scope does not cover this."
         raise ForbiddenError(message, advice="Use a token of a wider scope.")
+    if row is not None and (principal.kind is TokenKind.SCIM) is not route.startswith("scim."):
+        message = "A SCIM token provisions users and groups, and nothing else does."
+        raise ForbiddenError(message, advice="Make a token of the other kind.")
     access = Access.ORGANIZATION if row is None else row[principal.user.role]
     if access is Access.NONE:
         message = f"The role {principal.user.role.value} may not do this."

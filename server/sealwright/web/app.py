@@ -17,11 +17,13 @@ from sealwright import logs
 from sealwright.config import Settings
 from sealwright.connectors.outgoing import OutgoingClient
 from sealwright.db import Database
+from sealwright.errors import NotFoundError
 from sealwright.intake.retrieval import retrieval_policy
 from sealwright.origin.systems import open_systems
 from sealwright.queueing.queue import Queue
+from sealwright.reporting.mail import open_mailer
 from sealwright.storage import open_store
-from sealwright.web.api import compatible, github_connector, webhooks
+from sealwright.web.api import compatible, github_connector, scim, webhooks
 from sealwright.web.api.v1 import (
     artifact_configurations,
     build_systems,
@@ -30,18 +32,22 @@ from sealwright.web.api.v1 import (
     groups,
     hash_signing,
     health,
+    identity_providers,
     log,
     log_entries,
     organization,
     outgoing_webhooks,
     passkeys,
     projects,
+    proposals,
     remote_identities,
     repository_links,
+    scim_tokens,
     sessions,
     signing_policies,
     signing_requests,
     tokens,
+    trials,
     triggers,
     users,
 )
@@ -78,9 +84,14 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *users.ENDPOINTS,
     *groups.ENDPOINTS,
     *passkeys.ENDPOINTS,
+    *identity_providers.ENDPOINTS,
+    *scim_tokens.ENDPOINTS,
+    *scim.ENDPOINTS,
     *tokens.ENDPOINTS,
     *projects.ENDPOINTS,
     *artifact_configurations.ENDPOINTS,
+    *proposals.ENDPOINTS,
+    *trials.ENDPOINTS,
     *signing_policies.ENDPOINTS,
     *build_systems.ENDPOINTS,
     *repository_links.ENDPOINTS,
@@ -116,7 +127,14 @@ def create_app(settings: Settings) -> Starlette:
         store = await asyncio.to_thread(open_store, settings.artifacts)
         systems = open_systems(settings, database)
         app.state.services = Services(
-            settings, database, queue, store, Throttle(queue), outgoing, systems
+            settings,
+            database,
+            queue,
+            store,
+            Throttle(queue),
+            outgoing,
+            systems,
+            open_mailer(settings),
         )
         app.state.last_use = LastUse()
         try:
@@ -164,12 +182,15 @@ def serve(settings: Settings) -> None:
     server(settings).run()
 
 
-async def _no_route(_request: Request, error: Exception) -> Response:
-    """What the router itself answers: no such path, or not by this method."""
+async def _no_route(request: Request, error: Exception) -> Response:
+    """What the router itself answers: no such path, or not by this method. A page to a browser."""
     status = error.status_code if isinstance(error, HTTPException) else 404
     headers = error.headers if isinstance(error, HTTPException) else None
     if status == 405:
         return problem_response(
             "method_not_allowed", "This path does not take this method.", headers=headers
         )
-    return problem_response("not_found", "There is nothing at this path.")
+    message = "There is nothing at this path."
+    if "text/html" in request.headers.get("accept", ""):
+        return error_page(request, NotFoundError(message))
+    return problem_response("not_found", message)
