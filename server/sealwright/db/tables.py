@@ -327,6 +327,7 @@ signing_policies = sa.Table(
     _created(),
     sa.Column("origin_rules", JSON, nullable=False, server_default="{}"),
     sa.Column("passkey_required", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("malware_scan", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("approval_hours", sa.Integer, nullable=False, server_default="0"),
     sa.UniqueConstraint("project_id", "slug"),
 )
@@ -363,6 +364,7 @@ signing_requests = sa.Table(
     sa.Column("finished_at", UtcDateTime),
     sa.Column("plan_hash", sa.String(64), nullable=False, server_default=""),
     sa.Column("signatures", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("scan", JSON),
     sa.Column("progress", JSON),
     sa.Index("ix_signing_requests_organization_id_id", "organization_id", "id"),
     sa.Index("ix_signing_requests_project_id_id", "project_id", "id"),
