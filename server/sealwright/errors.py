@@ -62,6 +62,12 @@ class InvalidInputError(SealwrightError):
     code = "invalid_input"
 
 
+class GoneError(SealwrightError):
+    """It was there, and was removed on purpose."""
+
+    code = "gone"
+
+
 class ConflictError(SealwrightError):
     """The thing is in a state that does not allow this, or was changed by somebody else."""
 

@@ -37,7 +37,7 @@ from sealwright.errors import (
 )
 from sealwright.intake.retrieval import ArtifactRetrievalLink, retrieval_timeouts, retrieve
 from sealwright.intake.upload import clean_file_name
-from sealwright.model.certificate import Certificate, CertificateState
+from sealwright.model.certificate import Certificate, CertificateKind, CertificateState
 from sealwright.model.identifiers import utc_now
 from sealwright.model.mechanism import Mechanism
 from sealwright.model.origin import Locator, origin_rules
@@ -282,6 +282,9 @@ async def _sign_hash(bench: Workbench, request: SigningRequest) -> None:
         message = "The request to sign a digest has none."
         raise InternalError(message)
     certificate, _ = await _load(bench, request)
+    if certificate.kind is not CertificateKind.X509:
+        message = "Bare digests are signed with X.509 certificates, not with OpenPGP keys."
+        raise PolicyViolationError(message, advice="Sign the file by create-gpg-signature.")
     wanted = SignatureRequest(
         request.hash.digest, request.hash.hash_algorithm, Mechanism(request.hash.mechanism)
     )

@@ -16,6 +16,7 @@ from sealwright.errors import ConflictError, ForbiddenError, InvalidInputError
 from sealwright.model.identifiers import is_id, utc_now
 from sealwright.model.user import Group, Role, User, UserKind
 from sealwright.policy.permissions import Grant
+from sealwright.reporting.unusual import look_at_approvers
 from sealwright.transparency.details import Change
 from sealwright.transparency.record import organization_entry, record
 
@@ -111,7 +112,14 @@ async def change_group(tx: Transaction, before: Group, after: Group, by: Actor) 
             message = f"There is a group {after.name!r} already."
             raise ConflictError(message)
     await _check_members(tx, after)
+    could = [
+        (policy, await groups.people(tx, after.organization_id, policy.approvers))
+        for policy in await projects.policies(tx, after.organization_id)
+        if after.id in policy.approvers
+    ]
     await groups.update(tx, after)
+    for policy, people in could:
+        await look_at_approvers(tx, policy, people, utc_now())
     await _log(
         tx, after.organization_id, "group.updated", by, _group_facts(after, before), before, after
     )

@@ -28,6 +28,7 @@ from sealwright.db import (
 )
 from sealwright.errors import (
     ConflictError,
+    GoneError,
     IdempotencyConflictError,
     InternalError,
     NotFoundError,
@@ -51,6 +52,7 @@ from sealwright.policy.decide import Decision, Target, check_submitter, decide
 from sealwright.policy.permissions import Grant
 from sealwright.queueing import lifecycle
 from sealwright.queueing.queue import Queue
+from sealwright.reporting.unusual import look_at_submission
 from sealwright.storage import ArtifactStore, ArtifactWriter
 from sealwright.transparency.record import record, request_entry
 from sealwright.visible import find_policy, find_project, find_request, is_name, missing
@@ -367,6 +369,7 @@ async def _record(
             request.id,
             now,
         )
+    await look_at_submission(tx, request, now)
     return await lifecycle.advance(tx, request, decision.next_state, actor=grant.actor, now=now)
 
 
@@ -401,7 +404,14 @@ def _facts(request: SigningRequest) -> dict[str, object]:
 
 
 def _content_of(request: SigningRequest) -> Content:
-    """The same stored bytes, which nobody can change, for another request."""
+    """The same stored bytes, which nobody can change, for another request.
+
+    Raises:
+        GoneError: the rules of retention have removed them.
+    """
+    if request.artifacts_removed_at and request.input:
+        message = "The artifact of the earlier request was removed by the rules of retention."
+        raise GoneError(message, advice="Submit the artifact itself.")
     digest = dataclasses.replace(request.hash, signature=None) if request.hash else None
     link = None if request.input else request.retrieval
     return Content(

@@ -6,10 +6,10 @@ import shutil
 
 import pytest
 from playwright.async_api import Page, async_playwright
-from tests.shared import missing
-from tests.web import PASSWORD, Web
 
 from sealwright.intake.passwords import hash_password
+from tests.shared import missing
+from tests.web import PASSWORD, Web
 
 
 def chromium() -> str:

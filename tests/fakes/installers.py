@@ -13,6 +13,17 @@ Row = Sequence["str | int | None"]
 Table = tuple[Sequence[str], Sequence[Row]]  # columns such as ``File s72``, the first is the key
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz._"
+_NO_PROPERTIES = struct.pack(
+    "<HHI16xI16sIII",
+    0xFFFE,
+    0,
+    0,
+    1,
+    bytes.fromhex("e0859ff2f94f6810ab9108002b27b3d9"),
+    48,
+    8,
+    0,
+)
 DIRECTORIES: Sequence[Row] = (
     ("TARGETDIR", None, "SourceDir"),
     ("ProgramFilesFolder", "TARGETDIR", "."),
@@ -147,7 +158,7 @@ def build(files: Sequence[Installed], options: Options = Options()) -> bytes:
             tree[stream(place)] = cabinets.build([cabinets.Folder(inside)])
     for name, content in options.binaries.items():
         tree[stream(f"Binary.{name}")] = content
-    tree["\5SummaryInformation"] = b"\xfe\xff" + bytes(60)
+    tree["\5SummaryInformation"] = _NO_PROPERTIES
     for name, value in options.replaced.items():
         tree.pop(name, None)
         if value is not None:

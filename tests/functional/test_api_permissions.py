@@ -56,6 +56,8 @@ BY_POLICY = re.compile(
     r"(create|submit|github_submit|submit_with_artifact|resubmit|approve|deny)"
 )
 WORDS = ("own", "unrelated", "foreign", "missing")
+#: what these remove is made anew for each call
+FORGETS = {"remote_identities.delete", "ui.identity_delete"}
 REFUSED = {401, 403, 404}
 
 
@@ -398,8 +400,8 @@ async def test_the_table(world: World) -> None:
                         world.web, world.web.scene.organization.id, things.project
                     )
                     things = dataclasses.replace(things, webhook=webhook)
-                if endpoint.name == "remote_identities.delete" and word == "own":
-                    user = world.users[role]
+                if endpoint.name in FORGETS and word in {"own", "unrelated"}:
+                    user = world.users[role] if word == "own" else await user_of(world, things)
                     identity = await add_identity(world.web, things.build_system, user)
                     things = dataclasses.replace(things, identity=identity)
                 token = world.tokens[role]

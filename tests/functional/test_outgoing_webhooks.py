@@ -49,7 +49,7 @@ async def near(near_server: WebServer) -> AsyncIterator[Web]:
 async def courier(near: Web) -> AsyncIterator[Courier]:
     policy = OutgoingPolicy(internal_hosts=("127.0.0.1",), allow_http=True)
     async with OutgoingClient(policy) as outgoing:
-        yield Courier(near.database, outgoing, open_vault(near.server.settings.vault_key))
+        yield Courier(near.database, outgoing, open_vault(near.server.settings.vault_key), "")
 
 
 async def administrator(web: Web) -> httpx.AsyncClient:

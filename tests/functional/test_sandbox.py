@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from tests import keys
 from tests.artifacts import launcher
+from tests.fakes import installers
 from tests.fakes.hostile_archives import KINDS, hostile_archives
 from tests.pe_images import image
 from tests.shared import REPOSITORY, missing
@@ -146,6 +147,28 @@ async def test_plan_sign_and_verify(tmp_path: Path) -> None:
             with pytest.raises(VerificationError):
                 await checker.verify(plan, identity.certificate)
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_package_is_rebuilt_in_a_confined_child(tmp_path: Path) -> None:
+    identity = keys.pki().identity()
+    content = installers.build(
+        [
+            installers.Installed("app", "app.exe", launcher().read_bytes(), hashed=True),
+            installers.Installed("more", "more.txt", os.urandom(2 << 20)),
+        ],
+        installers.Options(binaries={"Tool": image(overlay=b"tool")}),
+    )
+    async with started(tmp_path / "c", data=content) as child:
+        proposed = await child.analyze("a.zip")
+        assert 'path="Example App/app.exe"' in proposed
+        assert 'path="Binary/Tool"' in proposed
+        plan = await child.plan(proposed.encode(), {}, artifact_name="a.zip", signing_time=0)
+        await child.deep_sign(plan, identity, answer)
+        with child.open_output() as output:
+            signed = output.read()
+    async with started(tmp_path / "d", data=content) as checker:
+        checker.output.write_bytes(signed)
+        assert len(await checker.verify(plan, identity.certificate)) == 3
 
 
 async def test_many_files_in_many_batches(tmp_path: Path) -> None:
@@ -497,6 +520,8 @@ def _pending(**changes: object) -> dict[str, object]:
         {"path": None},
         {"path": "x" * 100_000},
         {"timestamp": []},
+        {"valueSize": 67},
+        {"valueSize": None},
     ],
 )
 def test_malformed_requests_are_not_believed(change: dict[str, object]) -> None:

@@ -173,5 +173,7 @@ async def test_pages_are_whole_and_reachable_without_a_mouse(sqlite: Web) -> Non
             if 'type="hidden"' in control:
                 continue
             before = page[: page.index(control)]
-            assert before.rfind("<label") > before.rfind("</label"), control
+            named = re.search(r' id="([^"]+)"', control)
+            labelled = named and f'<label for="{named[1]}"' in page
+            assert labelled or before.rfind("<label") > before.rfind("</label"), control
         assert page.count("<th ") == page.count('scope="col"')

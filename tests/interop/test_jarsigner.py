@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 import subprocess
+import zipfile
 from pathlib import Path
 
 import pytest
 from tests import keys
+from tests.artifacts import launcher
+from tests.artifacts_signed import sign_deeply
 from tests.shared import sample, tool
 from tests.toy import archive
 
 from sealwright.signing.artifact import Directive
-from sealwright.signing.formats import jar
+from sealwright.signing.formats import jar, pe
 
 PASSWORD = "changeit"
 
@@ -75,6 +78,45 @@ def test_jarsigner_accepts_long_and_foreign_names(keystore: Path, tmp_path: Path
     path.write_bytes(spoilt)
     options = ("-strict", "-keystore", keystore, "-storepass", PASSWORD)
     assert subprocess.run([tool("jarsigner"), "-verify", *options, path], check=False).returncode
+
+
+def test_jarsigner_accepts_deeply_signed_archives(keystore: Path, tmp_path: Path) -> None:
+    """A library in a WAR in an EAR, and an app bundle, in a ZIP archive that is signed as well."""
+    library = archive({"native/tool.dll": launcher().read_bytes(), "a/B.class": b"1"})
+    signed_before = signed(library, "p384", "sha256", "none")
+    war = archive({"WEB-INF/lib/b.jar": signed_before, "WEB-INF/lib/c.jar": library})
+    whole = {
+        "app.ear": archive({"web.war": war, "META-INF/application.xml": b"<application/>"}),
+        "app.aab": archive({"BundleConfig.pb": b"1", "base/manifest/AndroidManifest.xml": b"2"}),
+    }
+    libraries = (
+        '<jar-file path="WEB-INF/lib/*.jar" max-matches="unbounded">'
+        '<pe-file path="native/*.dll"><authenticode-sign/></pe-file><jar-sign/></jar-file>'
+    )
+    body = (
+        '<zip-file><jar-file path="app.ear"><jar-file path="web.war">'
+        f"{libraries}<jar-sign/></jar-file><jar-sign/></jar-file>"
+        '<jar-file path="*.aab"><jar-sign hash-algorithm="sha512"/></jar-file>'
+        "<jar-sign/></zip-file>"
+    )
+    output, found = sign_deeply(archive(whole), body, tmp_path)
+    assert len(found) == 8
+    accepted(output, keystore, tmp_path)
+    outer = _members(output)
+    ear = _members(outer["app.ear"])
+    inside = _members(ear["web.war"])
+    for content in (outer["app.aab"], outer["app.ear"], ear["web.war"]):
+        accepted(content, keystore, tmp_path)
+    for name in ("WEB-INF/lib/b.jar", "WEB-INF/lib/c.jar"):
+        accepted(inside[name], keystore, tmp_path)
+        files = _members(inside[name])
+        assert sum(path.endswith(".SF") for path in files) == 1  # the earlier signature is gone
+        assert len(pe.verify(io.BytesIO(files["native/tool.dll"]))) == 1
+
+
+def _members(content: bytes) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(content)) as opened:
+        return {name: opened.read(name) for name in opened.namelist()}
 
 
 @pytest.mark.parametrize("options", [(), ("-digestalg", "SHA-512"), ("-sectionsonly",)])

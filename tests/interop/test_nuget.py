@@ -7,11 +7,15 @@ import os
 import secrets
 import subprocess
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
 from tests import keys
-from tests.shared import missing, sample, shared_dir
+from tests.artifacts import launcher
+from tests.artifacts_signed import sign_deeply
+from tests.shared import missing, sample, shared_dir, tool
+from tests.toy import archive
 
 from sealwright.signing import embedded_tsa, timestamps
 from sealwright.signing.artifact import Directive, Identity
@@ -92,3 +96,43 @@ def test_we_accept_what_nuget_org_signed(name: str) -> None:
         facts = nupkg.verify(package)
     assert [fact.format for fact in facts] == ["nuget", "nuget-repository"]
     assert all(fact.timestamp for fact in facts)
+
+
+def test_nuget_accepts_deeply_signed_packages(pki: RsaPki, tmp_path: Path) -> None:
+    """Programs and scripts in a package, an archive in it, and the package in an archive."""
+    with zipfile.ZipFile(sample("minimal.1.0.0.nupkg")) as opened:
+        files = {name: opened.read(name) for name in opened.namelist()}
+    program = launcher().read_bytes()
+    files |= {
+        "lib/net8.0/tool.dll": program,
+        "tools/install.ps1": b"'hello'\r\n",
+        "tools/native.zip": archive({"x64/native.dll": program}),
+    }
+    body = (
+        '<zip-file><nupkg-file path="*.nupkg">'
+        '<pe-file path="lib/**/*.dll"><authenticode-sign/></pe-file>'
+        '<powershell-file path="tools/*.ps1"><authenticode-sign/></powershell-file>'
+        '<zip-file path="tools/native.zip">'
+        '<pe-file path="**/*.dll"><authenticode-sign/></pe-file></zip-file>'
+        "<nuget-sign/></nupkg-file></zip-file>"
+    )
+    output, found = sign_deeply(archive({"a.nupkg": archive(files)}), body, tmp_path, pki.leaf)
+    kinds = [each.fact.format for each in found]
+    assert kinds == ["authenticode", "authenticode", "authenticode", "nuget"]
+    package, roots = tmp_path / "a.nupkg", tmp_path / "roots.pem"
+    roots.write_bytes(pki.root.pem)
+    with zipfile.ZipFile(io.BytesIO(output)) as opened:
+        package.write_bytes(opened.read("a.nupkg"))
+    done = nuget_verify(roots, package)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Author signature, SHA256" in done.stdout
+    with zipfile.ZipFile(package) as opened:
+        signed = [opened.read("lib/net8.0/tool.dll"), opened.read("tools/install.ps1")]
+        with zipfile.ZipFile(io.BytesIO(opened.read("tools/native.zip"))) as inner:
+            signed.append(inner.read("x64/native.dll"))
+    for name, content in zip(("tool.dll", "install.ps1", "native.dll"), signed, strict=True):
+        path = tmp_path / name
+        path.write_bytes(content)
+        command = [tool("osslsigncode"), "verify", "-CAfile", str(roots), str(path)]
+        report = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert "Signature verification: ok" in report.stdout, (name, report.stdout, report.stderr)

@@ -129,7 +129,8 @@ def test_any_package_is_signed_deeply(content: dict[str, tuple[int, bool]], meth
 def test_every_changed_byte_is_refused() -> None:
     content = signed(package({"a.bin": b"text"}, publisher=RSA))
     with zipfile.ZipFile(io.BytesIO(content)) as opened:
-        info = opened.getinfo(SIGNATURE)
+        info, signature = opened.getinfo(SIGNATURE), opened.read(SIGNATURE)
+    own = range(info.header_offset, info.header_offset + 60 + info.compress_size)
     free = set(range(info.header_offset + 4, info.header_offset + 14))  # versions, times
     directory = content.rindex(b"PK\x01\x02")
     free |= set(range(directory + 4, directory + 42))
@@ -140,7 +141,10 @@ def test_every_changed_byte_is_refused() -> None:
             assert APPX.verify(io.BytesIO(changed))
         except SealwrightError:
             continue
-        assert position in free, position  # nothing covers the record of the signature itself
+        # Nothing covers the record of the signature itself, whose data may also be ambiguous.
+        with zipfile.ZipFile(io.BytesIO(changed)) as opened:
+            same = opened.read(SIGNATURE) == signature
+        assert position in free or (same and position in own), position
 
 
 def refused(content: bytes) -> str:

@@ -11,6 +11,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
@@ -30,6 +33,7 @@ from sealwright.signing import cms, formats, opc_package, strict_xml
 from sealwright.signing.artifact import Directive
 from sealwright.signing.containers.zip import NewMember, ZipContainer
 from sealwright.signing.formats import jar, opc
+from sealwright.signing.signature_value import concatenated
 
 FOLDER = Path(__file__).resolve().parent.parent / "vectors" / "opc"
 RELIC = (FOLDER / "relic-sha256.vsix").read_bytes()
@@ -202,6 +206,16 @@ def test_canonical_form_takes_in_what_is_inherited() -> None:
     )
 
 
+def test_values_as_xml_holds_them() -> None:
+    signature = keys.pki().leaf("p384").key.sign(b"", ec.ECDSA(hashes.SHA256()))
+    r, s = decode_dss_signature(signature)
+    assert concatenated(signature, 48) == r.to_bytes(48, "big") + s.to_bytes(48, "big")
+    assert concatenated(b"rsa", 0) == b"rsa"
+    for wrong, size in ((signature, 32), (b"rsa", 48)):
+        with pytest.raises(VerificationError, match="elliptic curve"):
+            concatenated(wrong, size)
+
+
 # --- refusing -----------------------------------------------------------------------------------
 
 
@@ -211,11 +225,12 @@ def test_every_changed_byte_is_refused() -> None:
         changed = bytearray(content)
         changed[position] ^= 0x01
         try:
-            assert opc.verify(io.BytesIO(changed)) == []
+            facts = opc.verify(io.BytesIO(changed))
         except SealwrightError:
             continue
-        except AssertionError:
-            assert _is_free(content, position), position
+        # Compressed data may be ambiguous.
+        same = not facts or members(bytes(changed)) == members(content)
+        assert same or _is_free(content, position), position
 
 
 def _is_free(content: bytes, position: int) -> bool:

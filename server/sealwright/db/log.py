@@ -197,6 +197,17 @@ async def of_request(tx: Transaction, request_id: str) -> list[Entry]:
     return [_entry(row) for row in rows]
 
 
+async def time_line(tx: Transaction, request_id: str, limit: int) -> list[Entry]:
+    """The first leaves of one request, oldest first, without those of its single signatures."""
+    rows = await tx.all(
+        sa.select(log_entries)
+        .where(log_entries.c.request_id == request_id, log_entries.c.action.notlike("signature.%"))
+        .order_by(log_entries.c.id)
+        .limit(limit)
+    )
+    return [_entry(row) for row in rows]
+
+
 async def page(
     tx: Transaction,
     organization_id: str,

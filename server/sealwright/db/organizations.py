@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import sqlalchemy as sa
 
 from sealwright.db.database import Transaction
@@ -17,7 +19,18 @@ async def add(tx: Transaction, organization: Organization) -> None:
             slug=organization.slug,
             name=organization.name,
             created_at=organization.created_at,
+            artifact_days=organization.artifact_days,
+            details_days=organization.details_days,
         )
+    )
+
+
+async def update(tx: Transaction, organization: Organization) -> None:
+    """Write the organization's present fields."""
+    await tx.change(
+        organizations.update()
+        .where(organizations.c.id == organization.id)
+        .values(**dataclasses.asdict(organization))
     )
 
 

@@ -10,7 +10,14 @@ import sqlalchemy as sa
 from sealwright.db.database import Transaction
 from sealwright.db.tables import artifact_configurations, projects, signing_policies
 from sealwright.model.origin import origin_rules
-from sealwright.model.project import ArtifactConfiguration, PolicyKind, Project, SigningPolicy
+from sealwright.model.project import (
+    ApproverMail,
+    ArtifactConfiguration,
+    PolicyKind,
+    Project,
+    SigningPolicy,
+    SubmitterMail,
+)
 
 
 def _project(row: sa.RowMapping) -> Project:
@@ -35,6 +42,8 @@ def _policy(row: sa.RowMapping) -> SigningPolicy:
             "submitters": frozenset(row["submitters"]),
             "approvers": frozenset(row["approvers"]),
             "origin_rules": origin_rules(row["origin_rules"]),
+            "submitter_mail": SubmitterMail(row["submitter_mail"]),
+            "approver_mail": ApproverMail(row["approver_mail"]),
         }
     )
 

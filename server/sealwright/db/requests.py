@@ -451,15 +451,34 @@ async def put_results(tx: Transaction, request_id: str, results: Sequence[FileRe
         )
 
 
-async def results(tx: Transaction, request_id: str) -> list[FileResult]:
-    """The per-file results in the artifact's order."""
+async def results(
+    tx: Transaction, request_id: str, *, limit: int | None = None
+) -> list[FileResult]:
+    """The per-file results in the artifact's order; at most `limit` of them."""
+    rows = await tx.all(_select_results(request_id).limit(limit))
+    return [_result(row) for row in rows]
+
+
+async def results_of(tx: Transaction, request_id: str, paths: Sequence[str]) -> list[FileResult]:
+    """The results of the files at these paths, in the artifact's order."""
+    found: list[FileResult] = []
+    for start in range(0, len(paths), 500):  # SQLite bounds the variables of one statement
+        some = file_results.c.path.in_(paths[start : start + 500])
+        found += [_result(row) for row in await tx.all(_select_results(request_id).where(some))]
+    return found
+
+
+def _select_results(request_id: str) -> sa.Select[Any]:
     names = [field.name for field in dataclasses.fields(FileResult)]
-    rows = await tx.all(
+    return (
         sa.select(*(file_results.c[name] for name in names))
         .where(file_results.c.request_id == request_id)
         .order_by(file_results.c.position)
     )
-    return [FileResult(**dict(row) | {"outputs": tuple(row["outputs"])}) for row in rows]
+
+
+def _result(row: sa.RowMapping) -> FileResult:
+    return FileResult(**dict(row) | {"outputs": tuple(row["outputs"])})
 
 
 async def put_timestamps(
@@ -488,3 +507,43 @@ async def timestamps(tx: Transaction, request_id: str, imprints: Sequence[str]) 
         )
         found |= {row["imprint"]: row["token"] for row in rows}
     return found
+
+
+async def with_artifacts(
+    tx: Transaction, organization_id: str, finished_before: dt.datetime, limit: int = 100
+) -> list[SigningRequest]:
+    """Finished requests whose artifacts are still kept, the longest finished first."""
+    rows = await tx.all(
+        _select()
+        .where(
+            _T.c.organization_id == organization_id,
+            _T.c.finished_at < finished_before,
+            _T.c.finished_at.is_not(None),
+            _T.c.artifacts_removed_at.is_(None),
+        )
+        .order_by(_T.c.finished_at)
+        .limit(limit)
+    )
+    return [_request(row) for row in rows]
+
+
+async def repetitions_with_artifacts(tx: Transaction, request_id: str) -> list[str]:
+    """Ids of the requests that repeat this one, or a repetition of it, and still have artifacts:
+    they share its input."""
+    found: list[str] = []
+    frontier, seen = [request_id], {request_id}
+    while frontier:
+        rows = await tx.all(
+            sa.select(_T.c.id, _T.c.artifacts_removed_at).where(
+                _T.c.original_request_id.in_(frontier)
+            )
+        )
+        frontier = [row["id"] for row in rows if row["id"] not in seen]
+        seen |= set(frontier)
+        found += [row["id"] for row in rows if row["artifacts_removed_at"] is None]
+    return found
+
+
+async def note_removed_artifacts(tx: Transaction, request_id: str, now: dt.datetime) -> None:
+    """Note that the store has the request's artifacts no more."""
+    await tx.change(_T.update().where(_T.c.id == request_id).values(artifacts_removed_at=now))

@@ -74,6 +74,8 @@ organizations = sa.Table(
     sa.Column("slug", sa.String(100), nullable=False, unique=True),
     sa.Column("name", sa.String(200), nullable=False),
     _created(),
+    sa.Column("artifact_days", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("details_days", sa.Integer, nullable=False, server_default="0"),
 )
 
 users = sa.Table(
@@ -329,6 +331,8 @@ signing_policies = sa.Table(
     sa.Column("passkey_required", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("malware_scan", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("approval_hours", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("submitter_mail", sa.String(20), nullable=False, server_default="problems"),
+    sa.Column("approver_mail", sa.String(20), nullable=False, server_default="each"),
     sa.UniqueConstraint("project_id", "slug"),
 )
 
@@ -366,6 +370,14 @@ signing_requests = sa.Table(
     sa.Column("signatures", sa.Integer, nullable=False, server_default="0"),
     sa.Column("scan", JSON),
     sa.Column("progress", JSON),
+    sa.Column("artifacts_removed_at", UtcDateTime),
+    sa.Index(
+        "ix_signing_requests_with_artifacts",
+        "organization_id",
+        "finished_at",
+        sqlite_where=sa.text("artifacts_removed_at IS NULL AND finished_at IS NOT NULL"),
+        postgresql_where=sa.text("artifacts_removed_at IS NULL AND finished_at IS NOT NULL"),
+    ),
     sa.Index("ix_signing_requests_organization_id_id", "organization_id", "id"),
     sa.Index("ix_signing_requests_project_id_id", "project_id", "id"),
     sa.Index("ix_signing_requests_project_id_state_id", "project_id", "state", "id"),

@@ -55,6 +55,22 @@ class PolicyKind(enum.StrEnum):
     RELEASE = "release-signing"
 
 
+class SubmitterMail(enum.StrEnum):
+    """Of which ends of their requests submitters are told by mail."""
+
+    NONE = "none"
+    PROBLEMS = "problems"  # failed and denied
+    ALL = "all"
+
+
+class ApproverMail(enum.StrEnum):
+    """How approvers are told by mail that requests wait for them."""
+
+    NONE = "none"
+    EACH = "each"
+    DIGEST = "digest"  # once a day, all that wait
+
+
 @dataclass(frozen=True)
 class SigningPolicy:
     """Who may have what signed with which certificate, and under which conditions.
@@ -71,6 +87,7 @@ class SigningPolicy:
         passkey_required: count only approvals that a passkey has signed.
         malware_scan: sign only what a malware scanner found nothing in.
         approval_hours: after so long a request that still waits for approval fails; 0: never.
+        submitter_mail, approver_mail: who hears what by mail.
     """
 
     id: str
@@ -92,6 +109,8 @@ class SigningPolicy:
     passkey_required: bool = False
     approval_hours: int = 0
     malware_scan: bool = False
+    submitter_mail: SubmitterMail = SubmitterMail.PROBLEMS
+    approver_mail: ApproverMail = ApproverMail.EACH
 
 
 @dataclass(frozen=True)

@@ -163,6 +163,8 @@ class SigningRequest:
         original_request_id: the request that this one retries or resubmits.
         attempt: how often a worker has begun; with `lease_until` it is the worker's claim.
         signatures: how many signatures its plan asks for (0 until planned).
+        artifacts_removed_at: when its artifacts were removed from the store by the rules of
+            retention; their names, sizes and digests stay.
         progress: of the attempt under way; None where there is none, or it has only begun.
     """
 
@@ -202,6 +204,7 @@ class SigningRequest:
     plan_hash: str = ""
     signatures: int = 0
     scan: MalwareScan | None = None
+    artifacts_removed_at: dt.datetime | None = None
     progress: Progress | None = None
 
     @property

@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from sealwright.connectors.outgoing import OutgoingClient, Timeouts
 from sealwright.connectors.vault import Vault
 from sealwright.db import Database, notifications, outgoing_webhooks
-from sealwright.errors import SealwrightError
+from sealwright.errors import InvalidInputError, SealwrightError
 from sealwright.model.identifiers import utc_now
 from sealwright.model.notification import Channel, Notification
+from sealwright.reporting.letters import compose
+from sealwright.reporting.mail import Mailer
 from sealwright.reporting.standard_webhooks import signed_headers
 
 _log = logging.getLogger(__name__)
@@ -52,11 +54,18 @@ class NotTakenError(Exception):
 
 @dataclass(frozen=True)
 class Courier:
-    """What sending needs."""
+    """What sending needs.
+
+    Attributes:
+        url: the server's address, without a trailing slash.
+        mailer: None: no mail is sent.
+    """
 
     database: Database
     outgoing: OutgoingClient
     vault: Vault
+    url: str
+    mailer: Mailer | None = None
 
     async def run(self) -> None:
         """Send what is due, round after round."""
@@ -112,8 +121,8 @@ class Courier:
             case Channel.WEBHOOK:
                 return await self._call(message)
             case Channel.MAIL:
-                error = "No mail server is configured."
-                raise NotTakenError(error, again=False)
+                await self._mail(message)
+                return None
 
     async def _call(self, message: Notification) -> int:
         """POST to the webhook; the status of its answer, which is 2xx."""
@@ -137,6 +146,21 @@ class Courier:
             raise NotTakenError(error, again=answer.status != _GONE, status=answer.status)
         return answer.status
 
+    async def _mail(self, message: Notification) -> None:
+        """Send the mail, unless there is nothing to say any more."""
+        if self.mailer is None:
+            error = "No mail server is configured."
+            raise NotTakenError(error, again=False)
+        async with self.database.read() as tx:
+            mail = await compose(tx, message, self.url)
+        if mail is None:
+            error = "There was nothing to tell any more."
+            raise NotTakenError(error, again=False)
+        try:
+            await self.mailer.send(mail)
+        except InvalidInputError as refused:
+            raise NotTakenError(refused.message, again=False) from None
+
     async def _again(
         self,
         message: Notification,
@@ -149,7 +173,8 @@ class Courier:
         now = utc_now()
         over = not again or now - message.created_at > GIVE_UP
         due = None if over else now + dt.timedelta(seconds=_pause(message))
-        _log.warning("message %d: %s%s", message.id, error, " Given up." if over else "")
+        level = logging.INFO if not again else logging.WARNING
+        _log.log(level, "message %d: %s%s", message.id, error, " Given up." if over else "")
         async with self.database.transaction() as tx:
             await notifications.settle(
                 tx,

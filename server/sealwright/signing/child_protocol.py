@@ -31,6 +31,7 @@ HEADER = 4
 _MAX_TEXT = 16 << 10
 _MAX_BLOB = 1 << 20
 _MAX_ITEMS = 1_000_000
+_MAX_VALUE_SIZE = 66  # bytes of a number modulo the order of P-521
 _DIGEST_SIZES = {"sha256": 32, "sha384": 48, "sha512": 64}
 
 Message = Mapping[str, Any]
@@ -122,6 +123,8 @@ def pending_from_json(value: object) -> list[PendingSignature]:
                 TimestampForm(each["timestamp"]),
                 _number(each["valueSize"]),
             )
+            if request.value_size > _MAX_VALUE_SIZE:
+                raise malformed()
             path, directive = _text(each["path"]), _text(each["directive"])
             found.append(PendingSignature(_number(each["number"]), path, directive, request))
         except (KeyError, ValueError):

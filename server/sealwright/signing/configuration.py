@@ -296,7 +296,11 @@ class _Reader:
         if declared is None:
             everywhere = {n for each in self.language.types.values() for n in each.directives}
             if node.name not in everywhere:
-                raise _fail(node, f"<{node.name}> is not supported by this version yet.")
+                message = f"<{node.name}> is not supported by this version yet."
+                advice = "Remove it, and sign such files by other means."
+                if kind.directives:
+                    advice = f"Supported in <{kind.name}> are: {', '.join(kind.directives)}."
+                raise _fail(node, message, advice)
             advice = f"Allowed are: {', '.join(kind.directives) or 'none'}."
             raise _fail(node, f"<{node.name}> is not allowed in <{kind.name}>.", advice)
         self.check_attributes(node, tuple(declared))

@@ -51,11 +51,19 @@ def verify_signature_value(certificate: bytes, request: SignatureRequest, signat
 
 
 def concatenated(signature: bytes, size: int) -> bytes:
-    """r and s of an ECDSA signature in DER, `size` bytes each; with size 0 the value as it is."""
+    """r and s of an ECDSA signature in DER, `size` bytes each; with size 0 the value as it is.
+
+    Raises:
+        VerificationError: it is no such signature, or its numbers are larger.
+    """
     if not size:
         return signature
-    r, s = decode_dss_signature(signature)
-    return r.to_bytes(size, "big") + s.to_bytes(size, "big")
+    try:
+        r, s = decode_dss_signature(signature)
+        return r.to_bytes(size, "big") + s.to_bytes(size, "big")
+    except (ValueError, OverflowError):
+        message = f"The signature is not that of an elliptic curve with {size} bytes."
+        raise VerificationError(message) from None
 
 
 def stamped_value(request: SignatureRequest, signature: bytes) -> bytes:

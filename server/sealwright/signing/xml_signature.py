@@ -129,13 +129,17 @@ def read_base64(text: str | None, what: str) -> bytes:
     """Decode base64 with white space in it.
 
     Raises:
-        ArtifactError: it is something else.
+        ArtifactError: it is something else, or has bits that belong to no byte.
     """
+    packed = "".join((text or "").split())
     try:
-        return base64.b64decode("".join((text or "").split()), validate=True)
+        decoded = base64.b64decode(packed, validate=True)
     except (binascii.Error, ValueError):
+        decoded = b""
+    if base64.b64encode(decoded).decode() != packed:
         message = f"The {what} is not in base64."
-        raise ArtifactError(message) from None
+        raise ArtifactError(message)
+    return decoded
 
 
 def _algorithm(element: strict_xml.Node) -> str:

@@ -20,6 +20,7 @@ STATUSES: Mapping[str, tuple[int, str]] = {
     "not_found": (404, "Not found"),
     "method_not_allowed": (405, "Method not allowed"),
     "conflict": (409, "Conflict"),
+    "gone": (410, "No longer there"),
     "too_large": (413, "Too large"),
     "range_not_satisfiable": (416, "Range not satisfiable"),
     "misdirected": (421, "Unknown host"),

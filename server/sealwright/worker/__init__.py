@@ -16,6 +16,8 @@ from sealwright.fulfil import fulfil
 from sealwright.queueing.reconcile import reconcile_forever
 from sealwright.reporting.deliver import Courier
 from sealwright.reporting.dispatch import Dispatcher
+from sealwright.reporting.mail import open_mailer
+from sealwright.reporting.watch import watch
 from sealwright.reporting.webhook_addresses import webhook_policy
 from sealwright.worker.bench import open_bench
 from sealwright.worker.certificates import watch_certificates
@@ -44,13 +46,15 @@ async def run(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    mailer = open_mailer(settings)
     async with open_bench(settings) as bench, OutgoingClient(webhook_policy(settings)) as hooks:
         jobs = Jobs(functools.partial(fulfil, bench), settings.worker_jobs)
         loops: list[Awaitable[None]] = [
             reconcile_forever(bench.database, bench.queue),
             keep_house(bench.database, bench.store),
             Dispatcher(bench.database, bench.systems, settings.url).run(),
-            Courier(bench.database, hooks, bench.systems.vault()).run(),
+            Courier(bench.database, hooks, bench.systems.vault(), settings.url, mailer).run(),
+            watch(bench.database),
             act_on_deliveries(bench.database, bench.queue, bench.systems),
             publish_log(bench.database, settings.log_folder),
             watch_certificates(bench.database),

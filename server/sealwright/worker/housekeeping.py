@@ -24,6 +24,7 @@ from sealwright.model.request import SigningRequest
 from sealwright.storage import ArtifactStore
 from sealwright.transparency.folder import FolderTiles
 from sealwright.transparency.publish import publish
+from sealwright.worker.retention import apply_retention
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ _KEY = re.compile(r"requests/[^/]+/(?P<id>[0-9a-f-]{36})/[^/]+")
 
 async def keep_house(database: Database, store: ArtifactStore) -> None:
     """Every hour, spread over workers: remove uploads that broke off, and artifacts that no
-    request names; forget identity tokens that have expired."""
+    request names; forget identity tokens that have expired; apply the rules of retention."""
     while True:
         await asyncio.sleep(_HOUSE_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
         try:
@@ -49,6 +50,7 @@ async def keep_house(database: Database, store: ArtifactStore) -> None:
                 await users.remove_request_tokens(tx, utc_now())
                 await one_time_secrets.forget_expired(tx, utc_now())
                 await notifications.forget(tx, utc_now() - _KEEP_MESSAGES)
+            await apply_retention(database, store, utc_now())
         except SealwrightError as error:
             _log.warning("cannot keep house now: %s", error)
             continue

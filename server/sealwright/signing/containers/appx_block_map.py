@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
@@ -17,6 +16,7 @@ from typing import BinaryIO
 from sealwright.errors import ArtifactError
 from sealwright.signing import strict_xml
 from sealwright.signing.artifact import Entry
+from sealwright.signing.containers.deflate import DeflateError, crc32, deflate_blocks, inflater
 from sealwright.signing.containers.zip import ZipContainer
 from sealwright.signing.containers.zip_packing import Extent
 from sealwright.signing.containers.zip_records import DEFLATED, STORED
@@ -194,7 +194,7 @@ class _Digester:
 
     def add(self, block: bytes) -> None:
         self.size += len(block)
-        self.crc = zlib.crc32(block, self.crc)
+        self.crc = crc32(block, self.crc)
         self.digests.append(hashlib.new(self.algorithm, block).digest())
         self._whole.update(block)
 
@@ -226,13 +226,17 @@ class BlockPacking:
             return
         sizes: list[int] = []
         self._digested[order] = (digester, sizes)
-        compressor = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
-        for block in _blocks(pieces):
-            digester.add(block)
-            packed = compressor.compress(block) + compressor.flush(zlib.Z_FULL_FLUSH)
-            sizes.append(len(packed))
+
+        def digested() -> Iterator[bytes]:
+            for block in _blocks(pieces):
+                digester.add(block)
+                yield block
+
+        for packed in deflate_blocks(digested()):
+            # What ends the stream comes after the last block and belongs to none.
+            if len(sizes) < len(digester.digests):
+                sizes.append(len(packed))
             yield packed
-        yield compressor.flush()
 
     def placed(self, order: int, header: int, data: int) -> None:
         """See `Packing`."""
@@ -307,17 +311,17 @@ def _inflate_blocks(
         length = min(BLOCK, entry.size - number * BLOCK)
         if size is None or not 0 < size <= _MAX_BLOCK or position + size > end or is_over:
             raise _wrong_sizes(entry)
-        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        stream = inflater()
         try:
-            block = inflater.decompress(read_at(file, position, size), length + 1)
-        except zlib.error:
+            block = stream.decompress(read_at(file, position, size), length + 1)
+        except DeflateError:
             raise _wrong_sizes(entry) from None
-        if len(block) != length or inflater.unconsumed_tail or inflater.unused_data:
+        if len(block) != length or stream.unconsumed_tail or stream.unused_data:
             raise _wrong_sizes(entry)
         digester.add(block)
         packed.append(size)
         position += size
-        is_over = inflater.eof
+        is_over = stream.eof
     rest = b"" if is_over else _END_OF_STREAM
     if end - position != len(rest) or read_at(file, position, len(rest)) != rest:
         raise _wrong_sizes(entry)

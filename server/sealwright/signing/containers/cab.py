@@ -117,12 +117,28 @@ class Cabinet:
     def content_digest(self, member: Member) -> bytes:
         """SHA-256 of the member's content.
 
-        All files of its folder are digested in one pass, and the digests kept. Where a folder
-        cannot be decompressed, they are of its compressed data.
+        Asked for in the order of the data, digests cost one pass, which `read` shares. Otherwise
+        all files of the folder are digested in a pass of its own, and the digests kept. Where a
+        folder cannot be decompressed, they are of its compressed data.
         """
         if member.order not in self._digests:
-            self._digest_folder(member.folder)
+            if self._is_ahead(member):
+                content = hashlib.sha256()
+                for piece in self.read(member):
+                    content.update(piece)
+                self._digests[member.order] = content.digest()
+            else:
+                self._digest_folder(member.folder)
         return self._digests[member.order]
+
+    def _is_ahead(self, member: Member) -> bool:
+        """Whether reading has come to the member's folder, and not past it."""
+        index, reader = self._reader or (member.folder - 1, None)
+        if why_closed(self._folders[member.folder]):
+            return False
+        if reader is None or index < member.folder:
+            return True
+        return index == member.folder and reader.position <= member.offset
 
     def attributes_digest(self, member: Member) -> bytes:
         """SHA-256 of everything else that `rebuild` keeps about a member."""

@@ -32,10 +32,16 @@ class Inflater(Protocol):
         ...
 
 
-def inflater() -> Inflater:
-    """An inflater of a raw stream."""
-    made: Inflater = zlib_ng.decompressobj(-MAX_WBITS)
+def inflater(history: bytes = b"") -> Inflater:
+    """An inflater of a raw stream, which may refer to what came before it."""
+    made: Inflater = zlib_ng.decompressobj(-MAX_WBITS, zdict=history)
     return made
+
+
+def deflate_block(data: bytes, history: bytes) -> bytes:
+    """Compress a short stream that may refer to the `history`: the same bytes on every run."""
+    compressor = zlib_ng.compressobj(_LEVEL, zlib_ng.DEFLATED, -MAX_WBITS, zdict=history)
+    return compressor.compress(data) + compressor.flush()
 
 
 def deflate(pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -43,4 +49,15 @@ def deflate(pieces: Iterable[bytes]) -> Iterator[bytes]:
     compressor = zlib_ng.compressobj(_LEVEL, zlib_ng.DEFLATED, -MAX_WBITS)
     for piece in pieces:
         yield compressor.compress(piece)
+    yield compressor.flush()
+
+
+def deflate_blocks(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Compress a stream so that each of its blocks can be inflated by itself.
+
+    Yields the data of each block, which ends with a full flush, then the end of the stream.
+    """
+    compressor = zlib_ng.compressobj(_LEVEL, zlib_ng.DEFLATED, -MAX_WBITS)
+    for block in blocks:
+        yield compressor.compress(block) + compressor.flush(zlib_ng.Z_FULL_FLUSH)
     yield compressor.flush()

@@ -57,6 +57,12 @@ class _File:
     closed: str
     hash_row: int | None
 
+    def place(self) -> tuple[bool, int, int]:
+        """Sort key: where its data is, so that reading goes forwards; those without any last."""
+        if self.member is None or self.cabinet is None:
+            return True, 0, 0
+        return False, self.cabinet, self.member.order
+
 
 @dataclass(frozen=True)
 class _Embedded:
@@ -106,7 +112,7 @@ class MsiContainer:
     # Reading
 
     def entries(self) -> Iterator[Entry]:
-        """Files by their sequence, in which they lie in cabinets; then the Binary table's."""
+        """Files in the order of their data; then the Binary table's."""
         for order, each in enumerate(self._files):
             size = each.row.size if each.member is None else each.member.size
             yield Entry(each.row.path, max(size, 0), is_directory=False, order=order)
@@ -261,6 +267,7 @@ class MsiContainer:
             if index is not None and member is None:
                 index, closed = None, f'is missing in the cabinet "{row.cabinet[1:]}"'
             self._files.append(_File(row, index, member, closed, hash_rows.get(row.key)))
+        self._files.sort(key=_File.place)
 
     def _check_hash_table(self, hash_rows: Mapping[str, int]) -> None:
         if len(hash_rows) != self._hash_table.rows:

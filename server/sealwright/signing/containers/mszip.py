@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 import struct
-import zlib
 
 from sealwright.errors import ArtifactError
+from sealwright.signing.containers.deflate import DeflateError, deflate_block, inflater
 
 HISTORY = 32768  # bytes
 _MARK = b"CK"
-_LEVEL = 6
 _STORED = struct.Struct("<BHH")  # header of a stored deflate block, the last of its stream
 
 
@@ -22,10 +21,7 @@ def compress_block(data: bytes, history: bytes) -> bytes:
     Args:
         history: what came before in the same folder, at most `HISTORY` bytes.
     """
-    compressor = zlib.compressobj(
-        _LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS, 8, zlib.Z_DEFAULT_STRATEGY, history
-    )
-    packed = compressor.compress(data) + compressor.flush()
+    packed = deflate_block(data, history)
     if len(packed) > len(data) + _STORED.size:
         # The format allows 12 bytes more than the content, which deflate does not promise.
         packed = _STORED.pack(1, len(data), len(data) ^ 0xFFFF) + data
@@ -41,13 +37,13 @@ def decompress_block(block: bytes, size: int, history: bytes) -> bytes:
     if not block.startswith(_MARK):
         message = "A block of data has no MSZIP mark."
         raise ArtifactError(message)
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS, zdict=history)
+    stream = inflater(history)
     try:
-        data = inflater.decompress(memoryview(block)[2:], size + 1)
-    except zlib.error:
+        data = stream.decompress(block[2:], size + 1)
+    except DeflateError:
         message = "A block of compressed data is malformed."
         raise ArtifactError(message) from None
-    if len(data) != size or not inflater.eof or inflater.unused_data:
+    if len(data) != size or not stream.eof or stream.unused_data:
         message = "A block of compressed data is longer or shorter than declared."
         raise ArtifactError(message)
     return data

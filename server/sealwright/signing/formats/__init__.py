@@ -6,7 +6,18 @@ from typing import BinaryIO
 
 from sealwright.errors import ArtifactConfigurationError
 from sealwright.signing.artifact import Format
-from sealwright.signing.formats import cab, catalog, file, jar, msi, nupkg, opc, pe, zip  # noqa: A004
+from sealwright.signing.formats import (
+    cab,
+    catalog,
+    file,
+    jar,
+    msi,
+    nupkg,
+    opc,
+    pe,
+    xml,
+    zip,  # noqa: A004
+)
 from sealwright.signing.formats.appx import APPX
 from sealwright.signing.formats.msix import MSIX
 from sealwright.signing.formats.powershell import POWERSHELL
@@ -26,6 +37,7 @@ FORMATS: tuple[Format, ...] = (
     jar,
     zip,
     file,
+    xml,
     POWERSHELL,
     WINDOWS_SCRIPT,
 )

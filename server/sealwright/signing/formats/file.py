@@ -5,23 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import BinaryIO
 
-from sealwright.errors import ArtifactConfigurationError
-from sealwright.signing import cms, streams, timestamps
-from sealwright.signing.artifact import (
-    Directive,
-    Identity,
-    Outcome,
-    SignatureFact,
-    SignatureRequest,
-    SignGenerator,
+from sealwright.signing.detached_signature import (
+    content_digest,
+    directives,
+    sign,
+    verify,
+    verify_cms,
+    verify_detached,
 )
-from sealwright.signing.x509 import Certificate
+
+__all__ = [
+    "content_digest",
+    "directives",
+    "metadata",
+    "name",
+    "recognize",
+    "sign",
+    "verify",
+    "verify_cms",
+    "verify_detached",
+]
 
 name = "file"
-
-#: Names of the side files where the configuration gives none; the engine knows ``${file.name}``.
-DEFAULT_CMS_NAME = "${file.name}.p7s"
-DEFAULT_RAW_NAME = "${file.name}.sig"
 
 
 def recognize(file: BinaryIO) -> bool:  # noqa: ARG001 - nothing needs to be read
@@ -29,118 +34,6 @@ def recognize(file: BinaryIO) -> bool:  # noqa: ARG001 - nothing needs to be rea
     return True
 
 
-def directives() -> Mapping[str, Mapping[str, tuple[str, ...] | None]]:
-    """``create-cms-signature`` and ``create-raw-signature``."""
-    signature: dict[str, tuple[str, ...] | None] = {
-        "output-file-name": None,
-        "hash-algorithm": cms.HASH_ALGORITHMS,
-        "rsa-padding": ("pkcs1", "pss"),
-    }
-    return {
-        "create-cms-signature": {**signature, "output-encoding": ("pem", "der")},
-        "create-raw-signature": signature,
-    }
-
-
 def metadata(file: BinaryIO) -> Mapping[str, str]:  # noqa: ARG001 - there is none
     """A file as such has no metadata."""
     return {}
-
-
-def content_digest(file: BinaryIO) -> bytes:
-    """SHA-256 of the whole file: signing leaves it as it is."""
-    return streams.digest_of(file, "sha256")
-
-
-def sign(
-    source: BinaryIO,
-    directive: Directive,
-    identity: Identity,
-    target: BinaryIO,  # noqa: ARG001 - the file itself stays as it is
-) -> SignGenerator:
-    """Make a side file; the file itself is not touched."""
-    if directive.name == "create-cms-signature":
-        return _sign_cms(source, directive, identity)
-    if directive.name == "create-raw-signature":
-        return _sign_raw(source, directive, identity)
-    message = f"<file> knows no directive {directive.name}."
-    raise ArtifactConfigurationError(message, where=directive.where)
-
-
-def verify(file: BinaryIO) -> list[SignatureFact]:  # noqa: ARG001 - signatures are beside it
-    """A file as such carries no signature; see `verify_cms` for one beside it."""
-    return []
-
-
-def verify_cms(file: BinaryIO, signature: bytes) -> list[SignatureFact]:
-    """Strictly verify a detached CMS signature, PEM or DER, over `file`.
-
-    Raises:
-        VerificationError: it does not verify.
-        ArtifactError: it is malformed.
-    """
-    encoding = cms.from_pem(signature) if signature.startswith(b"-----") else signature
-    data = cms.parse(encoding)
-    signers = cms.verify(data, lambda hash_algorithm: streams.digest_of(file, hash_algorithm))
-    facts = []
-    for index, signer in enumerate(signers):
-        stamp = timestamps.of_signer(signer, cms.TIMESTAMP_TOKEN)
-        carried = (*data.certificates, *(stamp.certificates if stamp else ()))
-        facts.append(
-            SignatureFact(
-                format="cms",
-                hash_algorithm=signer.hash_algorithm,
-                signer=signer.certificate.encoding,
-                certificates=tuple(dict.fromkeys(entry.encoding for entry in carried)),
-                timestamp=stamp.time if stamp else None,
-                timestamp_signer=stamp.signer.encoding if stamp else None,
-                index=index,
-            )
-        )
-    return facts
-
-
-def verify_detached(
-    file: BinaryIO, directive: Directive, output: bytes, certificate: bytes
-) -> list[SignatureFact]:
-    """Check the side file that `directive` made; see `verify_cms` for one of unknown making."""
-    if directive.name == "create-cms-signature":
-        return verify_cms(file, output)
-    hash_algorithm = cms.hash_algorithm_of(directive)
-    signer = Certificate.parse(certificate)
-    mechanism = cms.mechanism_of(signer, directive.options.get("rsa-padding") or "pkcs1")
-    digest = streams.digest_of(file, hash_algorithm)
-    cms.verify_value(signer, mechanism, hash_algorithm, digest, output)
-    return [SignatureFact("raw", hash_algorithm, certificate)]
-
-
-def _sign_cms(source: BinaryIO, directive: Directive, identity: Identity) -> SignGenerator:
-    options = directive.options
-    hash_algorithm = cms.hash_algorithm_of(directive)
-    prepared = cms.prepare(
-        cms.Content(cms.DATA, streams.digest_of(source, hash_algorithm)),
-        hash_algorithm,
-        identity,
-        timestamp=cms.timestamp_form(directive),
-        rsa_padding=options.get("rsa-padding") or "pkcs1",
-    )
-    (result,) = yield [prepared.request]
-    encoding = prepared.finish(result)
-    if options.get("output-encoding") != "der":
-        encoding = cms.to_pem(encoding)
-    side_file = options.get("output-file-name") or DEFAULT_CMS_NAME
-    return Outcome(f"CMS signature, {hash_algorithm}", {side_file: encoding}, replaced=False)
-
-
-def _sign_raw(source: BinaryIO, directive: Directive, identity: Identity) -> SignGenerator:
-    options = directive.options
-    hash_algorithm = cms.hash_algorithm_of(directive)
-    mechanism = cms.mechanism_of(
-        Certificate.parse(identity.certificate), options.get("rsa-padding") or "pkcs1"
-    )
-    digest = streams.digest_of(source, hash_algorithm)
-    (result,) = yield [SignatureRequest(digest, hash_algorithm, mechanism)]
-    side_file = options.get("output-file-name") or DEFAULT_RAW_NAME
-    return Outcome(
-        f"raw signature, {hash_algorithm}", {side_file: result.signature}, replaced=False
-    )

@@ -21,7 +21,7 @@ from sealwright.model.build_system import BuildSystemKind, LinkStanding
 from sealwright.model.identifiers import is_slug
 from sealwright.model.mechanism import Mechanism
 from sealwright.model.origin import Proof
-from sealwright.model.project import PolicyKind
+from sealwright.model.project import ApproverMail, PolicyKind, SubmitterMail
 from sealwright.model.request import RequestKind, Stage, State, Verdict
 from sealwright.model.user import Role, TokenKind, TokenScope, UserKind
 from sealwright.origin.patterns import is_pattern
@@ -385,6 +385,12 @@ class SigningPolicyIn(In):
     approval_hours: int = Field(
         0, ge=0, le=8760, description="hours until a waiting request fails; 0: never"
     )
+    submitter_mail: SubmitterMail = Field(
+        SubmitterMail.PROBLEMS, description="of which ends submitters are told by mail"
+    )
+    approver_mail: ApproverMail = Field(
+        ApproverMail.EACH, description="how approvers hear by mail of what waits for them"
+    )
     enabled: bool = True
 
 
@@ -403,6 +409,8 @@ class SigningPolicyPatch(In):
     origin_rules: OriginRulesIn | None = None
     passkey_required: bool | None = None
     approval_hours: int | None = Field(None, ge=0, le=8760)
+    submitter_mail: SubmitterMail | None = None
+    approver_mail: ApproverMail | None = None
     enabled: bool | None = None
 
 
@@ -440,6 +448,8 @@ class SigningPolicyOut(Out):
     origin_rules: OriginRulesOut
     passkey_required: bool
     approval_hours: int
+    submitter_mail: SubmitterMail
+    approver_mail: ApproverMail
     enabled: bool
     created_at: dt.datetime
 

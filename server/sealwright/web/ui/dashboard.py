@@ -1,15 +1,94 @@
-"""What waits, what failed, what was signed."""
+"""What waits for me, what failed, what was signed today, which certificates end soon."""
 
 from __future__ import annotations
 
-from starlette.responses import RedirectResponse, Response
+import datetime as dt
+from typing import Any
 
+from starlette.responses import Response
+
+from sealwright.db import Transaction, certificates, projects, requests
+from sealwright.db.request_search import RequestFilter
+from sealwright.model.certificate import CertificateState
+from sealwright.model.identifiers import utc_now
+from sealwright.model.request import SigningRequest, State
+from sealwright.policy.approvals import may_decide
+from sealwright.policy.permissions import Grant
+from sealwright.visible import project_ids
+from sealwright.web import views
 from sealwright.web.routes import Call, Endpoint, Face
+from sealwright.web.ui.navigation import may_open
+from sealwright.web.ui.rendering import page
+
+_SHOWN = 8
+_WAITING = 100  #: looked through for those that the caller may decide
+_COUNTED = 200
+_FAILED_DAYS = 7
+_EXPIRY_DAYS = 60
 
 
-async def home(_call: Call) -> Response:
-    """The requests."""
-    return RedirectResponse("/signing-requests", 303)
+async def home(call: Call) -> Response:
+    """The start."""
+    grant = call.grant
+    now = utc_now()
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    async with call.services.database.read() as tx:
+        visible = await project_ids(tx, grant)
+        waiting = await _waiting(tx, grant, visible)
+        failed = await _find(
+            tx, grant, visible, State.FAILED, now - dt.timedelta(days=_FAILED_DAYS), _SHOWN
+        )
+        signed = await _find(tx, grant, visible, State.COMPLETED, today, _COUNTED)
+        found = [*waiting, *failed, *signed[:_SHOWN]]
+        people = await views.names(tx, grant.organization_id, [one.submitted_by for one in found])
+        ending = [
+            one
+            for one in await certificates.every(tx, grant.organization_id)
+            if one.state is CertificateState.ACTIVE
+            and one.not_after < now + dt.timedelta(days=_EXPIRY_DAYS)
+        ]
+    shown: dict[str, Any] = {
+        "waiting": waiting,
+        "failed": failed,
+        "signed": signed[:_SHOWN],
+        "signed_count": f"{_COUNTED} or more" if len(signed) == _COUNTED else str(len(signed)),
+        "ending": sorted(ending, key=lambda one: one.not_after),
+        "now": now,
+        "today": today.date().isoformat(),
+        "people": people,
+        "may_submit": may_open(grant.principal, "ui.submit_page"),
+        "may_open_certificates": may_open(grant.principal, "ui.certificate"),
+    }
+    return page(call, "dashboard.html", shown)
+
+
+async def _find(
+    tx: Transaction,
+    grant: Grant,
+    visible: list[str] | None,
+    state: State,
+    since: dt.datetime | None,
+    limit: int,
+) -> list[SigningRequest]:
+    wanted = RequestFilter(visible, state=state, submitted_from=since)
+    found, _ = await requests.search(tx, grant.organization_id, wanted, limit=limit)
+    return found
+
+
+async def _waiting(
+    tx: Transaction, grant: Grant, visible: list[str] | None
+) -> list[SigningRequest]:
+    """Requests that wait for the caller's own decision, newest first."""
+    waiting = await _find(tx, grant, visible, State.WAITING_FOR_APPROVAL, None, _WAITING)
+    policies = {one.id: one for one in await projects.policies(tx, grant.organization_id)}
+    mine = []
+    for one in waiting:
+        policy = policies[one.signing_policy_id]
+        if grant.user.standing & policy.approvers and may_decide(
+            grant.user, one, policy, await requests.decisions(tx, one.id)
+        ):
+            mine.append(one)
+    return mine
 
 
 ENDPOINTS = (Endpoint("ui.home", "GET", "/", home, "", face=Face.UI),)

@@ -59,6 +59,17 @@ class Form:
         """What is wrong with a field."""
         return self.errors.get(name, "")
 
+    def require(self, *names: str) -> None:
+        """Refuse a form that lacks what it always has: the model of a change leaves out anything,
+        but an unchecked box is as good as a change.
+
+        Raises:
+            FormError: a field is empty.
+        """
+        lacking = {name: "This is needed." for name in names if not self.value(name).strip()}
+        if lacking:
+            raise FormError(lacking)
+
     def parse(self, model: type[Model], **more: Any) -> Model:
         """The form as the model; `more` overrides and adds. Fields that the model does not have
         are left out, and so are empty ones, so that its defaults hold.

@@ -49,7 +49,17 @@ async def get(call: Call) -> Response:
 
 async def create(call: Call) -> Response:
     """Add a version. The first configuration of a project is its default."""
-    given = await call.json(ArtifactConfigurationIn)
+    configuration = await add_version(call, await call.json(ArtifactConfigurationIn))
+    return json_answer(ArtifactConfigurationXmlOut.model_validate(fields_of(configuration)), 201)
+
+
+async def add_version(call: Call, given: ArtifactConfigurationIn) -> ArtifactConfiguration:
+    """Add the version to the project of the path.
+
+    Raises:
+        NotFoundError: the project is missing, or not for the caller.
+        ArtifactConfigurationError: it is not valid; names line and column.
+    """
     async with call.services.database.read() as tx:
         project = await find_project(tx, call.grant, call.path("project"))
     await check_configuration(given.xml)
@@ -84,7 +94,7 @@ async def create(call: Call) -> Response:
             change=call.change(None, configuration_out(configuration)),
         )
         await record(tx, entry)
-    return json_answer(ArtifactConfigurationXmlOut.model_validate(fields_of(configuration)), 201)
+    return configuration
 
 
 _PATH = "/api/v1/projects/{project}/artifact-configurations"

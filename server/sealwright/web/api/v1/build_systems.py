@@ -34,7 +34,7 @@ async def listing(call: Call) -> Response:
     async with call.services.database.read() as tx:
         found = await build_systems.every(tx, call.grant.organization_id)
         page, cursor = page_of(found, query.cursor, query.limit, lambda one: one.slug)
-        items = [await _out(call, tx, one) for one in page]
+        items = [await system_out(call, tx, one) for one in page]
     return json_answer(BuildSystemsOut(items=items, next_cursor=cursor))
 
 
@@ -42,12 +42,23 @@ async def get(call: Call) -> Response:
     """One of them."""
     async with call.services.database.read() as tx:
         system = await find_build_system(tx, call.grant, call.path("build_system"))
-        return json_answer(await _out(call, tx, system))
+        return json_answer(await system_out(call, tx, system))
 
 
 async def create(call: Call) -> Response:
     """Trust a build system."""
-    given = await call.json(BuildSystemIn)
+    system, out = await add_system(call, await call.json(BuildSystemIn))
+    location = f"{call.services.settings.url}/api/v1/build-systems/{system.slug}"
+    return json_answer(out, 201, {"Location": location})
+
+
+async def add_system(call: Call, given: BuildSystemIn) -> tuple[TrustedBuildSystem, BuildSystemOut]:
+    """Trust the build system that `given` describes.
+
+    Raises:
+        ConflictError: there is one of that slug.
+        InvalidInputError, ConfigurationError: it cannot work.
+    """
     systems = call.services.systems
     system = TrustedBuildSystem(
         id=new_id(),
@@ -68,20 +79,28 @@ async def create(call: Call) -> Response:
             message = f"There is a trusted build system {system.slug!r} already."
             raise ConflictError(message)
         await build_systems.add(tx, system, sealed)
-        out = await _out(call, tx, system)
+        out = await system_out(call, tx, system)
         change = call.change(None, out)
         await record(tx, _entry(call, "build_system.created", system, sorted(sealed), change))
-    location = f"{call.services.settings.url}/api/v1/build-systems/{system.slug}"
-    return json_answer(out, 201, {"Location": location})
+    return system, out
 
 
 async def update(call: Call) -> Response:
     """Change it, or give it other credentials."""
-    patch = await call.json(BuildSystemPatch)
+    return json_answer(await change_system(call, await call.json(BuildSystemPatch)))
+
+
+async def change_system(call: Call, patch: BuildSystemPatch) -> BuildSystemOut:
+    """Change the build system of the path.
+
+    Raises:
+        NotFoundError: there is none.
+        InvalidInputError, ConfigurationError: it cannot work so.
+    """
     systems = call.services.systems
     async with call.services.database.transaction() as tx:
         system = await find_build_system(tx, call.grant, call.path("build_system"))
-        before = await _out(call, tx, system)
+        before = await system_out(call, tx, system)
         changes = patch.model_dump(exclude_none=True, exclude={"credentials"})
         system = dataclasses.replace(system, **changes)
         sealed = await build_systems.sealed_credentials(tx, system.id)
@@ -89,10 +108,10 @@ async def update(call: Call) -> Response:
         systems.make(system, systems.vault().open(system.id, sealed))
         await build_systems.update(tx, system, sealed)
         changed = sorted(patch.credentials or {})
-        out = await _out(call, tx, system)
+        out = await system_out(call, tx, system)
         change = call.change(before, out)
         await record(tx, _entry(call, "build_system.updated", system, changed, change))
-        return json_answer(out)
+        return out
 
 
 async def deliveries(call: Call) -> Response:
@@ -104,7 +123,8 @@ async def deliveries(call: Call) -> Response:
     return json_answer(DeliveriesOut(items=items))
 
 
-async def _out(call: Call, tx: Transaction, system: TrustedBuildSystem) -> BuildSystemOut:
+async def system_out(call: Call, tx: Transaction, system: TrustedBuildSystem) -> BuildSystemOut:
+    """A build system, of its credentials the names."""
     names = sorted(await build_systems.sealed_credentials(tx, system.id))
     url = f"{call.services.settings.url}/webhooks/{system.id}"
     return BuildSystemOut.model_validate(

@@ -39,7 +39,18 @@ async def get(call: Call) -> Response:
 
 async def create(call: Call) -> Response:
     """Make a project."""
-    given = await call.json(ProjectIn)
+    project = await add_project(call, await call.json(ProjectIn))
+    location = f"{call.services.settings.url}/api/v1/projects/{project.slug}"
+    return json_answer(project_out(project), 201, {"Location": location})
+
+
+async def add_project(call: Call, given: ProjectIn) -> Project:
+    """Make the project that `given` describes.
+
+    Raises:
+        ConflictError: there is one of that slug.
+        InvalidInputError: a user or group that is named does not exist.
+    """
     project = Project(
         new_id(),
         call.grant.organization_id,
@@ -57,13 +68,21 @@ async def create(call: Call) -> Response:
         await check_standing(tx, project.organization_id, project.readers | project.configurators)
         await projects.add(tx, project)
         await record(tx, _entry(call, "project.created", project))
-    location = f"{call.services.settings.url}/api/v1/projects/{project.slug}"
-    return json_answer(project_out(project), 201, {"Location": location})
+    return project
 
 
 async def update(call: Call) -> Response:
     """Change a project."""
-    patch = await call.json(ProjectPatch)
+    return json_answer(project_out(await change_project(call, await call.json(ProjectPatch))))
+
+
+async def change_project(call: Call, patch: ProjectPatch) -> Project:
+    """Change the project of the path.
+
+    Raises:
+        NotFoundError, ForbiddenError: it is not for the caller, or not to that extent.
+        InvalidInputError: a user or group that is named does not exist.
+    """
     async with call.services.database.transaction() as tx:
         project = await find_project(tx, call.grant, call.path("project"))
         named = patch.readers is not None or patch.configurators is not None
@@ -75,7 +94,7 @@ async def update(call: Call) -> Response:
         await check_standing(tx, project.organization_id, project.readers | project.configurators)
         await projects.update(tx, project)
         await record(tx, _entry(call, "project.updated", project, before))
-    return json_answer(project_out(project))
+    return project
 
 
 def _entry(call: Call, action: str, project: Project, before: Project | None = None) -> NewEntry:

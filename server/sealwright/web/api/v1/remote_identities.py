@@ -36,7 +36,17 @@ async def listing(call: Call) -> Response:
 
 async def create(call: Call) -> Response:
     """Say who a build system's user is: oneself with proof, anybody as a global administrator."""
-    given = await call.json(RemoteIdentityIn)
+    return json_answer(_out(await add_identity(call, await call.json(RemoteIdentityIn))), 201)
+
+
+async def add_identity(call: Call, given: RemoteIdentityIn) -> RemoteIdentity:
+    """Note who the build system's user is here.
+
+    Raises:
+        NotFoundError: build system or user is missing, or not for the caller.
+        ForbiddenError: nothing proves it.
+        ConflictError: the remote user is known already.
+    """
     async with call.services.database.read() as tx:
         system = await find_build_system(tx, call.grant, given.build_system)
         user = await find_user(tx, call.grant, given.user or call.grant.user.id)
@@ -61,11 +71,21 @@ async def create(call: Call) -> Response:
         await record(
             tx, _entry(call, "remote_identity.created", identity, call.change(None, _out(identity)))
         )
-    return json_answer(_out(identity), 201)
+    return identity
 
 
 async def delete(call: Call) -> Response:
     """Forget it."""
+    await remove_identity(call)
+    return no_content()
+
+
+async def remove_identity(call: Call) -> None:
+    """Remove the identity of the path.
+
+    Raises:
+        NotFoundError: it is missing, or not for the caller.
+    """
     async with call.services.database.transaction() as tx:
         found = await build_systems.identities(tx, call.grant.organization_id)
         wanted = call.path("identity")
@@ -76,7 +96,6 @@ async def delete(call: Call) -> Response:
         await record(
             tx, _entry(call, "remote_identity.deleted", identity, call.change(_out(identity), None))
         )
-    return no_content()
 
 
 async def _proven(

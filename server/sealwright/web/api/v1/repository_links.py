@@ -36,7 +36,18 @@ async def listing(call: Call) -> Response:
 
 async def create(call: Call) -> Response:
     """Link a repository that the caller proves to administer."""
-    given = await call.json(RepositoryLinkIn)
+    link, is_new = await add_link(call, await call.json(RepositoryLinkIn))
+    return json_answer(_out(link), 201 if is_new else 200)
+
+
+async def add_link(call: Call, given: RepositoryLinkIn) -> tuple[RepositoryLink, bool]:
+    """Link the repository to the project of the path, and tell whether the link is new.
+
+    Raises:
+        NotFoundError: project, build system or repository is missing, or not for the caller.
+        ForbiddenError, InvalidInputError, ConflictError: it is not proven, or linked already.
+        UnavailableError: the build system does not answer.
+    """
     services = call.services
     async with services.database.read() as tx:
         project = await find_project(tx, call.grant, call.path("project"))
@@ -71,10 +82,10 @@ async def create(call: Call) -> Response:
             again = _proven_again(earlier[0], link)
             await build_systems.update_link(tx, again)
             await record(tx, _entry(call, "repository_link.updated", earlier[0], again))
-            return json_answer(_out(again))
+            return again, False
         await build_systems.add_link(tx, link)
         await record(tx, _entry(call, "repository_link.created", None, link))
-    return json_answer(_out(link), 201)
+    return link, True
 
 
 def _proven_again(earlier: RepositoryLink, found: RepositoryLink) -> RepositoryLink:
@@ -114,6 +125,17 @@ async def update(call: Call) -> Response:
 
 async def delete(call: Call) -> Response:
     """Unlink a repository: nothing from it is signed any more."""
+    await remove_link(call)
+    return no_content()
+
+
+async def remove_link(call: Call) -> None:
+    """Remove the link of the path.
+
+    Raises:
+        NotFoundError: it is missing, or not for the caller.
+        ConflictError: triggers use it.
+    """
     async with call.services.database.transaction() as tx:
         link = await _find(call, tx)
         if await build_systems.find_triggers(tx, link.organization_id, link_id=link.id):
@@ -122,7 +144,6 @@ async def delete(call: Call) -> Response:
         await outbox.remove_of_link(tx, link.id)
         await build_systems.delete_link(tx, link)
         await record(tx, _entry(call, "repository_link.deleted", link, None))
-    return no_content()
 
 
 async def _find(call: Call, tx: Transaction) -> RepositoryLink:

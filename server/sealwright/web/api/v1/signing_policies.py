@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from sealwright.db import Transaction, certificates, projects
+from sealwright.db import Transaction, certificates, groups, projects
 from sealwright.db.log import NewEntry
 from sealwright.errors import ConflictError
 from sealwright.model.certificate import Certificate
@@ -15,6 +15,7 @@ from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.origin import OriginRules
 from sealwright.model.project import SigningPolicy, snapshot
 from sealwright.policy.decide import check_policy, check_restrictions
+from sealwright.reporting.unusual import look_at_approvers
 from sealwright.transparency.record import organization_entry, record
 from sealwright.visible import check_standing, find_policy, find_project, missing
 from sealwright.web.answers import json_answer, page_of
@@ -52,7 +53,20 @@ async def get(call: Call) -> Response:
 
 async def create(call: Call) -> Response:
     """Make a policy."""
-    given = await call.json(SigningPolicyIn)
+    policy = await add_policy(call, await call.json(SigningPolicyIn))
+    location = f"/api/v1/projects/{call.path('project')}/signing-policies/{policy.slug}"
+    return json_answer(
+        policy_out(policy), 201, {"Location": f"{call.services.settings.url}{location}"}
+    )
+
+
+async def add_policy(call: Call, given: SigningPolicyIn) -> SigningPolicy:
+    """Make the policy that `given` describes in the project of the path.
+
+    Raises:
+        NotFoundError: the project or the certificate is missing, or not for the caller.
+        ConflictError, InvalidInputError, PolicyViolationError: it cannot be one.
+    """
     async with call.services.database.transaction() as tx:
         project = await find_project(tx, call.grant, call.path("project"))
         if await projects.find_policy(tx, project.organization_id, project.id, given.slug):
@@ -69,16 +83,23 @@ async def create(call: Call) -> Response:
         )
         await _check(tx, policy)
         await projects.add_policy(tx, policy)
+        await look_at_approvers(tx, policy, (), utc_now())
         await record(tx, _entry(call, "signing_policy.created", policy, certificate))
-    location = f"/api/v1/projects/{project.slug}/signing-policies/{policy.slug}"
-    return json_answer(
-        policy_out(policy), 201, {"Location": f"{call.services.settings.url}{location}"}
-    )
+    return policy
 
 
 async def update(call: Call) -> Response:
     """Change a policy. Requests that were submitted keep the one they were submitted under."""
-    patch = await call.json(SigningPolicyPatch)
+    return json_answer(policy_out(await change_policy(call, await call.json(SigningPolicyPatch))))
+
+
+async def change_policy(call: Call, patch: SigningPolicyPatch) -> SigningPolicy:
+    """Change the policy of the path.
+
+    Raises:
+        NotFoundError: it or the certificate is missing, or not for the caller.
+        InvalidInputError, PolicyViolationError: it cannot be so.
+    """
     async with call.services.database.transaction() as tx:
         project = await find_project(tx, call.grant, call.path("project"))
         policy = await find_policy(tx, call.grant, project, call.path("policy"))
@@ -91,9 +112,11 @@ async def update(call: Call) -> Response:
         before = policy
         policy = dataclasses.replace(policy, certificate_id=certificate.id, **changes)
         await _check(tx, policy)
+        could = await groups.people(tx, before.organization_id, before.approvers)
         await projects.update_policy(tx, policy)
+        await look_at_approvers(tx, policy, could, utc_now())
         await record(tx, _entry(call, "signing_policy.updated", policy, certificate, before))
-    return json_answer(policy_out(policy))
+    return policy
 
 
 _SETTABLE = frozenset(SigningPolicyPatch.model_fields) - {"certificate"}

@@ -12,7 +12,7 @@ from sealwright.approve import approve_or_deny
 from sealwright.cancel import cancel as cancel_request
 from sealwright.db import Transaction, requests
 from sealwright.db.request_search import RequestFilter
-from sealwright.errors import ConflictError, InvalidInputError
+from sealwright.errors import ConflictError, GoneError, InvalidInputError
 from sealwright.model.passkey import relying_party
 from sealwright.model.request import RetrievalLink, SigningRequest, State, StoredArtifact, Verdict
 from sealwright.submit import Content, Submission, Submitted, received, receiving
@@ -286,6 +286,7 @@ def unsigned_of(request: SigningRequest) -> StoredArtifact:
     """
     if request.input is None:
         raise missing(request.id, "unsigned artifact of")
+    _check_kept(request)
     return request.input
 
 
@@ -299,7 +300,15 @@ def signed_of(request: SigningRequest) -> StoredArtifact:
     check_completed(request)
     if request.output is None:
         raise missing(request.id, "signed artifact of")
+    _check_kept(request)
     return request.output
+
+
+def _check_kept(request: SigningRequest) -> None:
+    if request.artifacts_removed_at:
+        day = request.artifacts_removed_at.date()
+        message = f"The request's artifacts were removed on {day} by the rules of retention."
+        raise GoneError(message, advice="Their digests and the log's proof are still there.")
 
 
 def check_completed(request: SigningRequest) -> None:

@@ -32,7 +32,16 @@ async def listing(call: Call) -> Response:
 
 async def create(call: Call) -> Response:
     """Make a trigger."""
-    given = await call.json(TriggerIn)
+    return json_answer(_out(await add_trigger(call, await call.json(TriggerIn))), 201)
+
+
+async def add_trigger(call: Call, given: TriggerIn) -> Trigger:
+    """Make the trigger in the project of the path.
+
+    Raises:
+        NotFoundError: what it names is missing, or not for the caller.
+        InvalidInputError: its CI user may not submit to the policy.
+    """
     async with call.services.database.transaction() as tx:
         project = await find_project(tx, call.grant, call.path("project"))
         organization = project.organization_id
@@ -63,12 +72,20 @@ async def create(call: Call) -> Response:
         )
         await build_systems.add_trigger(tx, trigger)
         await record(tx, _entry(call, "trigger.created", trigger))
-    return json_answer(_out(trigger), 201)
+    return trigger
 
 
 async def update(call: Call) -> Response:
     """Change or disable a trigger."""
-    patch = await call.json(TriggerPatch)
+    return json_answer(_out(await change_trigger(call, await call.json(TriggerPatch))))
+
+
+async def change_trigger(call: Call, patch: TriggerPatch) -> Trigger:
+    """Change the trigger of the path.
+
+    Raises:
+        NotFoundError: it is missing, or not for the caller.
+    """
     async with call.services.database.transaction() as tx:
         project = await find_project(tx, call.grant, call.path("project"))
         found = await build_systems.find_triggers(
@@ -81,7 +98,7 @@ async def update(call: Call) -> Response:
         trigger = dataclasses.replace(trigger, **patch.model_dump(exclude_none=True))
         await build_systems.update_trigger(tx, trigger)
         await record(tx, _entry(call, "trigger.updated", trigger, before))
-    return json_answer(_out(trigger))
+    return trigger
 
 
 async def _check_submitter(

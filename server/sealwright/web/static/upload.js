@@ -1,0 +1,84 @@
+// Several files at once, each with a bar of its own and a link to its request. Without this script
+// the form sends its files by itself.
+"use strict";
+const form = document.querySelector("form[data-upload]");
+if (form) {
+  const input = form.querySelector("input[type=file]");
+  const list = document.getElementById("uploads");
+  const button = form.querySelector("button");
+  input.multiple = true;
+  form.querySelector("[data-without-script]").remove();
+
+  const line = (file) => {
+    const item = document.createElement("li");
+    item.className = "card";
+    const name = document.createElement("strong");
+    name.textContent = file.name;
+    const state = document.createElement("span");
+    state.className = "muted";
+    state.textContent = " waits";
+    const bar = document.createElement("progress");
+    bar.max = 1;
+    bar.value = 0;
+    bar.setAttribute("aria-label", file.name);
+    item.append(name, state, bar);
+    list.append(item);
+    return { item, state, bar };
+  };
+
+  const fault = (request) => {
+    const page = new DOMParser().parseFromString(request.responseText || "", "text/html");
+    const found = page.querySelector("main .note.bad, main section p");
+    return found ? found.textContent.trim().replace(/\s+/g, " ") : "The server did not take it.";
+  };
+
+  const send = (file, shown) => new Promise((resolve) => {
+    const data = new FormData();
+    for (const [name, value] of new FormData(form)) {
+      if (!(value instanceof File)) data.append(name, value);
+    }
+    data.append("artifact", file);
+    const request = new XMLHttpRequest();
+    request.open("POST", form.action);
+    request.upload.addEventListener("progress", (event) => {
+      if (!event.lengthComputable) return;
+      shown.bar.value = event.loaded / event.total;
+      shown.state.textContent = ` ${Math.floor((100 * event.loaded) / event.total)} %`;
+    });
+    const end = (worked, text) => {
+      shown.bar.remove();
+      shown.state.className = worked ? "" : "error";
+      shown.state.textContent = text;
+      resolve(worked);
+    };
+    request.addEventListener("load", () => {
+      const path = new URL(request.responseURL || location.href).pathname;
+      if (request.status === 200 && path.startsWith("/signing-requests/")) {
+        const link = document.createElement("a");
+        link.href = path;
+        link.textContent = "Open its request";
+        end(true, " submitted. ");
+        shown.state.append(link);
+      } else {
+        end(false, ` ${fault(request)}`);
+      }
+    });
+    request.addEventListener("error", () => end(false, " The connection broke. Submit it again."));
+    request.send(data);
+  });
+
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const files = [...input.files];
+    if (!files.length) return;
+    button.disabled = true;
+    list.replaceChildren();
+    const lines = files.map(line);
+    const worked = [];
+    for (const [index, file] of files.entries()) worked.push(await send(file, lines[index]));
+    button.disabled = false;
+    const links = list.querySelectorAll("a");
+    if (files.length === 1 && worked[0]) location.assign(links[0].href);
+    else if (worked.every(Boolean)) input.value = "";
+  });
+}

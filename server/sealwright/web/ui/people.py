@@ -1,0 +1,38 @@
+"""Users and groups to choose from, and their names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sealwright.db import Transaction, groups, users
+from sealwright.model.user import UserKind
+
+
+async def options(tx: Transaction, organization_id: str) -> list[tuple[str, str]]:
+    """(id, label) of every active user and every group, by name."""
+    people = [
+        (one.id, f"{one.name} (CI user)" if one.kind is UserKind.CI else one.name)
+        for one in await users.every(tx, organization_id)
+        if one.active
+    ]
+    sets = [(one.id, f"{one.name} (group)") for one in await groups.every(tx, organization_id)]
+    return sorted([*people, *sets], key=lambda one: one[1].casefold())
+
+
+async def ci_users(tx: Transaction, organization_id: str) -> list[tuple[str, str]]:
+    """(id, name) of the active CI users, by name."""
+    found = [
+        (one.id, one.name)
+        for one in await users.every(tx, organization_id)
+        if one.active and one.kind is UserKind.CI
+    ]
+    return sorted(found, key=lambda one: one[1].casefold())
+
+
+async def names(tx: Transaction, organization_id: str, ids: Iterable[str]) -> list[str]:
+    """Names of the users and groups, sorted; of those that are gone nothing."""
+    wanted = set(ids)
+    if not wanted:
+        return []
+    labels = dict(await options(tx, organization_id))
+    return sorted((labels[one] for one in wanted if one in labels), key=str.casefold)

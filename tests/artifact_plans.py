@@ -1,0 +1,68 @@
+"""Stored plans with their results, of any size, for what shows them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+from sealwright.db import requests
+from sealwright.model.identifiers import utc_now
+from sealwright.model.request import FileResult
+from sealwright.signing.artifact import TimestampForm
+from sealwright.signing.configuration import Directive
+from sealwright.signing.plan import Plan, PlanNode
+from tests.web import Web
+
+_SIGN = Directive("authenticode-sign", {}, "line 4, column 7")
+
+
+def digest(text: str) -> str:
+    """A digest that looks like one."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def release(files: int, name: str = "release.zip") -> Plan:
+    """A ZIP with an MSI that holds two files, and so many executables beside it."""
+    msi = f"{name}!/setup.msi"
+    inner = tuple(_exe(msi, f"bin/{stem}.dll", number) for number, stem in enumerate("ab"))
+    children = (
+        PlanNode(msi, "setup.msi", 0, 5_000_000, digest(msi), "msi-file", "line 3, column 5",
+                 (_SIGN,), inner, 40),
+        *(_exe(name, f"tools/{number:05}.exe", number + 1) for number in range(files)),
+    )  # fmt: skip
+    root = PlanNode(name, "", 0, 9_000_000, digest(name), "zip-file", "line 2, column 3", (),
+                    children, files + 8)  # fmt: skip
+    form = next(iter(TimestampForm))
+    return Plan(name, digest("xml"), {}, 1_700_000_000, form, root)
+
+
+def _exe(container: str, member: str, order: int) -> PlanNode:
+    path = f"{container}!/{member}"
+    return PlanNode(path, member, order, 100_000 + order, digest(path), "pe-file",
+                    "line 5, column 9", (_SIGN,))  # fmt: skip
+
+
+def results(plan: Plan) -> Iterator[FileResult]:
+    """What a worker would have done."""
+    for node in plan.root.walk():
+        names = [directive.name for directive in node.directives]
+        names += ["repack"] if node.children else []
+        for name in names:
+            yield FileResult(
+                node.path, node.element, name, "Authenticode, SHA-256", node.sha256,
+                digest(node.path + name), node.size + 9000, utc_now(),
+            )  # fmt: skip
+
+
+async def store(web: Web, request_id: str, plan: Plan, *, done: bool = True) -> None:
+    """Keep the plan as the worker does, and with `done` its results."""
+    async with web.database.transaction() as tx:
+        await requests.put_plan(tx, request_id, plan.plan_hash, plan.to_json(), utc_now())
+        if done:
+            await requests.put_results(tx, request_id, list(results(plan)))
+
+
+async def store_results(web: Web, request_id: str, plan: Plan) -> None:
+    """Put the plan's results in the place of others."""
+    async with web.database.transaction() as tx:
+        await requests.put_results(tx, request_id, list(results(plan)))

@@ -1,0 +1,89 @@
+"""Every page that exists, in both themes: axe finds nothing, nothing is too wide, no script runs.
+
+With ``SEALWRIGHT_SCREENSHOTS=folder`` a picture of each page is kept there.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import ConsoleMessage, Page, async_playwright
+
+from tests.browser import world as worlds
+from tests.browser.test_web_pages import chromium
+from tests.web import PASSWORD, Web
+
+_CONTRAST = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+async def test_every_page(sqlite: Web, width: int, scheme: str) -> None:
+    world = await worlds.make(sqlite)
+    faults: list[str] = []
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=chromium(), args=["--no-sandbox"]
+        )
+        context = await browser.new_context(
+            viewport={"width": width, "height": 900},
+            color_scheme="dark" if scheme == "dark" else "light",
+        )
+        page = await context.new_page()
+        page.on("console", lambda message: faults.extend(_complaint(page, message)))
+        page.on("pageerror", lambda error: faults.append(f"{page.url}: {error}"))
+        page.on("dialog", lambda dialog: faults.append(f"{page.url}: {dialog.message}"))
+        await page.goto(f"{sqlite.server.url}/login")
+        await page.fill("input[name=email]", str(world.administrator.email))
+        await page.fill("input[name=password]", PASSWORD)
+        await page.click("button.primary")
+        await page.wait_for_url(lambda address: "/login" not in address)
+        visited = 0
+        for name, path in world.paths():
+            answer = await page.goto(sqlite.server.url + path)
+            assert answer is not None
+            if answer.status != 200:
+                faults.append(f"{name}: {answer.status} at {path}")
+                continue
+            visited += 1
+            # in light everything, in dark what differs there: the colours
+            faults += await _axe(page, name, {} if scheme == "light" else _CONTRAST)
+            faults += await _shape(page, name)
+            await _picture(page, f"{name}-{width}-{scheme}")
+        await browser.close()
+    assert not faults, "\n".join(faults)
+    assert visited > 5
+
+
+def _complaint(page: Page, message: ConsoleMessage) -> list[str]:
+    """Errors and warnings, such as what the security policy stopped; no advice."""
+    return [f"{page.url}: {message.text}"] if message.type in {"error", "warning"} else []
+
+
+async def _axe(page: Page, name: str, options: object) -> list[str]:
+    found = await Axe().run(page, options=options)  # type: ignore[arg-type]
+    return [
+        f"{name}: axe {one['id']}: {node['html'][:200]} {node.get('failureSummary', '')[:300]}"
+        for one in found.response["violations"]
+        for node in one["nodes"]
+    ]
+
+
+async def _shape(page: Page, name: str) -> list[str]:
+    faults = []
+    if not await page.evaluate("document.documentElement.scrollWidth <= innerWidth"):
+        wide = await page.evaluate(
+            "[...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right >"
+            " innerWidth + 1).slice(0, 3).map(e => e.outerHTML.slice(0, 120))"
+        )
+        faults.append(f"{name}: too wide: {wide}")
+    counts = {what: await page.locator(what).count() for what in ("h1", "main")}
+    return [*faults, *(f"{name}: {count} {what}" for what, count in counts.items() if count != 1)]
+
+
+async def _picture(page: Page, name: str) -> None:
+    folder = os.environ.get("SEALWRIGHT_SCREENSHOTS")
+    if folder:
+        await page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)

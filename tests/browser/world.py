@@ -1,0 +1,89 @@
+"""An organization in which every page has something to show, some of it hostile or very long."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sealwright.db import projects, requests
+from sealwright.intake.passwords import hash_password
+from sealwright.model.origin import Origin, Proof
+from sealwright.model.user import Role, User
+from sealwright.web.app import ENDPOINTS
+from sealwright.web.routes import Face
+from tests import artifact_plans
+from tests.functional.test_api_permissions import Things, things_of
+from tests.web import PASSWORD, Web
+
+SCRIPT = "<script>alert(1)</script><img src=x onerror=alert(2)>'\""
+LONG = "word " * 60 + "x" * 150
+#: endpoints that answer no page
+NO_PAGES = re.compile(r"ui\.(static|events|.*artifact|proof|.*export.*|.*download.*|sso.*)")
+
+
+@dataclass
+class World:
+    """What a walk over the pages needs."""
+
+    web: Web
+    administrator: User
+    things: Things
+
+    def paths(self) -> Iterator[tuple[str, str]]:
+        """Name and path of every page that there is a way to."""
+        values = dataclasses.asdict(self.things)
+        for endpoint in ENDPOINTS:
+            if endpoint.face is not Face.UI or endpoint.method != "GET":
+                continue
+            if NO_PAGES.fullmatch(endpoint.name):
+                continue
+            names = re.findall(r"\{(\w+)", endpoint.path)
+            if set(names) <= values.keys():
+                yield (
+                    endpoint.name,
+                    re.sub(r"\{(\w+)(?::\w+)?\}", lambda m: values[m[1]], endpoint.path),
+                )
+
+
+async def make(web: Web) -> World:
+    """Fill the test's organization."""
+    administrator = await web.add_user(
+        password_hash=await hash_password(PASSWORD), role=Role.GLOBAL_ADMINISTRATOR,
+        name=f"Ada {SCRIPT}"[:200],
+    )  # fmt: skip
+    scene = web.scene
+    async with web.database.transaction() as tx:
+        await projects.update(
+            tx, dataclasses.replace(scene.project, name=f"Product {SCRIPT}"[:200])
+        )
+    await web.change_policy(
+        name=f"Release {SCRIPT}"[:200],
+        submitters=scene.policy.submitters | {administrator.id},
+    )
+    done = await web.submit(b"one", description=f"Nightly {SCRIPT} {LONG}")
+    await artifact_plans.store(web, done["id"], artifact_plans.release(12))
+    await web.complete(done["id"])
+    await artifact_plans.store_results(web, done["id"], artifact_plans.release(12))
+    await verify_origin(web, done["id"])
+    failed = await web.submit(b"two", description=LONG)
+    await web.fail(failed["id"], f"No file matches setup/*.exe. {SCRIPT}")
+    await web.change_policy(quorum=2, approvers=scene.policy.approvers | {administrator.id})
+    things = await things_of(web, web.scene, administrator)
+    return World(web, administrator, dataclasses.replace(things, request=done["id"]))
+
+
+async def verify_origin(web: Web, request_id: str) -> None:
+    """Have the request come from a build that the CI system confirmed."""
+    request = await web.read(request_id)
+    origin = Origin(
+        verified=True, proof=Proof.CALLER, repository_url="https://git.example.com/octo/app",
+        branch="release/5.1", commit="c0ffee" + "0" * 34, ref="refs/heads/release/5.1",
+        ref_type="branch", event="push", run_id="77", run_attempt=2, runner="github-hosted",
+        build_url="https://git.example.com/octo/app/actions/runs/77",
+        build_settings_file=".github/workflows/release.yml",
+        checks=("repository", "branch", "head_repository", "run_succeeded", "artifact_digest"),
+    )  # fmt: skip
+    async with web.database.transaction() as tx:
+        assert await requests.amend(tx, request, request.updated_at, origin=origin)

@@ -1,0 +1,117 @@
+"""One request's page: the tree of its artifact, origin, repetition, time line."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import re
+
+import pytest
+from tests import artifact_plans
+from tests.functional.test_web_pages import csrf, logged_in
+from tests.web import PASSWORD, Web
+
+from sealwright.db import requests
+from sealwright.intake.passwords import hash_password
+from sealwright.model.origin import Origin, Proof
+
+
+async def test_the_tree_shows_every_file_and_what_was_done(web: Web) -> None:
+    browser = await logged_in(web)
+    request = await web.submit()
+    path = f"/signing-requests/{request['id']}"
+    await artifact_plans.store(web, request["id"], artifact_plans.release(3), done=False)
+    page = (await browser.get(path)).text
+    assert page.count('<span class="file">') == 7
+    assert page.count(">planned<") == 6  # the archive itself is not signed
+    assert "38 other members stay as they are, byte for byte" in page
+    async with web.database.transaction() as tx:
+        await requests.put_results(
+            tx, request["id"], list(artifact_plans.results(artifact_plans.release(3)))
+        )
+    page = (await browser.get(path)).text
+    assert page.count(">signed<") == 6
+    assert page.count(">repacked<") == 2
+    assert ">planned<" not in page
+
+
+async def test_a_large_tree_comes_in_parts(sqlite: Web) -> None:
+    browser = await logged_in(sqlite)
+    request = await sqlite.submit()
+    path = f"/signing-requests/{request['id']}"
+    await artifact_plans.store(sqlite, request["id"], artifact_plans.release(450))
+    page = (await browser.get(path)).text
+    seen = set(re.findall(r"tools/\d+\.exe", page))
+    while more := re.search(r'data-more href="([^"]+)"', page):
+        page = (await browser.get(html.unescape(more[1]))).text
+        part = set(re.findall(r"tools/\d+\.exe", page))
+        assert not part & seen
+        seen |= part
+    assert len(seen) == 450
+    inner = await browser.get(f"{path}/files", params={"of": "release.zip!/setup.msi"})
+    assert inner.text.count("bin/") == 2
+    for query in ({"of": "release.zip!/no.exe"}, {"of": "x" * 9000}):
+        assert (await browser.get(f"{path}/files", params=query)).status_code == 404
+    for query in ({"start": "-1"}, {"start": "x"}, {"other": "1"}):
+        answer = await browser.get(f"{path}/files", params=query)
+        assert answer.status_code in {400, 422}
+
+
+@pytest.mark.parametrize(
+    ("url", "linked"),
+    [("https://git.example.com/a", True), ("javascript:alert(1)", False), ("git://x/y", False)],
+)
+async def test_addresses_of_the_origin_are_links_only_if_harmless(
+    sqlite: Web, url: str, linked: bool
+) -> None:
+    browser = await logged_in(sqlite)
+    request = await sqlite.submit()
+    stored = await sqlite.read(request["id"])
+    origin = Origin(
+        verified=True, proof=Proof.RUN, repository_url=url, build_url=url, commit="c" * 40,
+        checks=("branch", "repository"),
+    )  # fmt: skip
+    async with sqlite.database.transaction() as tx:
+        assert await requests.amend(tx, stored, stored.updated_at, origin=origin)
+    page = (await browser.get(f"/signing-requests/{stored.id}")).text
+    assert (f'href="{url}"' in page) == linked
+    assert "javascript:" not in re.sub(r">[^<]*<", "><", page)
+    assert "run verified" in page
+    assert "2 checks held" in page
+
+
+async def test_retry_and_another_policy(web: Web) -> None:
+    user = await web.add_user(password_hash=await hash_password(PASSWORD))
+    await web.change_policy(submitters=web.scene.policy.submitters | {user.id})
+    browser = await logged_in(web, user)
+    request = await web.submit()
+    path = f"/signing-requests/{request['id']}"
+    await web.fail(request["id"])
+    page = (await browser.get(path)).text
+    token = csrf(page)
+    again = await browser.post(f"{path}/retry", data={"csrf": token})
+    assert again.status_code == 303
+    following = (await browser.get(again.headers["location"])).text
+    assert "This request repeats the one that failed." in following
+    assert f'href="{path}"' in following
+    wrong = await browser.post(f"{path}/resubmit", data={"csrf": token})
+    assert wrong.status_code == 400
+    assert 'id="error-signing_policy"' in wrong.text
+    given = {"csrf": token, "signing_policy": web.scene.policy.slug, "description": "Once more"}
+    made = await browser.post(f"{path}/resubmit", data=given)
+    assert made.status_code == 303, made.text
+    assert "Once more" in (await browser.get(made.headers["location"])).text
+    unknown = await browser.post(f"{path}/resubmit", data=given | {"signing_policy": "other"})
+    assert unknown.status_code == 404
+
+
+async def test_the_time_line_names_people_and_leaves(sqlite: Web) -> None:
+    browser = await logged_in(sqlite)
+    request = await sqlite.submit()
+    await sqlite.complete(request["id"])
+    page = (await browser.get(f"/signing-requests/{request['id']}")).text
+    line = page[page.index("Time line") :]
+    for words in ("Submitted", "Queued", "A worker began", "Completed", "released"):
+        assert words in line
+    assert sqlite.scene.submitter.name in line
+    assert dataclasses.asdict(sqlite.scene.submitter)["id"] not in line

@@ -1,0 +1,96 @@
+"""Submitting from a page: several files, faults beside fields, nothing received that is refused."""
+
+from __future__ import annotations
+
+import httpx
+from tests.functional.test_web_pages import csrf, logged_in
+from tests.web import PASSWORD, Web
+
+from sealwright.intake.passwords import hash_password
+from sealwright.model.user import User
+
+
+async def submitter(web: Web) -> tuple[httpx.AsyncClient, User]:
+    user = await web.add_user(password_hash=await hash_password(PASSWORD))
+    await web.change_policy(submitters=web.scene.policy.submitters | {user.id})
+    return await logged_in(web, user), user
+
+
+async def test_one_file_and_several(web: Web) -> None:
+    browser, user = await submitter(web)
+    page = (await browser.get("/submit")).text
+    assert web.scene.policy.name in page  # the only project is chosen
+    fields = {
+        "csrf": csrf(page), "project": web.scene.project.slug, "artifact_configuration": "",
+        "signing_policy": web.scene.policy.slug, "description": "By hand",
+        "parameters": "version = 1.2\n\nname=a=b",
+    }  # fmt: skip
+    one = await browser.post("/submit", data=fields, files={"artifact": ("a.exe", b"one")})
+    assert one.status_code == 303, one.text
+    made = await web.read(one.headers["location"].rpartition("/")[2])
+    assert (made.submitted_by, made.description) == (user.id, "By hand")
+    assert dict(made.parameters) == {"version": "1.2", "name": "a=b"}
+    files = {"artifact": ("b.exe", b"two"), "artifact-2": ("c.exe", b"three"),
+             "artifact-3": ("", b"")}  # fmt: skip
+    several = await browser.post("/submit", data=fields, files=files)
+    assert several.headers["location"] == "/signing-requests?submitter=me"
+    listed = (await browser.get(several.headers["location"])).text
+    assert "2 files are submitted" in listed
+    assert all(name in listed for name in ("a.exe", "b.exe", "c.exe"))
+
+
+async def test_what_is_refused_leaves_nothing(sqlite: Web) -> None:
+    browser, _ = await submitter(sqlite)
+    fields = {"csrf": csrf((await browser.get("/submit")).text),
+              "project": sqlite.scene.project.slug,
+              "signing_policy": sqlite.scene.policy.slug}  # fmt: skip
+    file = {"artifact": ("a.exe", b"x" * 100_000)}
+    for wrong, status, words in (
+        ({"csrf": "forged"}, 403, "not one of this session"),
+        ({"signing_policy": ""}, 400, "field-signing_policy"),
+        ({"parameters": "9 wrong"}, 400, "field-parameters"),
+        ({"project": "no-project"}, 404, "There is no project"),
+    ):
+        answer = await browser.post("/submit", data=fields | wrong, files=file)
+        assert (answer.status_code, words in answer.text) == (status, True), answer.text
+    none = await browser.post("/submit", data=fields, files={"artifact": ("", b"")})
+    assert none.status_code == 400
+    assert "No file was chosen." in none.text
+    twice = await browser.post("/submit", data=fields, files=[("artifact", ("a", b"x"))] * 2)
+    assert twice.status_code == 400
+    assert await sqlite.stored_keys() == []
+
+
+async def test_who_submits_nowhere_is_told(sqlite: Web) -> None:
+    user = await sqlite.add_user(password_hash=await hash_password(PASSWORD))
+    browser = await logged_in(sqlite, user)
+    assert "not a submitter of any signing policy" in (await browser.get("/submit")).text
+    reader = await sqlite.add_user(password_hash=await hash_password(PASSWORD))
+    await sqlite.change_policy(approvers=sqlite.scene.policy.approvers | {reader.id})
+    browser = await logged_in(sqlite, reader)
+    fields = {"csrf": csrf((await browser.get("/submit")).text),
+              "project": sqlite.scene.project.slug,
+              "signing_policy": sqlite.scene.policy.slug}  # fmt: skip
+    answer = await browser.post("/submit", data=fields, files={"artifact": ("a.exe", b"x")})
+    assert answer.status_code == 403
+    assert await sqlite.stored_keys() == []
+
+
+async def test_the_dashboard_shows_what_is_mine(web: Web) -> None:
+    user = await web.add_user(password_hash=await hash_password(PASSWORD))
+    await web.change_policy(quorum=1, approvers=web.scene.policy.approvers | {user.id})
+    waiting = await web.submit(description="waits")
+    await web.change_policy(quorum=0)
+    done, failed = await web.submit(), await web.submit()
+    await web.complete(done["id"])
+    await web.fail(failed["id"], "Nothing matched <b>")
+    browser = await logged_in(web, user)
+    page = (await browser.get("/")).text
+    mine, rest = page.split("Failed in the last seven days")
+    assert f"/signing-requests/{waiting['id']}" in mine
+    assert f"/signing-requests/{failed['id']}" in rest
+    assert f"/signing-requests/{done['id']}" in rest
+    assert "Nothing matched &lt;b&gt;" in page
+    token = csrf(page)
+    await browser.post(f"/signing-requests/{waiting['id']}/approve", data={"csrf": token})
+    assert "Nothing waits for your decision." in (await browser.get("/")).text
