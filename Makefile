@@ -1,14 +1,16 @@
 # Sealwright. `make demo` runs the main job; `make test` passes the tests. Both install what they need.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint lock clean
+.PHONY: bench help demo test test-fast lint lock clean
 
 ARTIFACT ?=
 CONFIGURATION ?=
 OUT ?=
 DATA ?=
+BENCH ?=
+SMALL ?=
 KEEP ?=
-export ARTIFACT CONFIGURATION OUT DATA KEEP
+export ARTIFACT CONFIGURATION OUT DATA KEEP BENCH SMALL
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -24,6 +26,10 @@ test: ## lint, types, import contracts and all tests, with real parts
 test-fast: ## the unit tests alone
 	@scripts/setup test
 	@.venv/bin/python -m pytest -q tests/unit
+
+bench: ## measure speed and memory into docs/performance.md: [BENCH=a,d] [SMALL=1]
+	@scripts/setup test
+	@.venv/bin/python -m tests.bench
 
 lint: ## ruff, mypy and the import contracts
 	@scripts/setup test

@@ -100,10 +100,13 @@ class WebServer:
 
 @contextlib.contextmanager
 def running(valkey: Valkey, database_url: str, **changes: Any) -> Iterator[WebServer]:
-    """Run a web process on a free port."""
-    with tempfile.TemporaryDirectory(prefix="sealwright-web-") as name:
-        folder = Path(name)
+    """Run a web process on a free port. `external_name`: the host name that users see."""
+    with tempfile.TemporaryDirectory(prefix="sealwright-web-") as temporary:
+        folder = Path(temporary)
         listener = socket.create_server(("127.0.0.1", 0))
+        name = changes.pop("external_name", "")
+        if name:
+            changes["external_url"] = f"http://{name}:{listener.getsockname()[1]}"
         values: dict[str, Any] = {
             "data": str(folder / "data"),
             "port": listener.getsockname()[1],
@@ -229,9 +232,10 @@ class Web:
 
     async def token(self, user: User, **fields: Any) -> str:
         """A fresh API token of the user's."""
-        text = new_token(TokenKind.API)
+        kind = fields.pop("kind", TokenKind.API)
+        text = new_token(kind)
         token = ApiToken(
-            new_id(), user.organization_id, user.id, TokenKind.API, "test", token_hash(text),
+            new_id(), user.organization_id, user.id, kind, "test", token_hash(text),
             None, None, utc_now(), **fields,
         )  # fmt: skip
         async with self.database.transaction() as tx:

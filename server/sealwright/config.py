@@ -56,6 +56,10 @@ class Settings(BaseModel):
     signer_group: str = Field(
         "", description="group whose members may ask for signatures; default: only the own user"
     )
+    signer_app_socket: Path | None = None
+    signer_app_group: str = Field(
+        "", description="group whose members may ask for JWTs of GitHub Apps, and nothing else"
+    )
     token_uri: str = Field(
         "", description="RFC 7512 URI with module-path; default: embedded SoftHSM"
     )
@@ -177,6 +181,11 @@ class Settings(BaseModel):
     def socket(self) -> Path:
         """The signer's socket."""
         return self.signer_socket or self.data / "run" / "signer.sock"
+
+    @property
+    def app_socket(self) -> Path:
+        """The signer's socket for JWTs of GitHub Apps."""
+        return self.signer_app_socket or self.socket.with_name("app.sock")
 
     @property
     def token_folder(self) -> Path:

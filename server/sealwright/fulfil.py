@@ -66,6 +66,7 @@ from sealwright.signing.sandbox import ChildPool, FormatChild
 from sealwright.signing.signature_value import verify_signature_value
 from sealwright.signing.signer_client import SignerClient
 from sealwright.signing.spool import sha256_of
+from sealwright.signing.team import Team, is_divisible, team_of
 from sealwright.signing.timestamp_client import TimestampClient
 from sealwright.signing.verify_result import VerifiedSignature
 from sealwright.storage import ArtifactStore
@@ -113,8 +114,8 @@ async def fulfil(bench: Workbench, request_id: str) -> None:
     if request is None:
         return
     _log.info("%s: attempt %d", request.id, request.attempt)
-    await bench.queue.announce(request.id)
     try:
+        await bench.queue.announce(request.id)
         meter = ProgressMeter()
         work = _attempt(bench, request, meter)
         await lease.hold(bench.database, request, settings.lease_seconds, work, meter)
@@ -311,21 +312,26 @@ async def _sign_artifact(bench: Workbench, request: SigningRequest, meter: Progr
     identity = Identity(certificate.certificate, certificate.chain)
     answerer = Answerer(request, bench.database, bench.signer, bench.timestamps)
     bench.scratch.require_room(artifact.size)
-    async with bench.room, bench.children.child() as signing:
+    divisible = is_divisible(configuration.encode(), artifact.size)
+    async with bench.room, team_of(bench.children, bench.room, divisible=divisible) as team:
+        signing = team.first
         meter.begin(Stage.FETCHING)
         await _fetch(bench, artifact, signing.input)
+        await team.share_input()
         meter.begin(Stage.PLANNING)
-        plan = await _plan(bench, request, signing, configuration)
+        plan = await _plan(bench, request, team, configuration)
         files = sum(1 for node in plan.root.walk() if node.signs)
         meter.begin(Stage.SIGNING, files)
-        made = await signing.deep_sign(plan, identity, answerer.answer_pending, meter.count)
-        await signing.close()  # what it has written does not change any more
+        made = await team.deep_sign(plan, identity, answerer.answer_pending, meter.count)
+        await team.end()
         sha256, size = await asyncio.to_thread(_measure, signing)
-        async with bench.children.child() as judging:
+        async with team_of(bench.children, bench.room, divisible=divisible) as judges:
+            judging = judges.first
             signing.input.replace(judging.input)
             signing.output.replace(judging.output)
+            await judges.share_input()
             meter.begin(Stage.VERIFYING, files)
-            found = await judging.verify(plan, certificate.certificate)
+            found = await judges.verify(plan, certificate.certificate)
             meter.begin(Stage.RELEASING, files)
             output = await _store(bench, request, judging.output, sha256, size)
     results = _results(made, found)
@@ -333,9 +339,7 @@ async def _sign_artifact(bench: Workbench, request: SigningRequest, meter: Progr
     await _complete(bench, request, output=output)
 
 
-async def _plan(
-    bench: Workbench, request: SigningRequest, child: FormatChild, configuration: str
-) -> Plan:
+async def _plan(bench: Workbench, request: SigningRequest, team: Team, configuration: str) -> Plan:
     """Make the plan, and record it before anything is signed by it.
 
     The signing time is that of the first attempt: a later one finds it in the recorded plan, and
@@ -346,7 +350,7 @@ async def _plan(
         recorded = await requests.get_plan(tx, request.id)
     now = utc_now()
     wants_time = bool(request.snapshot.fields["timestamp_required"])
-    plan = await child.plan(
+    plan = await team.plan(
         configuration.encode(),
         request.parameters,
         artifact_name=request.input.file_name,

@@ -325,6 +325,7 @@ async def _record(
     """Insert the request, its leaves and its idempotency key; it leaves Submitted at once."""
     target = decision.target
     configuration = None if content.digest else target.configuration
+    hours = target.policy.approval_hours
     request = SigningRequest(
         id=request_id,
         organization_id=grant.organization_id,
@@ -352,6 +353,7 @@ async def _record(
         retrieval=content.link,
         hash=content.digest,
         original_request_id=submission.original_request_id,
+        approval_until=now + dt.timedelta(hours=hours) if hours else None,
     )
     await requests.add(tx, request)
     if content.run:

@@ -26,14 +26,14 @@ from typing import Any
 
 import asyncpg
 import sqlalchemy as sa
-from tests import database as rows
-from tests.database import Scene
 
 from sealwright.db import Database, projects, requests
 from sealwright.db.migrate import migrate
 from sealwright.db.request_search import RequestFilter, words_of
 from sealwright.model.origin import Origin
 from sealwright.model.request import SigningRequest, State, StoredArtifact
+from tests import database as rows
+from tests.database import Scene
 
 _BATCH = 5000
 _PROJECTS = 200

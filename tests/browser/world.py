@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sealwright.db import projects, requests
+from sealwright.db import notifications, outgoing_webhooks, projects, requests
 from sealwright.intake.passwords import hash_password
 from sealwright.model.origin import Origin, Proof
 from sealwright.model.user import Role, User
@@ -20,7 +20,7 @@ from tests.web import PASSWORD, Web
 SCRIPT = "<script>alert(1)</script><img src=x onerror=alert(2)>'\""
 LONG = "word " * 60 + "x" * 150
 #: endpoints that answer no page
-NO_PAGES = re.compile(r"ui\.(static|events|.*artifact|proof|.*export.*|.*download.*|sso.*)")
+NO_PAGES = re.compile(r"ui\.(static|events|.*artifact|.*proof|.*export.*|.*download.*|sso.*)")
 
 
 @dataclass
@@ -71,6 +71,7 @@ async def make(web: Web) -> World:
     await web.fail(failed["id"], f"No file matches setup/*.exe. {SCRIPT}")
     await web.change_policy(quorum=2, approvers=scene.policy.approvers | {administrator.id})
     things = await things_of(web, web.scene, administrator)
+    await rename_webhook(web, things.webhook)
     return World(web, administrator, dataclasses.replace(things, request=done["id"]))
 
 
@@ -87,3 +88,14 @@ async def verify_origin(web: Web, request_id: str) -> None:
     )  # fmt: skip
     async with web.database.transaction() as tx:
         assert await requests.amend(tx, request, request.updated_at, origin=origin)
+
+
+async def rename_webhook(web: Web, webhook_id: str) -> None:
+    """Give the webhook a hostile name, and a message that nobody took."""
+    organization = web.scene.organization.id
+    async with web.database.transaction() as tx:
+        webhook = await outgoing_webhooks.get(tx, organization, webhook_id)
+        assert webhook is not None
+        await outgoing_webhooks.update(tx, dataclasses.replace(webhook, name=SCRIPT), {})
+        [message, *_] = await notifications.of_target(tx, webhook_id)
+        await notifications.settle(tx, message, error=f"{SCRIPT} {LONG}", status=500)

@@ -406,7 +406,15 @@ def hostile_archives(seed: int, count: int) -> Iterator[tuple[str, bytes]]:
         yield kind.__name__, kind(random.Random(number))
 
 
-def process(data: bytes, folder: Path) -> str:
+def same_names(source: Path, output: Path) -> bool:
+    """Whether two archives have the same members, as another reader sees them."""
+    with zipfile.ZipFile(output) as signed, zipfile.ZipFile(source) as original:
+        return signed.namelist() == original.namelist()
+
+
+def process(
+    data: bytes, folder: Path, body: str, same_members: Callable[[Path, Path], bool]
+) -> str:
     """Sign and verify; ``signed``, or the class of the error that refused it."""
     source, output = folder / "in.zip", folder / "out.zip"
     source.write_bytes(data)
@@ -416,7 +424,7 @@ def process(data: bytes, folder: Path) -> str:
         sign_file(
             source,
             output,
-            configuration(BODY),
+            configuration(body),
             IDENTITY,
             answers,
             limits=limits,
@@ -427,13 +435,17 @@ def process(data: bytes, folder: Path) -> str:
         if output.exists() and not isinstance(error, ArtifactError):
             raise
         return f"{type(error).__name__}: {error.message}"
-    with zipfile.ZipFile(output) as signed, zipfile.ZipFile(source) as original:
-        assert signed.namelist() == original.namelist()
+    assert same_members(source, output)
     return "signed"
 
 
-def main(seed: int, count: int) -> None:
-    """Process a range and report."""
+def main(
+    artifacts: Iterator[tuple[str, bytes]],
+    body: str = BODY,
+    same_members: Callable[[Path, Path], bool] = same_names,
+) -> None:
+    """Process all of them under a limit on memory, and report."""
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     with tempfile.TemporaryDirectory() as name:
         top = Path(name)
         folder = top / "a" / "b" / "work"
@@ -441,9 +453,9 @@ def main(seed: int, count: int) -> None:
         (top / "canary").write_text(CANARY)
         os.chdir(folder)
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-        for kind, data in hostile_archives(seed, count):
+        for kind, data in artifacts:
             start = time.perf_counter()
-            outcome = process(data, folder)
+            outcome = process(data, folder, body, same_members)
             spent = time.perf_counter() - start
             found = sorted(path.name for path in top.rglob("*"))
             expected = {"a", "b", "work", "canary", "in.zip", "out.zip"}
@@ -461,11 +473,16 @@ def main(seed: int, count: int) -> None:
             )
             del data
 
+    print_peak()
 
-if __name__ == "__main__":
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    main(int(sys.argv[1]), int(sys.argv[2]))
+
+def print_peak() -> None:
+    """The most memory that this process has used."""
     # not ru_maxrss: that counts the memory of the process that started this one
     status = Path("/proc/self/status").read_text()
     peak = int(status.split("VmHWM:")[1].split()[0]) * 1024
     print(json.dumps({"peak": peak}))
+
+
+if __name__ == "__main__":
+    main(hostile_archives(int(sys.argv[1]), int(sys.argv[2])))

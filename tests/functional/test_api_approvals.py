@@ -15,11 +15,13 @@ from tests.web import Web
 
 from sealwright.approve import approve_or_deny
 from sealwright.cancel import cancel
-from sealwright.db import Database, projects, requests, users
+from sealwright.db import Database, groups, projects, requests, users
 from sealwright.db import log as db_log
 from sealwright.errors import ConflictError, ForbiddenError
+from sealwright.model.identifiers import new_id, utc_now
+from sealwright.model.project import snapshot
 from sealwright.model.request import SigningRequest, State, Verdict
-from sealwright.model.user import Principal, User
+from sealwright.model.user import Group, Principal, User
 from sealwright.policy.permissions import Access, Grant
 from sealwright.queueing.queue import QUEUE_NAME, Queue
 
@@ -103,7 +105,8 @@ async def test_approvers_are_those_of_then_and_now(sqlite: Web) -> None:
 async def test_a_race_makes_one_transition(
     database_url: str, valkey: Valkey, round_number: int
 ) -> None:
-    """200 at once: approve, deny, cancel, each several times, while approvers are removed."""
+    """200 at once: approve, deny, cancel, each several times, while approvers are removed from the
+    policy and from the group that it names, and deactivated."""
     chance = random.Random(round_number)
     database, queue = Database(database_url), Queue(valkey.url)
     try:
@@ -133,17 +136,23 @@ async def waiting_request(
     scene = await rows.seed(database)
     approvers = [rows.user(scene.organization.id) for _ in range(20)]
     quorum = chance.choice([1, 3, 10])
-    policy = dataclasses.replace(
-        scene.policy, approvers=frozenset(user.id for user in approvers), quorum=quorum
-    )
+    # half of them stand in the policy themselves, half as members of a group
+    members = frozenset(user.id for user in approvers[:10])
+    group = Group(new_id(), scene.organization.id, "Approvers", utc_now(), members=members)
+    named = frozenset({group.id, *(user.id for user in approvers[10:])})
+    policy = dataclasses.replace(scene.policy, approvers=named, quorum=quorum)
     async with database.transaction() as tx:
         for user in approvers:
             await users.add(tx, user)
+        await groups.add(tx, group)
         await projects.update_policy(tx, policy)
+        people = await groups.people(tx, scene.organization.id, named)
+    assert people == {user.id for user in approvers}
     scene = dataclasses.replace(scene, policy=policy)
     request = await rows.add_request(
-        database, scene, state=State.WAITING_FOR_APPROVAL, attempt=0, lease_until=None
-    )
+        database, scene, state=State.WAITING_FOR_APPROVAL, attempt=0, lease_until=None,
+        snapshot=snapshot(policy, scene.certificate.sha256, scene.configuration, people),
+    )  # fmt: skip
     return request, approvers, quorum
 
 
@@ -164,7 +173,8 @@ async def decide_somehow(
             database, queue, Grant(Principal(owner, "t"), Access.ORGANIZATION), request.id
         )
     if luck < 0.05:
-        return await remove_approver(database, request, user)
+        revoke = chance.choice([remove_approver, leave_group, deactivate])
+        return await revoke(database, request, user)
     verdict = Verdict.DENY if luck < 0.08 else Verdict.APPROVE
     return await approve_or_deny(database, queue, grant, request.id, verdict)
 
@@ -177,6 +187,18 @@ async def remove_approver(database: Database, request: SigningRequest, user: Use
         assert policy is not None
         fewer = dataclasses.replace(policy, approvers=policy.approvers - {user.id})
         await projects.update_policy(tx, fewer)
+
+
+async def leave_group(database: Database, request: SigningRequest, user: User) -> None:
+    async with database.transaction() as tx:
+        for group in await groups.every(tx, request.organization_id):
+            left = dataclasses.replace(group, members=group.members - {user.id})
+            await groups.update(tx, left)
+
+
+async def deactivate(database: Database, request: SigningRequest, user: User) -> None:
+    async with database.transaction() as tx:
+        await users.update(tx, dataclasses.replace(user, active=False))
 
 
 async def check(

@@ -25,6 +25,7 @@ from sealwright.db import (
     build_systems,
     certificate_orders,
     groups,
+    identity_providers,
     notifications,
     organizations,
     outgoing_webhooks,
@@ -42,9 +43,10 @@ from sealwright.model.build_system import (
 )
 from sealwright.model.certificate import CertificateOrder, Operation, OrderState
 from sealwright.model.identifiers import new_id, utc_now
+from sealwright.model.identity_provider import IdentityProvider
 from sealwright.model.notification import HOOK_STATES, Channel, Notification, OutgoingWebhook
 from sealwright.model.passkey import Passkey
-from sealwright.model.user import Group, Role, TokenScope, User, UserKind
+from sealwright.model.user import Group, Role, TokenKind, TokenScope, User, UserKind
 from sealwright.policy.permissions import PERMISSIONS, Access, is_read
 from sealwright.web.app import ENDPOINTS
 from sealwright.web.auth import csrf_token
@@ -79,6 +81,7 @@ class Things:
     identity: str
     group: str
     passkey: str
+    provider: str
     entry: str
     webhook: str
     delivery: str
@@ -94,6 +97,11 @@ class World:
     users: Mapping[Role, User]
     clients: Mapping[Role, httpx.AsyncClient]
     tokens: Mapping[Role, str]
+    scim_tokens: Mapping[Role, str]
+
+    def token(self, endpoint: Endpoint, role: Role) -> str:
+        """The role's token of the kind that the endpoint takes."""
+        return (self.scim_tokens if endpoint.face is Face.SCIM else self.tokens)[role]
 
 
 def test_every_route_has_a_row_and_every_row_a_route() -> None:
@@ -120,7 +128,8 @@ async def world(sqlite_web: WebServer) -> AsyncIterator[World]:
         }
         tokens = {role: await web.token(user) for role, user in people.items()}
         clients = {role: httpx.AsyncClient(base_url=web.server.url, timeout=30) for role in people}
-        yield World(web, things, people, clients, tokens)
+        scim = {role: await web.token(user, kind=TokenKind.SCIM) for role, user in people.items()}
+        yield World(web, things, people, clients, tokens, scim)
         for client in clients.values():
             await client.aclose()
 
@@ -168,6 +177,7 @@ async def things_of(web: Web, scene: Scene, user: User) -> Things:
         *await ci_things(web, scene, user),
         await add_group(web, scene),
         await add_passkey(web, user),
+        await add_provider(web, scene.organization.id),
         str(entry.id),
         *await add_webhook(web, scene.organization.id, scene.project.id),
         await add_order(web, scene.organization.id),
@@ -208,6 +218,22 @@ async def add_webhook(web: Web, organization: str, project: str) -> tuple[str, s
         await notifications.add(tx, message)
         [sent] = await notifications.of_target(tx, webhook.id)
     return webhook.id, str(sent.id)
+
+
+async def add_provider(web: Web, organization: str) -> str:
+    provider = IdentityProvider(
+        new_id(), organization, f"idp-{new_id()}", "Directory", "https://idp.invalid", "client",
+        ("example.com",), False, Role.REGULAR_USER, "", True, utc_now(),
+    )  # fmt: skip
+    async with web.database.transaction() as tx:
+        await identity_providers.add(tx, provider, {})
+    return provider.id
+
+
+async def token_of(web: Web, user: User, kind: TokenKind = TokenKind.API) -> str:
+    await web.token(user, kind=kind)
+    async with web.database.read() as tx:
+        return (await users.tokens(tx, user.organization_id, user.id))[-1].id
 
 
 async def add_group(web: Web, scene: Scene) -> str:
@@ -294,6 +320,9 @@ def sees_everything(role: Role) -> bool:
     return row is not None and row[role] is Access.ORGANIZATION
 
 
+REMOVES_A_PROVIDER = {"identity_providers.delete", "ui.remove_identity_provider"}
+REVOKES_A_SCIM_TOKEN = {"scim_tokens.revoke", "ui.revoke_scim_token"}
+DELETES_A_GROUP = {"groups.delete", "ui.delete_group", "scim.delete_group"}
 #: these ask the CI system, which is at a name that never resolves: told so, a call is permitted
 CALLS_OUT = {"remote_identities.create", "ci_signing_requests.create", "compatible.github_submit"}
 
@@ -341,6 +370,11 @@ def body_of(endpoint: Endpoint, things: Things) -> dict[str, Any]:
         "passkeys.create": {"name": "New", "credential": {"response": {
             "clientDataJSON": "e30", "attestationObject": "e30"}}},
         "groups.update": {"members": []},
+        "scim.replace_user": {"userName": f"{new_id()}@example.com"},
+        "scim.replace_group": {"displayName": new_id()},
+        "scim.patch_user": {"Operations": [{"op": "replace", "path": "nickName", "value": "x"}]},
+        "scim.patch_group": {"Operations": [{"op": "add", "path": "members", "value": []}]},
+        "identity_providers.update": {"name": "New"},
         "groups.create": {"name": new_id()},
         "tokens.create": {"name": "token"},
         "projects.update": {"name": "New"},
@@ -387,7 +421,20 @@ async def test_the_table(world: World) -> None:
         for role in Role:
             for word in WORDS if parameters(endpoint) else ("own",):
                 things = adapted(world, endpoint, role, word)
-                if endpoint.name == "groups.delete" and word in {"own", "unrelated"}:
+                if endpoint.name in REMOVES_A_PROVIDER and word in {"own", "unrelated"}:
+                    gone = await add_provider(world.web, world.web.scene.organization.id)
+                    things = dataclasses.replace(things, provider=gone)
+                if endpoint.name in REVOKES_A_SCIM_TOKEN and word in {
+                    "own",
+                    "unrelated",
+                }:
+                    administrator = world.users[Role.GLOBAL_ADMINISTRATOR]
+                    one = await token_of(world.web, administrator, TokenKind.SCIM)
+                    things = dataclasses.replace(things, token=one)
+                if endpoint.name in DELETES_A_GROUP and word in {
+                    "own",
+                    "unrelated",
+                }:
                     group = await add_group(world.web, world.web.scene)
                     things = dataclasses.replace(things, group=group)
                 if endpoint.name == "passkeys.delete" and word in {"own", "unrelated"}:
@@ -395,16 +442,23 @@ async def test_the_table(world: World) -> None:
                     things = dataclasses.replace(
                         things, passkey=await add_passkey(world.web, owner)
                     )
-                if endpoint.name == "outgoing_webhooks.delete" and word in {"own", "unrelated"}:
+                removes = {"outgoing_webhooks.delete", "ui.outgoing_webhook_delete"}
+                if endpoint.name in removes and word in {"own", "unrelated"}:
                     webhook, _ = await add_webhook(
                         world.web, world.web.scene.organization.id, things.project
                     )
                     things = dataclasses.replace(things, webhook=webhook)
+                if endpoint.name == "ui.remove_passkey" and word == "own":
+                    key = await add_passkey(world.web, world.users[role])
+                    things = dataclasses.replace(things, passkey=key)
+                if endpoint.name == "ui.revoke_token" and word == "own":
+                    one = await token_of(world.web, world.users[role])
+                    things = dataclasses.replace(things, token=one)
                 if endpoint.name in FORGETS and word in {"own", "unrelated"}:
                     user = world.users[role] if word == "own" else await user_of(world, things)
                     identity = await add_identity(world.web, things.build_system, user)
                     things = dataclasses.replace(things, identity=identity)
-                token = world.tokens[role]
+                token = world.token(endpoint, role)
                 if endpoint.name in {"sessions.delete", "ui.logout"}:
                     token = await world.web.token(world.users[role])
                 answer = await call(world, endpoint, role, things, token)
@@ -432,16 +486,28 @@ def expected_here(endpoint: Endpoint, role: Role, word: str) -> str:
     row = PERMISSIONS[endpoint.name]
     if endpoint.name == "tokens.create" and want == "allowed" and word == "unrelated":
         return "403"  # nobody makes a token that acts as another person
+    recent = {"ui.set_password", "ui.new_passkey_page", "ui.add_passkey", "ui.add_token"}
+    if endpoint.name in recent | {"ui.confirm"}:
+        return "403"  # the session is an API token: no log-in, and no password fits
+    if endpoint.name == "ui.sign_on_callback":
+        return "401"  # an answer to no log-in
+    if endpoint.name == "ui.sign_on":
+        return "404"  # providers go by slug there
+    if endpoint.face is Face.SCIM and "{user}" in endpoint.path and want == "allowed":
+        # directories see people: the user of the path is a CI user
+        return "404" if word == "own" else want
+    if endpoint.name.startswith(("ui.invitation", "ui.new_password")):
+        return "404"  # there is no such link
     if endpoint.name in {"passkeys.options", "passkeys.create"} and want == "allowed":
         return "403"  # an API token is no log-in
-    if endpoint.name == "tokens.revoke" and want == "allowed":
+    if endpoint.name in {"tokens.revoke", "ui.revoke_user_token"} and want == "allowed":
         # the token of the path is the submitter's: it is there only with that user
         return "allowed" if word == "unrelated" else "404"
     if endpoint.name == "log.entries" and want == "allowed":
         return "403"  # there is more than one organization
     if endpoint.name in {"log.checkpoint", "log.key", "log.tile"}:
         return "404"  # there is no log yet
-    if endpoint.name == "log_entries.prove" and want == "allowed":
+    if endpoint.name in {"log_entries.prove", "ui.audit_proof"} and want == "allowed":
         return "503"  # nor is there a proof yet
     if endpoint.name.endswith((".plan", ".proof")) and want == "allowed":
         return "404" if endpoint.name.endswith("plan") else "allowed"
@@ -464,8 +530,10 @@ async def test_nothing_without_a_credential(sqlite: Web) -> None:
         path = re.sub(r"\{(\w+)(?::\w+)?\}", lambda match: values[match[1]], endpoint.path)
         answer = await client.request(endpoint.method, path)
         if PERMISSIONS[endpoint.name] is None:
-            signs = endpoint.name.startswith(("ui.login", "webhooks.receive"))
+            signs = endpoint.name.startswith(("ui.login", "ui.sign_on", "webhooks.receive"))
             assert answer.status_code != 401 or signs, endpoint.name
+        elif endpoint.face is Face.SCIM:
+            assert (answer.status_code, answer.json()["status"]) == (401, "401")
         elif endpoint.face is Face.UI:
             assert answer.status_code == 303, endpoint.name
             assert answer.headers["location"].startswith("/login"), endpoint.name
@@ -482,7 +550,7 @@ async def test_foreign_answers_exactly_as_missing(world: World) -> None:
             bodies = []
             for word in ("foreign", "missing"):
                 things = world.things[word]
-                answer = await call(world, endpoint, role, things, world.tokens[role])
+                answer = await call(world, endpoint, role, things, world.token(endpoint, role))
                 text = answer.text
                 for name in dataclasses.asdict(things).values():
                     text = text.replace(name, "ID")
@@ -576,6 +644,10 @@ async def test_a_token_carries_no_more_than_its_scope(world: World) -> None:
         of_projects = {"project", "request"} & parameters(endpoint)
         for scope, token in tokens.items():
             answer = await call(world, endpoint, user.role, other, token)
+            if endpoint.face is Face.SCIM:
+                if answer.status_code != 403:  # another kind of token
+                    wrong.append((endpoint.name, scope, answer.status_code))
+                continue
             out_of_scope = answer.status_code == 403 and "scope" in answer.text
             if scope == "submit":
                 fine = out_of_scope is not submits

@@ -6,17 +6,23 @@ from __future__ import annotations
 import dataclasses
 import html
 import re
+import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives import serialization as ser
+from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.ci_whole import APPROVER, STRANGER, GitHubWhole, eventually, github_whole, members
 from tests.fakes.github_state import Job
 from tests.fakes.github_world import running_world
 from tests.functional.test_integration_github import Workflow
 from tests.runners import Done, Runners, runners
+from tests.shared import tool
+
+from sealwright.keystores import softhsm
 
 __all__ = ["runners"]
 
@@ -167,6 +173,46 @@ def test_trigger_signs_what_a_run_left(github: GitHubWhole) -> None:
     assert len(github.requests()) == len(before) + 1
 
 
+def test_the_apps_key_lives_on_the_token(github: GitHubWhole, tmp_path: Path) -> None:
+    """As docs/github.md has it; the key in the database is another one by then."""
+    key, data = github.world.state.app.key, github.system.data
+    private, public = tmp_path / "app.der", tmp_path / "app-public.der"
+    form = (ser.Encoding.DER, ser.PrivateFormat.PKCS8, ser.NoEncryption())
+    private.write_bytes(key.private_bytes(*form))
+    spki = (ser.Encoding.DER, ser.PublicFormat.SubjectPublicKeyInfo)
+    public.write_bytes(key.public_key().public_bytes(*spki))
+    for file, kind, more in (
+        (private, "privkey", ["--usage-sign", "--sensitive"]),
+        (public, "pubkey", []),
+    ):
+        subprocess.run(
+            [tool("pkcs11-tool"), "--module", softhsm.find_module(), "--token-label", "sealwright",
+             "--login", "--pin", (data / "token" / "pin").read_text().strip(),
+             "--write-object", file, "--type", kind, "--id", "0a", "--label", "github-app", *more],
+            check=True, capture_output=True,
+            env=github.system.environment | {"SOFTHSM2_CONF": str(data / "token/softhsm2.conf")},
+        )  # fmt: skip
+    told = github.system.cli("app-key", "bind", "github", "--key", "pkcs11:id=%0a")
+    assert github.world.state.app.client_id in told.output
+    other = rsa.generate_private_key(65537, 2048).private_bytes(ser.Encoding.PEM, *form[1:])
+    path = "build-systems/github"
+    github.admin.patch(path, {"credentials": {"private_key": other.decode()}})
+
+    def heard() -> list[str]:
+        found = github.admin.get(f"{path}/deliveries")["items"]
+        return [one["outcome"] for one in found if one["name"] == "installation"]
+
+    try:
+        for count, outcome in ((1, "acme/app: active"), (2, "refused")):
+            github.deliver("installation", {"action": "unsuspend", "installation": {"id": 3001}})
+            eventually(lambda n=count: len([one for one in heard() if one]) == n, "an outcome")
+            assert outcome in heard()[0]
+            if count == 1:
+                github.system.cli("app-key", "unbind", "github")
+    finally:
+        github.admin.patch(path, {"credentials": {"private_key": github.world.state.app.pem}})
+
+
 def _fork(github: GitHubWhole) -> None:
     github.run.head_repository_id = 1003
 
@@ -177,6 +223,12 @@ def _pull_request(github: GitHubWhole) -> None:
 
 def _deleted_branch(github: GitHubWhole) -> None:
     github.world.repository.refs.clear()
+
+
+def _tag(github: GitHubWhole) -> None:
+    refs = github.world.repository.refs
+    refs.clear()
+    refs["refs/tags/v1"], github.run.head_branch = github.run.head_sha, "v1"
 
 
 def _expired(github: GitHubWhole) -> None:
@@ -194,6 +246,7 @@ def _of_another_run(github: GitHubWhole) -> None:
         (_fork, "fork"),
         (_pull_request, "pull_request"),
         (_deleted_branch, "branch"),
+        (_tag, "v1"),
         (_expired, "expired"),
         (_of_another_run, "run"),
     ],

@@ -15,12 +15,14 @@ from tests.signer import Keys, digests, intents_of, running_signer
 
 from sealwright.certify import Wish, order, wait_for
 from sealwright.config import Settings
-from sealwright.db import Database, users
+from sealwright.db import Database, app_keys, build_systems, users
 from sealwright.db import log as db_log
 from sealwright.db.roles import grant, statements
 from sealwright.errors import ConfigurationError, UnavailableError
+from sealwright.model.app_key import AppKey
+from sealwright.model.build_system import BuildSystemKind, TrustedBuildSystem
 from sealwright.model.certificate import KeyType, Operation, OrderState
-from sealwright.model.identifiers import utc_now
+from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.user import Role
 from sealwright.transparency.record import organization_entry, record
 
@@ -242,3 +244,27 @@ async def test_the_application_can_do_its_own_work(
         )
     with pytest.raises(UnavailableError):
         await execute(application, "DELETE FROM users")
+
+
+async def test_the_signer_alone_says_which_key_speaks_for_an_app(
+    database: Database, application: Database, settings: Settings, keys: Keys
+) -> None:
+    scene = await seed(database, keys.ec)
+    system = TrustedBuildSystem(
+        new_id(), scene.organization.id, "github", "GitHub", BuildSystemKind.GITHUB,
+        "https://api.github.com", "https://github.com", True, utc_now(),
+    )  # fmt: skip
+    async with application.transaction() as tx:
+        await build_systems.add(tx, system, {})
+    key = AppKey(system.id, scene.organization.id, "Iv1.x", "pkcs11:id=%01", utc_now())
+    with pytest.raises(UnavailableError):
+        async with application.transaction() as tx:
+            await app_keys.put(tx, key)
+    async with opened(settings.signer_database) as signer, signer.transaction() as tx:
+        await app_keys.put(tx, key)
+        assert await app_keys.key_uris_of_certificates(tx) == [scene.certificate.key_uri]
+    async with application.read() as tx:
+        assert await app_keys.get(tx, system.id) == key
+    with pytest.raises(UnavailableError):
+        async with application.transaction() as tx:
+            await app_keys.remove(tx, system.id)

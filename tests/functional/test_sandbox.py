@@ -42,6 +42,7 @@ from sealwright.signing.deep_sign import Pace, PendingSignature
 from sealwright.signing.formats import pe
 from sealwright.signing.plan import Limits, Plan
 from sealwright.signing.sandbox import ChildPool, FormatChild, SandboxSettings
+from sealwright.signing.team import Team, team_of
 
 SERVER = REPOSITORY / "server"
 SIGN = "<authenticode-sign/>"
@@ -84,7 +85,7 @@ async def started(
         await child.kill()
 
 
-async def planned(child: FormatChild, body: str = BODY) -> Plan:
+async def planned(child: FormatChild | Team, body: str = BODY) -> Plan:
     return await child.plan(
         configuration(body),
         {},
@@ -92,6 +93,62 @@ async def planned(child: FormatChild, body: str = BODY) -> Plan:
         signing_time=1_700_000_000,
         timestamp=TimestampForm.RFC3161,
     )
+
+
+async def test_a_team_makes_what_one_child_makes(tmp_path: Path) -> None:
+    identity = keys.pki().identity()
+    data = artifact(9)
+    made: dict[bytes, SignatureResult] = {}
+
+    async def answer_once(batch: Sequence[PendingSignature]) -> list[SignatureResult]:
+        new = [each for each in batch if each.request.digest not in made]
+        made.update(zip((each.request.digest for each in new), await answer(new), strict=True))
+        return [made[each.request.digest] for each in batch]
+
+    outputs = []
+    progress: list[tuple[int, int]] = []
+    async with ChildPool(tmp_path, 3) as pool:
+        for places in (1, 3):
+            room = asyncio.Semaphore(places)
+            async with room, team_of(pool, room, divisible=True) as team:
+                assert len(team.children) == places
+                team.first.input.write_bytes(data)
+                await team.share_input()
+                plan = await planned(team)
+                results = await team.deep_sign(
+                    plan, identity, answer_once, lambda done, all_: progress.append((done, all_))
+                )
+                await team.end()
+                assert room.locked() == (places == 1)
+                with team.first.open_output() as output:
+                    outputs.append((plan, results, output.read()))
+                async with team_of(pool, room, divisible=True) as judges:
+                    assert len(judges.children) == places
+                    judges.first.input.write_bytes(data)
+                    judges.first.output.write_bytes(outputs[-1][2])
+                    await judges.share_input()
+                    found = await judges.verify(plan, identity.certificate)
+                    assert len(found) == 11
+    assert outputs[0] == outputs[1]
+    assert {all_ for _, all_ in progress} == {11}
+
+
+async def test_limits_hold_for_a_team_as_a_whole(tmp_path: Path) -> None:
+    """Two archives inside of which each child may open one, and together they hold too much."""
+    inner = [archive({f"{n}-{m}": b"" for m in range(40)}) for n in range(2)]
+    data = archive({"0.zip": inner[0], "1.zip": inner[1]})
+    body = (
+        '<zip-file><zip-file path="*.zip" max-matches="2">'
+        '<pe-file path="none" min-matches="0"><authenticode-sign/></pe-file></zip-file></zip-file>'
+    )
+    settings = SandboxSettings(artifact=Limits(members=60))
+    async with ChildPool(tmp_path, 2, settings) as pool:
+        room = asyncio.Semaphore(2)
+        async with room, team_of(pool, room, divisible=True) as team:
+            team.first.input.write_bytes(data)
+            await team.share_input()
+            with pytest.raises(ArtifactError, match="82 members; 60 are accepted"):
+                await planned(team, body)
 
 
 async def test_analyze_and_trust(tmp_path: Path) -> None:

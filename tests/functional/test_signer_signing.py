@@ -8,17 +8,28 @@ from collections import Counter
 
 import pytest
 import sqlalchemy as sa
+from tests.authenticator import Authenticator, from_text, text
 from tests.chaos.shim import CKM_RSA_PKCS, Shim
 from tests.database import add_request, decide, seed
 from tests.signer import Keys, digests, intents_of, running_signer, verify
 
 from sealwright.config import Settings
-from sealwright.db import Database, certificates, projects, requests
+from sealwright.db import Database, certificates, passkeys, projects, requests
 from sealwright.errors import InvalidInputError, SignerRefusedError
 from sealwright.model.certificate import CertificateState
 from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.mechanism import Mechanism
-from sealwright.model.request import HashToSign, RequestKind, State
+from sealwright.model.passkey import Assertion, Passkey, approval_challenge, relying_party
+from sealwright.model.request import (
+    Approval,
+    HashToSign,
+    RequestKind,
+    SigningRequest,
+    State,
+    StoredArtifact,
+    Verdict,
+)
+from sealwright.policy.passkeys import verify_registration
 from sealwright.signer.grants import SPARE_LOSSES
 from sealwright.signing.artifact import SignatureRequest
 from sealwright.signing.signer_client import SignerClient
@@ -294,3 +305,62 @@ async def test_what_a_finished_request_left_open_is_settled_at_the_start(
     states = sorted(one.state for one in await intents_of(database, unfinished))
     assert states == ["abandoned", "made"]
     assert shim.count() == 5
+
+
+async def test_approvals_by_passkey_are_verified_again(
+    database: Database, signer: SignerClient, signer_settings: Settings, keys: Keys, shim: Shim
+) -> None:
+    """The signer reads passkey and assertion for itself; an approval that was written into the
+    database, or given for another artifact, does not count."""
+    rp = relying_party(signer_settings.url)
+    scene = await seed(database, keys.ec, quorum=1, passkey_required=True)
+    approver = scene.approvers[0]
+    device = Authenticator(rp.origin, rp.id)
+    made = device.register(
+        {"user": {"id": text(approver.id.encode())}, "challenge": text(b"x" * 32)}
+    )["response"]
+    credential = verify_registration(
+        from_text(made["clientDataJSON"]), from_text(made["attestationObject"]), b"x" * 32, rp
+    )
+    passkey = Passkey(
+        new_id(), scene.organization.id, approver.id, "Key", credential.credential_id,
+        credential.public_key, 0, utc_now(),
+    )  # fmt: skip
+    async with database.transaction() as tx:
+        await passkeys.add(tx, passkey)
+
+    async def approved(sha256: str | None) -> SigningRequest:
+        stored = StoredArtifact("key", "a.exe", 1, "ab" * 32)
+        request = await add_request(database, scene, signatures=1, input=stored)
+        assertion = None
+        if sha256 is not None:
+            challenge = approval_challenge(request.id, sha256, request.policy_hash, approver.id)
+            answer = device.sign({"challenge": text(challenge)})
+            response = answer["response"]
+            assertion = Assertion(
+                from_text(answer["rawId"]),
+                from_text(response["clientDataJSON"]),
+                from_text(response["authenticatorData"]),
+                from_text(response["signature"]),
+            )
+        approval = Approval(
+            new_id(), request.id, approver.id, approver.name, Verdict.APPROVE, "", utc_now(),
+            assertion,
+        )  # fmt: skip
+        async with database.transaction() as tx:
+            await requests.add_approval(tx, request.organization_id, approval)
+        return request
+
+    for sha256, message in ((None, "0 of 1 approvals by passkey"), ("cd" * 32, "challenge")):
+        request = await approved(sha256)
+        with pytest.raises(SignerRefusedError, match=message):
+            await signer.sign(request.id, 1, digests(1))
+    assert shim.count() == 0
+    good = await approved("ab" * 32)
+    await signer.sign(good.id, 1, digests(1))
+    assert shim.count() == 1
+    async with database.transaction() as tx:
+        await passkeys.remove(tx, scene.organization.id, approver.id, passkey.id, utc_now())
+    late = await approved("ab" * 32)
+    with pytest.raises(SignerRefusedError, match="was removed"):
+        await signer.sign(late.id, 1, digests(1))

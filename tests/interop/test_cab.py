@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 from pathlib import Path
 
@@ -9,11 +10,14 @@ import pytest
 from tests import keys
 from tests.artifacts import launcher
 from tests.artifacts_signed import sign_deeply
+from tests.fakes.cabinets import LZX, File, Folder, build
+from tests.fakes.lzx_encoder import Encoder
 from tests.interop.osslsigncode import Osslsigncode
 from tests.shared import sample, tool
 
 from sealwright.signing import cms
 from sealwright.signing.artifact import Directive, SignatureFact
+from sealwright.signing.containers.cab import CabContainer
 from sealwright.signing.formats import cab
 
 UNSIGNED = Path(__file__).resolve().parent.parent / "vectors" / "cab" / "unsigned.cab"
@@ -118,3 +122,19 @@ def test_gcabs_cabinets_are_signed_deeply(
         assert (folder / "bin" / "größe.txt").read_bytes() == TEXT
         assert (folder / "bin" / "größe.txt.sig").stat().st_size > 300
         osslsigncode.verify(folder / "app.exe")
+
+
+@pytest.mark.parametrize("window_bits", [15, 18, 21])
+def test_lzx_is_read_as_others_read_it(window_bits: int, tmp_path: Path) -> None:
+    """Blocks of all kinds, with translated calls: the same from cabextract, 7-Zip and us."""
+    program = launcher("t64.exe").read_bytes()[:90_001]
+    blocks = Encoder(window_bits, (1, 2, 3, 1, 2), 20_001, file_size=12_000_000).compress(program)
+    path = tmp_path / "lzx.cab"
+    path.write_bytes(build([Folder([File(b"f", program)], LZX | window_bits << 8, blocks=blocks)]))
+    container, ours = CabContainer(io.BytesIO(path.read_bytes()), 1), io.BytesIO()
+    (entry,) = container.entries()
+    container.extract(entry, ours)
+    assert ours.getvalue() != program  # calls were translated
+    for command in (["cabextract", "-q", "-p", str(path)], ["7z", "x", "-so", str(path)]):
+        done = subprocess.run([tool(command[0]), *command[1:]], capture_output=True, check=True)
+        assert done.stdout == ours.getvalue()

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
+from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
 from tests import keys
 from tests.artifacts import launcher
 from tests.artifacts_signed import sign_deeply
@@ -16,7 +18,8 @@ from tests.runners import Runners, run, runners
 from tests.shared import sample, tool
 from tests.toy import archive
 
-from sealwright.signing import cms
+from sealwright.errors import VerificationError
+from sealwright.signing import cms, opc_package, opc_signature
 from sealwright.signing.artifact import Directive
 from sealwright.signing.formats import opc, pe
 
@@ -33,7 +36,16 @@ def poi(runners: Runners) -> Poi:
 
     def verify(folder: Path) -> dict[str, str]:
         files = sorted(folder.iterdir())
-        done = run(java, "-cp", runners.opc_class_path, VERIFIER, *files, cwd=folder, check=True)
+        done = run(
+            java,
+            "-cp",
+            runners.opc_class_path,
+            VERIFIER,
+            *files,
+            cwd=folder,
+            check=True,
+            seconds=240,
+        )
         lines = [line.split(": ", 1) for line in done.output.splitlines() if ".vsix: " in line]
         assert len(lines) == len(files), done.output
         return {Path(path).name: found for path, found in lines}
@@ -106,6 +118,74 @@ def _unsigned(content: bytes) -> dict[str, bytes]:
             for name in opened.namelist()
             if "digital-signature" not in name and "_rels" not in name
         }
+
+
+RELATIONSHIPS = "http://schemas.openxmlformats.org/package/2006/relationships"
+OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+KIND = "application/vnd.openxmlformats-"
+
+
+def document() -> dict[str, bytes]:
+    """A document of Word: parts with relationships of their own."""
+    rows = "".join(
+        f'<Override PartName="/word/{name}.xml" '
+        f'ContentType="{KIND}officedocument.wordprocessingml.{kind}+xml"/>'
+        for name, kind in (("document", "document.main"), ("styles", "styles"))
+    )
+    types = (
+        '<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">'
+        f'<Default Extension="rels" ContentType="{KIND}package.relationships+xml"/>{rows}</Types>'
+    )
+
+    def leads(kind: str, target: str) -> bytes:
+        row = f'<Relationship Id="rId1" Type="{OFFICE}/{kind}" Target="{target}"/>'
+        return f'<Relationships xmlns="{RELATIONSHIPS}">{row}</Relationships>'.encode()
+
+    word = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+    return {
+        "[Content_Types].xml": types.encode(),
+        "_rels/.rels": leads("officeDocument", "word/document.xml"),
+        "word/document.xml": f'<w:document xmlns:w="{word}"><w:body/></w:document>'.encode(),
+        "word/styles.xml": f'<w:styles xmlns:w="{word}"/>'.encode(),
+        "word/_rels/document.xml.rels": leads("styles", "styles.xml"),
+    }
+
+
+def test_we_accept_what_poi_signs(runners: Runners, tmp_path: Path) -> None:
+    """With the relationships transform; Office's own signatures leave parts out."""
+    leaf = keys.pki().leaf("rsa-3072")
+    store, path = tmp_path / "key.p12", tmp_path / "whole.docx"
+    encryption = BestAvailableEncryption(b"secret")
+    store.write_bytes(
+        serialize_key_and_certificates(b"a", leaf.key, leaf.certificate, [], encryption)
+    )
+    path.write_bytes(archive(document()))
+    office = tmp_path / "office.docx"
+    office.write_bytes(archive(document()))
+    java, signer = tool("java"), VERIFIER.with_name("SignOpc.java")
+    options = ("-cp", runners.opc_class_path, signer, store, "secret")
+    run(java, *options, "whole", path, "office", office, cwd=tmp_path, check=True, seconds=240)
+    # POI adds document properties when it saves, after it has signed.
+    files = {name: content for name, content in members(path).items() if "docProps" not in name}
+    with pytest.raises(VerificationError, match="not signed"), path.open("rb") as file:
+        opc.verify(file)
+    kept = opc_package.read_relationships(files["_rels/.rels"], "")
+    kept = [each for each in kept if "core-properties" not in each.type]
+    files["_rels/.rels"] = opc_package.write_relationships(kept)
+    (fact,) = opc.verify(io.BytesIO(archive(files)))
+    assert (fact.hash_algorithm, fact.signer) == ("sha384", leaf.der)
+    files["word/styles.xml"] += b" "
+    with pytest.raises(VerificationError, match="changed"):
+        opc.verify(io.BytesIO(archive(files)))
+    signature = opc_signature.verify(members(office)["_xmlsignatures/sig1.xml"], "", [])
+    assert "word/styles.xml" in signature.parts
+    with pytest.raises(VerificationError, match="not signed"), office.open("rb") as file:
+        opc.verify(file)
+
+
+def members(path: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as opened:
+        return {name: opened.read(name) for name in opened.namelist()}
 
 
 @pytest.mark.parametrize("kind", keys.KINDS)

@@ -221,6 +221,15 @@ def test_files_beyond_the_limits_are_refused(monkeypatch: pytest.MonkeyPatch) ->
         opened(content + bytes(3000))
 
 
+def test_the_number_of_pieces_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    scattered = build(TREE, seed=1, spare=9).content
+    tidy = rewritten(scattered)
+    monkeypatch.setattr(compound_file, "_MAX_PIECES", 40)
+    opened(tidy)
+    with pytest.raises(ArtifactError, match="more than 40 pieces"):
+        opened(scattered)
+
+
 # --- what is refused ----------------------------------------------------------------------------
 
 PLAIN = build(TREE)

@@ -220,6 +220,7 @@ def table(name: str, *rows: tuple[str | int | None, ...]) -> Options:
     return Options(tables={name: (columns, rows)}, binaries={"x": b"1"})
 
 
+DEEP_FOLDERS = [(f"d{n}", f"d{n + 1}", "n" * 200) for n in range(99)]
 ONE = [Installed("a", "a.txt", b"a")]
 LOOP = [("INSTALLDIR", "BIN", "a"), ("BIN", "INSTALLDIR", "b")]
 
@@ -238,6 +239,9 @@ LOOP = [("INSTALLDIR", "BIN", "a"), ("BIN", "INSTALLDIR", "b")]
         (ONE, table("Directory", ("R", None, "r"), ("INSTALLDIR", "R", "C:")), ""),
         ([Installed("a", "..")], Options(), "segment"),
         ([Installed("a", "a/b")], Options(), "no name"),
+        ([Installed("a", "x" * 256)], Options(), "no name"),
+        (ONE, table("Directory", ("INSTALLDIR", "d0", "x"), ("d99", None, "root"), *DEEP_FOLDERS),
+         "too long"),
         ([Installed("a", "x"), Installed("a", "y")], Options(), "one key|one name"),
         ([Installed("a", "x"), Installed("b", "x", folder="BIN"), Installed("c", "bin")],
          Options(), "file and a directory"),
@@ -289,8 +293,11 @@ def test_sizes_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch) -> N
 def test_nothing_is_added_and_the_number_of_files_is_limited() -> None:
     with pytest.raises(ArtifactError, match="No file can be added"):
         opened(PACKAGE).rebuild(io.BytesIO(), {}, {"new.txt": io.BytesIO()})
-    with pytest.raises(ArtifactError, match="more than 3 files"):
+    with pytest.raises(ArtifactError, match="more than 3 members"):
         MsiContainer(io.BytesIO(PACKAGE), 3)
+    with pytest.raises(ArtifactError, match="more than 1 members"):
+        MsiContainer(io.BytesIO(PACKAGE), 5)
+    assert len(list(MsiContainer(io.BytesIO(PACKAGE), 6).entries())) == 6
 
 
 def test_other_files_of_a_cabinet_must_stay_as_they_are() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import random
@@ -170,6 +171,16 @@ def test_relationships_are_transformed() -> None:
         b'</Relationship><Relationship Id="b" Target="x.xml" TargetMode="Internal" Type="urn:doc">'
         b"</Relationship></Relationships>"
     )
+
+
+def test_what_is_written_is_what_is_hashed() -> None:
+    """So that verifiers without the relationships transform, such as relic, are right too."""
+    content = members(signed_small())
+    document = content[next(name for name in content if name.endswith(".psdsxs"))].decode()
+    for path in ("_rels/.rels", "package/services/digital-signature/_rels/origin.psdor.rels"):
+        digest = base64.b64encode(cms.digest("sha256", content[path])).decode()
+        reference = document[document.index(f'URI="/{path}?') :]
+        assert reference.index(digest) < reference.index("</Reference>")
 
 
 def test_relationships_to_other_signatures_may_be_added() -> None:

@@ -21,6 +21,7 @@ SECTIONS = (
         ("init", "user", "token"),
     ),
     Section("Certificates", "sealwright.cli.certificates", ("certificate",)),
+    Section("Keys of GitHub Apps", "sealwright.cli.app_keys", ("app-key",)),
     Section("Signing requests", "sealwright.cli.requests", ("submit", "request")),
     Section("Without a server", "sealwright.cli.engine", ("sign", "verify", "plan", "analyze")),
     Section("Transparency log", "sealwright.cli.log", ("log",)),

@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from sealwright.accounts import setup_link
 from sealwright.cli.frame import (
     Sealwright,
     asynchronous,
@@ -23,13 +24,13 @@ from sealwright.cli.frame import (
     pass_sealwright,
 )
 from sealwright.config import Settings
-from sealwright.db import Database, Transaction, organizations, users
+from sealwright.db import Database, Transaction, organizations, projects, users
 from sealwright.errors import ConflictError, InvalidInputError, NotFoundError
 from sealwright.intake.passwords import hash_password
 from sealwright.intake.tokens import new_token, token_hash
 from sealwright.model.identifiers import is_slug, new_id, utc_now
 from sealwright.model.organization import Organization
-from sealwright.model.user import ApiToken, Role, TokenKind, User, UserKind
+from sealwright.model.user import ApiToken, Role, TokenKind, TokenScope, User, UserKind
 from sealwright.transparency.record import organization_entry, record
 
 _OPERATOR = "operator"
@@ -114,6 +115,20 @@ async def init(
         click.echo(f"Their API token, shown this once:\n{text}")
 
 
+@click.command(name="setup-link")
+@pass_sealwright
+@asynchronous
+async def make_setup_link(sealwright: Sealwright) -> None:
+    """Make a link to set an empty server up in the browser.
+
+    The link works once, for a day: whoever opens it makes the first organization and its
+    administrator.
+    """
+    settings = sealwright.settings()
+    async with open_database(settings) as database:
+        click.echo(await setup_link(database, settings.url))
+
+
 @click.group()
 def user() -> None:
     """Make and list users, also when nobody can log in."""
@@ -195,6 +210,14 @@ def token() -> None:
 @click.option("--user", "user_name", required=True, help="Id, address or name of the user.")
 @click.option("--name", default="cli", show_default=True, help="What the token is for.")
 @click.option("--days", type=click.IntRange(1, 3650), default=90, show_default=True)
+@click.option(
+    "--scope",
+    type=click.Choice([scope.value for scope in TokenScope]),
+    default=TokenScope.FULL.value,
+    show_default=True,
+    help="What of the user's rights it carries.",
+)
+@click.option("--project", help="Slug or id of the one project that it is good for.")
 @organization_option
 @json_option
 @pass_sealwright
@@ -204,6 +227,8 @@ async def token_create(
     user_name: str,
     name: str,
     days: int,
+    scope: str,
+    project: str | None,
     organization_slug: str | None,
     as_json: bool,  # noqa: FBT001
 ) -> None:
@@ -212,6 +237,9 @@ async def token_create(
         organization = await find_organization(tx, organization_slug)
         owner = await _user(tx, organization, user_name)
         text, made = _token(owner, name, days)
+        made = dataclasses.replace(
+            made, scope=TokenScope(scope), project_id=await _project_id(tx, organization, project)
+        )
         await users.add_token(tx, made)
         entry = organization_entry(
             organization.id,
@@ -291,6 +319,16 @@ async def _add_user(tx: Transaction, made: User) -> None:
     await record(tx, entry)
 
 
+async def _project_id(tx: Transaction, organization: Organization, name: str | None) -> str | None:
+    if name is None:
+        return None
+    found = await projects.find(tx, organization.id, name)
+    if found is None:
+        message = f"There is no project {name!r} in {organization.slug}."
+        raise NotFoundError(message)
+    return found.id
+
+
 def _token(owner: User, name: str, days: int | None) -> tuple[str, ApiToken]:
     text, now = new_token(TokenKind.API), utc_now()
     return text, ApiToken(
@@ -340,4 +378,4 @@ def _public(one: User) -> dict[str, Any]:
     return fields
 
 
-COMMANDS = [init, user, token]
+COMMANDS = [init, make_setup_link, user, token]

@@ -257,4 +257,4 @@ def _exit_by(found: Json) -> None:
         click.get_current_context().exit(status)
 
 
-COMMANDS = [submit, request]
+COMMANDS = [submit, request, request.commands["approve"], request.commands["deny"]]

@@ -58,21 +58,25 @@ async def up(
 
 async def _tell_ready(settings: Settings) -> None:
     click.echo(f"Sealwright is ready at {settings.url}", err=True)
-    if not await _has_organization(settings):
+    link = await _setup_link(settings)
+    if link:
         click.echo(
-            "Nobody can log in yet. In another terminal:\n"
+            "Nobody can log in yet. Open this link, which works once, for a day:\n"
+            f"  {link}\n"
+            "or, in another terminal:\n"
             f"  sealwright --data {settings.data} init --organization NAME --email ADDRESS",
             err=True,
         )
 
 
-async def _has_organization(settings: Settings) -> bool:
-    from sealwright.db import Database, organizations
+async def _setup_link(settings: Settings) -> str:
+    """A link to set the server up in the browser; empty where that has been done."""
+    from sealwright.accounts import is_empty, setup_link
+    from sealwright.db import Database
 
     database = Database(settings.database, pool_size=1)
     try:
-        async with database.read() as tx:
-            return bool(await organizations.every(tx))
+        return await setup_link(database, settings.url) if await is_empty(database) else ""
     finally:
         await database.close()
 

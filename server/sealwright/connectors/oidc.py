@@ -65,6 +65,7 @@ class IssuerKeys:
         *,
         lifetime: float = 600.0,
         cooldown: float = 60.0,
+        own_host: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """
@@ -72,6 +73,7 @@ class IssuerKeys:
             issuer: exact URL, as in the tokens' ``iss``.
             lifetime: seconds for which fetched keys are used.
             cooldown: least seconds between two fetches that unknown key ids cause.
+            own_host: take keys from the issuer's own host alone.
 
         Raises:
             ConfigurationError: `issuer` is not a plain URL.
@@ -84,6 +86,8 @@ class IssuerKeys:
         self._http = http
         self._lifetime = lifetime
         self._cooldown = cooldown
+        self._own_host = own_host
+        self._discovery: Mapping[str, Any] = {}
         self._clock = clock
         self._lock = threading.Lock()
         self._keys: Mapping[str, RSAPublicKey] = {}
@@ -107,6 +111,17 @@ class IssuerKeys:
             raise OriginError(message, advice=_ADVICE, where=self.issuer)
         return key
 
+    def discovery(self) -> Mapping[str, Any]:
+        """The issuer's discovery document, which names it exactly; as old as its keys at most.
+
+        Raises:
+            RemoteError: the issuer is away or publishes nothing usable.
+        """
+        with self._lock:
+            if self._clock() - self._fetched_at > self._lifetime:
+                self._refresh()
+            return self._discovery
+
     def _refresh(self) -> None:
         # An issuer that hangs must not hold one thread after the other.
         if self._failure is not None and self._clock() - self._failure[0] < _FAILURE_COOLDOWN:
@@ -125,7 +140,13 @@ class IssuerKeys:
             message = "The issuer's discovery document names another issuer."
             raise RemoteError(message, where=self.issuer)
         address = discovery.get("jwks_uri")
-        if not isinstance(address, str) or _origin(address) != _origin(self.issuer):
+        self._discovery = discovery
+        fine = isinstance(address, str) and (
+            _origin(address) == _origin(self.issuer)
+            if self._own_host
+            else urlsplit(address).scheme == urlsplit(self.issuer).scheme
+        )
+        if not isinstance(address, str) or not fine:
             message = "The issuer's keys are not on the issuer's own host."
             raise RemoteError(message, where=self.issuer)
         return _usable_keys(self._document(address), self.issuer)

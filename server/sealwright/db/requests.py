@@ -336,6 +336,20 @@ async def stranded(
     return [_request(row) for row in rows]
 
 
+async def undecided(tx: Transaction, now: dt.datetime, *, limit: int = 500) -> list[SigningRequest]:
+    """Requests that have waited for approval for longer than their policy lets them."""
+    rows = await tx.all(
+        _select()
+        .where(
+            _T.c.state == State.WAITING_FOR_APPROVAL.value,
+            _T.c.finished_at.is_(None),
+            _T.c.approval_until < now,
+        )
+        .limit(limit)
+    )
+    return [_request(row) for row in rows]
+
+
 async def add_idempotency_key(
     tx: Transaction, user_id: str, key: str, fingerprint: str, request_id: str, now: dt.datetime
 ) -> None:

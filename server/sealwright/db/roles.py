@@ -26,6 +26,7 @@ _LEAF = (
 #: Table -> what the application may do besides SELECT: everything if absent.
 _APPLICATION: dict[str, tuple[str, ...]] = {
     "alembic_version": (),
+    "app_keys": (),
     "approvals": ("INSERT",),
     "artifact_configurations": ("INSERT", "UPDATE (is_default)"),
     "certificate_orders": ("INSERT",),
@@ -50,6 +51,7 @@ _ALL = ("INSERT", "UPDATE", "DELETE")
 #: Table -> what the signer may do: nothing if absent.
 _SIGNER = {
     "alembic_version": ("SELECT",),
+    "app_keys": ("SELECT", "INSERT", "DELETE"),
     "approvals": ("SELECT",),
     "artifact_configurations": ("SELECT",),
     "certificate_orders": (
@@ -127,6 +129,7 @@ def statements(application: str, signer: str) -> Iterator[str]:
     yield (
         f"CREATE POLICY application_adds ON log_entries FOR INSERT TO {app} "
         "WITH CHECK (action NOT LIKE 'signature.%' "
+        "AND action NOT LIKE 'app_key.%' "
         "AND (action NOT LIKE 'certificate.%' OR action IN "
         "('certificate.ordered', 'certificate.updated', 'certificate.expiring', "
         "'certificate.enrolment_failed')))"

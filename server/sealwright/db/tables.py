@@ -366,6 +366,7 @@ signing_requests = sa.Table(
     sa.Column("attempt", sa.Integer, nullable=False, server_default="0"),
     sa.Column("lease_until", UtcDateTime),
     sa.Column("finished_at", UtcDateTime),
+    sa.Column("approval_until", UtcDateTime),
     sa.Column("plan_hash", sa.String(64), nullable=False, server_default=""),
     sa.Column("signatures", sa.Integer, nullable=False, server_default="0"),
     sa.Column("scan", JSON),
@@ -632,6 +633,22 @@ remote_identities = sa.Table(
     _reference("user_id", "users"),
     _created(),
     sa.UniqueConstraint("build_system_id", "remote_user_id"),
+)
+
+#: The keys of Apps that are on the token; the signer's own, like certificates.
+app_keys = sa.Table(
+    "app_keys",
+    METADATA,
+    sa.Column(
+        "build_system_id",
+        sa.String(36),
+        sa.ForeignKey("trusted_build_systems.id"),
+        primary_key=True,
+    ),
+    _organization(),
+    sa.Column("issuer", sa.String(100), nullable=False),
+    sa.Column("key_uri", sa.Text, nullable=False),
+    _created(),
 )
 
 #: What CI systems sent, once each, and what came of it. `outcome` is empty until it was acted on.

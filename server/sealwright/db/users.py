@@ -52,6 +52,12 @@ async def get(tx: Transaction, organization_id: str, user_id: str) -> User | Non
     return _user(row, await _groups_of(tx, user_id)) if row else None
 
 
+async def any_by_id(tx: Transaction, user_id: str) -> User | None:
+    """The user with this id whatever their organization: for links that name nothing else."""
+    row = await tx.one(sa.select(users).where(users.c.id == user_id))
+    return _user(row, await _groups_of(tx, user_id)) if row else None
+
+
 async def authority(tx: Transaction, user_id: str) -> tuple[str, Role] | None:
     """Organization and role of an active user: all that the signer may know of one."""
     row = await tx.one(
@@ -129,6 +135,16 @@ async def tokens(tx: Transaction, organization_id: str, user_id: str) -> list[Ap
             api_tokens.c.user_id == user_id,
             api_tokens.c.kind != TokenKind.REQUEST.value,
         )
+        .order_by(api_tokens.c.id)
+    )
+    return [_token(row) for row in rows]
+
+
+async def tokens_of_kind(tx: Transaction, organization_id: str, kind: TokenKind) -> list[ApiToken]:
+    """All tokens of this kind in the organization, oldest first."""
+    rows = await tx.all(
+        sa.select(api_tokens)
+        .where(api_tokens.c.organization_id == organization_id, api_tokens.c.kind == kind.value)
         .order_by(api_tokens.c.id)
     )
     return [_token(row) for row in rows]

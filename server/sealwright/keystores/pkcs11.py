@@ -113,6 +113,8 @@ class KeyInfo:
         public_key: DER of the SubjectPublicKeyInfo.
         exposed: the token does not vouch that the private key was made on it and has never been
             readable (CKA_ALWAYS_SENSITIVE and CKA_NEVER_EXTRACTABLE).
+        readable: the token would let the private key out now (not CKA_SENSITIVE, or
+            CKA_EXTRACTABLE).
     """
 
     id: bytes
@@ -120,6 +122,7 @@ class KeyInfo:
     algorithm: str
     public_key: bytes
     exposed: bool
+    readable: bool
 
 
 @dataclass(frozen=True)
@@ -621,6 +624,8 @@ def _describe(session: pkcs11.Session, private: Any) -> _Key | None:
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
         ),
         exposed=not vouched,
+        readable=not _read(private, Attribute.SENSITIVE)
+        or bool(_read(private, Attribute.EXTRACTABLE)),
     )
     return _Key(info, public, private)
 

@@ -162,6 +162,7 @@ class SigningRequest:
         failed_stage: the state in which it failed.
         original_request_id: the request that this one retries or resubmits.
         attempt: how often a worker has begun; with `lease_until` it is the worker's claim.
+        approval_until: it fails when it still waits for approval then; None: it waits for ever.
         signatures: how many signatures its plan asks for (0 until planned).
         artifacts_removed_at: when its artifacts were removed from the store by the rules of
             retention; their names, sizes and digests stay.
@@ -204,6 +205,7 @@ class SigningRequest:
     plan_hash: str = ""
     signatures: int = 0
     scan: MalwareScan | None = None
+    approval_until: dt.datetime | None = None
     artifacts_removed_at: dt.datetime | None = None
     progress: Progress | None = None
 

@@ -70,6 +70,7 @@ class TokenKind(enum.StrEnum):
 
     API = "api"  # made on purpose, shown once
     SESSION = "session"  # short-lived, from a log-in with a password
+    SCIM = "scim"  # a directory's: provisions users and groups, and does nothing else
     REQUEST = "request"  # short-lived, reads the one signing request that it was answered with
 
 
@@ -121,6 +122,7 @@ class Principal:
         scope: what of the user's rights the token carries.
         project_id: the one project to which the token is limited; None: no such limit.
         authenticated_at: when the user last proved who they are, in a session.
+        kind: what the token was issued for.
     """
 
     user: User
@@ -130,3 +132,4 @@ class Principal:
     scope: TokenScope = TokenScope.FULL
     project_id: str | None = None
     authenticated_at: dt.datetime | None = None
+    kind: TokenKind = TokenKind.API

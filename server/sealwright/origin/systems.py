@@ -18,7 +18,7 @@ from sealwright.connectors.connector import Connector, RemoteError
 from sealwright.connectors.outgoing import OutgoingPolicy
 from sealwright.connectors.registry import Factory, connect
 from sealwright.connectors.vault import Vault, open_vault
-from sealwright.db import Database, build_systems
+from sealwright.db import Database, app_keys, build_systems
 from sealwright.errors import ConflictError, OriginError, UnavailableError
 from sealwright.model.build_system import TrustedBuildSystem
 
@@ -62,18 +62,33 @@ class Systems:
             raise ConflictError(message, advice="Have an administrator enable it.")
         async with self._database.read() as tx:
             sealed = await build_systems.sealed_credentials(tx, system.id)
-        state = [system.id, system.base_url, system.web_url, dict(system.settings), sealed]
+            key_on_token = await app_keys.get(tx, system.id) is not None
+        state = [
+            system.id,
+            system.base_url,
+            system.web_url,
+            dict(system.settings),
+            sealed,
+            key_on_token,
+        ]
         key = hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
         if key not in self._open:
-            self._open[key] = self.make(system, self.vault().open(system.id, sealed))
+            credentials = self.vault().open(system.id, sealed)
+            self._open[key] = self.make(system, credentials, key_on_token=key_on_token)
             if len(self._open) > _MAX_OPEN:
                 self._open.popitem(last=False)
         self._open.move_to_end(key)
         return self._open[key]
 
-    def make(self, system: TrustedBuildSystem, credentials: dict[str, str]) -> Connector:
+    def make(
+        self,
+        system: TrustedBuildSystem,
+        credentials: dict[str, str],
+        *,
+        key_on_token: bool = False,
+    ) -> Connector:
         """A connector that is not kept: how settings are tried before they are stored."""
-        return self._factory(dataclasses.replace(system, credentials=credentials))
+        return self._factory(dataclasses.replace(system, credentials=credentials), key_on_token)
 
     async def ask(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a connector's method in a thread, with its errors as those of the whole program.
@@ -105,4 +120,5 @@ def open_systems(settings: Settings, database: Database) -> Systems:
     """The build systems by the server's settings."""
     hosts = settings.build_system_hosts
     outgoing = OutgoingPolicy(internal_hosts=hosts, internal_http=True)
-    return Systems(database, settings.vault_key, functools.partial(connect, outgoing=outgoing))
+    factory = functools.partial(connect, outgoing=outgoing, app_socket=settings.app_socket)
+    return Systems(database, settings.vault_key, factory)

@@ -13,7 +13,7 @@ import random
 from sealwright.db import Database, requests
 from sealwright.errors import ConflictError, SealwrightError
 from sealwright.model.identifiers import utc_now
-from sealwright.model.request import State
+from sealwright.model.request import SigningRequest, State
 from sealwright.queueing.lifecycle import advance
 from sealwright.queueing.queue import Queue
 
@@ -38,7 +38,8 @@ async def reconcile_forever(database: Database, queue: Queue) -> None:
 
 
 async def reconcile(database: Database, queue: Queue, now: dt.datetime) -> int:
-    """Enqueue what is due and not in the queue, fail what is stranded; how many were enqueued.
+    """Enqueue what is due and not in the queue; how many. Fail what is stranded, or was not decided
+    in time.
 
     Raises:
         UnavailableError: the database or the queue is away.
@@ -46,25 +47,43 @@ async def reconcile(database: Database, queue: Queue, now: dt.datetime) -> int:
     async with database.read() as tx:
         due = await requests.due(tx, now, quiet_seconds=QUIET_SECONDS)
         stranded = await requests.stranded(tx, now, quiet_seconds=STRANDED_SECONDS)
+        undecided = await requests.undecided(tx, now)
     lost = sorted(set(due) - await queue.waiting(due)) if due else []
     for request_id in lost:
         await queue.enqueue(request_id)
     if lost:
         _log.info("enqueued %d requests that the queue had lost", len(lost))
     for request in stranded:
-        try:
-            async with database.transaction() as tx:
-                await advance(
-                    tx,
-                    request,
-                    State.FAILED,
-                    actor="system",
-                    now=now,
-                    failed_stage=request.state,
-                    reason="The server was interrupted while it took the request in.",
-                    advice="Submit the artifact again.",
-                )
-        except ConflictError:
-            continue
-        await queue.announce(request.id)
+        reason = "The server was interrupted while it took the request in."
+        await _give_up(database, queue, request, now, reason, "Submit the artifact again.")
+    for request in undecided:
+        hours = request.snapshot.fields.get("approval_hours")
+        reason = f"Nobody decided within the {hours} hours that the signing policy gives."
+        await _give_up(database, queue, request, now, reason, "Retry it, and have it decided.")
     return len(lost)
+
+
+async def _give_up(
+    database: Database,
+    queue: Queue,
+    request: SigningRequest,
+    now: dt.datetime,
+    reason: str,
+    advice: str,
+) -> None:
+    """Fail a request where it stands, unless it has moved meanwhile."""
+    try:
+        async with database.transaction() as tx:
+            await advance(
+                tx,
+                request,
+                State.FAILED,
+                actor="system",
+                now=now,
+                failed_stage=request.state,
+                reason=reason,
+                advice=advice,
+            )
+    except ConflictError:
+        return
+    await queue.announce(request.id)

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import enum
 import grp
 import logging
 import os
 import signal
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +47,7 @@ from sealwright.model.signer_messages import (
     read_frame,
     text,
 )
-from sealwright.signer import certificates
+from sealwright.signer import app_keys, certificates
 from sealwright.signer.certificates import Order
 from sealwright.signer.orders import Orders, parse_order
 from sealwright.signer.sessions import SessionPool
@@ -143,7 +145,10 @@ async def running(
             orders,
         )
         await service.round()
-        async with _listen(settings.socket, settings.signer_group, service):
+        async with (
+            _listen(settings.socket, settings.signer_group, service, _Door.SIGNATURES),
+            _listen(settings.app_socket, settings.signer_app_group, service, _Door.APPS),
+        ):
             rounds = asyncio.create_task(service.rounds())
             ordered = asyncio.create_task(orders.forever())
             try:
@@ -175,11 +180,11 @@ class _Service:
         self._signing = Signing(database, pool, rp)
         self._orders = orders
 
-    async def answer(self, call: Call, peer: _Peer) -> dict[str, Any]:
+    async def answer(self, call: Call, peer: _Peer, door: _Door) -> dict[str, Any]:
         """Carry out a call; the answering message."""
         try:
             operation = _OPERATIONS.get(call.operation)
-            if operation is None:
+            if operation is None or operation.door is not door:
                 message = f"The signer has no operation {call.operation[:40]!r}."
                 raise InvalidInputError(message)
             if operation.own_user_only and not peer.is_own_user:
@@ -215,6 +220,19 @@ class _Service:
         order = Order.parse(arguments)
         made = await certificates.create(self._database, self._pool, self._token_uri, order)
         return {"certificate_id": made}
+
+    async def bind_app_key(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        order = app_keys.Binding.parse(arguments)
+        await app_keys.bind(self._database, self._pool, self._token_uri, order)
+        return {}
+
+    async def unbind_app_key(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        await app_keys.unbind(self._database, text(arguments, "build_system_id"))
+        return {}
+
+    async def app_jwt(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        system = text(arguments, "build_system_id")
+        return {"jwt": await app_keys.make_jwt(self._database, self._pool, system, time.time())}
 
     async def order(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """What the operator orders, past the database's queue."""
@@ -262,10 +280,18 @@ class _Service:
         await self._sequencer.sequence()
 
 
+class _Door(enum.Enum):
+    """A socket. Whoever may use one has no business at the other."""
+
+    SIGNATURES = "signatures"
+    APPS = "apps"
+
+
 @dataclass(frozen=True)
 class _Operation:
     run: Callable[[_Service, Mapping[str, Any]], Awaitable[dict[str, Any]]]
     own_user_only: bool = False
+    door: _Door = _Door.SIGNATURES
 
 
 _OPERATIONS: Mapping[str, _Operation] = {
@@ -275,6 +301,9 @@ _OPERATIONS: Mapping[str, _Operation] = {
     "create_certificate": _Operation(_Service.create_certificate, own_user_only=True),
     "order": _Operation(_Service.order, own_user_only=True),
     "list_keys": _Operation(_Service.list_keys, own_user_only=True),
+    "bind_app_key": _Operation(_Service.bind_app_key, own_user_only=True),
+    "unbind_app_key": _Operation(_Service.unbind_app_key, own_user_only=True),
+    "app_jwt": _Operation(_Service.app_jwt, door=_Door.APPS),
 }
 
 
@@ -301,7 +330,7 @@ class _Peer:
 
 
 @contextlib.asynccontextmanager
-async def _listen(path: Path, group: str, service: _Service) -> AsyncIterator[None]:
+async def _listen(path: Path, group: str, service: _Service, door: _Door) -> AsyncIterator[None]:
     allowed = _group_id(group) if group else None
     connections: set[asyncio.Task[None]] = set()
 
@@ -317,7 +346,7 @@ async def _listen(path: Path, group: str, service: _Service) -> AsyncIterator[No
             elif len(connections) > MAX_CONNECTIONS:
                 _log.warning("refused a connection: there are %d already", MAX_CONNECTIONS)
             else:
-                await _converse(reader, writer, peer, service)
+                await _converse(reader, writer, peer, service, door)
 
     listener = _bind(path, allowed)
     server = await asyncio.start_unix_server(connected, sock=listener, limit=2 * MAX_FRAME)
@@ -331,7 +360,11 @@ async def _listen(path: Path, group: str, service: _Service) -> AsyncIterator[No
 
 
 async def _converse(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: _Peer, service: _Service
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    peer: _Peer,
+    service: _Service,
+    door: _Door,
 ) -> None:
     """Answer calls until the peer goes. Calls that have begun are finished in any case: what the
     token signs must be recorded whether or not somebody still waits for it."""
@@ -340,7 +373,7 @@ async def _converse(
 
     async def carry_out(call: Call) -> None:
         try:
-            answer = encode_frame(await service.answer(call, peer))
+            answer = encode_frame(await service.answer(call, peer, door))
             writer.write(answer)
             await writer.drain()
         except OSError:

@@ -107,10 +107,19 @@ def decode_error(answer: Json) -> SealwrightError:
 
 def encode_key(key: KeyInfo) -> Json:
     """Write a key's description for `decode_key`."""
-    return [key.id.hex(), key.label, key.algorithm, key.public_key.hex(), key.exposed]
+    return [
+        key.id.hex(),
+        key.label,
+        key.algorithm,
+        key.public_key.hex(),
+        key.exposed,
+        key.readable,
+    ]
 
 
 def decode_key(fields: Json) -> KeyInfo:
     """Read what `encode_key` wrote."""
-    key_id, label, algorithm, public_key, exposed = fields
-    return KeyInfo(bytes.fromhex(key_id), label, algorithm, bytes.fromhex(public_key), exposed)
+    key_id, label, algorithm, public_key, exposed, readable = fields
+    return KeyInfo(
+        bytes.fromhex(key_id), label, algorithm, bytes.fromhex(public_key), exposed, readable
+    )

@@ -9,7 +9,7 @@ Everything here is deterministic: same file, directive, identity and results giv
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Generator, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol, runtime_checkable
 
@@ -152,6 +152,21 @@ class Entry:
     order: int
 
 
+@dataclass(frozen=True)
+class PackedMember:
+    """A changed member in the form in which its container holds it.
+
+    Attributes:
+        crc: of its content.
+        size: of its content, in bytes.
+        stored: bytes that it takes up in the container.
+    """
+
+    crc: int
+    size: int
+    stored: int
+
+
 SignGenerator = Generator[list[SignatureRequest], list[SignatureResult], Outcome]
 
 
@@ -282,4 +297,28 @@ class Container(Protocol):
         """Write the container anew: members whose `order` is in `changed` get that content, all
         others are copied byte for byte in their order, `added` paths come last, sorted. Streams are
         looked up and read one after another; a look-up ends the use of the stream before."""
+        ...
+
+
+@runtime_checkable
+class PackingContainer(Container, Protocol):
+    """A `Container` whose changed members can be packed ahead, one by one, before it is rebuilt."""
+
+    def pack(self, order: int, content: BinaryIO, target: BinaryIO) -> PackedMember:
+        """Append the new content of a member to `target` as the rebuilt container will hold it."""
+        ...
+
+    def rebuild_packed(
+        self,
+        target: BinaryIO,
+        packed: Mapping[int, PackedMember],
+        read: Callable[[int], tuple[BinaryIO, int]],
+        added: Mapping[str, BinaryIO],
+    ) -> None:
+        """`rebuild` with what `pack` has made.
+
+        Args:
+            read: gives for an `order` the file in which it was packed and the offset there; it is
+                asked once for each, and the file before may be closed then.
+        """
         ...

@@ -12,9 +12,11 @@ import json
 import os
 import select
 import sys
+import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sealwright.errors import (
     ArtifactError,
@@ -29,17 +31,22 @@ from sealwright.signing.configuration import parse_configuration
 from sealwright.signing.confinement import (
     INPUT,
     OUTPUT,
+    PART,
     WORK,
     ChildLimits,
     confine,
     die_with_parent,
+    part_of,
     protect_output,
 )
 from sealwright.signing.deep_sign import DeepSign, Pace, PendingSignature
-from sealwright.signing.plan import Limits, Plan, build_plan
-from sealwright.signing.spool import Spool
+from sealwright.signing.parts import Part
+from sealwright.signing.plan import Limits, Plan, Share, build_plan
+from sealwright.signing.spool import KeptFiles, Spool
 from sealwright.signing.verify_result import verify_result
 
+_KEPT = 1 << 30  # bytes of planned files that are kept until they are signed
+_TELL_SECONDS = 0.5  # between two messages about progress
 _BATCH = 32  # requests that are passed on while there is still other work
 
 
@@ -88,6 +95,9 @@ class Server:
     def __init__(self, pipe: Pipe, folder: Path) -> None:
         self.pipe = pipe
         self.folder = folder
+        self.spooled: Spool | None = None
+        self.kept: KeptFiles | None = None
+        self.source_sha256 = ""  # of the input, once it was computed here
 
     def serve(self) -> None:
         """Answer requests until the pipe is closed."""
@@ -109,17 +119,21 @@ class Server:
             "analyze": self.analyze,
             "plan": self.plan,
             "sign": self.sign,
+            "assemble": self.assemble,
             "verify": self.verify,
         }
         return operation[message["op"]](message)
 
     def spool(self, limits: Limits) -> Spool:
-        return Spool(self.folder / WORK, limits.spool)
+        self.spooled = self.spooled or Spool(self.folder / WORK, limits.spool)
+        return self.spooled
 
     def plan(self, message: protocol.Message) -> protocol.Message:
         limits = Limits(**message["limits"])
         document = protocol.blob_from_json(message["configuration"])
         configuration = parse_configuration(document).resolve(message["parameters"])
+        share = Share(protocol.shard_from_json(message["shard"]))
+        self.kept = KeptFiles(self.spool(limits), _KEPT)
         with (self.folder / INPUT).open("rb") as source:
             plan = build_plan(
                 source,
@@ -130,8 +144,16 @@ class Server:
                 spool=self.spool(limits),
                 limits=limits,
                 trust=protocol.trust_from_json(message["trust"]),
+                kept=self.kept,
+                share=share,
             )
-        return {"type": "plan", "plan": plan.to_json()}
+        self.source_sha256 = plan.root.sha256
+        return {
+            "type": "plan",
+            "plan": plan.to_json(),
+            "extracted": share.extracted,
+            "members": share.members,
+        }
 
     def analyze(self, message: protocol.Message) -> protocol.Message:
         limits = Limits(**message["limits"])
@@ -148,32 +170,74 @@ class Server:
         return {"type": "analysis", "configuration": protocol.blob_to_json(proposed.encode())}
 
     def sign(self, message: protocol.Message) -> protocol.Message:
+        """Sign everything into the output; or a shard's members, packed one behind another."""
+        shard = protocol.shard_from_json(message["shard"])
+        if shard.count == 1:
+            with (self.folder / OUTPUT).open("r+b") as out:
+                signing = self.run(message, out)
+        elif shard.number == 0:  # it puts the parts together later, into the output
+            with (self.folder / WORK / PART).open("x+b") as out:
+                signing = self.run(message, out, is_part=True)
+        else:
+            with (self.folder / OUTPUT).open("r+b") as out:
+                signing = self.run(message, out, is_part=True)
+        return {
+            "type": "signed",
+            "results": protocol.results_to_json(signing.results),
+            "part": protocol.part_to_json(signing.part),
+        }
+
+    def assemble(self, message: protocol.Message) -> protocol.Message:
+        """Put the parts of all shards together; this child's own is the first."""
+        parts = [protocol.part_from_json(each) for each in message["parts"]]
+        paths = [self.folder / WORK / PART]
+        paths += [part_of(self.folder, number) for number in range(1, len(parts))]
+        with (self.folder / OUTPUT).open("r+b") as out:
+            signing = self.run(message, out, parts=list(zip(paths, parts, strict=True)))
+        return {"type": "signed", "results": protocol.results_to_json(signing.results)}
+
+    def run(
+        self,
+        message: protocol.Message,
+        out: BinaryIO,
+        *,
+        is_part: bool = False,
+        parts: Sequence[tuple[Path, Part]] | None = None,
+    ) -> DeepSign:
+        """Sign as the message says, into an empty file."""
         limits = Limits(**message["limits"])
-        plan = Plan.from_json(message["plan"])
         identity = Identity(
             protocol.blob_from_json(message["certificate"]),
             tuple(protocol.blob_from_json(each) for each in message["chain"]),
         )
-        with (self.folder / INPUT).open("rb") as source, (self.folder / OUTPUT).open("r+b") as out:
+        with (self.folder / INPUT).open("rb") as source:
             signing = DeepSign(
-                plan,
+                Plan.from_json(message["plan"]),
                 source,
                 out,
                 identity,
                 self.spool(limits),
                 limits=limits,
                 pace=Pace(**message["pace"]),
+                kept=self.kept,
+                source_sha256=self.source_sha256,
+                is_part=is_part,
+                parts=parts,
             )
             try:
                 self.drive(signing)
             finally:
                 signing.close()
-        return {"type": "signed", "results": protocol.results_to_json(signing.results)}
+        return signing
 
     def drive(self, signing: DeepSign) -> None:
         """Work while there is work, and pass requests and answers on in between."""
         untold: list[PendingSignature] = []
+        told = time.monotonic()
         while not signing.done:
+            if time.monotonic() - told > _TELL_SECONDS:
+                told = time.monotonic()
+                self.pipe.send({"type": "progress", "done": signing.finished_files})
             works = signing.step()
             untold += signing.take()
             if untold and (not works or len(untold) >= _BATCH):
@@ -207,6 +271,7 @@ class Server:
                 protocol.blob_from_json(message["certificate"]),
                 self.spool(limits),
                 limits=limits,
+                shard=protocol.shard_from_json(message["shard"]),
             )
         return {"type": "verified", **protocol.verified_to_json(found)}
 

@@ -17,6 +17,7 @@ from sealwright import errors
 from sealwright.errors import ArtifactError, InternalError, SealwrightError
 from sealwright.model.mechanism import Mechanism
 from sealwright.signing.artifact import (
+    PackedMember,
     SignatureFact,
     SignatureRequest,
     SignatureResult,
@@ -24,6 +25,8 @@ from sealwright.signing.artifact import (
 )
 from sealwright.signing.authenticode_trust import Trust
 from sealwright.signing.deep_sign import FileResult, PendingSignature
+from sealwright.signing.parts import Part, PartMember, PartOutput
+from sealwright.signing.shard import Shard
 from sealwright.signing.verify_result import VerifiedSignature
 
 MAX_FRAME = 128 << 20
@@ -239,6 +242,45 @@ def verified_from_json(message: Message) -> list[VerifiedSignature]:
         ]
     except (KeyError, IndexError):
         raise malformed() from None
+
+
+def shard_to_json(shard: Shard) -> list[int]:
+    """A shard: its number and how many there are."""
+    return [shard.number, shard.count]
+
+
+def shard_from_json(value: object) -> Shard:
+    """A shard, in the child."""
+    number, count = (_number(each) for each in _list(value))
+    return Shard(number, count)
+
+
+def part_to_json(part: Part) -> Message:
+    """Where a shard's members are in its file."""
+    return {
+        "members": [
+            [each.order, each.offset, each.packed.crc, each.packed.size, each.packed.stored]
+            for each in part.members
+        ],
+        "outputs": [[each.path, each.offset, each.size] for each in part.outputs],
+    }
+
+
+def part_from_json(value: object) -> Part:
+    """Where a shard's members are, checked for shape. What is there is checked by verifying."""
+    if not isinstance(value, dict):
+        raise malformed()
+    members, outputs = [], []
+    try:
+        for each in _list(value["members"]):
+            order, offset, crc, size, stored = (_number(number) for number in _list(each))
+            members.append(PartMember(order, offset, PackedMember(crc, size, stored)))
+        for each in _list(value["outputs"]):
+            path, offset, size = _list(each)
+            outputs.append(PartOutput(_text(path), _number(offset), _number(size)))
+    except (KeyError, ValueError):
+        raise malformed() from None
+    return Part(tuple(members), tuple(outputs))
 
 
 def error_to_json(error: SealwrightError) -> Message:

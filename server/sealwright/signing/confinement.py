@@ -27,6 +27,7 @@ from sealwright.signing.system_calls import (
 )
 
 INPUT, OUTPUT, WORK = "input", "output", "work"  # in the child's folder
+PART = "part"  # in `WORK`: what a child that puts parts together has signed itself
 
 _CLONE_NEWNET, _CLONE_NEWUSER, _CLONE_NEWIPC = 0x40000000, 0x10000000, 0x08000000
 _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/dev/urandom")
@@ -47,6 +48,11 @@ class ChildLimits:
     cpu_seconds: int = 3600
     file_size: int = 64 << 30
     open_files: int = 2048
+
+
+def part_of(folder: Path, number: int) -> Path:
+    """Where a child that puts parts together finds the one of another child."""
+    return folder / f"{PART}-{number}"
 
 
 def die_with_parent(parent: int) -> None:

@@ -8,10 +8,11 @@ member is, which keeps the spool small.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Generator, Iterator
+from collections import Counter, deque
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError, InternalError
@@ -21,6 +22,8 @@ from sealwright.signing.artifact import (
     Entry,
     Identity,
     Outcome,
+    PackedMember,
+    PackingContainer,
     SignatureRequest,
     SignatureResult,
     SignGenerator,
@@ -28,8 +31,9 @@ from sealwright.signing.artifact import (
 from sealwright.signing.containers.bulk_copy import copy_range
 from sealwright.signing.elements import LANGUAGE, Language, is_verification
 from sealwright.signing.parameters import FILE_NAME
+from sealwright.signing.parts import Part, PartMember, PartOutput
 from sealwright.signing.plan import Budget, Limits, Plan, PlanNode, at
-from sealwright.signing.spool import OneAtATime, Spool, SpoolFile, sha256_of
+from sealwright.signing.spool import KeptFiles, OneAtATime, Spool, SpoolFile, sha256_of
 
 REPACK = "repack"
 _SIGNATURE_ROOM = 64 << 10  # bytes that a signature may add, for the spool's account
@@ -109,6 +113,7 @@ class _Task:
     opened: _Opened | None = None
     unfinished: int = 0  # children with work
     changed: dict[int, SpoolFile] = field(default_factory=dict)
+    packed: dict[int, _Packed] = field(default_factory=dict)  # instead of changed, where it can be
     added: dict[str, SpoolFile] = field(default_factory=dict)
     outputs: dict[str, SpoolFile] = field(default_factory=dict)
     replaced: bool = False
@@ -116,6 +121,15 @@ class _Task:
     signing: _Signing | None = None
     leads: _Equals | None = None
     results: list[FileResult] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """A changed member as its container will hold it, in a file."""
+
+    member: PackedMember
+    file: SpoolFile
+    offset: int = 0
 
 
 @dataclass
@@ -158,6 +172,12 @@ class DeepSign:
         output: empty, seekable; receives the signed artifact.
         identity: whose signatures; its signing time is taken from the plan.
         spool: for temporary files; empty again at the end.
+        kept: files that planning has extracted.
+        source_sha256: of the artifact where the caller has computed it; empty: it is computed.
+        is_part: `plan` is one shard's. Its members are signed and packed into `output`, one behind
+            another, and `part` tells where they are.
+        parts: what all shards have made, with the files that hold it. They are put together and
+            the outermost container is signed; nothing else is done.
 
     Use: while not `done`, call `step` until it returns False, pass on what `take` returns and give
     the answers to `supply`; or let `batches` do that.
@@ -174,9 +194,20 @@ class DeepSign:
         limits: Limits | None = None,
         pace: Pace | None = None,
         language: Language = LANGUAGE,
+        kept: KeptFiles | None = None,
+        source_sha256: str = "",
+        is_part: bool = False,
+        parts: Sequence[tuple[Path, Part]] | None = None,
     ) -> None:
         self.plan = plan
         self.done = False
+        self._kept = kept
+        self._source_sha256 = source_sha256
+        self._is_part = is_part
+        self._parts = parts
+        self._part_members: list[PartMember] = []
+        self._part_outputs: list[PartOutput] = []
+        self._unpacked: deque[_Task] = deque()
         self._source = source
         self._output = output
         self._identity = replace(identity, signing_time=plan.signing_time)
@@ -211,6 +242,11 @@ class DeepSign:
         """Files to sign that are done."""
         return sum(1 for _, results in self._results if results)
 
+    @property
+    def part(self) -> Part:
+        """Where in `output` a shard's members are."""
+        return Part(tuple(self._part_members), tuple(self._part_outputs))
+
     def step(self) -> bool:
         """Do one piece of work: start, continue or finish one file.
 
@@ -224,13 +260,12 @@ class DeepSign:
             self._finish_container(self._ready.pop())
         elif self._answered:
             self._resume(self._answered.pop())
-        elif self._waiting and not self._may_start():
-            return False
-        else:
-            task = next(self._walk, None)
-            if task is None:
-                return False
+        elif self._may_start() and (task := next(self._walk, None)) is not None:
             self._begin(task)
+        elif self._unpacked:
+            self._pack(self._unpacked.popleft())
+        else:
+            return bool(self._ready)
         return True
 
     def take(self) -> list[PendingSignature]:
@@ -275,12 +310,22 @@ class DeepSign:
     # Walking
 
     def _may_start(self) -> bool:
-        return len(self._waiting) < self._pace.requests and self._spool.used < self._pace.spool
+        if not self._waiting and not self._unpacked:
+            return True
+        # packing can wait as long as the answers of others would be waited for
+        enough = self._pace.requests // (4 if self._unpacked else 1)
+        return len(self._waiting) < enough and self._spool.used < self._pace.spool
 
     def _start(self) -> Iterator[_Task]:
         root = _Task(self.plan.root, None, 0)
         with at(root.node.path):
-            self._check_digest(root, self._source)
+            self._check_digest(root, self._source, self._source_sha256)
+        if self._parts is not None:
+            self._assemble(root, self._parts)
+            return
+        if self._is_part and not any(child.has_work for child in root.node.children):
+            self.done = True
+            return
         if not root.node.has_work:
             self._complete(root)
             return
@@ -307,12 +352,29 @@ class DeepSign:
         depth = task.node.path.count("!/") + 1
         task.opened = _Opened(file, *self._budget.open_container(kind.container.open, file, depth))
 
+    def _assemble(self, root: _Task, parts: Sequence[tuple[Path, Part]]) -> None:
+        """Take over what shards have made, as if it had been made here."""
+        with at(root.node.path):
+            self._open(root)
+            for path, part in parts:
+                file = SpoolFile(path, path.stat().st_size)
+                for member in part.members:
+                    root.packed[member.order] = _Packed(member.packed, file, member.offset)
+                for output in part.outputs:
+                    with path.open("rb") as content:
+                        copy = partial(copy_range, content, output.offset, output.size)
+                        root.added[output.path] = self._spool.create(copy, output.size)
+        self._ready.append(root)
+
     def _content(self, task: _Task) -> BinaryIO:
         """Open the task's present content, extracting it first where it lies in a container."""
         if task.content is not None:
             return self._hold(task.content.open())
         if task.parent is None:
             return self._source
+        if kept := self._kept and self._kept.take(task.node.path, task.node.sha256):
+            task.content, task.sha256 = kept, task.node.sha256
+            return self._hold(kept.open())
         opened = task.parent.opened
         assert opened is not None  # noqa: S101 - parents are opened before their members
         order = task.node.order
@@ -335,8 +397,8 @@ class DeepSign:
             self._files.discard(file)
             file.close()
 
-    def _check_digest(self, task: _Task, file: BinaryIO) -> None:
-        task.sha256 = sha256_of(file)
+    def _check_digest(self, task: _Task, file: BinaryIO, known: str = "") -> None:
+        task.sha256 = known or sha256_of(file)
         if task.sha256 != task.node.sha256:
             message = "The content is not the planned one."
             raise ArtifactError(message, advice="Make the plan again.", where=task.node.path)
@@ -496,6 +558,8 @@ class DeepSign:
     def _follow(self, leader: _Task, task: _Task) -> None:
         """Give an equal file what the leader got; the leader has reserved a use of it."""
         assert task.parent is not None  # noqa: S101 - the artifact itself equals no other file
+        if spare := self._kept and self._kept.take(task.node.path, task.node.sha256):
+            self._spool.release(spare)
         folder = task.node.member.rpartition("/")[0]
         task.replaced, task.sha256 = leader.replaced, leader.sha256
         task.content = leader.content if leader.replaced else None
@@ -514,37 +578,103 @@ class DeepSign:
         if parent is None:
             self._deliver(task)
             return
-        parent.added.update(task.outputs)
+        if self._is_part and parent.parent is None:
+            self._write_outputs(task)
+        else:
+            parent.added.update(task.outputs)
         if task.content is not None:
+            if task.replaced and self._packing(parent):
+                self._unpacked.append(task)
+                return
             if task.replaced:
                 parent.changed[task.node.order] = task.content
             else:
                 self._spool.release(task.content)
+        self._leave(parent)
+
+    def _leave(self, parent: _Task) -> None:
+        """One child less to wait for."""
         parent.unfinished -= 1
         if not parent.unfinished:
             self._ready.append(parent)
+
+    @staticmethod
+    def _packing(task: _Task) -> PackingContainer | None:
+        """The container if its members can be packed one by one."""
+        container = task.opened.container if task.opened else None
+        return container if isinstance(container, PackingContainer) else None
+
+    def _pack(self, task: _Task) -> None:
+        """Compress a changed member while signatures of others are waited for."""
+        parent, signed = task.parent, task.content
+        assert parent is not None  # noqa: S101 - only members are packed
+        assert signed is not None  # noqa: S101 - and only changed ones
+        packing, order = self._packing(parent), task.node.order
+        assert packing is not None  # noqa: S101 - containers are closed after their last member
+        with at(parent.node.path), signed.open() as content:
+            if self._is_part and parent.parent is None:
+                offset = self._output.tell()
+                member = packing.pack(order, content, self._output)
+                self._part_members.append(PartMember(order, offset, member))
+            else:
+                target = self._spool.start(signed.size)
+                try:
+                    member = packing.pack(order, content, target)
+                except BaseException:
+                    self._spool.abandon(target)
+                    raise
+                parent.packed[order] = _Packed(member, self._spool.adopt(target))
+        self._spool.release(signed)
+        self._leave(parent)
+
+    def _write_outputs(self, task: _Task) -> None:
+        """Put the files that a shard's member adds into the part."""
+        for path, file in task.outputs.items():
+            with file.open() as content:
+                offset = self._output.tell()
+                copy_range(content, 0, file.size, self._output)
+            self._part_outputs.append(PartOutput(path, offset, file.size))
+            self._spool.release(file)
 
     def _finish_container(self, task: _Task) -> None:
         """All members are done: rebuild around the changed ones, then sign the container itself."""
         opened = task.opened
         assert opened is not None  # noqa: S101 - it had members
+        if self._is_part and task.parent is None:
+            self._output.flush()
+            self._drop(opened.file)
+            self.done = True
+            return
         task.opened = None
         with at(task.node.path):
-            if task.changed or task.added:
+            if task.changed or task.packed or task.added:
                 self._rebuild(task, opened)
         self._drop(opened.file)
         self._advance_stages(task)
 
     def _rebuild(self, task: _Task, opened: _Opened) -> None:
         before = task.sha256
-        files = [*task.changed.values(), *task.added.values()]
+        made = {} if self._parts is not None else task.packed
+        files = [*task.changed.values(), *task.added.values(), *(one.file for one in made.values())]
+        stored = sum(one.member.stored for one in task.packed.values())
         changed, added = OneAtATime(task.changed), OneAtATime(task.added)
+        packed = OneAtATime({order: one.file for order, one in task.packed.items()})
+
+        def fill(target: BinaryIO) -> None:
+            if isinstance(opened.container, PackingContainer):
+                members = {order: one.member for order, one in task.packed.items()}
+                places = {order: one.offset for order, one in task.packed.items()}
+                opened.container.rebuild_packed(
+                    target, members, lambda order: (packed[order], places[order]), added
+                )
+            else:
+                opened.container.rebuild(target, changed, added)
+
         rebuilt = self._spool.create(
-            lambda target: opened.container.rebuild(target, changed, added),
-            task.node.size + sum(file.size for file in files),
+            fill, task.node.size + stored + sum(file.size for file in files)
         )
-        changed.close()
-        added.close()
+        for open_files in (changed, added, packed):
+            open_files.close()
         for file in files:
             self._spool.release(file)
         if task.content is not None:
@@ -552,7 +682,8 @@ class DeepSign:
         task.content, task.replaced = rebuilt, True
         with rebuilt.open() as content:
             task.sha256 = sha256_of(content)
-        changes = f"{len(task.changed)} changed" + (f", {len(task.added)} added" * bool(task.added))
+        count = len(task.changed) + len(task.packed)
+        changes = f"{count} changed" + (f", {len(task.added)} added" * bool(task.added))
         task.results.append(
             FileResult(
                 path=task.node.path,

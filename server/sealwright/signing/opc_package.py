@@ -226,8 +226,9 @@ def read_relationships(document: bytes, where: str) -> list[Relationship]:
 
 
 def write_relationships(relationships: list[Relationship]) -> bytes:
-    """A relationships part."""
-    return strict_xml.write(_tree(relationships, internal=False))
+    """A relationships part, which is its own transformed form: so verifiers that do not know the
+    relationships transform find the digest right as well."""
+    return transform_relationships(relationships)
 
 
 def write_types(types: ContentTypes) -> bytes:
@@ -238,17 +239,20 @@ def write_types(types: ContentTypes) -> bytes:
 def transform_relationships(relationships: list[Relationship]) -> bytes:
     """What the relationships transform and canonicalization make of these (13.2.4.24)."""
     ordered = sorted(relationships, key=lambda each: each.id)
-    return strict_xml.canonical(_tree(ordered, internal=True))
+    return strict_xml.canonical(_tree(ordered))
 
 
-def _tree(relationships: list[Relationship], *, internal: bool) -> strict_xml.Node:
+def _tree(relationships: list[Relationship]) -> strict_xml.Node:
     from lxml import etree
 
     root = etree.Element(f"{{{_RELATIONSHIPS}}}Relationships", nsmap={None: _RELATIONSHIPS})
     for each in relationships:
-        attributes = {"Type": each.type, "Target": each.target, "Id": each.id}
-        if each.is_external or internal:
-            attributes["TargetMode"] = "External" if each.is_external else "Internal"
+        attributes = {
+            "Type": each.type,
+            "Target": each.target,
+            "Id": each.id,
+            "TargetMode": "External" if each.is_external else "Internal",
+        }
         etree.SubElement(root, _RELATIONSHIP, attributes)
     return root
 

@@ -36,7 +36,8 @@ from sealwright.signing.elements import (
     is_verification,
 )
 from sealwright.signing.parameters import FILE_NAME, did_you_mean, substitute
-from sealwright.signing.spool import Spool, SpoolFile, sha256_of
+from sealwright.signing.shard import WHOLE, Shard
+from sealwright.signing.spool import KeptFiles, Spool, SpoolFile, sha256_of
 from sealwright.signing.wildcard import fold
 
 INSIDE = "!/"  # between a container's path and a member's
@@ -199,6 +200,8 @@ def build_plan(
     limits: Limits | None = None,
     language: Language = LANGUAGE,
     trust: Trust | None = None,
+    kept: KeptFiles | None = None,
+    share: Share | None = None,
 ) -> Plan:
     """Apply a configuration to an artifact.
 
@@ -208,8 +211,10 @@ def build_plan(
         configuration: resolved, see `Configuration.resolve`.
         signing_time: POSIX seconds.
         timestamp: what signatures are to get.
-        spool: for extracted members; empty again afterwards.
+        spool: for extracted members; empty again afterwards, but for what is `kept`.
         trust: roots that ``authenticode-verify`` demands; without them it trusts nothing.
+        kept: takes files that will be signed.
+        share: plan only these members of the outermost container.
 
     Raises:
         ArtifactError: the artifact is malformed, over a limit, or does not fit the configuration;
@@ -229,9 +234,12 @@ def build_plan(
         advice = "Submit the file under that name, or change the artifact configuration."
         raise ArtifactError(message, advice=advice, where=artifact_name)
     judge = Judge(trust) if trust else None
-    planner = Planner(language, limits or Limits(), spool, _size(source), judge)
+    planner = Planner(language, limits or Limits(), spool, _size(source), judge, kept, share)
     with at(artifact_name):
         node = planner.node(source, Place(artifact_name, "", 0, 1), root, include)
+    if share is not None:
+        share.extracted = planner.budget.extracted
+        share.members = planner.budget.members
     return Plan(
         artifact_name=artifact_name,
         configuration_sha256=configuration.sha256,
@@ -240,6 +248,21 @@ def build_plan(
         timestamp=timestamp,
         root=node,
     )
+
+
+@dataclass
+class Share:
+    """A shard's part of a plan, and what making it has used of the limits.
+
+    Attributes:
+        shard: whose.
+        extracted: bytes, set by `build_plan`.
+        members: of all containers that were opened, set by `build_plan`.
+    """
+
+    shard: Shard
+    extracted: int = 0
+    members: int = 0
 
 
 @contextmanager
@@ -253,6 +276,11 @@ def at(path: str) -> Iterator[None]:
         raise
 
 
+def allowance(limits: Limits, size: int) -> int:
+    """Bytes that may be extracted from an artifact of `size` bytes."""
+    return min(limits.extracted, max(limits.ratio_allowance, size * limits.ratio))
+
+
 class Budget:
     """Counts what has been used of the limits.
 
@@ -264,7 +292,7 @@ class Budget:
         self.limits = limits
         self.members = 0
         self.extracted = 0
-        self.largest = min(limits.extracted, max(limits.ratio_allowance, size * limits.ratio))
+        self.largest = allowance(limits, size)
 
     def open_container(self, open_: Callable[[BinaryIO, int], Container], file: BinaryIO,
                        depth: int) -> tuple[Container, list[Entry]]:  # fmt: skip
@@ -315,11 +343,20 @@ class Planner:
     """Walks one artifact against its configuration."""
 
     def __init__(
-        self, language: Language, limits: Limits, spool: Spool, size: int, judge: Judge | None
+        self,
+        language: Language,
+        limits: Limits,
+        spool: Spool,
+        size: int,
+        judge: Judge | None,
+        kept: KeptFiles | None = None,
+        share: Share | None = None,
     ) -> None:
         self.language = language
         self.judge = judge
         self.spool = spool
+        self.kept = kept
+        self.shard = share.shard if share else WHOLE
         self.budget = Budget(limits, size)
 
     def node(self, file: BinaryIO, place: Place, element: Element, include: Include) -> PlanNode:
@@ -393,15 +430,25 @@ class Planner:
         with at(place.path):
             claims.folder(Folder.root(entries), element.children)
         nodes = []
-        for entry, child, include in claims.in_order():
+        claimed = claims.in_order()
+        if place.depth == 1:
+            mine = self.shard.orders((entry.order, entry.size) for entry, _, _ in claimed)
+            claimed = [claim for claim in claimed if claim[0].order in mine]
+        for entry, child, include in claimed:
             path = f"{place.path}{INSIDE}{entry.path}"
             inside = Place(path, entry.path, entry.order, place.depth + 1)
             with at(place.path):
                 extracted = self.budget.extract(container, entry, self.spool)
             try:
                 with at(path), extracted.open() as file:
-                    nodes.append(self.node(file, inside, child, include))
-            finally:
+                    node = self.node(file, inside, child, include)
+            except BaseException:
+                self.spool.release(extracted)
+                raise
+            nodes.append(node)
+            if self.kept is not None and node.signs and not node.children:
+                self.kept.keep(path, node.sha256, extracted)
+            else:
                 self.spool.release(extracted)
         _check_outputs(nodes, entries)
         for output in (output for node in nodes for output in node.outputs):

@@ -26,7 +26,7 @@ import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -46,7 +46,9 @@ from sealwright.signing.authenticode_trust import Trust, asks_for_trust
 from sealwright.signing.configuration import parse_configuration
 from sealwright.signing.confinement import INPUT, OUTPUT, WORK, ChildLimits
 from sealwright.signing.deep_sign import FileResult, Pace, PendingSignature
+from sealwright.signing.parts import Part
 from sealwright.signing.plan import Limits, Plan
+from sealwright.signing.shard import WHOLE, Shard
 from sealwright.signing.verify_result import VerifiedSignature
 
 Answer = Callable[[Sequence[PendingSignature]], Awaitable[Sequence[SignatureResult]]]
@@ -80,6 +82,21 @@ class SandboxSettings:
     required: frozenset[str] = frozenset()
     roots: tuple[bytes, ...] = field(default=(), repr=False)
     timestamp_roots: tuple[bytes, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True)
+class PlannedShare:
+    """What planning one shard gave.
+
+    Attributes:
+        plan: with the shard's members alone.
+        extracted: bytes.
+        members: of all containers that were opened.
+    """
+
+    plan: Plan
+    extracted: int
+    members: int
 
 
 class FormatChild:
@@ -176,6 +193,27 @@ class FormatChild:
         timestamp: TimestampForm = TimestampForm.NONE,
     ) -> Plan:
         """Apply an artifact configuration to ``input``; see `plan.build_plan` for errors."""
+        share = await self.plan_share(
+            WHOLE,
+            configuration_xml,
+            parameters,
+            artifact_name=artifact_name,
+            signing_time=signing_time,
+            timestamp=timestamp,
+        )
+        return share.plan
+
+    async def plan_share(
+        self,
+        shard: Shard,
+        configuration_xml: bytes,
+        parameters: Mapping[str, str],
+        *,
+        artifact_name: str,
+        signing_time: int,
+        timestamp: TimestampForm = TimestampForm.NONE,
+    ) -> PlannedShare:
+        """`plan` for one shard's members of the outermost container."""
         request = {
             "op": "plan",
             "configuration": protocol.blob_to_json(configuration_xml),
@@ -185,6 +223,7 @@ class FormatChild:
             "timestamp": timestamp,
             "limits": asdict(self._settings.artifact),
             "trust": protocol.trust_to_json(self._trust(configuration_xml)),
+            "shard": protocol.shard_to_json(shard),
         }
         async with self._deadline():
             reply = await self._ask(request, "plan")
@@ -195,7 +234,10 @@ class FormatChild:
             asked = (artifact_name, signing_time, timestamp)
             if (plan.artifact_name, plan.signing_time, plan.timestamp) != asked:
                 raise protocol.malformed()
-        return plan
+            extracted, members = reply.get("extracted"), reply.get("members")
+            if not isinstance(extracted, int) or not isinstance(members, int):
+                raise protocol.malformed()
+        return PlannedShare(plan, extracted, members)
 
     async def deep_sign(
         self, plan: Plan, identity: Identity, answer: Answer, progress: Progress | None = None
@@ -211,40 +253,88 @@ class FormatChild:
         Raises:
             ArtifactError: the artifact, or the child that processed it, failed.
         """
+        results, _ = await self.sign_share(WHOLE, plan, identity, answer, progress)
+        return results
+
+    async def sign_share(
+        self,
+        shard: Shard,
+        share: Plan,
+        identity: Identity,
+        answer: Answer,
+        progress: Progress | None = None,
+    ) -> tuple[tuple[FileResult, ...], Part]:
+        """`deep_sign` for one shard's part of the plan; unless it is the whole, its members are
+        packed into a file for `assemble`."""
+        request = {"op": "sign", "shard": protocol.shard_to_json(shard)}
+        conversation = _Conversation(share, answer, progress)
+        reply = await self._converse(request, share, identity, conversation)
+        part = protocol.part_from_json(reply.get("part"))
+        return protocol.results_from_json(reply.get("results")), part
+
+    async def assemble(
+        self, plan: Plan, identity: Identity, answer: Answer, parts: Sequence[Part]
+    ) -> tuple[FileResult, ...]:
+        """Put together in ``output`` what all shards have made, and sign the outermost container.
+
+        Args:
+            parts: of all shards; the first is this child's own, the files of the others are at
+                `part_of`.
+        """
+        request = {"op": "assemble", "parts": [protocol.part_to_json(part) for part in parts]}
+        alone = replace(plan, root=replace(plan.root, children=()))
+        conversation = _Conversation(alone, answer, None)
+        reply = await self._converse(request, plan, identity, conversation)
+        return protocol.results_from_json(reply.get("results"))
+
+    async def _converse(
+        self,
+        operation: protocol.Message,
+        plan: Plan,
+        identity: Identity,
+        conversation: _Conversation,
+    ) -> protocol.Message:
+        """Have an operation done that asks for signatures; the reply at its end."""
         request = {
-            "op": "sign",
+            **operation,
             "plan": plan.to_json(),
             "certificate": protocol.blob_to_json(identity.certificate),
             "chain": [protocol.blob_to_json(each) for each in identity.chain],
             "limits": asdict(self._settings.artifact),
             "pace": asdict(self._settings.pace),
         }
-        conversation = _Conversation(plan, answer, progress)
         async with self._deadline():
             await self._send(request)
             try:
                 async with asyncio.TaskGroup() as answering:
                     while True:
                         reply = await self._receive()
+                        if reply.get("type") == "progress":
+                            conversation.count(reply)
+                            continue
                         if reply.get("type") != "requests":
                             self._checked(reply, "signed")
                             break
                         batch = conversation.take(reply)
                         answering.create_task(self._answer(conversation, batch))
             except BaseExceptionGroup as group:
-                raise _first(group) from None
-            return protocol.results_from_json(reply.get("results"))
+                raise first_error(group) from None
+            return reply
 
-    async def verify(self, plan: Plan, certificate: bytes) -> list[VerifiedSignature]:
+    async def verify(
+        self, plan: Plan, certificate: bytes, shard: Shard = WHOLE
+    ) -> list[VerifiedSignature]:
         """Compare ``output`` with ``input`` by the plan; see `verify_result.verify_result`.
 
         Use a child that signed nothing.
 
         Args:
             certificate: DER of the expected signer.
+            shard: compare only these members of the outermost container.
         """
         request = {
             "op": "verify",
+            "shard": protocol.shard_to_json(shard),
             "plan": plan.to_json(),
             "certificate": protocol.blob_to_json(certificate),
             "limits": asdict(self._settings.artifact),
@@ -436,10 +526,14 @@ class _Conversation:
                 raise InternalError(message, where=pending.path)
             self._left[key] -= 1
             self._seen.add(pending.number)
+        self.count(reply)
+        return batch
+
+    def count(self, reply: protocol.Message) -> None:
+        """Pass on how many files are done."""
         done = reply.get("done")
         if self._progress is not None and isinstance(done, int):
             self._progress(min(max(done, 0), self._files), self._files)
-        return batch
 
 
 class ChildPool:
@@ -457,9 +551,9 @@ class ChildPool:
     def __init__(
         self, folder: Path, size: int = 1, settings: SandboxSettings | None = None
     ) -> None:
+        self.size = size
+        self.settings = settings or SandboxSettings()
         self._folder = folder
-        self._size = size
-        self._settings = settings or SandboxSettings()
         self._waiting: deque[asyncio.Task[FormatChild]] = deque()
 
     async def __aenter__(self) -> ChildPool:
@@ -496,13 +590,13 @@ class ChildPool:
         return _Borrowed(self)
 
     def _refill(self) -> None:
-        while len(self._waiting) < max(1, self._size):
+        while len(self._waiting) < max(1, self.size):
             self._waiting.append(asyncio.create_task(self._start()))
 
     async def _start(self) -> FormatChild:
         name = await asyncio.to_thread(tempfile.mkdtemp, prefix="child-", dir=self._folder)
         try:
-            return await FormatChild.start(Path(name), self._settings)
+            return await FormatChild.start(Path(name), self.settings)
         except BaseException:
             shutil.rmtree(name, ignore_errors=True)
             raise
@@ -528,7 +622,7 @@ def _prepare(folder: Path) -> None:
     (folder / OUTPUT).touch(exist_ok=False)
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """The one error that matters: the others follow from it."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):

@@ -125,6 +125,36 @@ class SignerClient:
         )
         return text(result, "certificate_id")
 
+    async def bind_app_key(
+        self, organization_id: str, build_system_id: str, issuer: str, key_uri: str
+    ) -> None:
+        """Let an RSA key on the token sign the JWTs of a GitHub App. Only for the signer's user.
+
+        Args:
+            issuer: client id of the App.
+            key_uri: RFC 7512 URI with the ``id`` of the key.
+
+        Raises:
+            InvalidInputError, NotFoundError, ConfigurationError, KeyStoreError, UnavailableError
+        """
+        await self._call(
+            "bind_app_key",
+            {
+                "organization_id": organization_id,
+                "build_system_id": build_system_id,
+                "issuer": issuer,
+                "key_uri": key_uri,
+            },
+        )
+
+    async def unbind_app_key(self, build_system_id: str) -> None:
+        """Let no key speak for the App any more. Only for the signer's user.
+
+        Raises:
+            NotFoundError: none does. UnavailableError
+        """
+        await self._call("unbind_app_key", {"build_system_id": build_system_id})
+
     async def order(
         self,
         organization_id: str,

@@ -114,6 +114,36 @@ class Spool:
                 file.content.unlink()
 
 
+class KeptFiles:
+    """Extracted files that will be needed again, so that they need not be extracted twice.
+
+    Args:
+        limit: bytes of all of them.
+    """
+
+    def __init__(self, spool: Spool, limit: int) -> None:
+        self._spool = spool
+        self._left = limit
+        self._files: dict[tuple[str, str], SpoolFile] = {}
+
+    def keep(self, path: str, sha256: str, file: SpoolFile) -> None:
+        """Keep the file with this content, or release it where there is no room."""
+        if file.size > self._left or (path, sha256) in self._files:
+            self._spool.release(file)
+            return
+        self._left -= file.size
+        self._files[path, sha256] = file
+
+    def take(self, path: str, sha256: str) -> SpoolFile | None:
+        """The file, now the caller's, or None where it was not kept."""
+        return self._files.pop((path, sha256), None)
+
+    def close(self) -> None:
+        """Release what was not taken."""
+        while self._files:
+            self._spool.release(self._files.popitem()[1])
+
+
 class OneAtATime(Mapping[Key, BinaryIO]):
     """Spooled files by key, of which only the one looked up last is open."""
 

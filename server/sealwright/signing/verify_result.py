@@ -32,6 +32,7 @@ from sealwright.signing.plan import (
     at,
     member_signing_format,
 )
+from sealwright.signing.shard import WHOLE, Shard
 from sealwright.signing.spool import Spool, SpoolFile, sha256_of
 
 _ADVICE = "The result is not released. Report this as a defect, with the signing request."
@@ -62,6 +63,7 @@ def verify_result(
     *,
     limits: Limits | None = None,
     language: Language = LANGUAGE,
+    shard: Shard = WHOLE,
 ) -> list[VerifiedSignature]:
     """Check a signed artifact.
 
@@ -71,6 +73,8 @@ def verify_result(
         output: the artifact as signed.
         certificate: DER of the certificate whose signatures are expected.
         spool: for extracted members; empty again afterwards.
+        shard: compare only these members of the outermost container. The first shard's result
+            includes what concerns the container itself.
 
     Returns:
         One item for each signature, in the plan's order.
@@ -83,15 +87,22 @@ def verify_result(
         if sha256_of(source) != plan.root.sha256:
             message = "The submitted artifact is not the planned one."
             raise VerificationError(message, advice="Make the plan again.")
-        check = _Check(plan, certificate, spool, limits or Limits(), language)
+        check = _Check(plan, certificate, spool, limits or Limits(), language, shard)
         check.file(plan.root, source, output, [])
     return check.found
 
 
 class _Check:
     def __init__(
-        self, plan: Plan, certificate: bytes, spool: Spool, limits: Limits, language: Language
+        self,
+        plan: Plan,
+        certificate: bytes,
+        spool: Spool,
+        limits: Limits,
+        language: Language,
+        shard: Shard,
     ) -> None:
+        self.shard = shard
         self.plan = plan
         self.certificate = certificate
         self.spool = spool
@@ -110,7 +121,7 @@ class _Check:
         elif any(child.has_work for child in node.children):
             self.container(node, source, output)
         kind = self.language.types[node.element]
-        if node.signs:
+        if node.signs and (node is not self.plan.root or self.shard.number == 0):
             if kind.format is None:
                 message = f"<{node.element}> cannot be verified."
                 raise InternalError(message)
@@ -208,7 +219,12 @@ class _Check:
         for path, entry in outputs.items():
             same = after.fingerprint(entry, content=False) == before.added_fingerprint(path)
             _require(same, "The output has other attributes than it was given.", path)
+        mine = compared
+        if node is self.plan.root:
+            mine = set(self.shard.orders((entry.order, entry.size) for entry in old))
         for entry, entry_after in zip(old, new[: len(old)], strict=True):
+            if entry.order not in mine:
+                continue
             child = planned.get(entry.order)
             whole = child is None or not child.is_replaced
             same = before.fingerprint(entry, content=whole) == after.fingerprint(

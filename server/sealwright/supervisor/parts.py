@@ -64,7 +64,9 @@ def embedded(settings: Settings, listeners: Listeners) -> Settings:
         )
         test_tsa.provide(tsa_folder(settings))
         changes["timestamp_authorities"] = (authority,)
-    sockets = [settings.socket] + ([] if settings.redis_url else [_queue_socket(settings)])
+    sockets = [settings.socket, settings.app_socket] + (
+        [] if settings.redis_url else [_queue_socket(settings)]
+    )
     for path in sockets:
         if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
             message = f"The path of the socket {path} has more than {_MAX_SOCKET_PATH} bytes."

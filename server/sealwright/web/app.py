@@ -20,8 +20,9 @@ from sealwright.db import Database
 from sealwright.intake.retrieval import retrieval_policy
 from sealwright.origin.systems import open_systems
 from sealwright.queueing.queue import Queue
+from sealwright.reporting.mail import open_mailer
 from sealwright.storage import open_store
-from sealwright.web.api import compatible, github_connector, webhooks
+from sealwright.web.api import compatible, github_connector, scim, webhooks
 from sealwright.web.api.v1 import (
     artifact_configurations,
     build_systems,
@@ -30,6 +31,7 @@ from sealwright.web.api.v1 import (
     groups,
     hash_signing,
     health,
+    identity_providers,
     log,
     log_entries,
     organization,
@@ -38,6 +40,7 @@ from sealwright.web.api.v1 import (
     projects,
     remote_identities,
     repository_links,
+    scim_tokens,
     sessions,
     signing_policies,
     signing_requests,
@@ -78,6 +81,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *users.ENDPOINTS,
     *groups.ENDPOINTS,
     *passkeys.ENDPOINTS,
+    *identity_providers.ENDPOINTS,
+    *scim_tokens.ENDPOINTS,
+    *scim.ENDPOINTS,
     *tokens.ENDPOINTS,
     *projects.ENDPOINTS,
     *artifact_configurations.ENDPOINTS,
@@ -116,7 +122,14 @@ def create_app(settings: Settings) -> Starlette:
         store = await asyncio.to_thread(open_store, settings.artifacts)
         systems = open_systems(settings, database)
         app.state.services = Services(
-            settings, database, queue, store, Throttle(queue), outgoing, systems
+            settings,
+            database,
+            queue,
+            store,
+            Throttle(queue),
+            outgoing,
+            systems,
+            open_mailer(settings),
         )
         app.state.last_use = LastUse()
         try:

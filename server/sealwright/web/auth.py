@@ -85,6 +85,7 @@ async def authenticate(services: Services, request: Request, *, cookie: bool) ->
         token.scope,
         token.project_id,
         token.authenticated_at,
+        token.kind,
     )
 
 
@@ -120,6 +121,21 @@ async def log_in(
         raise UnauthenticatedError(message)
     text, token = await begin_session(services, request, user, lifetime, "password")
     return user, text, token
+
+
+async def check_password(services: Services, request: Request, user: User, password: str) -> None:
+    """Check the password of a user who is logged in.
+
+    Raises:
+        ForbiddenError: it is another one, or the user has none.
+        TooManyRequestsError: too many attempts for this user or from this address.
+    """
+    address = request.client.host if request.client else ""
+    await services.throttle.take(f"log-in/{(user.email or user.id).lower()}", _LOG_INS_OF_ONE)
+    await services.throttle.take(f"log-in-from/{address}", _LOG_INS_FROM_ONE)
+    if not await password_fits(user.password_hash, password):
+        message = "The password is wrong."
+        raise ForbiddenError(message)
 
 
 async def begin_session(

@@ -37,6 +37,7 @@ class Face(enum.Enum):
 
     API = "api"  # bearer tokens, problem details, described by OpenAPI
     COMPATIBLE = "compatible"  # the wire of an existing service's clients
+    SCIM = "scim"  # directories: bearer tokens of their own kind, errors in SCIM's form
     UI = "ui"  # pages: session cookie, HTML errors
 
 

@@ -9,6 +9,7 @@ from sealwright.connectors.outgoing import OutgoingClient
 from sealwright.db import Database
 from sealwright.origin.systems import Systems
 from sealwright.queueing.queue import Queue
+from sealwright.reporting.mail import Mailer
 from sealwright.storage import ArtifactStore
 from sealwright.web.throttle import Throttle
 
@@ -24,6 +25,7 @@ class Services:
     throttle: Throttle
     outgoing: OutgoingClient
     systems: Systems
+    mailer: Mailer | None = None
 
     @property
     def is_https(self) -> bool:

@@ -11,6 +11,7 @@ from sealwright.db import Database, certificates
 from sealwright.errors import ConflictError, SealwrightError
 from sealwright.model.certificate import WARNING_DAYS, Certificate
 from sealwright.model.identifiers import utc_now
+from sealwright.reporting.certificates import tell_of_the_end
 from sealwright.transparency.record import organization_entry, record
 
 _log = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ async def _warn(database: Database, certificate: Certificate, days: int, now: dt
                 data=facts,
             )
             await record(tx, entry)
+            await tell_of_the_end(tx, certificate, days, now)
     except ConflictError:
         return False  # another worker was quicker
     _log.warning(

@@ -23,18 +23,20 @@ class ContainerType:
         recognize: tells by the file's own header whether it may be one.
         open: takes the seekable file and the most members it may have. Raises ArtifactError for
             anything malformed or hostile; the file stays open as long as the container is used.
+        packs: what it opens is a `PackingContainer`, so that several processes may work on it.
     """
 
     name: str
     recognize: Callable[[BinaryIO], bool]
     open: Callable[[BinaryIO, int], Container]
+    packs: bool = False
 
 
 CONTAINERS: tuple[ContainerType, ...] = (
-    ContainerType("zip-file", is_zip, ZipContainer),
-    ContainerType("jar-file", is_zip, ZipContainer),
-    ContainerType("nupkg-file", is_zip, ZipContainer),
-    ContainerType("opc-file", is_zip, ZipContainer),
+    ContainerType("zip-file", is_zip, ZipContainer, packs=True),
+    ContainerType("jar-file", is_zip, ZipContainer, packs=True),
+    ContainerType("nupkg-file", is_zip, ZipContainer, packs=True),
+    ContainerType("opc-file", is_zip, ZipContainer, packs=True),
     ContainerType("appx-file", is_appx, AppxContainer),
     ContainerType("msix-file", is_appx, AppxContainer),
     ContainerType("cab-file", is_cabinet, CabContainer),

@@ -19,6 +19,7 @@ from sealwright.signing.containers.cab_records import (
     Header,
     checksum,
 )
+from sealwright.signing.containers.lzx import Lzx
 from sealwright.signing.streams import read_at
 
 Decode = Callable[[bytes, int], bytes]
@@ -28,8 +29,6 @@ def why_closed(folder: Folder) -> str:
     """Why a folder's files cannot be read; empty if they can."""
     if folder.kind == QUANTUM:
         return "is compressed by Quantum"
-    if folder.kind == LZX:
-        return "is compressed by LZX"
     return ""
 
 
@@ -146,6 +145,8 @@ def _decoder(folder: Folder) -> Decode:
         return _copy
     if folder.kind == MSZIP:
         return _Inflater().block
+    if folder.kind == LZX:
+        return Lzx(folder.window_bits).block
     message = f"The member {why_closed(folder)}, so it cannot be signed or checked."
     advice = "Leave it out of the configuration, or make the cabinet with MSZIP."
     raise ArtifactError(message, advice=advice)

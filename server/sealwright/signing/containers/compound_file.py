@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import sys
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError
@@ -42,6 +45,7 @@ MAX_ENTRIES = 200_000  #: storages and streams of one file
 
 _HEADER_SIZE = 512
 _MAX_DEPTH = 64
+_MAX_PIECES = 1 << 20
 _MAX_VERSION_3 = 2 << 30
 
 
@@ -89,7 +93,11 @@ class Node:
 
     def child(self, name: bytes) -> Node | None:
         """The child of exactly that name (UTF-16LE), or None."""
-        return next((node for node in self.children if node.name == name), None)
+        return self._by_name.get(name)
+
+    @cached_property
+    def _by_name(self) -> dict[bytes, Node]:
+        return {node.name: node for node in self.children}
 
 
 class CompoundFile:
@@ -117,6 +125,7 @@ class CompoundFile:
         # The last sector may be cut short.
         self._sectors = -(-self.size // self.sector_size) - 1
         self._claimed = bytearray(self._sectors)
+        self._pieces = 0
         self._fat = self._read_fat(head)
         self._claim_range_lock()
         directory = self._chain(self.header.directory, "the directory")
@@ -126,6 +135,7 @@ class CompoundFile:
             raise ArtifactError(message)
         entries = self._read_entries(directory)
         self._mini_fat, self._mini_stream = self._read_mini(entries[0])
+        self._mini_ends = list(accumulate(length for _, length in self._mini_stream))
         self._mini_claimed = bytearray(len(self._mini_fat))
         self.root = self._tree(entries)
 
@@ -217,12 +227,18 @@ class CompoundFile:
             refuse(f"{what} overlaps something else")
         self._claimed[start : start + count] = b"\1" * count
 
+    def _count_piece(self) -> None:
+        self._pieces += 1
+        if self._pieces > _MAX_PIECES:
+            refuse(f"its streams lie in more than {_MAX_PIECES} pieces")
+
     def _chain(self, start: int, what: str, size: int | None = None) -> list[Extent]:
         """Parts of a chain of sectors; with a `size` it must have exactly as many as needed."""
         found = []
         remaining = size
         for sector, count in _runs(self._fat, start, self._sectors, what):
             self._claim(sector, count, what)
+            self._count_piece()
             length = count * self.sector_size
             if remaining is not None:
                 if remaining <= length - self.sector_size:
@@ -257,10 +273,30 @@ class CompoundFile:
             if self._mini_claimed.find(1, sector, sector + count) >= 0:
                 refuse(f"{what} overlaps something else")
             self._mini_claimed[sector : sector + count] = b"\1" * count
+            self._count_piece()
             found.append((sector * MINI_SECTOR, count * MINI_SECTOR))
         if sum(length for _, length in found) != needed * MINI_SECTOR:
             refuse(f"{what} does not have as many mini sectors as its size needs")
-        return _mapped(found, size, self._mini_stream, what)
+        return self._mapped(found, size, what)
+
+    def _mapped(self, parts: list[Extent], size: int, what: str) -> list[Extent]:
+        """Parts of the mini stream as parts of the file, cut to `size` bytes."""
+        found: list[Extent] = []
+        for offset, length in parts:
+            at, left = offset, min(length, size)
+            size -= left
+            index = bisect_right(self._mini_ends, at)
+            while left:
+                if index == len(self._mini_ends):
+                    refuse(f"{what} lies outside of the mini stream")
+                base, extent = self._mini_stream[index]
+                inside = at - (self._mini_ends[index] - extent)
+                piece = min(left, extent - inside)
+                found.append((base + inside, piece))
+                at += piece
+                left -= piece
+                index += 1
+        return found
 
     # Directory
 
@@ -342,28 +378,6 @@ def _runs(fat: array[int], start: int, limit: int, what: str) -> Iterator[tuple[
             refuse(f"{what} is a cycle")
         yield sector, following - sector
         sector = fat[following - 1]
-
-
-def _mapped(parts: list[Extent], size: int, through: list[Extent], what: str) -> list[Extent]:
-    """Parts of the mini stream as parts of the file, cut to `size` bytes."""
-    found: list[Extent] = []
-    for offset, length in parts:
-        at, left = offset, min(length, size)
-        size -= left
-        for base, extent in through:
-            if at >= extent:
-                at -= extent
-                continue
-            piece = min(left, extent - at)
-            if piece:
-                found.append((base + at, piece))
-            left -= piece
-            at = 0
-            if not left:
-                break
-        if left:
-            refuse(f"{what} lies outside of the mini stream")
-    return found
 
 
 def _numbers(data: bytes) -> array[int]:

@@ -85,7 +85,7 @@ class MsiContainer:
 
     def __init__(self, file: BinaryIO, max_members: int) -> None:
         self._package = CompoundFile(file)
-        self._max_members = max_members
+        self._max_members = self._members_left = max_members
         self._files: list[_File] = []
         self._binaries: list[tuple[str, Node]] = []
         self._embedded: list[_Embedded] = []
@@ -95,12 +95,10 @@ class MsiContainer:
         database = Database(self._package)
         self._file_table = database.table("File")
         self._hash_table = database.table("MsiFileHash")
-        rows = file_rows(database)
-        if len(rows) > max_members:
-            message = f"The package has more than {max_members} files."
-            raise ArtifactError(message, advice="Have the server's limit raised if this is meant.")
+        rows = file_rows(database, max_members)
         self._add_files(rows)
-        for name in binary_rows(database, {folded(each.path): each for each in rows}):
+        taken = {folded(each.path): each for each in rows}
+        for name in binary_rows(database, taken, max_members - len(rows)):
             node = root.child(stream_name(f"{BINARY}.{name}"))
             if node is not None and node.is_stream:
                 self._binaries.append((name, node))
@@ -198,16 +196,16 @@ class MsiContainer:
             self.added_fingerprint(path)
         contents: dict[bytes, Content] = {}
         files = [order for order in sorted(changed) if order < len(self._files)]
-        for index, embedded in enumerate(self._embedded):
-            members = {
-                each.member.order: order
-                for order in files
-                if (each := self._files[order]).cabinet == index and each.member is not None
-            }
-            if members:
-                contents[embedded.node.name] = partial(
-                    _rebuild, embedded.cabinet, _Renumbered(changed, members)
-                )
+        by_cabinet: dict[int, dict[int, int]] = {}
+        for order in files:
+            each = self._files[order]
+            if each.member is not None and each.cabinet is not None:
+                by_cabinet.setdefault(each.cabinet, {})[each.member.order] = order
+        for index, members in by_cabinet.items():
+            embedded = self._embedded[index]
+            contents[embedded.node.name] = partial(
+                _rebuild, embedded.cabinet, _Renumbered(changed, members)
+            )
         for order in sorted(changed):
             if order >= len(self._files):
                 node = self._binaries[order - len(self._files)][1]
@@ -286,9 +284,10 @@ class MsiContainer:
         if node is None or not node.is_stream:
             return None, f'should be in the embedded cabinet "{name[1:]}", which is missing'
         try:
-            cabinet = Cabinet(self._package.open(node), self._max_members)
+            cabinet = Cabinet(self._package.open(node), self._members_left)
         except ArtifactError as error:
             return None, f'is in the cabinet "{name[1:]}", which cannot be opened ({error.message})'
+        self._members_left -= len(cabinet.members)
         self._embedded.append(_Embedded(node, cabinet))
         return len(self._embedded) - 1, ""
 
@@ -320,8 +319,16 @@ class MsiContainer:
                 digest.update(_metadata(node).digest() + apart[node.name])
             elif node.name not in SIGNATURE_STREAMS:
                 self._add_whole(node, digest)
+        named = {
+            (each.cabinet, each.member.order) for each in self._files if each.member is not None
+        }
         for index, embedded in enumerate(self._embedded):
-            self._add_unnamed(index, embedded.cabinet, digest)
+            cabinet = embedded.cabinet
+            digest.update(hashlib.sha256(cabinet.kept).digest())
+            for member in cabinet.members:
+                if (index, member.order) not in named:
+                    digest.update(cabinet.attributes_digest(member))
+                    digest.update(cabinet.content_digest(member))
         return digest.digest()
 
     def _add_whole(self, node: Node, digest: hashlib._Hash) -> None:
@@ -333,19 +340,6 @@ class MsiContainer:
         digest.update(content.digest() + struct.pack("<I", len(node.children)))
         for child in node.children:
             self._add_whole(child, digest)
-
-    def _add_unnamed(self, index: int, cabinet: Cabinet, digest: hashlib._Hash) -> None:
-        """What a cabinet holds besides files of the File table."""
-        named = {
-            each.member.order
-            for each in self._files
-            if each.cabinet == index and each.member is not None
-        }
-        digest.update(hashlib.sha256(cabinet.kept).digest())
-        for member in cabinet.members:
-            if member.order not in named:
-                digest.update(cabinet.attributes_digest(member))
-                digest.update(cabinet.content_digest(member))
 
 
 class _Renumbered(Mapping[int, BinaryIO]):

@@ -131,6 +131,7 @@ class Strings:
         self._data = data
         self._ends = array("Q", [0])
         self._fill(pool)
+        self._decoded: dict[int, str] = {}
 
     def _fill(self, pool: bytes) -> None:
         end, long = 0, False
@@ -153,8 +154,10 @@ class Strings:
             return None
         if number >= len(self._ends):
             _refuse("a string is missing in its pool")
-        text = self._data[self._ends[number - 1] : self._ends[number]]
-        return text.decode(self._codec, "replace")
+        if number not in self._decoded:
+            text = self._data[self._ends[number - 1] : self._ends[number]]
+            self._decoded[number] = text.decode(self._codec, "replace")
+        return self._decoded[number]
 
 
 class Database:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,12 +10,14 @@ from typing import NoReturn
 
 from sealwright.errors import ArtifactError
 from sealwright.signing.containers.member_paths import check_distinct, check_path, folded
-from sealwright.signing.containers.msi_database import Database
+from sealwright.signing.containers.msi_database import Database, Table
 
 BINARY = "Binary"  #: folder of the streams of the Binary table
 MODULE_CABINET = "MergeModule.CABinet"  #: stream of a merge module's files
 
 _MAX_DEPTH = 200  # folders in folders
+_MAX_PATH = 1000  # characters of a folder's path
+_MAX_NAME = 255
 _LOOSE = 0x2000  # attribute of a file that lies beside the package, whatever its Media row says
 
 
@@ -38,8 +41,11 @@ class FileRow:
     cabinet: str
 
 
-def file_rows(database: Database) -> list[FileRow]:
+def file_rows(database: Database, most: int) -> list[FileRow]:
     """The files of a package in the order of their sequence numbers.
+
+    Args:
+        most: rows that are accepted.
 
     Raises:
         ArtifactError: tables are malformed or contradict each other, or two paths are equal.
@@ -47,6 +53,7 @@ def file_rows(database: Database) -> list[FileRow]:
     table = database.table("File")
     if not table.rows:
         return []
+    _check_count(table, most)
     keys, sequences = table.texts("File"), table.integers("Sequence")
     sizes, attributes = table.integers("FileSize"), table.integers("Attributes")
     if len(set(keys)) != len(keys):
@@ -81,7 +88,8 @@ class _Media:
     def cabinet(self, sequence: int) -> str:
         if self._is_module:
             return f"#{MODULE_CABINET}"
-        return next((name for last, name in self._ranges if sequence <= last), "")
+        index = bisect_left(self._ranges, (sequence, ""))
+        return self._ranges[index][1] if index < len(self._ranges) else ""
 
 
 def _paths(database: Database) -> list[str]:
@@ -141,6 +149,8 @@ class _Folders:
             at = parent
         path = self._paths.get(at, "")
         path += "".join(f"{name}/" for name in reversed(names) if name != ".")
+        if len(path) > _MAX_PATH:
+            _refuse(f'the path of the folder "{key[:120]}" is too long')
         self._paths[key] = path
         return path
 
@@ -148,20 +158,22 @@ class _Folders:
 def _long_name(name: str) -> str:
     """The long form of ``short|long``."""
     long = name.rpartition("|")[2]
-    if not long or "/" in long:
+    if not 0 < len(long) <= _MAX_NAME or "/" in long:
         _refuse(f'"{name[:120]}" is no name of a file or folder')
     return long
 
 
-def binary_rows(database: Database, taken: Mapping[str, object]) -> list[str]:
+def binary_rows(database: Database, taken: Mapping[str, object], most: int) -> list[str]:
     """Names of the rows of the Binary table, sorted.
 
     Args:
         taken: folded paths of files, which theirs must not be.
+        most: rows that are accepted.
     """
     table = database.table(BINARY)
     if not table.rows:
         return []
+    _check_count(table, most)
     names = sorted(table.texts("Name"))
     for name in names:
         if "/" in name or folded(f"{BINARY}/{name}") in taken:
@@ -171,6 +183,12 @@ def binary_rows(database: Database, taken: Mapping[str, object]) -> list[str]:
         check_path(path)
     check_distinct(paths)
     return names
+
+
+def _check_count(table: Table, most: int) -> None:
+    if table.rows > most:
+        message = f"The package has more than {most} members."
+        raise ArtifactError(message, advice="Have the server's limit raised if this is meant.")
 
 
 def _refuse(what: str) -> NoReturn:

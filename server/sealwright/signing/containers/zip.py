@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError
-from sealwright.signing.artifact import Entry
+from sealwright.signing.artifact import Entry, PackedMember
 from sealwright.signing.containers.bulk_copy import BUFFER, chunks, copy_range
 from sealwright.signing.containers.deflate import DeflateError, crc32, inflater
 from sealwright.signing.containers.member_paths import folded
@@ -38,7 +38,7 @@ from sealwright.signing.containers.zip_records import (
     read_records,
     zip64_field,
 )
-from sealwright.signing.streams import read_at
+from sealwright.signing.streams import read_at, size_of
 
 _ZIP64_MARGIN = 16 << 20  # more than deflate can add to 4 GiB
 _PLAIN_VERSION = 20
@@ -228,6 +228,45 @@ class ZipContainer:
             ArtifactError: an added path exists already.
         """
         packing = packing or PLAIN
+
+        def write(record: Record) -> bytes:
+            return self._write_changed(record, changed[record.order], target, packing)
+
+        self._rebuild(target, changed.keys(), write, added, packing)
+
+    def pack(self, order: int, content: BinaryIO, target: BinaryIO) -> PackedMember:
+        """Append a member's new content to `target` as `rebuild` would compress it."""
+        return _pack(content, target, self._records[order].method)
+
+    def rebuild_packed(
+        self,
+        target: BinaryIO,
+        packed: Mapping[int, PackedMember],
+        read: Callable[[int], tuple[BinaryIO, int]],
+        added: Mapping[str, BinaryIO],
+    ) -> None:
+        """What `rebuild` writes, with members that `pack` has compressed before."""
+
+        def write(record: Record) -> bytes:
+            member = packed[record.order]
+
+            def copy() -> PackedMember:
+                file, offset = read(record.order)
+                copy_range(file, offset, member.stored, target)
+                return member
+
+            return self._write_record(record, member.size, copy, target, PLAIN)
+
+        self._rebuild(target, packed.keys(), write, added, PLAIN)
+
+    def _rebuild(
+        self,
+        target: BinaryIO,
+        changed: Collection[int],
+        write: Callable[[Record], bytes],
+        added: Mapping[str, BinaryIO],
+        packing: Packing,
+    ) -> None:
         self._check_added(added)
         copy_range(self._file, 0, self._prefix, target)
         directory: dict[int, bytes] = {}
@@ -235,8 +274,7 @@ class ZipContainer:
         while at < len(self._by_offset):
             record = self._by_offset[at]
             if record.order in changed:
-                content = changed[record.order]
-                directory[record.order] = self._write_changed(record, content, target, packing)
+                directory[record.order] = write(record)
                 at += 1
                 continue
             until = at
@@ -370,21 +408,33 @@ class ZipContainer:
     def _write_changed(
         self, record: Record, content: BinaryIO, target: BinaryIO, packing: Packing
     ) -> bytes:
+        def pack(pieces: Iterable[bytes], method: int) -> Iterator[bytes]:
+            return packing.compress(record.order, pieces, method)
+
+        def write() -> PackedMember:
+            return _pack(content, target, record.method, pack)
+
+        return self._write_record(record, size_of(content), write, target, packing)
+
+    def _write_record(
+        self,
+        record: Record,
+        size: int,
+        write: Callable[[], PackedMember],
+        target: BinaryIO,
+        packing: Packing,
+    ) -> bytes:
         local = LOCAL.unpack(read_at(self._file, record.offset, LOCAL.size))
         version, flags, method, time, date = local[1:6]
         head = (version, flags & ~_CONTENT_FLAGS, method, time, date)
         extra = self._local_extra(record)
         offset = target.tell()
-
-        def pack(pieces: Iterable[bytes], method: int) -> Iterator[bytes]:
-            return packing.compress(record.order, pieces, method)
-
-        crc, compressed, size = _write_member(target, head, record.name, extra, content, pack)
-        packing.placed(record.order, offset, target.tell() - compressed)
+        made = _write_member(target, head, record.name, extra, size, write)
+        packing.placed(record.order, offset, target.tell() - made.stored)
         central = bytearray(record.central)
         struct.pack_into("<H", central, 8, record.flags & ~_CONTENT_FLAGS)
-        struct.pack_into("<L", central, 16, crc)
-        return _central(bytes(central), without_zip64(record.extra), compressed, size, offset)
+        struct.pack_into("<L", central, 16, made.crc)
+        return _central(bytes(central), without_zip64(record.extra), made, offset)
 
     def _write_added(self, member: NewMember, content: BinaryIO, target: BinaryIO) -> bytes:
         name = member.path.encode("utf-8")
@@ -395,12 +445,16 @@ class ZipContainer:
         date, time = self._newest
         offset = target.tell()
         head = (_PLAIN_VERSION, flags, member.method, time, date)
-        crc, compressed, size = _write_member(target, head, name, b"", content)
+
+        def write() -> PackedMember:
+            return _pack(content, target, member.method)
+
+        made = _write_member(target, head, name, b"", size_of(content), write)
         central = CENTRAL.pack(
             CENTRAL_SIGNATURE,
             (_UNIX if member.mode else 0) | _PLAIN_VERSION,
             *head,
-            crc,
+            made.crc,
             0,
             0,
             len(name),
@@ -411,7 +465,7 @@ class ZipContainer:
             member.mode << 16,
             0,
         )
-        return _central(central + name, b"", compressed, size, offset)
+        return _central(central + name, b"", made, offset)
 
     def _write_end(self, rows: list[bytes], target: BinaryIO) -> None:
         target.write(self._directory(rows, target.tell()))
@@ -471,13 +525,11 @@ def _write_member(
     head: tuple[int, int, int, int, int],
     name: bytes,
     extra: bytes,
-    content: BinaryIO,
-    pack: Callable[[Iterable[bytes], int], Iterator[bytes]] = compress,
-) -> tuple[int, int, int]:
-    """Write local header and compressed content; return CRC, compressed size, size."""
+    size: int,
+    write: Callable[[], PackedMember],
+) -> PackedMember:
+    """Write local header and, by `write`, the compressed content."""
     version, flags, method, time, date = head
-    size = content.seek(0, 2)
-    content.seek(0)
     large = size >= MAX_32 - _ZIP64_MARGIN
     version = max(version, _ZIP64_VERSION) if large else version
     at = target.tell()
@@ -489,32 +541,45 @@ def _write_member(
         return LOCAL.pack(LOCAL_SIGNATURE, *fields) + name + field
 
     target.write(header(0, 0))
+    made = write()
+    end = target.tell()
+    target.seek(at)
+    target.write(header(made.crc, made.stored))
+    target.seek(end)
+    return made
+
+
+def _pack(
+    content: BinaryIO,
+    target: BinaryIO,
+    method: int,
+    pack: Callable[[Iterable[bytes], int], Iterator[bytes]] = compress,
+) -> PackedMember:
+    """Append the content, compressed, to `target`."""
     start = target.tell()
-    crc = 0
+    crc = size = 0
+    content.seek(0)
 
     def read_through() -> Iterator[bytes]:
-        nonlocal crc
+        nonlocal crc, size
         while piece := content.read(BUFFER):
             crc = crc32(piece, crc)
+            size += len(piece)
             yield piece
 
     target.writelines(pack(read_through(), method))
-    end = target.tell()
-    target.seek(at)
-    target.write(header(crc, end - start))
-    target.seek(end)
-    return crc, end - start, size
+    return PackedMember(crc, size, target.tell() - start)
 
 
-def _central(central: bytes, extra: bytes, compressed: int, size: int, offset: int) -> bytes:
+def _central(central: bytes, extra: bytes, made: PackedMember, offset: int) -> bytes:
     """A central record with new sizes and offset; `extra` has no Zip64 field yet."""
-    values = (size, compressed, offset)
+    values = (made.size, made.stored, offset)
     field = _zip64([value for value in values if value >= MAX_32]) + extra
     name_length, old_extra = struct.unpack_from("<2H", central, 28)
     record = bytearray(central[: CENTRAL.size + name_length])
     if max(values) >= MAX_32:
         record[6:8] = struct.pack("<H", max(_ZIP64_VERSION, record[6]))
-    struct.pack_into("<2L", record, 20, min(compressed, MAX_32), min(size, MAX_32))
+    struct.pack_into("<2L", record, 20, min(made.stored, MAX_32), min(made.size, MAX_32))
     struct.pack_into("<H", record, 30, len(field))
     struct.pack_into("<L", record, 42, min(offset, MAX_32))
     return bytes(record) + field + central[CENTRAL.size + name_length + old_extra :]
@@ -542,7 +607,9 @@ def _moved_central(record: Record, offset: int) -> bytes:
         struct.pack_into("<L", central, 42, offset)
     else:
         extra = without_zip64(record.extra)
-        return _central(record.central, extra, record.compressed, record.size, offset)
+        return _central(
+            record.central, extra, PackedMember(record.crc, record.size, record.compressed), offset
+        )
     return bytes(central)
 
 

@@ -93,8 +93,8 @@ def kept_attributes(file: BinaryIO) -> bytes:
         for entry in package.parts.values()
         if not part_key(entry.path).startswith(_FOLDERS) and not _is_root(entry)
     }
-    others = [each for each in package.relationships("") if each.type != _TO_ORIGIN]
-    hasher = hashlib.sha256(repr((sorted(types.items()), others)).encode())
+    others = [repr(each) for each in package.relationships("") if each.type != _TO_ORIGIN]
+    hasher = hashlib.sha256(repr((sorted(types.items()), sorted(others))).encode())
     manifest = package.find(vsix_manifest.PATH)
     if manifest is not None:
         hasher.update(vsix_manifest.skeleton(package.read(manifest)))

@@ -32,7 +32,12 @@ SECTIONS = (
 )
 _ACCOUNT = "ui.account"
 #: Paths that belong to a section of another name.
-_BELONG = {"/groups": "/users", "/submit": "/signing-requests", "/webhooks": "/organization"}
+_BELONG = {
+    "/groups": "/users",
+    "/identity-providers": "/users",
+    "/submit": "/signing-requests",
+    "/webhooks": "/organization",
+}
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ _TABS = (
     ("Artifact configurations", "/artifact-configurations", "ui.configurations"),
     ("Signing policies", "/signing-policies", "ui.policies"),
     ("Builds", "/builds", "ui.project_builds"),
+    ("Webhooks", "/webhooks", "ui.outgoing_webhooks"),
     ("Proposals", "/proposals", "ui.proposals"),
 )
 

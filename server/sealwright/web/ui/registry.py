@@ -4,24 +4,37 @@ from __future__ import annotations
 
 from sealwright.web.routes import Endpoint
 from sealwright.web.ui import (
+    account,
+    accounts,
     artifact_configurations,
+    audit,
     build_systems,
     certificates,
     dashboard,
+    identity_providers,
     log,
+    organization,
+    outgoing_webhooks,
     project_builds,
     projects,
     sessions,
+    sign_on,
     signing_policies,
     signing_request,
     signing_requests,
     static_files,
     submissions,
+    users,
 )
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *static_files.ENDPOINTS,
     *sessions.ENDPOINTS,
+    *accounts.ENDPOINTS,
+    *sign_on.ENDPOINTS,
+    *account.ENDPOINTS,
+    *users.ENDPOINTS,
+    *identity_providers.ENDPOINTS,
     *dashboard.ENDPOINTS,
     *signing_requests.ENDPOINTS,
     *signing_request.ENDPOINTS,
@@ -33,4 +46,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *build_systems.ENDPOINTS,
     *certificates.ENDPOINTS,
     *log.ENDPOINTS,
+    *audit.ENDPOINTS,
+    *outgoing_webhooks.ENDPOINTS,
+    *organization.ENDPOINTS,
 )

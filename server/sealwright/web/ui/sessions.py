@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from sealwright.db import users
-from sealwright.errors import InvalidInputError, TooManyRequestsError, UnauthenticatedError
+from sealwright import accounts
+from sealwright.db import identity_providers, users
+from sealwright.errors import (
+    ForbiddenError,
+    InvalidInputError,
+    TooManyRequestsError,
+    UnauthenticatedError,
+)
 from sealwright.model.identifiers import utc_now
-from sealwright.web import auth, bodies
+from sealwright.web import auth, bodies, passkeys
 from sealwright.web.problems import status_of
-from sealwright.web.routes import Call, Endpoint, Face, checked
+from sealwright.web.routes import Call, Endpoint, Face, checked, checked_json
 from sealwright.web.schemas import SessionIn
+from sealwright.web.schemas.passkeys import AssertedCredentialIn
 from sealwright.web.ui.forms import read_form
 from sealwright.web.ui.rendering import page
 
 
 async def login_page(call: Call) -> Response:
-    """The form."""
-    return page(call, "login.html", {"following": _following(call.request), "fault": ""})
+    """The form. Before the first organization exists, how to make it."""
+    if await accounts.is_empty(call.services.database):
+        return RedirectResponse("/setup", 303)
+    shown = {"following": following(call.request), "fault": ""}
+    return page(call, "login.html", await log_in_options(call) | shown)
 
 
 async def login(call: Call) -> Response:
     """Check the password and begin a new session."""
     auth.check_same_site(call.request)
     form = await bodies.read_page_form(call.request)
-    following = _local(form.get("next", ""))
+    target = _local(form.get("next", ""))
     try:
         given = checked(
             SessionIn, {"email": form.get("email", ""), "password": form.get("password", "")}
@@ -34,9 +46,28 @@ async def login(call: Call) -> Response:
             call.services, call.request, given.email, given.password, auth.PAGE_SESSION
         )
     except (UnauthenticatedError, TooManyRequestsError, InvalidInputError) as error:
-        shown = {"following": following, "fault": error.message}
+        shown = await log_in_options(call) | {"following": target, "fault": error.message}
         return page(call, "login.html", shown, status_of(error))
-    response = RedirectResponse(following, 303)
+    response = RedirectResponse(target, 303)
+    auth.set_session(call.services, response, token)
+    return response
+
+
+async def login_by_passkey(call: Call) -> Response:
+    """Begin a new session of the user whose passkey it is."""
+    auth.check_same_site(call.request)
+    form = await bodies.read_page_form(call.request)
+    target = _local(form.get("next", ""))
+    try:
+        given = checked_json(AssertedCredentialIn, form.get("credential", "").encode())
+        user = await passkeys.authenticated_user(call.services, given.assertion())
+    except (UnauthenticatedError, ForbiddenError, InvalidInputError) as error:
+        shown = await log_in_options(call) | {"following": target, "fault": error.message}
+        return page(call, "login.html", shown, status_of(error))
+    token, _ = await auth.begin_session(
+        call.services, call.request, user, auth.PAGE_SESSION, "passkey"
+    )
+    response = RedirectResponse(target, 303)
     auth.set_session(call.services, response, token)
     return response
 
@@ -53,7 +84,14 @@ async def logout(call: Call) -> Response:
     return response
 
 
-def _following(request: Request) -> str:
+async def log_in_options(call: Call) -> dict[str, Any]:
+    """What the log-in page offers besides the password."""
+    async with call.services.database.read() as tx:
+        return {"providers": await identity_providers.every(tx)}
+
+
+def following(request: Request) -> str:
+    """Where the address says that the log-in leads to: a page of this server."""
     return _local(request.query_params.get("next", ""))
 
 
@@ -66,5 +104,6 @@ def _local(target: str) -> str:
 ENDPOINTS = (
     Endpoint("ui.login_page", "GET", "/login", login_page, "", face=Face.UI),
     Endpoint("ui.login", "POST", "/login", login, "", face=Face.UI),
+    Endpoint("ui.login_by_passkey", "POST", "/login/passkey", login_by_passkey, "", face=Face.UI),
     Endpoint("ui.logout", "POST", "/logout", logout, "", face=Face.UI),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Annotated, Any
 
@@ -10,11 +11,12 @@ from starlette.responses import Response
 
 from sealwright.approve import approve_or_deny
 from sealwright.cancel import cancel as cancel_request
-from sealwright.db import Transaction, build_systems, projects, requests
+from sealwright.db import Transaction, build_systems, passkeys, projects, requests
 from sealwright.db import log as db_log
 from sealwright.errors import SealwrightError
 from sealwright.model.build_system import BuildSystemKind
 from sealwright.model.origin import Origin
+from sealwright.model.passkey import relying_party
 from sealwright.model.request import SigningRequest, State, Verdict
 from sealwright.policy.approvals import may_decide
 from sealwright.policy.permissions import may_cancel
@@ -25,9 +27,11 @@ from sealwright.visible import find_policy, find_request, missing
 from sealwright.web import schemas, views
 from sealwright.web.api.v1.signing_requests import find, signed_of, unsigned_of
 from sealwright.web.downloads import artifact_response
+from sealwright.web.passkeys import approval_options
 from sealwright.web.problems import status_of
 from sealwright.web.proofs import proof_response
-from sealwright.web.routes import Call, Endpoint, Face
+from sealwright.web.routes import Call, Endpoint, Face, checked_json
+from sealwright.web.schemas.passkeys import AssertedCredentialIn
 from sealwright.web.ui import artifact_tree
 from sealwright.web.ui.forms import Form, read_form
 from sealwright.web.ui.rendering import page, redirect
@@ -71,6 +75,10 @@ async def _detail(call: Call, form: Form, status: int = 200) -> Response:
         links = await _links(tx, request.organization_id, request.origin)
         actors = [request.submitted_by, *_users(entry.about.actor for entry in entries)]
         people = await views.names(tx, request.organization_id, actors)
+        keys = await passkeys.of_user(tx, grant.organization_id, user.id)
+    options = ""
+    if request.snapshot.fields.get("passkey_required"):
+        options = json.dumps(approval_options(call.services, request, user, keys))
     fields = views.request_fields(request, people, call.services.settings.url)
     released = [entry for entry in entries if entry.action == "artifact.released"]
     submits = [one for one in policies if one.enabled and user.standing & one.submitters]
@@ -83,6 +91,7 @@ async def _detail(call: Call, form: Form, status: int = 200) -> Response:
         "tree": tree,
         "links": links,
         "form": form,
+        "passkey_options": options,
         "may_decide": may_decide(user, request, policy, decisions),
         "may_cancel": may_cancel(user, request),
         "may_retry": request.state is State.FAILED and policy in submits,
@@ -121,6 +130,9 @@ async def deny(call: Call) -> Response:
 async def _decide(call: Call, verdict: Verdict) -> Response:
     form = await read_form(call)
     services = call.services
+    credential = None
+    if verdict is Verdict.APPROVE and form.value("credential"):
+        credential = checked_json(AssertedCredentialIn, form.value("credential").encode())
     await approve_or_deny(
         services.database,
         services.queue,
@@ -128,6 +140,8 @@ async def _decide(call: Call, verdict: Verdict) -> Response:
         call.path("request"),
         verdict,
         form.value("comment")[:_MAX_COMMENT],
+        credential.assertion() if credential else None,
+        relying_party(services.settings.url),
     )
     return _back(call, "Approved." if verdict is Verdict.APPROVE else "Denied.")
 

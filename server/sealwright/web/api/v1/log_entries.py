@@ -22,7 +22,7 @@ from sealwright.web.schemas.audit import (
     ExportQuery,
 )
 
-_MEDIA_TYPES = {ExportFormat.CSV: "text/csv; charset=utf-8", ExportFormat.JSON: "application/json"}
+MEDIA_TYPES = {ExportFormat.CSV: "text/csv; charset=utf-8", ExportFormat.JSON: "application/json"}
 
 
 async def listing(call: Call) -> Response:
@@ -61,7 +61,7 @@ async def export_all(call: Call) -> Response:
         call.services.database, call.grant.organization_id, filter_of(query), query.format
     )
     headers = {"Content-Disposition": attachment(f"audit.{query.format.value}")}
-    return StreamingResponse(chunks, 200, headers, _MEDIA_TYPES[query.format])
+    return StreamingResponse(chunks, 200, headers, MEDIA_TYPES[query.format])
 
 
 async def proof_of(call: Call, entry: AuditEntryOut) -> AuditProofOut:

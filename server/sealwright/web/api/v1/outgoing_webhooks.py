@@ -121,14 +121,23 @@ async def change_webhook(call: Call, patch: OutgoingWebhookPatch) -> OutgoingWeb
 
 
 async def delete(call: Call) -> Response:
-    """Tell the address nothing any more; its delivery log goes with it."""
+    """Tell the address nothing any more."""
+    await remove(call)
+    return no_content()
+
+
+async def remove(call: Call) -> None:
+    """Remove the webhook that the path names; its delivery log goes with it.
+
+    Raises:
+        NotFoundError: missing, or not for the caller.
+    """
     async with call.services.database.transaction() as tx:
         webhook = await find_webhook(tx, call)
         change = call.change(await webhook_out(tx, webhook), None)
         await notifications.remove_of_target(tx, webhook.id)
         await outgoing_webhooks.delete(tx, webhook)
         await record(tx, _entry(call, "outgoing_webhook.deleted", webhook, change))
-    return no_content()
 
 
 async def deliveries(call: Call) -> Response:

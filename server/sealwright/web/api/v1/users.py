@@ -6,6 +6,7 @@ import dataclasses
 
 from starlette.responses import Response
 
+from sealwright import accounts
 from sealwright.db import organizations, users
 from sealwright.errors import ConflictError, InternalError, InvalidInputError
 from sealwright.intake.passwords import hash_password
@@ -14,9 +15,12 @@ from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.user import User, UserKind
 from sealwright.policy.permissions import check_may_grant
 from sealwright.visible import find_user
-from sealwright.web.answers import json_answer, page_of
+from sealwright.web import auth
+from sealwright.web.answers import json_answer, no_content, page_of
+from sealwright.web.invitations import deliver
 from sealwright.web.routes import Answer, Call, Endpoint
 from sealwright.web.schemas import MeOut, PageQuery, UserIn, UserOut, UserPatch, UsersOut
+from sealwright.web.schemas.accounts import InvitationOut, PasswordIn
 from sealwright.web.views import user_out
 
 
@@ -78,6 +82,32 @@ async def create(call: Call) -> Response:
     )
 
 
+async def invite(call: Call) -> Response:
+    """Send a person a link to set up their account; earlier ones are void."""
+    async with call.services.database.transaction() as tx:
+        user = await find_user(tx, call.grant, call.path("user"))
+        check_may_grant(call.grant.user, user.role)
+        made = await accounts.invite(tx, user, actor_of(call.grant), call.services.settings.url)
+    sent = await deliver(call.services, made)
+    return json_answer(
+        InvitationOut(sent=sent, url=None if sent else made.url, expires_at=made.expires_at), 201
+    )
+
+
+async def set_password(call: Call) -> Response:
+    """Change one's own password. Every session ends, also this one."""
+    given = await call.json(PasswordIn)
+    user = call.grant.user
+    if user.kind is UserKind.CI:
+        message = "A CI user has no password."
+        raise InvalidInputError(message, advice="Make an API token.")
+    await auth.check_password(call.services, call.request, user, given.present)
+    await accounts.change_password(
+        call.services.database, user, given.present, given.password, actor_of(call.grant)
+    )
+    return no_content()
+
+
 async def update(call: Call) -> Response:
     """Change a user: name, role, password, or whether they may do anything at all."""
     patch = await call.json(UserPatch)
@@ -131,6 +161,23 @@ ENDPOINTS = (
         get,
         "Read a user",
         (Answer(200, "The user", UserOut),),
+    ),
+    Endpoint(
+        "users.invite",
+        "POST",
+        "/api/v1/users/{user}/invitation",
+        invite,
+        "Invite a user",
+        (Answer(201, "Sent, or the link to hand over", InvitationOut),),
+    ),
+    Endpoint(
+        "me.password",
+        "PUT",
+        "/api/v1/me/password",
+        set_password,
+        "Change your password",
+        (Answer(204, "Changed; every session has ended"),),
+        {"application/json": PasswordIn},
     ),
     Endpoint(
         "users.update",

@@ -1,0 +1,244 @@
+"""Single sign-on: OpenID Connect's authorization code flow with PKCE, as the relying party.
+
+Sources: OpenID Connect Core 1.0, 3.1; Discovery 1.0, 4; RFC 7636 (PKCE, S256 alone); RFC 9700 (best
+practices). ID tokens are RS256, which every issuer has to offer
+(Core, 15.1); the algorithm is never the token's to choose. Blocking: enter it from a thread.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+import jwt
+
+from sealwright.connectors.blocking import BlockingClient
+from sealwright.connectors.connector import RemoteError
+from sealwright.connectors.oidc import ALGORITHM, IssuerKeys
+from sealwright.errors import UnauthenticatedError
+
+_MAX_DOCUMENT = 256 * 1024
+_MAX_TOKEN = 32 * 1024
+_LEEWAY = 60.0
+_MAX_GROUPS = 200
+_MAX_TEXT = 200
+_REQUIRED = ("iss", "sub", "aud", "exp", "iat", "nonce")
+
+
+@dataclass(frozen=True)
+class SignedOn:
+    """Who the issuer says somebody is.
+
+    Attributes:
+        subject: never reassigned by the issuer; what a user is bound to.
+        email: lower-case; empty where the issuer says none, or says that it is not verified.
+        groups: values of the group claim.
+    """
+
+    subject: str
+    email: str
+    name: str
+    groups: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Ceremony:
+    """The secrets of one log-in, all made from its state: nothing else has to be kept for it."""
+
+    state: str
+
+    @property
+    def nonce(self) -> str:
+        """Binds the ID token to this log-in."""
+        return self._derived(b"nonce")
+
+    @property
+    def verifier(self) -> str:
+        """The PKCE code verifier."""
+        return self._derived(b"verifier")
+
+    @property
+    def challenge(self) -> str:
+        """The PKCE code challenge, S256."""
+        return _text(hashlib.sha256(self.verifier.encode()).digest())
+
+    def _derived(self, purpose: bytes) -> str:
+        return _text(hashlib.sha256(b"sealwright " + purpose + b" " + self.state.encode()).digest())
+
+
+class SignOnClient:
+    """One issuer, for one client id."""
+
+    def __init__(
+        self,
+        issuer: str,
+        client_id: str,
+        client_secret: str,
+        redirect_url: str,
+        http: BlockingClient,
+    ) -> None:
+        self._issuer = issuer
+        self._client_id = client_id
+        self._client_secret = client_secret
+        self._redirect_url = redirect_url
+        self._http = http
+        # Google and others publish their keys on another host than the issuer's
+        self._keys = IssuerKeys(issuer, http, own_host=False)
+
+    def authorization_url(self, ceremony: Ceremony) -> str:
+        """Where to send the browser.
+
+        Raises:
+            RemoteError: the issuer's discovery document cannot be had, or is not usable.
+        """
+        address = self._endpoint("authorization_endpoint")
+        query = {
+            "response_type": "code",
+            "client_id": self._client_id,
+            "redirect_uri": self._redirect_url,
+            "scope": "openid email profile",
+            "state": ceremony.state,
+            "nonce": ceremony.nonce,
+            "code_challenge": ceremony.challenge,
+            "code_challenge_method": "S256",
+        }
+        joint = "&" if urlsplit(address).query else "?"
+        return f"{address}{joint}{urlencode(query)}"
+
+    def redeem(self, code: str, ceremony: Ceremony, group_claim: str) -> SignedOn:
+        """Trade the code for an ID token, and verify it.
+
+        Raises:
+            UnauthenticatedError: the issuer refuses the code, or the token is not valid.
+            RemoteError: the issuer is away or answers nothing usable.
+        """
+        return self._verified(self._id_token(code, ceremony), ceremony, group_claim)
+
+    def _id_token(self, code: str, ceremony: Ceremony) -> str:
+        form = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": self._redirect_url,
+            "code_verifier": ceremony.verifier,
+        }
+        headers = {
+            "Accept": "application/json",
+            "Content-Type": "application/x-www-form-urlencoded",
+        }
+        if self._takes_basic():
+            pair = f"{quote(self._client_id, safe='')}:{quote(self._client_secret, safe='')}"
+            headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+        else:
+            form |= {"client_id": self._client_id, "client_secret": self._client_secret}
+        answer = self._http.send(
+            "POST",
+            self._endpoint("token_endpoint"),
+            headers=headers,
+            content=urlencode(form).encode(),
+            limit=_MAX_DOCUMENT,
+        )
+        if answer.status in {400, 401, 403}:
+            message = "The identity provider does not accept the log-in."
+            raise UnauthenticatedError(message, advice="Begin anew.")
+        document = _json(answer.status, answer.body, self._issuer)
+        token = document.get("id_token")
+        if not isinstance(token, str) or len(token) > _MAX_TOKEN:
+            message = "The identity provider gave no ID token."
+            raise RemoteError(message, where=self._issuer)
+        return token
+
+    def _verified(self, token: str, ceremony: Ceremony, group_claim: str) -> SignedOn:
+        try:
+            header = jwt.get_unverified_header(token)
+            if header.get("alg") != ALGORITHM or "crit" in header:
+                raise _refusal("it is not signed with RS256")  # noqa: EM101
+            key = self._keys.find(str(header.get("kid", "")))
+            claims: dict[str, Any] = jwt.decode(
+                token,
+                key=key,
+                algorithms=[ALGORITHM],
+                issuer=self._issuer,
+                audience=self._client_id,
+                leeway=_LEEWAY,
+                options={"require": list(_REQUIRED)},
+            )
+        except jwt.InvalidTokenError as error:
+            raise _refusal(type(error).__name__) from None
+        return _signed_on(claims, ceremony, self._client_id, group_claim)
+
+    def _takes_basic(self) -> bool:
+        methods = self._discovered().get("token_endpoint_auth_methods_supported")
+        return not isinstance(methods, list) or "client_secret_basic" in methods
+
+    def _endpoint(self, name: str) -> str:
+        address = self._discovered().get(name)
+        if not isinstance(address, str) or not urlsplit(address).hostname:
+            message = f"The identity provider names no {name}."
+            raise RemoteError(message, where=self._issuer)
+        if urlsplit(self._issuer).scheme == "https" and urlsplit(address).scheme != "https":
+            message = f"The identity provider's {name} is without TLS."
+            raise RemoteError(message, where=self._issuer)
+        return address
+
+    def _discovered(self) -> Mapping[str, Any]:
+        return self._keys.discovery()
+
+
+def _signed_on(
+    claims: Mapping[str, Any], ceremony: Ceremony, client_id: str, group_claim: str
+) -> SignedOn:
+    if claims["nonce"] != ceremony.nonce:
+        raise _refusal("it belongs to another log-in")  # noqa: EM101
+    audience = claims["aud"]
+    several = isinstance(audience, list) and len(audience) > 1
+    if (several and "azp" not in claims) or claims.get("azp", client_id) != client_id:
+        raise _refusal("it was made for another client")  # noqa: EM101
+    subject = claims["sub"]
+    if not isinstance(subject, str) or not 0 < len(subject) <= 255:
+        raise _refusal("it has no usable subject")  # noqa: EM101
+    return SignedOn(subject, _email(claims), _name(claims), _groups(claims.get(group_claim)))
+
+
+def _email(claims: Mapping[str, Any]) -> str:
+    email = claims.get("email")
+    # where the issuer says nothing of its verification, the domains that it may speak for decide
+    if not isinstance(email, str) or len(email) > 320 or email.count("@") != 1:
+        return ""
+    return "" if claims.get("email_verified", True) not in (True, "true") else email.lower()
+
+
+def _name(claims: Mapping[str, Any]) -> str:
+    name = claims.get("name") or claims.get("preferred_username") or ""
+    return "".join(filter(str.isprintable, str(name)))[:_MAX_TEXT].strip()
+
+
+def _groups(claim: object) -> frozenset[str]:
+    if not isinstance(claim, list):
+        return frozenset()
+    names = (one for one in claim if isinstance(one, str) and 0 < len(one) <= _MAX_TEXT)
+    return frozenset([name for name in names if name.isprintable()][:_MAX_GROUPS])
+
+
+def _json(status: int, body: bytes, where: str) -> dict[str, Any]:
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        document = None
+    if status != 200 or not isinstance(document, dict):
+        message = f"The identity provider answered {status}, and nothing usable."
+        raise RemoteError(message, where=where)
+    return document
+
+
+def _text(value: bytes) -> str:
+    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
+
+
+def _refusal(reason: str) -> UnauthenticatedError:
+    message = f"The identity provider's token is not accepted: {reason}."
+    return UnauthenticatedError(message, advice="Begin the log-in anew.")

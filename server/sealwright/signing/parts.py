@@ -1,0 +1,84 @@
+"""Dividing the work on one artifact among format children, and putting their parts together.
+
+The members of the outermost container are divided by size. Each child plans, signs and compresses
+its own; one of them then puts all parts into the container and signs that. What comes out does not
+depend on how many there were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+from sealwright.errors import ArtifactError, InternalError
+from sealwright.signing.artifact import PackedMember
+from sealwright.signing.plan import Plan, PlanNode
+from sealwright.signing.shard import Shard
+from sealwright.signing.wildcard import fold
+
+
+@dataclass(frozen=True)
+class PartMember:
+    """A changed member, packed, in a shard's file."""
+
+    order: int
+    offset: int
+    packed: PackedMember
+
+
+@dataclass(frozen=True)
+class PartOutput:
+    """A file that signing adds, as it is, in a shard's file."""
+
+    path: str
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a shard has written, in the order of its file."""
+
+    members: tuple[PartMember, ...] = ()
+    outputs: tuple[PartOutput, ...] = ()
+
+
+def share_of(plan: Plan, shard: Shard) -> Plan:
+    """The plan with this shard's members alone."""
+    children = plan.root.children
+    mine = shard.orders((child.order, child.size) for child in children)
+    own = tuple(child for child in children if child.order in mine)
+    return replace(plan, root=replace(plan.root, children=own))
+
+
+def join_plans(plans: Sequence[Plan]) -> Plan:
+    """The plan that shards have made together.
+
+    Raises:
+        ArtifactError: files that two of them add have the same path.
+        InternalError: they are not shards of one plan.
+    """
+    first = plans[0]
+    children: list[PlanNode] = []
+    for plan in plans:
+        if replace(plan, root=replace(plan.root, children=first.root.children)) != first:
+            message = "The format children made plans that do not belong together."
+            raise InternalError(message)
+        children += plan.root.children
+    children.sort(key=lambda child: child.order)
+    if len({child.order for child in children}) != len(children):
+        message = "Two format children planned the same member."
+        raise InternalError(message)
+    _check_outputs(children)
+    return replace(first, root=replace(first.root, children=tuple(children)))
+
+
+def _check_outputs(children: Collection[PlanNode]) -> None:
+    taken: set[str] = set()
+    for child in children:
+        for output in child.outputs:
+            if fold(output) in taken:
+                message = f'Its output "{output}" would replace another file.'
+                advice = "Choose another output-file-name."
+                raise ArtifactError(message, advice=advice, where=child.path)
+            taken.add(fold(output))

@@ -1,0 +1,295 @@
+"""The cases: each measures one thing and returns plain figures; bounds are computed from rates that
+were measured in the same run."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import statistics
+import subprocess
+import tempfile
+import time
+import zipfile
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sealwright.keystores.pkcs11 import Token
+from sealwright.model.mechanism import Mechanism
+from sealwright.signing.containers.deflate import deflate, inflater
+from tests.artifacts import launcher
+from tests.bench import inputs
+from tests.bench.peers import PEERS, PeerMissingError, Signer, run_peer
+from tests.bench.server import AUTHORITY_CALLS, Measured, Watch
+from tests.bench.tsa import late_authority
+
+DELAY = 0.1  #: seconds that the time stamp authority takes
+
+Figures = dict[str, Any]
+
+
+class CaseSkippedError(Exception):
+    """A case cannot be run here; says why."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where and how large.
+
+    Attributes:
+        cache: kept between runs: what was downloaded.
+        small: sizes for trying the benchmark itself.
+    """
+
+    cache: Path
+    small: bool
+
+
+@contextmanager
+def _running(folder: Path, configuration: str) -> Iterator[Measured]:
+    """An authority and a server that asks it."""
+    with (
+        late_authority(folder / "authority", DELAY) as authority,
+        Measured.run(folder / "server", authority, configuration) as measured,
+    ):
+        yield measured
+
+
+def a_wheel(bench: Bench, folder: Path) -> Figures:
+    """The 242 programs and libraries of a large wheel."""
+    archive = inputs.wheel_programs(bench.cache)
+    if bench.small:
+        archive = _first_members(archive, folder / "some.zip", 12)
+    with _running(folder, inputs.PROGRAMS) as measured:
+        return _against_peers(measured, archive, folder, runs=1 if bench.small else 3)
+
+
+def b_small(bench: Bench, folder: Path) -> Figures:
+    """Two thousand small programs."""
+    archive = inputs.small_programs(folder, 50 if bench.small else 2000)
+    with _running(folder, inputs.PROGRAMS) as measured:
+        return _ours(measured, archive, runs=2) | {"peers": {}}
+
+
+def c_installer(bench: Bench, folder: Path) -> Figures:
+    """A Windows Installer file of 300 MB, signed deep."""
+    programs = inputs.wheel_programs(bench.cache)
+    try:
+        installer = inputs.installer(folder, programs, (5 if bench.small else 300) << 20)
+    except FileNotFoundError:
+        message = "wixl is not installed"
+        raise CaseSkippedError(message) from None
+    with _running(folder, inputs.INSTALLER) as measured, Watch(measured.system) as watch:
+        signed = measured.submit(installer, "stamped")
+    return {
+        "bytes": installer.stat().st_size,
+        "signatures": _signatures(signed),
+        "seconds": signed["seconds"],
+        "cpu_seconds": watch.seconds,
+        "peak_kilobytes": dict(watch.peaks),
+    }
+
+
+def d_latency(bench: Bench, folder: Path) -> Figures:
+    """One program of 100 KB on a warm server, submission to completion."""
+    runs = 5 if bench.small else 30
+    with _running(folder, inputs.PROGRAM) as measured:
+        found = {}
+        for policy in ("test", "stamped"):
+            _repeat(lambda: measured.submit(launcher(), policy), 3)  # noqa: B023 - run at once
+            seconds = [measured.submit(launcher(), policy)["seconds"] for _ in range(runs)]
+            found[policy] = _spread(seconds)
+    beyond = found["stamped"]["p50"] - DELAY
+    return {"runs": runs, "beyond_authority": beyond, "target": 0.15, **found}
+
+
+def e_digests(bench: Bench, folder: Path) -> Figures:
+    """Digests signed over HTTP, against the bare token in one process."""
+    count, callers = (40, 4) if bench.small else (400, 8)
+    digests = [_base64(secrets.token_bytes(32)) for _ in range(count)]
+    with _running(folder, inputs.PROGRAM) as measured:
+        for digest in digests[:5]:
+            measured.sign_digest(_base64(hashlib.sha256(digest.encode()).digest()))
+        began = time.perf_counter()
+        with ThreadPoolExecutor(callers) as pool:
+            seconds = list(pool.map(measured.sign_digest, digests))
+        elapsed = time.perf_counter() - began
+        alone = [measured.sign_digest(_base64(secrets.token_bytes(32))) for _ in range(20)]
+        bare = _bare_token(measured, count)
+    return {
+        "count": count,
+        "callers": callers,
+        "per_second": count / elapsed,
+        **_spread(seconds),
+        "one_caller": _spread(alone),
+        "bare_token_per_second": bare,
+    }
+
+
+def f_memory(bench: Bench, folder: Path) -> Figures:
+    """Peak memory for an archive of 4 GiB in members of 1 GiB."""
+    size = (16 << 20) if bench.small else (1 << 30)
+    archive = inputs.large_programs(folder, 4, size)
+    with _running(folder, inputs.PROGRAMS) as measured, Watch(measured.system) as watch:
+        signed = measured.submit(archive, "stamped")
+    return {
+        "bytes": archive.stat().st_size,
+        "seconds": signed["seconds"],
+        "peak_kilobytes": dict(watch.peaks),
+        "target_kilobytes": 256 << 10,
+    }
+
+
+def g_growth(bench: Bench, folder: Path) -> Figures:
+    """Archives of more and more members, every fiftieth of them signed."""
+    sizes = (100, 1000) if bench.small else (1000, 10_000, 50_000)
+    rows = []
+    with _running(folder, inputs.PROGRAMS) as measured:
+        for members in sizes:
+            archive = inputs.many_members(folder, members)
+            seconds = min(measured.submit(archive, "test")["seconds"] for _ in range(2))
+            rows.append({"members": members, "seconds": seconds})
+    return {"rows": rows}
+
+
+CASES: dict[str, Callable[[Bench, Path], Figures]] = {
+    "a": a_wheel,
+    "b": b_small,
+    "c": c_installer,
+    "d": d_latency,
+    "e": e_digests,
+    "f": f_memory,
+    "g": g_growth,
+}
+
+
+def run_case(name: str, bench: Bench) -> Figures:
+    """Run a case in a folder of its own."""
+    with tempfile.TemporaryDirectory(prefix="sw-bench-") as folder:
+        return CASES[name](bench, Path(folder))
+
+
+def _against_peers(measured: Measured, archive: Path, folder: Path, *, runs: int) -> Figures:
+    figures = _ours(measured, archive, runs=runs)
+    signer = Signer.of(measured, folder / "peers")
+    peers: Figures = {}
+    for name in PEERS:
+        try:
+            peers[name] = run_peer(name, signer, archive)
+        except (PeerMissingError, OSError, subprocess.CalledProcessError) as error:
+            peers[name] = {"skipped": str(error)}
+    figures["peers"] = peers
+    totals = [one["unpack"] + one["sign"] + one["pack"] for one in peers.values() if "sign" in one]
+    loops = [one["sign"] for one in peers.values() if "sign" in one]
+    if totals:
+        figures["times_faster"] = min(totals) / figures["seconds"]
+        figures["times_faster_than_loop_alone"] = min(loops) / figures["seconds"]
+    return figures
+
+
+def _ours(measured: Measured, archive: Path, *, runs: int) -> Figures:
+    measured.submit(archive, "stamped")  # warms caches of the system, as every tool finds them
+    found = []
+    with Watch(measured.system) as watch:
+        found = [measured.submit(archive, "stamped") for _ in range(runs)]
+    best = min(found, key=lambda one: float(one["seconds"]))
+    bound = _bound(measured, archive, _signatures(best))
+    return {
+        "files": _signatures(best),
+        "bytes": archive.stat().st_size,
+        "signed_bytes": best["output"]["size"],
+        "seconds": best["seconds"],
+        "all_seconds": [one["seconds"] for one in found],
+        "upload_seconds": best["upload_seconds"],
+        "cpu_seconds": {kind: used / runs for kind, used in watch.seconds.items()},
+        "peak_kilobytes": dict(watch.peaks),
+        "bound": bound,
+        "times_bound": best["seconds"] / bound["seconds"],
+    }
+
+
+def _bound(measured: Measured, archive: Path, signatures: int) -> Figures:
+    """What cannot be undercut: each byte inflated twice (the submitted and the signed version),
+    hashed four times and deflated once, and each signature made by the token, on all cores without
+    a pause; or the authority's replies one behind another in as many calls as it takes at once."""
+    with zipfile.ZipFile(archive) as source:
+        members = [each for each in source.infolist() if each.file_size]
+        total = sum(each.file_size for each in members)
+        sample = max(members, key=lambda each: each.file_size)
+        content = source.read(sample)[: 16 << 20]
+    pieces = [content[at : at + (1 << 20)] for at in range(0, len(content), 1 << 20)]
+    packed, deflating = _timed(lambda: b"".join(deflate(pieces)))
+    _, inflating = _timed(lambda: inflater().decompress(packed, len(content) + 1))
+    _, hashing = _timed(lambda: hashlib.sha256(content).digest())
+    per_byte = (deflating + 2 * inflating + 4 * hashing) / len(content)
+    token = _bare_token(measured, 100)
+    cores = os.cpu_count() or 1
+    processor = (total * per_byte + signatures / token) / cores
+    rounds = -(-signatures // AUTHORITY_CALLS)
+    authority = rounds * DELAY
+    return {
+        "seconds": max(processor, authority) + DELAY,
+        "processor_seconds": processor,
+        "authority_seconds": authority,
+        "cores": cores,
+        "deflate_mb_per_second": len(content) / deflating / 1e6,
+        "inflate_mb_per_second": len(content) / inflating / 1e6,
+        "sha256_mb_per_second": len(content) / hashing / 1e6,
+        "token_per_second": token,
+    }
+
+
+def _bare_token(measured: Measured, count: int) -> float:
+    """Signatures a second by one process that does nothing else."""
+    _, key_id = measured.key_names()
+    digests = [secrets.token_bytes(32) for _ in range(count)]
+    with Token.open(measured.token.uri) as token:
+        token.sign(bytes.fromhex(key_id), Mechanism.RSA_PKCS1, "sha256", digests[0])
+        began = time.perf_counter()
+        for digest in digests:
+            token.sign(bytes.fromhex(key_id), Mechanism.RSA_PKCS1, "sha256", digest)
+    return count / (time.perf_counter() - began)
+
+
+def _timed(work: Callable[[], bytes]) -> tuple[bytes, float]:
+    """The best of three."""
+    best = 1e9
+    made = b""
+    for _ in range(3):
+        began = time.perf_counter()
+        made = work()
+        best = min(best, time.perf_counter() - began)
+    return made, best
+
+
+def _signatures(request: Figures) -> int:
+    return sum(1 for one in request["files"] if one["directive"] != "repack")
+
+
+def _spread(seconds: Sequence[float]) -> Figures:
+    ordered = sorted(seconds)
+    return {
+        "p50": statistics.median(ordered),
+        "p99": ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))],
+    }
+
+
+def _repeat(work: Callable[[], object], times: int) -> None:
+    for _ in range(times):
+        work()
+
+
+def _base64(data: bytes) -> str:
+    return b64encode(data).decode()
+
+
+def _first_members(archive: Path, target: Path, count: int) -> Path:
+    with zipfile.ZipFile(archive) as source, zipfile.ZipFile(target, "w") as made:
+        for member in sorted(source.infolist(), key=lambda each: each.file_size)[:count]:
+            made.writestr(member.filename, source.read(member), zipfile.ZIP_DEFLATED)
+    return target

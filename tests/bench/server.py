@@ -1,0 +1,179 @@
+"""The measured server: all of it, in its own processes, on a token and an authority that others use
+as well."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from sealwright.keystores.pkcs11 import Token
+from tests.softhsm import SoftHsmToken, make_token
+from tests.system import Api, Setup, System, children, command_line, set_up
+
+AUTHORITY_CALLS = 64  #: requests under way at the authority
+_KINDS = {
+    "sealwright.signing.child": "format child",
+    "sealwright.signer.session": "signer session",
+    "sealwright worker": "worker",
+    "sealwright web": "web",
+    "sealwright signer": "signer",
+    "valkey-server": "queue",
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A running server with an organization that may sign."""
+
+    system: System
+    setup: Setup
+    token: SoftHsmToken
+    http: httpx.Client
+    authority: str
+
+    @classmethod
+    @contextlib.contextmanager
+    def run(
+        cls, folder: Path, authority: tuple[str, Path], configuration: str
+    ) -> Iterator[Measured]:
+        """Start it in `folder`, which is new; RSA-3072 on SoftHSM."""
+        url, roots = authority
+        folder.mkdir()
+        token = make_token(folder / "token", "bench")
+        stamping = (
+            f'[{{name="bench", url="{url}", roots="{roots}", concurrency={AUTHORITY_CALLS}}}]'
+        )
+        with System.run(
+            environment=dict(token.environment),
+            timestamp_authorities=stamping,
+            token_uri=str(token.uri),
+            pin_file=token.pin_file,
+            token_environment="SOFTHSM2_CONF",
+            worker_jobs=16,
+        ) as system:
+            setup = set_up(system, configuration, "rsa-3072")
+            headers = {"Authorization": f"Bearer {setup.token}"}
+            base = f"{system.url}/api/v1/"
+            with httpx.Client(base_url=base, headers=headers, timeout=900) as http:
+                yield cls(system, setup, token, http, url)
+
+    def submit(self, file: Path, policy: str) -> dict[str, Any]:
+        """Upload, wait until it is signed; the request with ``seconds`` from submission on."""
+        began = time.perf_counter()
+        with file.open("rb") as content:
+            answer = self.http.post(
+                "signing-requests",
+                params={"project": "product", "signing_policy": policy, "file_name": file.name},
+                headers={"Content-Type": "application/octet-stream"},
+                content=content,
+            )
+        assert answer.is_success, answer.text
+        uploaded = time.perf_counter()
+        request = answer.json()
+        while not request["is_final"]:
+            path = f"signing-requests/{request['id']}"
+            request = self.http.get(path, params={"wait": "60"}).json()
+        assert request["state"] == "Completed", request["reason"]
+        ended = time.perf_counter()
+        return request | {"seconds": ended - began, "upload_seconds": uploaded - began}
+
+    def sign_digest(self, digest: str) -> float:
+        """Have a digest signed; the seconds that took."""
+        began = time.perf_counter()
+        answer = self.http.post(
+            "hash-signing-requests",
+            params={"wait": "60"},
+            json={
+                "project": "product",
+                "signing_policy": "test",
+                "digest": digest,
+                "hash_algorithm": "sha256",
+                "mechanism": "rsa-pkcs1",
+            },
+        )
+        assert answer.is_success, answer.text
+        assert answer.json()["hash"]["signature"], answer.text
+        return time.perf_counter() - began
+
+    def certificate_pem(self) -> str:
+        """The signing certificate."""
+        [found] = Api(self.system.url, self.setup.administrator_token).get("certificates")["items"]
+        return str(found["pem"])
+
+    def key_names(self) -> tuple[str, str]:
+        """Label and hexadecimal id of the signing key on the token."""
+        os.environ.update(self.token.environment)
+        with Token.open(self.token.uri) as opened:
+            [key] = opened.list_keys()
+        return key.label, key.id.hex()
+
+
+class Watch:
+    """Peak resident memory and processor time of the server's processes, by kind, while it is open.
+
+    Sampled from proc(5) ten times a second.
+    """
+
+    def __init__(self, system: System) -> None:
+        self.peaks: dict[str, int] = defaultdict(int)  # kilobytes
+        self._seconds: dict[int, tuple[str, float, float]] = {}
+        self._root = system.supervisor
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Watch:
+        self._sample()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._sample()
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Processor seconds by kind."""
+        found: dict[str, float] = defaultdict(float)
+        for kind, first, last in self._seconds.values():
+            found[kind] += last - first
+        return dict(found)
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.1):
+            self._sample()
+
+    def _sample(self) -> None:
+        parents = [self._root]
+        while parents:
+            parent = parents.pop()
+            for pid in children(parent):
+                parents.append(pid)
+                kind = self._kind(pid)
+                if kind:
+                    self._note(pid, kind)
+
+    def _kind(self, pid: int) -> str:
+        if pid in self._seconds:
+            return self._seconds[pid][0]
+        line = " ".join(command_line(pid))
+        return next((kind for mark, kind in _KINDS.items() if mark in line), "")
+
+    def _note(self, pid: int, kind: str) -> None:
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            used = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+            began = self._seconds.get(pid, (kind, 0.0 if self._thread.is_alive() else used, 0.0))[1]
+            self._seconds[pid] = (kind, began, used)
+            status = Path(f"/proc/{pid}/status").read_text()
+            peak = int(status.partition("VmHWM:")[2].split()[0])
+            self.peaks[kind] = max(self.peaks[kind], peak)

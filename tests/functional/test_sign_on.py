@@ -1,0 +1,204 @@
+"""Single sign-on: the whole flow against an identity provider that checks what a client must prove,
+and everything that such a provider, or somebody between, may get wrong."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.fakes.identity_provider import CLIENT_ID, CLIENT_SECRET, IdentityProvider
+from tests.fakes.oidc import OTHER_KEY
+from tests.fakes.server import served
+from tests.valkey import Valkey
+from tests.web import Web, opened, running
+
+from sealwright.db import groups, users
+from sealwright.model.user import Role
+
+
+@dataclass
+class Scene:
+    """A server that trusts `provider`, by the name `idp`."""
+
+    web: Web
+    provider: IdentityProvider
+    administrator: httpx.AsyncClient
+
+    async def configure(self, **fields: Any) -> None:
+        answer = await self.administrator.patch("/api/v1/identity-providers/idp", json=fields)
+        assert answer.status_code == 200, answer.text
+
+    async def come_in(self, browser: httpx.AsyncClient | None = None) -> httpx.Response:
+        """Follow the log-in through the provider; the callback's answer."""
+        browser = browser or await self.web.client()
+        off = await browser.get("/login/with/idp?next=/account")
+        assert off.status_code == 303, off.text
+        async with httpx.AsyncClient() as elsewhere:
+            back = await elsewhere.get(off.headers["location"])
+        assert back.status_code == 302, self.provider.refused
+        return await browser.get(back.headers["location"])
+
+    def is_in(self, answer: httpx.Response) -> bool:
+        return answer.status_code == 303 and "sealwright=" in answer.headers.get("set-cookie", "")
+
+
+@pytest.fixture
+async def scene(valkey: Valkey, sqlite_template: Path, tmp_path: Path) -> AsyncIterator[Scene]:
+    file = tmp_path / "sealwright.sqlite3"
+    shutil.copyfile(sqlite_template, file)
+    provider = IdentityProvider()
+    provider.issuer.documents.clear()
+    with (
+        served(provider.app()) as port,
+        running(valkey, f"sqlite:///{file}", build_system_hosts=["127.0.0.1"]) as server,
+    ):
+        provider.at(f"http://127.0.0.1:{port}")
+        provider.redirect_url = f"{server.url}/login/callback"
+        async with opened(server) as web:
+            client = await web.client(await web.add_user(role=Role.GLOBAL_ADMINISTRATOR))
+            body = {
+                "slug": "idp", "name": "Directory", "issuer": provider.issuer.url,
+                "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET,
+                "domains": ["example.com"], "just_in_time": True, "group_claim": "groups",
+            }  # fmt: skip
+            made = await client.post("/api/v1/identity-providers", json=body)
+            assert made.status_code == 201, made.text
+            assert made.json()["redirect_url"] == provider.redirect_url
+            assert CLIENT_SECRET not in made.text
+            provider.person = {
+                "sub": secrets.token_hex(8), "email": f"{secrets.token_hex(6)}@example.com",
+                "email_verified": True, "name": "Ann",
+            }  # fmt: skip
+            yield Scene(web, provider, client)
+
+
+async def test_the_whole_flow(scene: Scene) -> None:
+    browser = await scene.web.client()
+    assert "Log in with Directory" in (await browser.get("/login")).text
+    scene.provider.changes = {"groups": ["Release managers", "Developers"]}
+    answer = await scene.come_in(browser)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/account"), answer.text
+    page = (await browser.get("/account")).text
+    assert scene.provider.person["email"] in page
+    assert "Release managers" in page
+    async with scene.web.database.read() as tx:
+        user = await users.by_email(tx, scene.provider.person["email"])
+    assert user is not None
+    assert (user.role, user.password_hash, user.name) == (Role.REGULAR_USER, None, "Ann")
+
+    scene.provider.changes = {"groups": ["Developers"], "email": "renamed@example.com"}
+    assert scene.is_in(await scene.come_in())
+    async with scene.web.database.read() as tx:
+        again = await users.get(tx, user.organization_id, user.id)
+        known = {one.name: one for one in await groups.every(tx, user.organization_id)}
+    assert again is not None
+    assert again.groups == {known["Developers"].id}, "the subject is who they are, groups follow"
+    assert known["Release managers"].members == frozenset()
+
+    deactivated = await scene.administrator.patch(
+        f"/api/v1/users/{user.id}", json={"active": False}
+    )
+    assert deactivated.status_code == 200
+    assert (await scene.come_in()).status_code == 403
+
+
+async def test_groups_of_administrators_are_not_the_providers(scene: Scene) -> None:
+    made = await scene.administrator.post("/api/v1/groups", json={"name": "Approvers"})
+    scene.provider.changes = {"groups": ["Approvers"]}
+    assert scene.is_in(await scene.come_in())
+    found = await scene.administrator.get(f"/api/v1/groups/{made.json()['id']}")
+    assert found.json()["members"] == []
+
+
+async def test_only_who_is_invited(scene: Scene) -> None:
+    await scene.configure(just_in_time=False)
+    assert (await scene.come_in()).status_code == 403
+    user = await scene.web.add_user(email=scene.provider.person["email"])
+    assert scene.is_in(await scene.come_in())
+    scene.provider.person["sub"] = "somebody else with a reused address"
+    assert (await scene.come_in()).status_code == 403
+    await scene.configure(enabled=False)
+    browser = await scene.web.client()
+    assert (await browser.get("/login/with/idp")).status_code == 404
+    assert user.organization_id == scene.web.scene.organization.id
+
+
+NOW = int(time.time())
+WRONG: dict[str, dict[str, Any]] = {
+    "issuer": {"changes": {"iss": "https://evil.example.com"}},
+    "audience": {"changes": {"aud": "another"}},
+    "audience beside ours": {"changes": {"aud": [CLIENT_ID, "another"]}},
+    "authorized party": {"changes": {"azp": "another"}},
+    "nonce": {"changes": {"nonce": "replayed"}},
+    "no nonce": {"changes": {"nonce": None}},
+    "expired": {"changes": {"exp": NOW - 3600}},
+    "no expiry": {"changes": {"exp": None}},
+    "no subject": {"changes": {"sub": None}},
+    "empty subject": {"changes": {"sub": ""}},
+    "key": {"key": OTHER_KEY},
+    "no signature": {"header": {"alg": "none"}},
+    "shared secret": {"header": {"alg": "HS256"}},
+    "unknown key": {"header": {"kid": "another"}},
+    "address not verified": {"changes": {"email_verified": False}},
+    "no address": {"changes": {"email": None}},
+    "domain": {"changes": {"email": "ann@evil.example.com"}},
+    "domain before the at": {"changes": {"email": "ann@evil.com@example.com"}},
+}
+
+
+async def test_each_fact_of_an_id_token_counts(scene: Scene) -> None:
+    wrong = []
+    for fact, spoiled in WRONG.items():
+        scene.provider.changes = spoiled.get("changes", {})
+        scene.provider.header = spoiled.get("header", {})
+        scene.provider.key = spoiled.get("key")
+        answer = await scene.come_in()
+        if scene.is_in(answer) or answer.status_code not in {401, 403}:
+            wrong.append((fact, answer.status_code))
+    assert not wrong
+    assert not scene.provider.refused
+
+
+async def test_an_answer_counts_once_and_in_its_own_browser(scene: Scene) -> None:
+    victim, attacker = await scene.web.client(), await scene.web.client()
+    off = await attacker.get("/login/with/idp")
+    async with httpx.AsyncClient() as elsewhere:
+        back = (await elsewhere.get(off.headers["location"])).headers["location"]
+    assert (await victim.get(back)).status_code == 401, "a log-in that another browser began"
+    assert scene.is_in(await attacker.get(back))
+    assert (await attacker.get(back)).status_code == 401, "it was used up"
+    off = await attacker.get("/login/with/idp")
+    state = httpx.URL(off.headers["location"]).params["state"]
+    for query in (f"state={state}", f"state={state}&code=made-up", "code=x", "error=access_denied"):
+        assert (await attacker.get(f"/login/callback?{query}")).status_code == 401
+    off = await attacker.get("/login/with/idp")
+    state = httpx.URL(off.headers["location"]).params["state"]
+    mixed = f"/login/callback?state={state}&code=x&iss=https://evil.example.com"
+    assert (await attacker.get(mixed)).status_code == 401, "another provider's answer"
+
+
+async def test_a_provider_that_is_away(scene: Scene) -> None:
+    scene.provider.issuer.documents["openid-configuration"] = httpx_response(503)
+    browser = await scene.web.client()
+    assert (await browser.get("/login/with/idp")).status_code == 503
+
+
+def httpx_response(status: int) -> Any:
+    from starlette.responses import Response
+
+    return Response("away", status)
+
+
+async def test_where_it_leads_to(scene: Scene) -> None:
+    browser = await scene.web.client()
+    off = await browser.get("/login/with/idp?next=https://evil.example.com")
+    async with httpx.AsyncClient() as elsewhere:
+        back = (await elsewhere.get(off.headers["location"])).headers["location"]
+    assert (await browser.get(back)).headers["location"] == "/"

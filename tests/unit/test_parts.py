@@ -1,0 +1,238 @@
+"""Work divided among shards: the same bytes and results as from one, whatever their number."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.toy import BOX_SIGNATURE, IDENTITY, LANGUAGE, answers, archive, configuration, toy
+
+from sealwright.errors import ArtifactError, InternalError, VerificationError
+from sealwright.signing.configuration import parse_configuration
+from sealwright.signing.deep_sign import DeepSign, FileResult
+from sealwright.signing.parts import Part, join_plans, share_of
+from sealwright.signing.plan import Plan, Share, build_plan
+from sealwright.signing.shard import Shard
+from sealwright.signing.spool import KeptFiles, Spool
+from sealwright.signing.verify_result import VerifiedSignature, verify_result
+
+BODY = (
+    '<zip-file><toy-file path="*.toy" max-matches="unbounded"><toy-sign/></toy-file>'
+    '<toy-file path="doc"><create-toy-signature output-file-name="${file.name}.sig"/></toy-file>'
+    '<zip-file path="in.zip"><toy-file path="x"><toy-sign rounds="2"/></toy-file></zip-file>'
+    "</zip-file>"
+)
+DATA = archive(
+    {
+        **{f"{n}.toy": toy(b"%d" % (n % 5) * 1000 * n) for n in range(9)},
+        "same.toy": toy(b"3" * 3000),
+        "doc": toy(b"doc"),
+        "in.zip": archive({"x": toy(b"x"), "rest": b"rest" * 100}),
+        "other": b"other" * 1000,
+    }
+)
+
+
+class Divided:
+    """One artifact worked on by a number of shards, each with a spool of its own."""
+
+    def __init__(self, folder: Path, count: int, body: str = BODY, data: bytes = DATA) -> None:
+        self.configuration = parse_configuration(configuration(body), LANGUAGE).resolve({})
+        self.shards = [Shard(number, count) for number in range(count)]
+        self.spools = []
+        self.kept = []
+        for shard in self.shards:
+            (folder / str(shard.number)).mkdir(parents=True)
+            self.spools.append(Spool(folder / str(shard.number), 1 << 30))
+            self.kept.append(KeptFiles(self.spools[-1], 1 << 20))
+        self.source = io.BytesIO(data)
+        self.folder = folder
+        self.output = io.BytesIO()
+        self.plan = join_plans([self.share(shard) for shard in self.shards])
+
+    def share(self, shard: Shard) -> Plan:
+        return build_plan(
+            self.source,
+            "a",
+            self.configuration,
+            signing_time=1_700_000_000,
+            spool=self.spools[shard.number],
+            language=LANGUAGE,
+            kept=self.kept[shard.number],
+            share=Share(shard),
+        )
+
+    def sign(self) -> list[FileResult]:
+        parts: list[tuple[Path, Part]] = []
+        results: list[FileResult] = []
+        for shard in self.shards:
+            path = self.folder / f"part-{shard.number}"
+            with path.open("x+b") as out:
+                made = drive(
+                    DeepSign(
+                        share_of(self.plan, shard),
+                        self.source,
+                        out,
+                        IDENTITY,
+                        self.spools[shard.number],
+                        language=LANGUAGE,
+                        kept=self.kept[shard.number],
+                        is_part=True,
+                    )
+                )
+                results += made.results
+                parts.append((path, made.part))
+            assert self.spools[shard.number].used == 0
+        whole = DeepSign(
+            self.plan,
+            self.source,
+            self.output,
+            IDENTITY,
+            self.spools[0],
+            language=LANGUAGE,
+            parts=parts,
+        )
+        results += drive(whole).results
+        assert self.spools[0].used == 0
+        order = [node.path for node in self.plan.root.walk()]
+        return sorted(results, key=lambda one: order.index(one.path))
+
+    def verify(self, output: bytes | None = None) -> list[VerifiedSignature]:
+        signed = io.BytesIO(self.output.getvalue() if output is None else output)
+        found = []
+        for shard in self.shards:
+            found += verify_result(
+                self.plan,
+                self.source,
+                signed,
+                IDENTITY.certificate,
+                self.spools[shard.number],
+                language=LANGUAGE,
+                shard=shard,
+            )
+        order = [node.path for node in self.plan.root.walk()]
+        return sorted(found, key=lambda one: order.index(one.path))
+
+
+def undivided(folder: Path, body: str = BODY) -> tuple[Plan, bytes, tuple[FileResult, ...]]:
+    """Plan, output and results of `DeepSign` alone."""
+    folder.mkdir(parents=True)
+    spool = Spool(folder, 1 << 30)
+    source, output = io.BytesIO(DATA), io.BytesIO()
+    parsed = parse_configuration(configuration(body), LANGUAGE).resolve({})
+    plan = build_plan(
+        source, "a", parsed, signing_time=1_700_000_000, spool=spool, language=LANGUAGE
+    )
+    signing = drive(DeepSign(plan, source, output, IDENTITY, spool, language=LANGUAGE))
+    return plan, output.getvalue(), signing.results
+
+
+def drive(signing: DeepSign) -> DeepSign:
+    """Answer batch by batch until it is done."""
+    batches = signing.batches()
+    try:
+        batch = next(batches)
+        while True:
+            batch = batches.send(answers(batch))
+    except StopIteration:
+        return signing
+
+
+BOX_BODY = (
+    BODY.replace("<zip-file>", "<toy-box-file>", 1).removesuffix("</zip-file>")
+    + "<box-sign/></toy-box-file>"
+)
+
+
+@pytest.mark.parametrize("body", [BODY, BOX_BODY], ids=["zip", "signed itself"])
+@pytest.mark.parametrize("count", [1, 2, 3, 20])
+def test_any_number_of_shards_makes_the_same(tmp_path: Path, count: int, body: str) -> None:
+    plan, output, results = undivided(tmp_path / "alone", body)
+    divided = Divided(tmp_path / "divided", count, body)
+    assert divided.plan == plan
+    assert tuple(divided.sign()) == results
+    assert divided.output.getvalue() == output
+    assert (BOX_SIGNATURE.encode() in output) == (body is BOX_BODY)
+    assert len(divided.verify()) == len([one for one in results if one.digests])
+
+
+def test_some_shard_sees_each_change(tmp_path: Path) -> None:
+    divided = Divided(tmp_path, 3)
+    divided.sign()
+    good = divided.output.getvalue()
+    seen = 0
+    for place in range(30, len(good), 97):
+        changed = good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :]
+        with pytest.raises((VerificationError, ArtifactError)):
+            divided.verify(changed)
+        seen += 1
+    assert seen > 10
+
+
+def test_shards_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+    divided = Divided(tmp_path, 2)
+    one, two = (share_of(divided.plan, shard) for shard in divided.shards)
+    assert join_plans([two, one]) == divided.plan
+    with pytest.raises(InternalError, match="same member"):
+        join_plans([one, one])
+    with pytest.raises(InternalError, match="belong together"):
+        join_plans([one, replace(two, signing_time=1)])
+
+
+def test_outputs_of_two_shards_may_not_meet(tmp_path: Path) -> None:
+    body = (
+        '<zip-file><toy-file path="1.toy"><create-toy-signature output-file-name="x.sig"/>'
+        '</toy-file><toy-file path="2.toy"><create-toy-signature output-file-name="X.SIG"/>'
+        "</toy-file></zip-file>"
+    )
+    with pytest.raises(ArtifactError, match="replace another file"):
+        Divided(tmp_path, 2, body)
+
+
+def test_a_part_that_lies_about_its_members_is_noticed(tmp_path: Path) -> None:
+    """What a child tells of its part is believed by nobody: the result is verified."""
+    divided = Divided(tmp_path, 1)
+    divided.sign()
+    assert divided.verify()
+    path = tmp_path / "part-0"
+    spool = divided.spools[0]
+    with path.open("rb") as file:
+        content = file.read()
+    forged = tmp_path / "forged"
+    forged.write_bytes(content[::-1])
+    (tmp_path / "again").mkdir()
+    with (tmp_path / "again" / "part").open("x+b") as out:
+        part = drive(
+            DeepSign(
+                divided.plan, divided.source, out, IDENTITY, spool, language=LANGUAGE, is_part=True
+            )
+        ).part
+    output = io.BytesIO()
+    drive(
+        DeepSign(
+            divided.plan,
+            divided.source,
+            output,
+            IDENTITY,
+            spool,
+            language=LANGUAGE,
+            parts=[(forged, part)],
+        )
+    )
+    with pytest.raises((VerificationError, ArtifactError)):
+        divided.verify(output.getvalue())
+
+
+@given(st.lists(st.integers(0, 1 << 40), max_size=40), st.integers(1, 9))
+def test_each_member_is_one_shards(sizes: list[int], count: int) -> None:
+    members = list(enumerate(sizes))
+    shares = [Shard(number, count).orders(members) for number in range(count)]
+    assert sorted(order for share in shares for order in share) == list(range(len(sizes)))
+    if sizes:
+        loads = [sum(sizes[order] + (256 << 10) for order in share) for share in shares]
+        # the longest-first rule: no load exceeds the mean by more than one member
+        assert max(loads) <= sum(loads) / count + max(sizes) + (256 << 10)
