@@ -35,6 +35,7 @@ from sealwright.errors import (
     UnavailableError,
     VerificationError,
 )
+from sealwright.intake.malware import scan_artifact
 from sealwright.intake.retrieval import ArtifactRetrievalLink, retrieval_timeouts, retrieve
 from sealwright.intake.upload import clean_file_name
 from sealwright.model.certificate import Certificate, CertificateKind, CertificateState
@@ -58,7 +59,6 @@ from sealwright.queueing import lease
 from sealwright.queueing.lifecycle import advance
 from sealwright.queueing.progress import ProgressMeter
 from sealwright.queueing.queue import Queue
-from sealwright.scan import scan_artifact
 from sealwright.signing import deep_sign
 from sealwright.signing.artifact import Identity, SignatureRequest, TimestampForm
 from sealwright.signing.plan import Plan
