@@ -16,6 +16,7 @@ from sealwright.web.ui import (
     outgoing_webhooks,
     project_builds,
     projects,
+    proposals,
     sessions,
     sign_on,
     signing_policies,
@@ -23,6 +24,7 @@ from sealwright.web.ui import (
     signing_requests,
     static_files,
     submissions,
+    trials,
     users,
 )
 
@@ -41,6 +43,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *projects.ENDPOINTS,
     *artifact_configurations.ENDPOINTS,
     *signing_policies.ENDPOINTS,
+    *proposals.ENDPOINTS,
+    *trials.ENDPOINTS,
     *project_builds.ENDPOINTS,
     *build_systems.ENDPOINTS,
     *log.ENDPOINTS,
