@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import hmac
@@ -24,6 +25,7 @@ from tests.fakes.github_state import Artifact, Content, Job, Run, User, commit
 from tests.fakes.github_world import SECRET, World
 from tests.fakes.gitlab import FakeGitLab, fake_gitlab, sha
 from tests.fakes.gitlab import Token as GitLabToken
+from tests.fakes.gitlab import delivery as gitlab_delivery
 from tests.fakes.gitlab import runner as gitlab_runner
 from tests.fakes.jenkins import API_TOKEN, FOLDER, USER, Build, FakeJenkins, fake_jenkins
 from tests.fakes.jenkins import Job as JenkinsJob
@@ -36,6 +38,8 @@ from tests.system import Api, Setup, System, set_up
 RUN, SIGNING_JOB = 77, 9200
 REPOSITORY = "acme/app"
 APPROVER, STRANGER = ("ghu_octocat", 583231), ("ghu_mallory", 666)
+GITLAB_SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
+JENKINS_SECRET = "a secret of the controller"
 SECONDS = 60.0
 
 
@@ -104,6 +108,21 @@ class Whole:
     def requests(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.admin.get("signing-requests", limit=200)["items"]
         return found
+
+    def of_policy(self, slug: str) -> list[dict[str, Any]]:
+        """The requests under a policy."""
+        return [one for one in self.requests() if one["signing_policy"]["slug"] == slug]
+
+    def add_trigger(self, policy: str, **more: Any) -> None:
+        """Have what runs leave signed under a policy of the same name."""
+        trigger = {"link": self.link_id, "signing_policy": policy, "submitter": self.robot_id}
+        self.admin.post("projects/product/triggers", trigger | more)
+
+    def signed_artifact(self, request_id: str) -> bytes:
+        """What was signed."""
+        address = f"{self.url}/api/v1/signing-requests/{request_id}/signed-artifact"
+        headers = {"Authorization": f"Bearer {self.token}"}
+        return httpx.get(address, headers=headers, timeout=60).raise_for_status().content
 
     def request_count(self) -> int:
         return len(self.requests())
@@ -290,6 +309,19 @@ class GitLabWhole(Whole):
     gitlab: FakeGitLab = field(kw_only=True)
     content: bytes = b""
 
+    def deliver(self, event: str, payload: dict[str, Any], signed_by: str = GITLAB_SECRET) -> int:
+        """A webhook as GitLab sends it; the status of the answer."""
+        headers, body = gitlab_delivery(
+            event, payload, signing_token=signed_by, delivery_id=new_id()
+        )
+        address = f"{self.url}/webhooks/{self.system_id}"
+        return httpx.post(address, content=body, headers=headers, timeout=30).status_code
+
+    def shown(self, request_id: str) -> list[str]:
+        """Commit statuses of a request."""
+        statuses = self.gitlab.statuses
+        return [one["status"] for one in statuses if request_id in (one["target_url"] or "")]
+
     def fill(self) -> None:
         fake = self.gitlab
         fake.reset()
@@ -335,11 +367,18 @@ def gitlab_whole() -> Iterator[GitLabWhole]:
         build_system = {
             "slug": "gitlab", "name": "GitLab", "kind": "gitlab",
             "base_url": fake.url, "web_url": fake.url,
-            "settings": {"oidc_audience": made.url, "oidc_issuer": fake.url},
-            "credentials": {"token": "glpat-server"},
+            "settings": {
+                "oidc_audience": made.url, "oidc_issuer": fake.url, "status_check": "Sealwright",
+            },
+            "credentials": {"token": "glpat-server", "webhook_signing_token": GITLAB_SECRET},
         }  # fmt: skip
         made.trust(build_system, {"repository": REPOSITORY, "proof": {"token": "glpat-user"}})
-        made.add_policy("proven", rules={"caller_proof": True, "branches": ["main"]})
+        for slug in ("proven", "killed"):
+            made.add_policy(slug, rules={"caller_proof": True, "branches": ["main"]})
+        made.add_policy("triggered", rules={"branches": ["main"]})
+        made.add_policy(
+            "held", rules={"tags": ["v*"]}, quorum=1, approvers=[made.setup.administrator_id]
+        )
         yield made
         assert fake.violations == []
 
@@ -350,6 +389,18 @@ class JenkinsWhole(Whole):
 
     jenkins: FakeJenkins = field(kw_only=True)
     content: bytes = field(default_factory=lambda: launcher().read_bytes())
+
+    def deliver(self, delivery_id: str, secret: str = JENKINS_SECRET) -> int:
+        """A notification that build 12 has ended, as docs/jenkins.md has it sent."""
+        payload = {
+            "delivery_id": delivery_id, "sent_at": int(time.time()), "event": "build",
+            "repository": REPOSITORY, "run_id": "12", "status": "completed", "result": "SUCCESS",
+        }  # fmt: skip
+        body = json.dumps(payload).encode()
+        tag = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+        headers = {"X-Sealwright-Signature-256": f"sha256={tag}"}
+        address = f"{self.url}/webhooks/{self.system_id}"
+        return httpx.post(address, content=body, headers=headers, timeout=30).status_code
 
     def fill(self) -> None:
         fake = self.jenkins
@@ -384,10 +435,11 @@ def jenkins_whole() -> Iterator[JenkinsWhole]:
                 "user": USER, "jobs": "acme/*", "oidc_audience": made.url,
                 "oidc_issuer": fake.issuer.url,
             },
-            "credentials": {"token": API_TOKEN, "controller_secret": "a secret of the controller"},
+            "credentials": {"token": API_TOKEN, "controller_secret": JENKINS_SECRET},
         }  # fmt: skip
         made.trust(build_system, {"repository": REPOSITORY})
-        made.add_policy("vouched")
+        for slug in ("vouched", "triggered", "killed", "mirrored"):
+            made.add_policy(slug)
         made.add_policy("proven", rules={"caller_proof": True})
         yield made
         assert fake.violations == []

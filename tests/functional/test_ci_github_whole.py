@@ -225,6 +225,12 @@ def _deleted_branch(github: GitHubWhole) -> None:
     github.world.repository.refs.clear()
 
 
+def _tag(github: GitHubWhole) -> None:
+    refs = github.world.repository.refs
+    refs.clear()
+    refs["refs/tags/v1"], github.run.head_branch = github.run.head_sha, "v1"
+
+
 def _expired(github: GitHubWhole) -> None:
     github.world.state.artifacts[github.artifact_id].expired = True
 
@@ -240,6 +246,7 @@ def _of_another_run(github: GitHubWhole) -> None:
         (_fork, "fork"),
         (_pull_request, "pull_request"),
         (_deleted_branch, "branch"),
+        (_tag, "v1"),
         (_expired, "expired"),
         (_of_another_run, "run"),
     ],

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests import keys
+from tests import app_packages, keys
 from tests.artifacts import launcher
 from tests.fakes import installers
 from tests.fakes.hostile_archives import KINDS, hostile_archives
@@ -42,6 +42,7 @@ from sealwright.signing.deep_sign import Pace, PendingSignature
 from sealwright.signing.formats import pe
 from sealwright.signing.plan import Limits, Plan
 from sealwright.signing.sandbox import ChildPool, FormatChild, SandboxSettings
+from sealwright.signing.signature_value import stamped_value
 from sealwright.signing.team import Team, team_of
 
 SERVER = REPOSITORY / "server"
@@ -67,7 +68,8 @@ async def answer(batch: Sequence[PendingSignature]) -> list[SignatureResult]:
     for pending in batch:
         value = keys.answer(pending.request, issued.key)
         wants = pending.request.timestamp is not TimestampForm.NONE
-        token = keys.software_tsa(value, pending.request.hash_algorithm) if wants else None
+        stamped = stamped_value(pending.request, value)
+        token = keys.software_tsa(stamped, pending.request.hash_algorithm) if wants else None
         results.append(SignatureResult(value, token))
     return results
 
@@ -226,6 +228,36 @@ async def test_a_package_is_rebuilt_in_a_confined_child(tmp_path: Path) -> None:
     async with started(tmp_path / "d", data=content) as checker:
         checker.output.write_bytes(signed)
         assert len(await checker.verify(plan, identity.certificate)) == 3
+
+
+async def test_packages_with_xml_are_signed_in_a_confined_child(tmp_path: Path) -> None:
+    """XML is parsed, and canonical, with everything that confines the child in force."""
+    program = {"app.exe": image(overlay=b"1")}
+    types = (
+        b'<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">'
+        b'<Default Extension="exe" ContentType="application/octet-stream"/></Types>'
+    )
+    data = archive(
+        {
+            "a.msix": app_packages.package(program),
+            "a.vsix": archive({"[Content_Types].xml": types, **program}),
+        }
+    )
+    inner = f'<pe-file path="app.exe">{SIGN}</pe-file>'
+    body = (
+        f'<zip-file><msix-file path="a.msix">{inner}{SIGN}</msix-file>'
+        f'<opc-file path="a.vsix">{inner}<opc-sign/></opc-file></zip-file>'
+    )
+    identity = keys.pki().identity()
+    async with started(tmp_path / "child", data=data) as child:
+        plan = await planned(child, body)
+        await child.deep_sign(plan, identity, answer)
+        with child.open_output() as output:
+            signed = output.read()
+    async with started(tmp_path / "checker", data=data) as checker:
+        checker.output.write_bytes(signed)
+        found = await checker.verify(plan, identity.certificate)
+    assert sorted(each.fact.format for each in found) == [*["authenticode"] * 3, "opc"]
 
 
 async def test_many_files_in_many_batches(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import random
 import re
@@ -191,6 +192,42 @@ def test_lying_block_sizes(change: int) -> None:
     assert wrong != text
     replaced = {"AppxBlockMap.xml": wrong.encode()}
     assert "in the blocks" in refused(package(files, publisher=RSA, replaced=replaced))
+
+
+def test_digests_of_whole_files() -> None:
+    """A later version of the block map has them for files of several blocks."""
+    content = b"x" * 70_000
+    whole = base64.b64encode(cms.digest("sha256", content)).decode()
+    files = {"a.bin": content}
+    text = app_packages.block_map(
+        {**files, "AppxManifest.xml": app_packages.manifest(RSA)}, frozenset(), "sha256"
+    )
+    later = "http://schemas.microsoft.com/appx/2021/blockmap"
+    row = f'<b4:FileHash xmlns:b4="{later}" Hash="{whole}"/></File>'.encode()
+    replaced = {"AppxBlockMap.xml": text.replace(b"</File>", row, 1)}
+    before = package(files, publisher=RSA, replaced=replaced)
+    assert len(APPX.verify(io.BytesIO(signed(before, hash_algorithm="sha384")))) == 1
+    container, rebuilt = AppxContainer(io.BytesIO(before), 9), io.BytesIO()
+    order = container.by_path["a.bin"].order
+    container.rebuild(rebuilt, {order: io.BytesIO(b"y" * 80_000)}, {})
+    assert len(APPX.verify(io.BytesIO(signed(rebuilt.getvalue())))) == 1
+    wrong = {"AppxBlockMap.xml": replaced["AppxBlockMap.xml"].replace(whole.encode(), b"AAAA")}
+    assert "digest differs" in refused(package(files, publisher=RSA, replaced=wrong))
+
+
+def test_manifests_behind_what_they_are_about() -> None:
+    """Rebuilding needs the block map behind the files; packers put it there."""
+    files = {"a.bin": b"text", "AppxManifest.xml": app_packages.manifest(RSA)}
+    block_map = app_packages.block_map(files, frozenset(), "sha256")
+    content = app_packages.archive(
+        {"AppxBlockMap.xml": block_map, **files, "[Content_Types].xml": app_packages.TYPES},
+        frozenset(),
+    )
+    assert len(APPX.verify(io.BytesIO(signed(content)))) == 1
+    container = AppxContainer(io.BytesIO(content), 9)
+    changed = {container.by_path["a.bin"].order: io.BytesIO(b"new")}
+    with pytest.raises(ArtifactError, match="in front of"):
+        container.rebuild(io.BytesIO(), changed, {})
 
 
 def test_blocks_that_refer_back_are_refused() -> None:

@@ -22,6 +22,7 @@ from tests.keys import Issued, pki
 from tests.shared import sample, shared_dir, tool
 from tests.toy import archive, configuration
 
+from sealwright.config import Settings
 from sealwright.errors import ConfigurationError, SealwrightError, VerificationError
 from sealwright.signing import formats
 from sealwright.signing.artifact import Directive, Identity, SignatureFact
@@ -35,6 +36,7 @@ from sealwright.signing.authenticode_trust import (
 from sealwright.signing.configuration import parse_configuration
 from sealwright.signing.plan import build_plan
 from sealwright.signing.spool import Spool
+from sealwright.worker.bench import sandbox_settings
 
 VECTORS = Path(__file__).resolve().parent.parent / "vectors"
 NOW = int(time.time())
@@ -324,3 +326,28 @@ def test_old_and_strange_samples_are_not(windows: Trust) -> None:
     assert "signed with sha1" in reason(old, windows)
     strange = formats.pe.verify(io.BytesIO(sample("fbx64-signed-by-sbsign.efi").read_bytes()))
     assert "No path" in reason(strange, windows)
+
+
+def test_a_worker_reads_the_operators_roots(tmp_path: Path) -> None:
+    roots, stamps = tmp_path / "roots.pem", tmp_path / "stamps.pem"
+    roots.write_bytes(root().pem)
+    stamps.write_bytes(pki().tsa_root.pem)
+    assert sandbox_settings(Settings(data=tmp_path)).roots == ()
+    both = sandbox_settings(Settings(data=tmp_path, authenticode_roots=roots))
+    assert (both.roots, both.timestamp_roots) == ((root().der,), (root().der,))
+    apart = Settings(data=tmp_path, authenticode_roots=roots, authenticode_timestamp_roots=stamps)
+    assert sandbox_settings(apart).timestamp_roots == (pki().tsa_root.der,)
+    for wrong in (tmp_path / "absent.pem", tmp_path):
+        with pytest.raises(ConfigurationError, match="cannot be read"):
+            sandbox_settings(Settings(data=tmp_path, authenticode_roots=wrong))
+
+
+def test_app_packages_and_installers_are_judged_too(tmp_path: Path) -> None:
+    for name, element in (
+        ("App1_1.0.3.0_x64.appx", "appx-file"),
+        ("minimal-signed-by-signtool.msix", "msix-file"),
+    ):
+        body = f"<{element}><authenticode-verify/></{element}>"
+        with pytest.raises(VerificationError):
+            plan(sample(name).read_bytes(), body, tmp_path, trust())
+        plan(sample(name).read_bytes(), body, tmp_path, replace(trust(), judges_chains=False))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
+import json
 import random
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from sealwright.signing.containers import cab as cab_module
 from sealwright.signing.containers.cab import CabContainer, Cabinet
 from sealwright.signing.formats import cab, pe
 
+VECTORS = Path(__file__).resolve().parent.parent / "vectors" / "cab"
 NOISE = random.Random(5).randbytes(3 * BLOCK)
 TEXT = b"".join(b"line %d of a text\n" % number for number in range(9000))
 BASIC = build(
@@ -210,6 +213,15 @@ def test_quantum_is_copied_but_not_read() -> None:
     assert opened(changed).fingerprint(entry) == container.fingerprint(entry)
     with pytest.raises(ArtifactError, match="Quantum"):
         rebuilt(content, {0: b"new"})
+
+
+@pytest.mark.parametrize("name", ["gcab-blocks.cab", "gcab-stored.cab"])
+def test_vectors(name: str) -> None:
+    expected = json.loads((VECTORS / "expected.json").read_text(encoding="utf-8"))[name]
+    content = (VECTORS / name).read_bytes()
+    found = {path: hashlib.sha256(data).hexdigest() for path, data in contents(content).items()}
+    assert found == expected["members"]
+    assert rebuilt(content, {}) == content
 
 
 # --- signing deeply -----------------------------------------------------------------------------

@@ -282,10 +282,10 @@ def test_columns_must_be_numbered_and_known() -> None:
 
 
 def test_sizes_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(msi_module, "_measure", lambda file: (1 << 31, bytes(16)))
+    monkeypatch.setattr(msi_module, "_measure", lambda file, hashes: (1 << 31, bytes(16)))
     with pytest.raises(ArtifactError, match="too large for the column"):
         rebuilt(PACKAGE, {"note.txt": b""})
-    monkeypatch.setattr(msi_module, "_measure", lambda file: (9, bytes(16)))
+    monkeypatch.setattr(msi_module, "_measure", lambda file, hashes: (9, bytes(16)))
     with pytest.raises(InternalError, match="contradicts itself"):
         rebuilt(PACKAGE, {"note.txt": b""})
 

@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import lxml.etree  # noqa: F401 - otherwise loaded with the first XML document
+
 from sealwright.errors import (
     ArtifactError,
     InternalError,

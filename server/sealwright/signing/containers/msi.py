@@ -24,7 +24,7 @@ from sealwright.signing.containers.member_paths import folded
 from sealwright.signing.containers.msi_database import STRING_POOL, Database, Table, patched
 from sealwright.signing.containers.msi_layout import BINARY, FileRow, binary_rows, file_rows
 from sealwright.signing.containers.msi_names import SIGNATURE_STREAMS, stream_name, table_name
-from sealwright.signing.streams import CHUNK
+from sealwright.signing.streams import CHUNK, digest_of, size_of
 
 #: Class identifiers of root storages: of packages and merge modules, and of patches.
 PACKAGE = bytes.fromhex("84100c0000000000c000000000000046")
@@ -133,11 +133,15 @@ class MsiContainer:
             message = f"The file {each.closed}."
             raise ArtifactError(message, advice=_REBUILD, where=entry.path)
         self._check_size(each, each.member.size)
+        cabinet = self._embedded[each.cabinet].cabinet
+        if each.hash_row is None:
+            cabinet.extract(each.member, target)
+            return
         digest = hashlib.md5(usedforsecurity=False)
-        for piece in self._embedded[each.cabinet].cabinet.read(each.member):
+        for piece in cabinet.read(each.member):
             digest.update(piece)
             target.write(piece)
-        if each.hash_row is not None and self._hash(each.hash_row) != _parts(digest.digest()):
+        if self._hash(each.hash_row) != _parts(digest.digest()):
             message = "The file is not the one whose hash is in the table MsiFileHash."
             raise ArtifactError(message, advice=_REBUILD, where=entry.path)
 
@@ -210,7 +214,10 @@ class MsiContainer:
             if order >= len(self._files):
                 node = self._binaries[order - len(self._files)][1]
                 contents[node.name] = partial(_copy, changed, order)
-        facts = {order: _measure(changed[order]) for order in files}
+        facts = {
+            order: _measure(changed[order], hashes=self._files[order].hash_row is not None)
+            for order in files
+        }
         if facts:
             contents |= self._patched_tables(facts)
         rewrite(self._package, target, contents, SIGNATURE_STREAMS)
@@ -373,15 +380,9 @@ def _copy(changed: Mapping[int, BinaryIO], order: int, target: BinaryIO) -> None
         target.write(piece)
 
 
-def _measure(file: BinaryIO) -> tuple[int, bytes]:
-    """Size and MD5, which is what MsiFileHash holds."""
-    file.seek(0)
-    digest = hashlib.md5(usedforsecurity=False)
-    size = 0
-    while piece := file.read(CHUNK):
-        digest.update(piece)
-        size += len(piece)
-    return size, digest.digest()
+def _measure(file: BinaryIO, *, hashes: bool) -> tuple[int, bytes]:
+    """Size, and the MD5 that MsiFileHash holds where there is a row for it."""
+    return size_of(file), digest_of(file, "md5") if hashes else b""
 
 
 def _by_name(cabinet: Cabinet) -> dict[str, Member]:
