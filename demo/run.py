@@ -283,13 +283,15 @@ def judge(known: Json, request: Json, signed: Path) -> bool:
     table.columns[0].overflow = "fold"
     content = True
     for one in request["files"]:
-        if one["directive"] == "repack":
-            continue
+        if one["directive"] == "repack" or one["directive"].endswith("-verify"):
+            continue  # these made no signature
         side_file = one["outputs"][0] if one["outputs"] else ""
         verdict = artifact.verify(one["path"], one["directive"], side_file)
-        content = content and not verdict.complaint
+        content = content and (verdict.missing or not verdict.complaint)
         mark = Text(f"✓ {verdict.tool}", "green")
-        if verdict.complaint:
+        if verdict.missing:
+            mark = Text(f"not verified: {verdict.complaint}", "yellow")
+        elif verdict.complaint:
             mark = Text(f"✗ {verdict.tool}: {verdict.complaint}", "red")
         stamp = (one["timestamp"] or "none")[:19].replace("T", " ")
         name = one["path"].partition("!/")[2] or one["path"]

@@ -1,5 +1,7 @@
 """Fixtures that several folders of tests use."""
 
+from hypothesis import settings
+
 from tests.chaos.shim import shim, shim_module
 from tests.database import database, database_url, empty_database_url, sqlite_template
 from tests.postgres import postgres
@@ -30,3 +32,7 @@ __all__ = [
     "web",
     "web_server",
 ]
+
+# how long one example takes is the machine's matter; the test's own time limit ends what hangs
+settings.register_profile("sealwright", deadline=None)
+settings.load_profile("sealwright")

@@ -138,6 +138,28 @@ class Client:
 
         return self._patiently(upload)
 
+    def try_sample(self, project: str, xml: str, sample: Path, seconds: float) -> Json:
+        """Have an artifact configuration applied to a sample; the trial once it has ended, or as it
+        is after so many seconds.
+
+        Raises:
+            UnavailableError: the server stayed away.
+            SealwrightError: the server refused; of the class that has the answer's code.
+        """
+
+        def upload() -> Json:
+            with sample.open("rb") as source:
+                files = {"sample": (sample.name, source)}
+                return _json(
+                    self._http.post(f"projects/{project}/trials", data={"xml": xml}, files=files)
+                )
+
+        trial = self._patiently(upload)
+        deadline = time.monotonic() + seconds
+        while trial["state"] in {"waiting", "working"} and time.monotonic() < deadline:
+            trial = self.get(f"projects/{project}/trials/{trial['id']}", wait=str(_POLL_SECONDS))
+        return trial
+
     def wait(
         self,
         request_id: str,

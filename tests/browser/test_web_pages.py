@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 from playwright.async_api import Page, async_playwright
@@ -62,6 +63,83 @@ async def test_log_in_approve_and_watch(sqlite: Web, width: int, scheme: str) ->
         await page.wait_for_url("**/login")
         await browser.close()
     assert faults == []
+
+
+async def test_the_keyboard_alone_approves(sqlite: Web) -> None:
+    """From the log-in to the decision with Tab, letters and Enter; the focus can be seen."""
+    user = await sqlite.add_user(password_hash=await hash_password(PASSWORD))
+    await sqlite.change_policy(quorum=1, approvers=sqlite.scene.policy.approvers | {user.id})
+    request = await sqlite.submit()
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=chromium(), args=["--no-sandbox"]
+        )
+        page = await browser.new_page(viewport={"width": 1280, "height": 800})
+        await page.goto(sqlite.server.url)
+        await page.keyboard.type(str(user.email))  # the first field has the focus
+        await page.keyboard.press("Tab")
+        await page.keyboard.type(PASSWORD)
+        await page.keyboard.press("Enter")
+        await page.wait_for_selector("text=Waits for me")
+        await page.keyboard.press("Tab")
+        assert await focused(page) == "Skip to content"
+        await page.keyboard.press("Enter")
+        await tab_to(page, "a.exe")
+        await page.keyboard.press("Enter")
+        await page.wait_for_url(f"**/signing-requests/{request['id']}")
+        await tab_to(page, "")
+        assert await page.evaluate("document.activeElement.name") == "comment"
+        await page.keyboard.type("Looks right")
+        await tab_to(page, "Approve")
+        shape = await page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert shape == "solid"
+        await page.keyboard.press("Enter")
+        await page.wait_for_selector(".state.QueuedForProcessing")
+        await browser.close()
+
+
+async def focused(page: Page) -> str:
+    """The text of what has the focus."""
+    return str(await page.evaluate("document.activeElement.textContent.trim()"))
+
+
+async def tab_to(page: Page, text: str) -> None:
+    """Press Tab until what has this text has the focus; with no text, until a field has it."""
+    for _ in range(40):
+        await page.keyboard.press("Tab")
+        is_field = await page.evaluate("document.activeElement.matches('input')")
+        if (await focused(page) == text) if text else is_field:
+            return
+    pytest.fail(f"the keyboard does not reach {text!r}")
+
+
+async def test_files_are_uploaded_with_progress(sqlite: Web, tmp_path: Path) -> None:
+    """Several at once, each a request of its own; what is refused says why."""
+    user = await sqlite.add_user(password_hash=await hash_password(PASSWORD))
+    await sqlite.change_policy(submitters=sqlite.scene.policy.submitters | {user.id})
+    files = [tmp_path / name for name in ("one.exe", "two.exe")]
+    for file in files:
+        file.write_bytes(b"x" * 300_000)
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=chromium(), args=["--no-sandbox"]
+        )
+        page = await browser.new_page()
+        await page.goto(f"{sqlite.server.url}/submit")
+        await page.fill("input[name=email]", str(user.email))
+        await page.fill("input[name=password]", PASSWORD)
+        await page.keyboard.press("Enter")
+        await page.wait_for_url("**/submit")
+        await page.set_input_files("#artifact", files)
+        await page.click("form[data-upload] button")
+        await page.wait_for_selector("#uploads li:nth-child(2) a")
+        assert await page.locator("#uploads a").count() == 2
+        await sqlite.change_policy(enabled=False)
+        await page.set_input_files("#artifact", files[:1])
+        await page.click("form[data-upload] button")
+        await page.wait_for_selector("#uploads .error")
+        assert "disabled" in (await page.locator("#uploads .error").inner_text())
+        await browser.close()
 
 
 async def check_width(page: Page) -> None:

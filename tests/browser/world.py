@@ -7,9 +7,19 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sealwright.db import notifications, outgoing_webhooks, projects, requests
+from sealwright.db import (
+    build_systems,
+    notifications,
+    outgoing_webhooks,
+    projects,
+    proposals,
+    requests,
+)
 from sealwright.intake.passwords import hash_password
+from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.origin import Origin, Proof
+from sealwright.model.proposal import Proposal, ProposalState, TrialState
+from sealwright.model.request import Approval, Verdict
 from sealwright.model.user import Role, User
 from sealwright.web.app import ENDPOINTS
 from sealwright.web.routes import Face
@@ -71,8 +81,58 @@ async def make(web: Web) -> World:
     await web.fail(failed["id"], f"No file matches setup/*.exe. {SCRIPT}")
     await web.change_policy(quorum=2, approvers=scene.policy.approvers | {administrator.id})
     things = await things_of(web, web.scene, administrator)
+    await spoil(web, things)
     await rename_webhook(web, things.webhook)
     return World(web, administrator, dataclasses.replace(things, request=done["id"]))
+
+
+async def spoil(web: Web, things: Things) -> None:
+    """Put a script into every text that pages show and that was typed by somebody."""
+    scene = web.scene
+    organization, project = scene.organization.id, scene.project.id
+    async with web.database.transaction() as tx:
+        system = await build_systems.find(tx, organization, things.build_system)
+        assert system
+        await build_systems.update(
+            tx,
+            dataclasses.replace(
+                system, name=f"GitHub {SCRIPT}", settings={"oidc_audience": SCRIPT}
+            ),
+        )
+        for link in await build_systems.links(tx, organization, project_id=project):
+            await build_systems.update_link(tx, dataclasses.replace(link, path=f"octo/{SCRIPT}"))
+        for trigger in await build_systems.find_triggers(tx, organization, project_id=project):
+            await build_systems.update_trigger(
+                tx,
+                dataclasses.replace(
+                    trigger, artifact=SCRIPT, definition=SCRIPT, refs=(f"refs/{SCRIPT}",)
+                ),
+            )
+        version = dataclasses.replace(
+            scene.configuration, id=new_id(), version=2, name=f"Initial {SCRIPT}",
+            xml=scene.configuration.xml + f"<!-- {SCRIPT} {LONG} -->",
+        )  # fmt: skip
+        await projects.add_configuration(tx, version)
+        trial = await proposals.get_trial(tx, organization, project, things.trial)
+        assert trial
+        plan = artifact_plans.release(4, name=f"{SCRIPT}.zip")
+        await proposals.end_trial(
+            tx,
+            dataclasses.replace(
+                trial, state=TrialState.DONE, plan=plan.to_json(), xml=f"<!-- {SCRIPT} -->",
+                fault=SCRIPT, advice=SCRIPT, where=SCRIPT,
+            ),
+        )  # fmt: skip
+        proposal = Proposal(
+            new_id(), organization, project, "initial", f"Mine {SCRIPT}", f"<!-- {SCRIPT} -->",
+            SCRIPT, things.trial, scene.submitter.id, utc_now(), ProposalState.DECLINED, SCRIPT,
+            scene.submitter.id, utc_now(),
+        )  # fmt: skip
+        await proposals.add(tx, proposal)
+        approval = Approval(
+            new_id(), things.request, scene.approvers[0].id, "", Verdict.APPROVE, SCRIPT, utc_now()
+        )
+        await requests.add_approval(tx, organization, approval)
 
 
 async def verify_origin(web: Web, request_id: str) -> None:

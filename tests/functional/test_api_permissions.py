@@ -31,6 +31,7 @@ from sealwright.db import (
     outgoing_webhooks,
     passkeys,
     projects,
+    proposals,
     users,
 )
 from sealwright.db import log as db_log
@@ -46,6 +47,8 @@ from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.identity_provider import IdentityProvider
 from sealwright.model.notification import HOOK_STATES, Channel, Notification, OutgoingWebhook
 from sealwright.model.passkey import Passkey
+from sealwright.model.proposal import Proposal, Trial, TrialState
+from sealwright.model.request import StoredArtifact
 from sealwright.model.user import Group, Role, TokenKind, TokenScope, User, UserKind
 from sealwright.policy.permissions import PERMISSIONS, Access, is_read
 from sealwright.web.app import ENDPOINTS
@@ -86,6 +89,8 @@ class Things:
     webhook: str
     delivery: str
     order: str
+    trial: str
+    proposal: str
 
 
 @dataclass
@@ -181,7 +186,26 @@ async def things_of(web: Web, scene: Scene, user: User) -> Things:
         str(entry.id),
         *await add_webhook(web, scene.organization.id, scene.project.id),
         await add_order(web, scene.organization.id),
+        *await add_proposal(web, scene),
     )
+
+
+async def add_proposal(web: Web, scene: Scene) -> tuple[str, str]:
+    """A trial that has ended, and a proposal of what was tried."""
+    project = scene.project
+    trial = Trial(
+        new_id(), project.organization_id, project.id, scene.submitter.id, utc_now(),
+        scene.configuration.xml, StoredArtifact("trials/x/sample", "a.exe", 1, "00" * 32),
+        TrialState.FAILED, fault="It has no end.",
+    )  # fmt: skip
+    proposal = Proposal(
+        new_id(), project.organization_id, project.id, "initial", "Initial",
+        scene.configuration.xml, "Better", trial.id, scene.submitter.id, utc_now(),
+    )  # fmt: skip
+    async with web.database.transaction() as tx:
+        await proposals.add_trial(tx, trial)
+        await proposals.add(tx, proposal)
+    return trial.id, proposal.id
 
 
 async def add_order(web: Web, organization: str) -> str:
@@ -381,6 +405,7 @@ def body_of(endpoint: Endpoint, things: Things) -> dict[str, Any]:
         "artifact_configurations.create": {
             "slug": "one", "name": "One", "xml": "<not-checked-here/>",
         },
+        "proposals.create": {"slug": "one", "name": "One", "xml": "<not-checked-here/>"},
         "signing_policies.create": {"slug": "x", "name": "X", "certificate": things.certificate},
         "signing_policies.update": {"name": "New"},
         "certificates.update": {"state": "active"},

@@ -116,6 +116,7 @@ def test_buttons_count_for_approvers_alone(github: GitHubWhole, workflow: Workfl
         github.press(check, "approve")
         done = running.result(120)
     assert done.status == 0, done.output
+    assert "WaitingForApproval: 0 of 1 approvals" in done.output
     github.check_signed(workflow.out / "signed" / "app.exe")
     eventually(lambda: check["conclusion"] == "success", "a green check")
     assert check["actions"] == []

@@ -393,7 +393,7 @@ def test_hostile_values_are_shown_and_nothing_more(value: str) -> None:
 
 
 @given(st.text(min_size=1, max_size=250))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_value_is_shown_and_nothing_more(value: str) -> None:
     assert shown_cell(value) == visible(value)
 

@@ -103,7 +103,7 @@ async def test_a_form(intake: Intake) -> None:
     assert await intake.read("in/Artifact") == b"MZ content"
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     content=st.lists(
         st.sampled_from([b"\r\n--XX", b"\r\n--X", b"--XX", b"\r", b"\n", b"-", b"\0", b"abc"])

@@ -45,6 +45,16 @@ async def test_an_error_keeps_the_navigation(sqlite: Web) -> None:
     assert 'aria-label="Main"' in answer.text
 
 
+async def test_a_path_that_is_not_there_is_a_page_to_a_browser(sqlite: Web) -> None:
+    client = await sqlite.client()
+    page = await client.get("/nothing", headers={"Accept": "text/html,*/*"})
+    assert (page.status_code, "There is nothing at this path." in page.text) == (404, True)
+    assert "<h1>" in page.text
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    other = await client.get("/nothing")
+    assert other.json()["code"] == "not_found"
+
+
 async def test_static_files_are_named_by_their_content(sqlite: Web) -> None:
     browser = await sqlite.client()
     page = (await browser.get("/login")).text

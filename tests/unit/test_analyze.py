@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests import keys
 from tests.artifacts import launcher
-from tests.fakes.cabinets import File, Folder, build
+from tests.fakes.cabinets import Fields, File, Folder, build
 from tests.shared import sample
 from tests.toy import archive
 from tests.unit.test_jar import signed as sign_jar
@@ -235,6 +235,16 @@ def test_nothing_to_sign(tmp_path: Path) -> None:
         with pytest.raises(ArtifactError, match="Nothing in it") as caught:
             proposed(content, tmp_path)
         assert "ZIP archive" in caught.value.advice
+
+
+def test_a_cabinet_that_can_be_opened_but_not_signed(tmp_path: Path) -> None:
+    cabinet = build([Folder([File(b"a.exe", PROGRAM)])], Fields(reserve=b"of others"))
+    text = proposed(archive({"a.cab": cabinet}), tmp_path)
+    assert "<!-- It cannot be signed itself: The cabinet has reserved areas" in text
+    assert text.count("<authenticode-sign/>") == 1
+    plain = build([Folder([File(b"a.txt", b"text")])], Fields(reserve=b"of others"))
+    with pytest.raises(ArtifactError, match="Nothing in it"):
+        proposed(plain, tmp_path, "a.cab")
 
 
 def test_limits(tmp_path: Path) -> None:

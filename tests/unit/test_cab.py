@@ -149,9 +149,13 @@ def _patched(offset: int, layout: str, *values: int) -> bytes:
     ],
 )
 def test_odd_cabinets_are_refused(content: bytes, reason: str) -> None:
-    for attempt in (verify, sign):
+    if reason == "reserved areas":  # those of others, and no signature
+        assert verify(content) == []
+    else:
         with pytest.raises(ArtifactError, match=reason):
-            attempt(content)
+            verify(content)
+    with pytest.raises(ArtifactError, match=reason):
+        sign(content)
 
 
 def test_hidden_data_is_refused() -> None:

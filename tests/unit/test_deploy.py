@@ -100,6 +100,27 @@ def test_compose_gives_the_token_to_the_signer_alone(compose: dict[str, Any]) ->
     assert holders == ["signer"]
 
 
+def test_compose_shares_sockets_and_keys_with_those_alone_who_need_them(
+    compose: dict[str, Any],
+) -> None:
+    def holders(volume: str) -> set[str]:
+        return {
+            name
+            for name, service in compose["services"].items()
+            if any(one.startswith(f"{volume}:") for one in service.get("volumes", ()))
+        }
+
+    assert holders("run") == {"signer", "worker"}, "the web process asks for no signature"
+    assert holders("apps") == {"signer", "web", "worker"}
+    assert holders("secrets") == {"web", "worker"}
+    made = (DEPLOY / "Dockerfile").read_text()
+    folders = {one.split(":")[1] for s in compose["services"].values() if s.get("image") ==
+               "sealwright" for one in s.get("volumes", ()) if "token" not in one}  # fmt: skip
+    for folder in folders:
+        name = folder.removeprefix("/var/lib/sealwright/")
+        assert re.search(rf"\s{re.escape(name)}(\s|$)", made), f"{folder} would be root's"
+
+
 def test_image_installs_locked_dependencies_and_runs_a_command_that_exists() -> None:
     text = (DEPLOY / "Dockerfile").read_text()
     assert "--require-hashes --no-deps -r requirements/runtime.lock" in text

@@ -39,6 +39,7 @@ _APPLICATION: dict[str, tuple[str, ...]] = {
     "passkeys": ("INSERT", "UPDATE (name, sign_count, last_used_at, removed_at)"),
     "plans": ("INSERT",),
     "projects": ("INSERT", "UPDATE"),
+    "proposals": ("INSERT", "UPDATE"),
     "request_words": ("INSERT",),
     "signature_intents": (),
     "signer_envelopes": (),

@@ -769,3 +769,51 @@ notifications = sa.Table(
         postgresql_where=sa.text("due_at IS NOT NULL"),
     ),
 )
+
+#: Artifact configurations applied to a sample, to see what would be signed.
+trials = sa.Table(
+    "trials",
+    METADATA,
+    _id(),
+    _organization(),
+    _reference("project_id", "projects"),
+    _reference("requested_by", "users"),
+    _created(),
+    sa.Column("xml", sa.Text, nullable=False),
+    sa.Column("sample", JSON, nullable=False),
+    sa.Column("state", sa.String(20), nullable=False),
+    sa.Column("started_at", UtcDateTime),
+    sa.Column("plan", sa.Text, nullable=False),
+    sa.Column("fault", sa.Text, nullable=False),
+    sa.Column("advice", sa.Text, nullable=False),
+    sa.Column("where", sa.Text, nullable=False),
+    sa.Index(
+        "ix_trials_unfinished",
+        "id",
+        sqlite_where=sa.text("state IN ('waiting', 'working')"),
+        postgresql_where=sa.text("state IN ('waiting', 'working')"),
+    ),
+)
+
+#: Artifact configurations that somebody proposes who may not add one.
+proposals = sa.Table(
+    "proposals",
+    METADATA,
+    _id(),
+    _organization(),
+    _reference("project_id", "projects"),
+    sa.Column("slug", sa.String(100), nullable=False),
+    sa.Column("name", sa.String(200), nullable=False),
+    sa.Column("xml", sa.Text, nullable=False),
+    sa.Column("comment", sa.Text, nullable=False),
+    _reference("trial_id", "trials", nullable=True),
+    _reference("proposed_by", "users"),
+    _created(),
+    sa.Column("state", sa.String(20), nullable=False),
+    sa.Column("word", sa.Text, nullable=False),
+    _reference("decided_by", "users", nullable=True),
+    sa.Column("decided_at", UtcDateTime),
+    _reference("configuration_id", "artifact_configurations", nullable=True),
+    sa.Index("ix_proposals_project_id_id", "project_id", "id"),
+    sa.Index("ix_proposals_organization_id_id", "organization_id", "id"),
+)

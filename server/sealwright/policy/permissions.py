@@ -100,6 +100,13 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "artifact_configurations.list": _row("O P P O O P"),
     "artifact_configurations.create": _row("O C C O C C"),
     "artifact_configurations.get": _row("O P P O O P"),
+    "proposals.list": _row("O P P O O P"),
+    "proposals.create": _row("O P P O P P"),
+    "proposals.get": _row("O P P O O P"),
+    "proposals.accept": _row("O C C O C C"),
+    "proposals.decline": _row("O C C O C C"),
+    "trials.create": _row("O P P O P P"),
+    "trials.get": _row("O P P O O P"),
     "signing_policies.list": _row("O P P O O P"),
     "signing_policies.create": _row("O - - O - -"),
     "signing_policies.get": _row("O P P O O P"),
@@ -266,6 +273,15 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "ui.configuration_new": _row("O C C O C C"),
     "ui.configuration_create": _row("O C C O C C"),
     "ui.configuration": _row("O P P O O P"),
+    "ui.proposals": _row("O P P O O P"),
+    "ui.proposal_new": _row("O P P O P P"),
+    "ui.proposal_create": _row("O P P O P P"),
+    "ui.proposal": _row("O P P O O P"),
+    "ui.proposal_accept": _row("O C C O C C"),
+    "ui.proposal_decline": _row("O C C O C C"),
+    "ui.trial_new": _row("O P P O P P"),
+    "ui.trial_create": _row("O P P O P P"),
+    "ui.trial": _row("O P P O O P"),
     "ui.policies": _row("O P P O O P"),
     "ui.policy_new": _row("O - - O - -"),
     "ui.policy_create": _row("O - - O - -"),
@@ -353,7 +369,7 @@ _OF_PROJECTS = frozenset(
     {
         "projects", "artifact_configurations", "signing_policies", "signing_requests",
         "hash_signing_requests", "ci_signing_requests", "repository_links", "triggers",
-        "compatible", "outgoing_webhooks",
+        "compatible", "outgoing_webhooks", "proposals", "trials",
     }
 )  # fmt: skip
 _OF_ANY_TOKEN = frozenset({"me.get", "sessions.delete"})

@@ -159,6 +159,9 @@ class _Analyst:
         if name.lower().endswith(_UNLIKELY):
             return None, ""
         product = kind.format.metadata(file).get(_PRODUCT) if own else None
+        if own and opened is not None and (problem := _why_unsignable(kind.format, file)):
+            own = ()
+            body += _comment(f"It cannot be signed itself: {problem}")
         if opened is not None:
             body += self.container(*opened, name, depth)
         body += own
@@ -346,6 +349,15 @@ def _facts(
         if not format_.is_signed(file, paths):
             return []
     return format_.verify(file)
+
+
+def _why_unsignable(format_: Format, file: BinaryIO) -> str:
+    """Why a package cannot be signed though it can be opened; empty if it can."""
+    try:
+        format_.content_digest(file)
+    except ArtifactError as error:
+        return _said(error)
+    return ""
 
 
 def _can_be_named(path: str) -> bool:

@@ -17,6 +17,7 @@ from sealwright import logs
 from sealwright.config import Settings
 from sealwright.connectors.outgoing import OutgoingClient
 from sealwright.db import Database
+from sealwright.errors import NotFoundError
 from sealwright.intake.retrieval import retrieval_policy
 from sealwright.origin.systems import open_systems
 from sealwright.queueing.queue import Queue
@@ -38,6 +39,7 @@ from sealwright.web.api.v1 import (
     outgoing_webhooks,
     passkeys,
     projects,
+    proposals,
     remote_identities,
     repository_links,
     scim_tokens,
@@ -45,6 +47,7 @@ from sealwright.web.api.v1 import (
     signing_policies,
     signing_requests,
     tokens,
+    trials,
     triggers,
     users,
 )
@@ -87,6 +90,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *tokens.ENDPOINTS,
     *projects.ENDPOINTS,
     *artifact_configurations.ENDPOINTS,
+    *proposals.ENDPOINTS,
+    *trials.ENDPOINTS,
     *signing_policies.ENDPOINTS,
     *build_systems.ENDPOINTS,
     *repository_links.ENDPOINTS,
@@ -177,12 +182,15 @@ def serve(settings: Settings) -> None:
     server(settings).run()
 
 
-async def _no_route(_request: Request, error: Exception) -> Response:
-    """What the router itself answers: no such path, or not by this method."""
+async def _no_route(request: Request, error: Exception) -> Response:
+    """What the router itself answers: no such path, or not by this method. A page to a browser."""
     status = error.status_code if isinstance(error, HTTPException) else 404
     headers = error.headers if isinstance(error, HTTPException) else None
     if status == 405:
         return problem_response(
             "method_not_allowed", "This path does not take this method.", headers=headers
         )
-    return problem_response("not_found", "There is nothing at this path.")
+    message = "There is nothing at this path."
+    if "text/html" in request.headers.get("accept", ""):
+        return error_page(request, NotFoundError(message))
+    return problem_response("not_found", message)

@@ -19,6 +19,7 @@ from sealwright.reporting.dispatch import Dispatcher
 from sealwright.reporting.mail import open_mailer
 from sealwright.reporting.watch import watch
 from sealwright.reporting.webhook_addresses import webhook_policy
+from sealwright.trials import run_trials
 from sealwright.worker.bench import open_bench
 from sealwright.worker.certificates import watch_certificates
 from sealwright.worker.consume import consume
@@ -56,6 +57,7 @@ async def run(settings: Settings) -> None:
             Courier(bench.database, hooks, bench.systems.vault(), settings.url, mailer).run(),
             watch(bench.database),
             act_on_deliveries(bench.database, bench.queue, bench.systems),
+            run_trials(bench),
             publish_log(bench.database, settings.log_folder),
             watch_certificates(bench.database),
         ]

@@ -100,7 +100,9 @@ def sign(
 
 
 def verify(file: BinaryIO) -> list[SignatureFact]:
-    """The signature and those nested in it."""
+    """The signature and those nested in it. Other reserved areas leave no room for one."""
+    if _has_other_areas(file):
+        return []
     cabinet = parse(file)
     if not cabinet.signature:
         return []
@@ -159,6 +161,17 @@ def parse(file: BinaryIO) -> Cabinet:
             raise ArtifactError(message)
         head.append(_CFFOLDER.pack(offset + added, blocks, compression))
     return Cabinet(b"".join(head), body, end, signature)
+
+
+def _has_other_areas(file: BinaryIO) -> bool:
+    """Whether its reserved areas are not those of a signature, and nothing follows the cabinet."""
+    size = streams.size_of(file)
+    if size < _CFHEADER.size + _RESERVE.size or not recognize(file):
+        return False
+    fields = _CFHEADER.unpack(streams.read_at(file, 0, _CFHEADER.size))
+    reserve = _RESERVE.unpack(streams.read_at(file, _CFHEADER.size, _RESERVE.size))
+    is_other = reserve[0] != 20 or reserve[3] != _RESERVE_MARK
+    return bool(fields[10] & _RESERVE_PRESENT) and fields[2] == size and is_other
 
 
 def _sign(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from starlette.responses import Response
 
-from sealwright.db import projects
+from sealwright.db import projects, proposals
 from sealwright.errors import ArtifactConfigurationError, ForbiddenError, SealwrightError
 from sealwright.model.identifiers import is_id
 from sealwright.model.project import ArtifactConfiguration, Project
@@ -111,7 +111,7 @@ async def one(call: Call) -> Response:
 
 
 async def new(call: Call) -> Response:
-    """The form: empty, or with a version that is to be followed."""
+    """The form: empty, with a version that is to be followed, or with what was tried."""
     async with call.services.database.read() as tx:
         project = await find_project(tx, call.grant, call.path("project"))
         start = call.request.query_params.get("from", "")
@@ -120,7 +120,11 @@ async def new(call: Call) -> Response:
             found = await projects.find_configuration(
                 tx, project.organization_id, project.id, start
             )
-    values = {"xml": STARTING}
+        tried = call.request.query_params.get("trial", "")
+        trial = None
+        if is_id(tried):
+            trial = await proposals.get_trial(tx, project.organization_id, project.id, tried)
+    values = {"xml": trial.xml if trial else STARTING}
     if found:
         values = {"slug": found.slug, "name": found.name, "xml": found.xml}
         values |= {"is_default": "true"} if found.is_default else {}

@@ -104,6 +104,12 @@ async def whole(tx: Transaction, request: SigningRequest) -> TreeItem | None:
     return _item(root, results, lambda node: [c for c in node["children"] if id(c) in shown])
 
 
+def planned(root: Node) -> TreeItem:
+    """The tree of a plan that nothing was done by, as far as one page shows it."""
+    shown = _outermost(root, _AT_ONCE)
+    return _item(root, {}, lambda node: [c for c in node["children"] if id(c) in shown])
+
+
 async def level(tx: Transaction, request: SigningRequest, path: str, start: int) -> Level | None:
     """The files in the one at `path` (empty: the artifact), from the one at `start` on; None:
     there is no such file."""

@@ -7,13 +7,15 @@ from typing import Any
 
 from starlette.responses import Response
 
-from sealwright.db import Transaction, certificates, projects, requests
+from sealwright.db import Transaction, certificates, projects, proposals, requests
 from sealwright.db.request_search import RequestFilter
 from sealwright.model.certificate import CertificateState
 from sealwright.model.identifiers import utc_now
+from sealwright.model.project import Project
+from sealwright.model.proposal import Proposal, ProposalState
 from sealwright.model.request import SigningRequest, State
 from sealwright.policy.approvals import may_decide
-from sealwright.policy.permissions import Grant
+from sealwright.policy.permissions import Grant, may_configure
 from sealwright.visible import project_ids
 from sealwright.web import views
 from sealwright.web.routes import Call, Endpoint, Face
@@ -39,6 +41,7 @@ async def home(call: Call) -> Response:
             tx, grant, visible, State.FAILED, now - dt.timedelta(days=_FAILED_DAYS), _SHOWN
         )
         signed = await _find(tx, grant, visible, State.COMPLETED, today, _COUNTED)
+        proposed, answered = await _proposals(tx, grant, visible)
         found = [*waiting, *failed, *signed[:_SHOWN]]
         people = await views.names(tx, grant.organization_id, [one.submitted_by for one in found])
         ending = [
@@ -56,6 +59,8 @@ async def home(call: Call) -> Response:
         "now": now,
         "today": today.date().isoformat(),
         "people": people,
+        "proposed": proposed,
+        "answered": answered,
         "may_submit": may_open(grant.principal, "ui.submit_page"),
         "may_open_certificates": may_open(grant.principal, "ui.certificate"),
     }
@@ -89,6 +94,24 @@ async def _waiting(
         ):
             mine.append(one)
     return mine
+
+
+async def _proposals(
+    tx: Transaction, grant: Grant, visible: list[str] | None
+) -> tuple[list[tuple[Proposal, Project]], list[tuple[Proposal, Project]]]:
+    """Open proposals that the caller may answer, and the caller's own with their answers."""
+    known = {one.id: one for one in await projects.every(tx, grant.organization_id)}
+    opened = await proposals.of_projects(
+        tx, grant.organization_id, visible, state=ProposalState.OPEN
+    )
+    mine = await proposals.of_projects(
+        tx, grant.organization_id, visible, proposed_by=grant.user.id, limit=_SHOWN
+    )
+    to_answer = [one for one in opened if may_configure(grant.user, known[one.project_id])]
+    return (
+        [(one, known[one.project_id]) for one in to_answer],
+        [(one, known[one.project_id]) for one in mine],
+    )
 
 
 ENDPOINTS = (Endpoint("ui.home", "GET", "/", home, "", face=Face.UI),)

@@ -16,7 +16,7 @@ from sealwright.web.ui import (
     outgoing_webhooks,
     project_builds,
     projects,
-    remote_accounts,
+    proposals,
     sessions,
     sign_on,
     signing_policies,
@@ -24,6 +24,7 @@ from sealwright.web.ui import (
     signing_requests,
     static_files,
     submissions,
+    trials,
     users,
 )
 
@@ -33,7 +34,6 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *accounts.ENDPOINTS,
     *sign_on.ENDPOINTS,
     *account.ENDPOINTS,
-    *remote_accounts.ENDPOINTS,
     *users.ENDPOINTS,
     *identity_providers.ENDPOINTS,
     *dashboard.ENDPOINTS,
@@ -43,6 +43,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *projects.ENDPOINTS,
     *artifact_configurations.ENDPOINTS,
     *signing_policies.ENDPOINTS,
+    *proposals.ENDPOINTS,
+    *trials.ENDPOINTS,
     *project_builds.ENDPOINTS,
     *build_systems.ENDPOINTS,
     *log.ENDPOINTS,

@@ -6,9 +6,9 @@ import hashlib
 
 from starlette.responses import Response
 
-from sealwright.db import projects
+from sealwright.db import Transaction, projects
 from sealwright.model.identifiers import new_id, utc_now
-from sealwright.model.project import ArtifactConfiguration
+from sealwright.model.project import ArtifactConfiguration, Project
 from sealwright.transparency.record import organization_entry, record
 from sealwright.visible import find_project, is_name, missing
 from sealwright.web.answers import json_answer, page_of
@@ -64,36 +64,43 @@ async def add_version(call: Call, given: ArtifactConfigurationIn) -> ArtifactCon
         project = await find_project(tx, call.grant, call.path("project"))
     await check_configuration(given.xml)
     async with call.services.database.transaction() as tx:
-        earlier = await projects.configurations(tx, project.organization_id, project.id)
-        same = [one for one in earlier if one.slug == given.slug]
-        configuration = ArtifactConfiguration(
-            id=new_id(),
-            organization_id=project.organization_id,
-            project_id=project.id,
-            slug=given.slug,
-            name=given.name,
-            version=max((one.version for one in same), default=0) + 1,
-            xml=given.xml,
-            sha256=hashlib.sha256(given.xml.encode()).hexdigest(),
-            is_default=given.is_default or not earlier or any(one.is_default for one in same),
-            created_at=utc_now(),
-        )
-        await projects.add_configuration(tx, configuration)
-        facts = {
-            "project": project.id,
-            "configuration": configuration.id,
-            "sha256": configuration.sha256,
-            "is_default": configuration.is_default,
-        }
-        entry = organization_entry(
-            project.organization_id,
-            "artifact_configuration.created",
-            actor=call.grant.actor,
-            now=configuration.created_at,
-            data=facts,
-            change=call.change(None, configuration_out(configuration)),
-        )
-        await record(tx, entry)
+        return await insert_version(call, tx, project, given)
+
+
+async def insert_version(
+    call: Call, tx: Transaction, project: Project, given: ArtifactConfigurationIn
+) -> ArtifactConfiguration:
+    """Insert the version, whose XML was checked, in the caller's transaction."""
+    earlier = await projects.configurations(tx, project.organization_id, project.id)
+    same = [one for one in earlier if one.slug == given.slug]
+    configuration = ArtifactConfiguration(
+        id=new_id(),
+        organization_id=project.organization_id,
+        project_id=project.id,
+        slug=given.slug,
+        name=given.name,
+        version=max((one.version for one in same), default=0) + 1,
+        xml=given.xml,
+        sha256=hashlib.sha256(given.xml.encode()).hexdigest(),
+        is_default=given.is_default or not earlier or any(one.is_default for one in same),
+        created_at=utc_now(),
+    )
+    await projects.add_configuration(tx, configuration)
+    facts = {
+        "project": project.id,
+        "configuration": configuration.id,
+        "sha256": configuration.sha256,
+        "is_default": configuration.is_default,
+    }
+    entry = organization_entry(
+        project.organization_id,
+        "artifact_configuration.created",
+        actor=call.grant.actor,
+        now=configuration.created_at,
+        data=facts,
+        change=call.change(None, configuration_out(configuration)),
+    )
+    await record(tx, entry)
     return configuration
 
 

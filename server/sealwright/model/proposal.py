@@ -1,0 +1,79 @@
+"""Proposed artifact configurations, and trials of one on a sample."""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+from dataclasses import dataclass
+
+from sealwright.model.request import StoredArtifact
+
+
+class TrialState(enum.StrEnum):
+    """Where a trial stands."""
+
+    WAITING = "waiting"
+    WORKING = "working"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """An artifact configuration applied to a sample, to see what would be signed. Nothing is.
+
+    Attributes:
+        xml: the configuration; empty: one is to be made from the sample.
+        sample: removed from the store once the trial has ended; name and digest stay.
+        plan: JSON of `signing.plan`; empty until done.
+        fault: why it failed, for people; with `advice` and `where`.
+    """
+
+    id: str
+    organization_id: str
+    project_id: str
+    requested_by: str
+    created_at: dt.datetime
+    xml: str
+    sample: StoredArtifact
+    state: TrialState = TrialState.WAITING
+    started_at: dt.datetime | None = None
+    plan: str = ""
+    fault: str = ""
+    advice: str = ""
+    where: str = ""
+
+
+class ProposalState(enum.StrEnum):
+    """Where a proposal stands."""
+
+    OPEN = "open"
+    ACCEPTED = "accepted"
+    DECLINED = "declined"
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A new version of an artifact configuration by somebody who may not add one.
+
+    Attributes:
+        trial_id: the trial whose configuration it is, with its sample; None: not tried.
+        comment: the proposer's; `word`: the answer's.
+        configuration_id: the version that it became.
+    """
+
+    id: str
+    organization_id: str
+    project_id: str
+    slug: str
+    name: str
+    xml: str
+    comment: str
+    trial_id: str | None
+    proposed_by: str
+    created_at: dt.datetime
+    state: ProposalState = ProposalState.OPEN
+    word: str = ""
+    decided_by: str | None = None
+    decided_at: dt.datetime | None = None
+    configuration_id: str | None = None

@@ -1,0 +1,106 @@
+"""Trying an artifact configuration on a sample, or having one made from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.responses import Response
+
+from sealwright.db import Transaction, projects
+from sealwright.errors import ForbiddenError, NotFoundError, SealwrightError
+from sealwright.model.identifiers import is_id
+from sealwright.model.project import Project
+from sealwright.model.proposal import Trial
+from sealwright.visible import find_project
+from sealwright.web import auth
+from sealwright.web.api.v1.trials import await_trial, begin_trial, find_trial
+from sealwright.web.problems import status_of
+from sealwright.web.routes import Call, Endpoint, Face
+from sealwright.web.ui import artifact_tree
+from sealwright.web.ui.artifact_configurations import STARTING, may, refused
+from sealwright.web.ui.forms import Form
+from sealwright.web.ui.projects import tabs
+from sealwright.web.ui.rendering import page, redirect
+
+#: how long the answer to the form waits for the trial; after it the page says to look again
+_PATIENCE = 20.0
+
+
+async def new(call: Call) -> Response:
+    """The form: with a configuration to be tried."""
+    async with call.services.database.read() as tx:
+        project = await find_project(tx, call.grant, call.path("project"))
+        start = call.request.query_params.get("from", "")
+        xml = await xml_to_start_from(tx, project, start)
+    return _form(call, project, Form({"xml": xml or STARTING}))
+
+
+async def xml_to_start_from(tx: Transaction, project: Project, configuration_id: str) -> str:
+    """The XML of a version of the project; empty where there is none of that id."""
+    if not is_id(configuration_id):
+        return ""
+    found = await projects.find_configuration(
+        tx, project.organization_id, project.id, configuration_id
+    )
+    return found.xml if found else ""
+
+
+async def create(call: Call) -> Response:
+    """Begin the trial, wait a while for its end, and go to its page."""
+    fields: dict[str, str] = {}
+
+    async def check(given: Mapping[str, str]) -> None:
+        auth.check_csrf(call.services, call.request, given.get("csrf", ""))
+        if given.get("how") == "generate":
+            fields["xml"] = ""
+
+    try:
+        trial = await begin_trial(call, fields, check)
+    except (ForbiddenError, NotFoundError):
+        raise
+    except SealwrightError as error:
+        async with call.services.database.read() as tx:
+            project = await find_project(tx, call.grant, call.path("project"))
+        return _form(call, project, refused(Form(fields), error), status_of(error))
+    await await_trial(call, _PATIENCE, trial.id)
+    return redirect(call, f"/projects/{call.path('project')}/trials/{trial.id}")
+
+
+async def one(call: Call) -> Response:
+    """What would be signed."""
+    async with call.services.database.read() as tx:
+        project = await find_project(tx, call.grant, call.path("project"))
+        trial = await find_trial(tx, call)
+    shown = {
+        "project": project,
+        "trial": trial,
+        "tree": tree_of(trial),
+        "tabs": tabs(call, project, "ui.configurations"),
+        **may(call, project),
+    }
+    return page(call, "proposals/trial.html", shown)
+
+
+def tree_of(trial: Trial) -> artifact_tree.TreeItem | None:
+    """The files of the sample that the configuration means."""
+    return artifact_tree.planned(json.loads(trial.plan)["root"]) if trial.plan else None
+
+
+def _form(call: Call, project: Project, form: Form, status: int = 200) -> Response:
+    shown: dict[str, Any] = {
+        "project": project,
+        "form": form,
+        "tabs": tabs(call, project, "ui.configurations"),
+    }
+    return page(call, "proposals/try.html", shown, status)
+
+
+_PATH = "/projects/{project}/trials"
+
+ENDPOINTS = (
+    Endpoint("ui.trial_new", "GET", f"{_PATH}/new", new, "", face=Face.UI),
+    Endpoint("ui.trial_create", "POST", f"{_PATH}/new", create, "", face=Face.UI),
+    Endpoint("ui.trial", "GET", f"{_PATH}/{{trial}}", one, "", face=Face.UI),
+)
