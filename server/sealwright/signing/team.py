@@ -118,7 +118,7 @@ class Team:
             for child, shard in self._shards()
         )
         for number, child in enumerate(self.children[1:], 1):
-            await child.close()  # what it has written does not change any more
+            await child.kill()  # what it has written does not change any more
             await asyncio.to_thread(_take, child.output, part_of(self.first.folder, number))
         parts = [part for _, part in made]
         own = await self.first.assemble(plan, identity, answer, parts)
@@ -127,7 +127,7 @@ class Team:
     async def end(self) -> None:
         """End the children: what they have written does not change any more. The first one's
         files stay, the places of the others are free."""
-        await self.first.close()
+        await self.first.kill()
         await self._others.aclose()
 
     async def verify(self, plan: Plan, certificate: bytes) -> list[VerifiedSignature]:

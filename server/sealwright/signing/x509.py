@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TypeVar
 
 from cryptography import x509
@@ -59,7 +59,14 @@ class Certificate:
 
     @classmethod
     def parse(cls, encoding: bytes) -> Certificate:
-        """Raises ArtifactError if `encoding` is not the DER of a certificate."""
+        """Raises ArtifactError if `encoding` is not the DER of a certificate.
+
+        Thousands of signatures and tokens carry the same few, which are parsed and loaded once.
+        """
+        return _parse(encoding) if len(encoding) <= _CACHED_SIZE else cls._read(encoding)
+
+    @classmethod
+    def _read(cls, encoding: bytes) -> Certificate:
         body = der.single(encoding, der.SEQUENCE).children().take(der.SEQUENCE).children()
         body.maybe(der.context(0))
         serial_number = body.take(der.INTEGER)
@@ -136,6 +143,14 @@ class Certificate:
         except _MALFORMED as error:
             message = f"A certificate has malformed extensions: {error}."
             raise ArtifactError(message) from error
+
+
+_CACHED_SIZE = 16 << 10  # bytes: real ones have two or three thousand
+
+
+@lru_cache(maxsize=64)
+def _parse(encoding: bytes) -> Certificate:
+    return Certificate._read(encoding)
 
 
 def verify_chain(

@@ -18,6 +18,14 @@ _SPARE_SECONDS = 60.0
 _HEALTH_SECONDS = 10
 
 
+class _Poller(Worker):
+    """arq's worker, which asks Redis at every poll about each job that it has begun itself."""
+
+    async def start_jobs(self, job_ids: list[bytes]) -> None:
+        """Start those that this worker has not begun."""
+        await super().start_jobs([one for one in job_ids if one.decode() not in self.tasks])
+
+
 def arq_worker(settings: Settings, jobs: Jobs, pool: ArqRedis) -> Worker:
     """A worker on `pool` that starts `jobs`.
 
@@ -29,7 +37,7 @@ def arq_worker(settings: Settings, jobs: Jobs, pool: ArqRedis) -> Worker:
         await jobs.run(request_id)
 
     job: Any = run  # arq's own type wants arguments of any number
-    return Worker(
+    return _Poller(
         [func(job, name=JOB_NAME)],
         queue_name=QUEUE_NAME,
         redis_pool=pool,
