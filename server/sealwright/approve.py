@@ -12,6 +12,7 @@ from sealwright.model.passkey import Assertion, RelyingParty, approval_challenge
 from sealwright.model.request import Approval, SigningRequest, State, Verdict
 from sealwright.model.user import User
 from sealwright.policy.approvals import check_approver, outcome
+from sealwright.policy.decide import state_after_approval
 from sealwright.policy.passkeys import check_counter, verify_assertion
 from sealwright.policy.permissions import Grant
 from sealwright.queueing import lifecycle
@@ -79,6 +80,8 @@ async def approve_or_deny(
             tx, request_entry(request, _ACTIONS[verdict], actor=grant.actor, now=now, data=facts)
         )
         to = outcome(request.snapshot.fields["quorum"], [*earlier, approval])
+        if to is State.QUEUED:
+            to = state_after_approval(request.snapshot)
         if to is not State.WAITING_FOR_APPROVAL:
             reason = comment if to is State.DENIED else ""
             request = await lifecycle.advance(
@@ -88,7 +91,7 @@ async def approve_or_deny(
             # it waits for fewer approvals now: another version, and told again
             request = await requests.amend(tx, request, now) or request
             await announce(tx, request, now, again=True)
-    if request.state is State.QUEUED:
+    if request.state in requests.WORKABLE:
         await queue.enqueue(request.id)
     await queue.announce(request.id)
     return request

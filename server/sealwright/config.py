@@ -127,6 +127,9 @@ class Settings(BaseModel):
     mail_password_file: Path | None = None
     mail_from: str = Field("", description="the sender; default: sealwright@ the server's host")
 
+    clamd: str = Field(
+        "", description="unix:/path or tcp://host:port of clamd, for policies that scan for malware"
+    )
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
 
     @field_validator("retrieval_internal_hosts")

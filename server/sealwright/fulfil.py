@@ -35,9 +35,10 @@ from sealwright.errors import (
     UnavailableError,
     VerificationError,
 )
+from sealwright.intake.malware import scan_artifact
 from sealwright.intake.retrieval import ArtifactRetrievalLink, retrieval_timeouts, retrieve
 from sealwright.intake.upload import clean_file_name
-from sealwright.model.certificate import Certificate, CertificateState
+from sealwright.model.certificate import Certificate, CertificateKind, CertificateState
 from sealwright.model.identifiers import utc_now
 from sealwright.model.mechanism import Mechanism
 from sealwright.model.origin import Locator, origin_rules
@@ -81,6 +82,7 @@ _TEMPORARY = (UnavailableError, TimestampError, KeyStoreError)
 _FIRST_PAUSE = 5.0  #: seconds until the second attempt; three times as long for each later one
 _LONGEST_PAUSE = 300.0
 _MAX_REASON = 2000  #: characters
+MALWARE = "malware_detected"  #: code in the log
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,8 @@ async def _attempt(bench: Workbench, request: SigningRequest, meter: ProgressMet
         async with asyncio.timeout(bench.settings.request_seconds) as limit:
             if request.state is State.RETRIEVING_ARTIFACT:
                 await _retrieve(bench, request)
+            elif request.state is State.SCANNING_FOR_MALWARE:
+                await _scan(bench, request)
             elif request.kind is RequestKind.HASH:
                 await _sign_hash(bench, request)
             else:
@@ -164,7 +168,7 @@ async def _retrieve(bench: Workbench, request: SigningRequest) -> None:
     else:
         message = "The request waits for an artifact, and nothing tells where it is."
         raise InternalError(message)
-    following = state_after_receipt(int(request.snapshot.fields["quorum"]))
+    following = state_after_receipt(request.snapshot)
     async with bench.database.transaction() as tx:
         await advance(
             tx,
@@ -179,7 +183,37 @@ async def _retrieve(bench: Workbench, request: SigningRequest) -> None:
             **changes,
         )
     await bench.queue.announce(request.id)
-    if following is State.QUEUED:
+    if following is not State.WAITING_FOR_APPROVAL:
+        await bench.queue.enqueue(request.id)
+
+
+async def _scan(bench: Workbench, request: SigningRequest) -> None:
+    """Have the artifact scanned for malware. Only what the scanner found nothing in goes on."""
+    if request.input is None:
+        message = "The request has no artifact to be scanned."
+        raise InternalError(message)
+    scan = await scan_artifact(bench.settings.clamd, bench.store, request.input)
+    facts: dict[str, Any] = {
+        "sha256": scan.sha256,
+        "engine": scan.engine,
+        "finding": scan.finding or None,
+    }
+    changes: dict[str, Any] = {"scan": scan}
+    if scan.is_clean:
+        following = State.QUEUED
+        changes |= {"attempt": 0, "lease_until": None}
+    else:
+        following = State.FAILED
+        facts |= {"code": MALWARE, "stage": request.state.value, "attempt": request.attempt}
+        changes |= {
+            "failed_stage": request.state,
+            "reason": f"The malware scanner found {scan.finding} in the artifact.",
+            "advice": "Find out how it came into the build. If it is a false alarm, tell ClamAV.",
+        }
+    async with bench.database.transaction() as tx:
+        await advance(tx, request, following, actor=ACTOR, now=utc_now(), data=facts, **changes)
+    await bench.queue.announce(request.id)
+    if scan.is_clean:
         await bench.queue.enqueue(request.id)
 
 
@@ -249,6 +283,9 @@ async def _sign_hash(bench: Workbench, request: SigningRequest) -> None:
         message = "The request to sign a digest has none."
         raise InternalError(message)
     certificate, _ = await _load(bench, request)
+    if certificate.kind is not CertificateKind.X509:
+        message = "Bare digests are signed with X.509 certificates, not with OpenPGP keys."
+        raise PolicyViolationError(message, advice="Sign the file by create-gpg-signature.")
     wanted = SignatureRequest(
         request.hash.digest, request.hash.hash_algorithm, Mechanism(request.hash.mechanism)
     )

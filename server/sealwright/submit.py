@@ -58,7 +58,7 @@ from sealwright.transparency.record import record, request_entry
 from sealwright.visible import find_policy, find_project, find_request, is_name, missing
 
 P = ParamSpec("P")
-_DUE = frozenset({State.QUEUED, State.RETRIEVING_ARTIFACT})
+_DUE = frozenset({State.QUEUED, State.RETRIEVING_ARTIFACT, State.SCANNING_FOR_MALWARE})
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import io
 import json
+import subprocess
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from asn1crypto.pkcs12 import Pfx
@@ -16,6 +20,7 @@ from tests.chaos.shim import Shim
 from tests.database import Scene, add_request, decide, policy, seed, user
 from tests.openssl_ca import OpensslCa, der
 from tests.signer import digests, verify
+from tests.system import short_folder
 
 from sealwright.certify import Wish, check, import_payload, order, wait_for
 from sealwright.db import Database, certificate_orders, certificates, log, projects, users
@@ -30,6 +35,7 @@ from sealwright.errors import (
 from sealwright.keystores.uri import Pkcs11Uri
 from sealwright.model.certificate import (
     Certificate,
+    CertificateKind,
     CertificateOrder,
     CertificateSource,
     CertificateState,
@@ -40,6 +46,8 @@ from sealwright.model.certificate import (
 )
 from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.user import Role, User
+from sealwright.signing.artifact import SignatureResult
+from sealwright.signing.openpgp import OpenPgpKey, prepare_document
 from sealwright.signing.signer_client import SignerClient
 
 WAIT = 120.0
@@ -218,6 +226,34 @@ async def _request_with(database: Database, scene: Scene, certificate: Certifica
     made = await add_request(database, changed)
     await decide(database, made, scene.approvers[0])
     return made.id
+
+
+@sqlite_only
+async def test_an_openpgp_key_is_made_and_signs(
+    desk: Desk, signer: SignerClient, tmp_path: Path
+) -> None:
+    """Key, certification and signature come from the token; gpg verifies both."""
+    user_id = "Acme releases <releases@example.com>"
+    made = await desk.have(
+        Operation.CREATE,
+        {"slug": "pgp", "kind": "openpgp", "subject": user_id, "key_type": "p-384"},
+    )
+    assert (made.kind, made.subject) == (CertificateKind.OPENPGP, user_id)
+    key = OpenPgpKey.parse(made.certificate)
+    prepared = prepare_document(key, io.BytesIO(b"content"), "sha384", int(time.time()))
+    request = await _request_with(desk.database, desk.scene, made)
+    [value] = await signer.sign(request, 1, [prepared.request])
+    (tmp_path / "sig").write_bytes(prepared.finish(SignatureResult(value)))
+    (tmp_path / "file").write_bytes(b"content")
+    with short_folder() as home:
+        home.chmod(0o700)
+        command = ["gpg", "--homedir", home, "--batch", "--no-autostart"]
+        subprocess.run([*command, "--import"], input=made.certificate, check=True)
+        subprocess.run([*command, "--verify", tmp_path / "sig", tmp_path / "file"], check=True)
+    with pytest.raises(InvalidInputError, match="not renewed"):
+        await desk.have(Operation.RENEW, certificate_id=made.id)
+    with pytest.raises(InvalidInputError, match="user id"):
+        await desk.have(Operation.CREATE, {"slug": "no", "kind": "openpgp", "subject": ""})
 
 
 @sqlite_only

@@ -22,7 +22,7 @@ from tests.web import Web, issued, signing_certificate
 from sealwright.db import certificates, requests
 from sealwright.model.certificate import KeyType
 from sealwright.model.identifiers import new_id
-from sealwright.model.request import State
+from sealwright.model.request import MalwareScan, State
 
 SHA256 = "2.16.840.1.101.3.4.2.1"
 
@@ -235,6 +235,17 @@ async def test_statuses(
     found = await curl.json(f"SigningRequests/{request.id}")
     assert (found["status"], found["workflowStatus"]) == (status, workflow)
     assert found["isFinalStatus"] == state.is_final
+
+
+async def test_statuses_of_a_malware_scan(curl: Curl) -> None:
+    found = MalwareScan("0" * 64, "ClamAV", "Eicar-Test", "2026-01-01T00:00:00+00:00")
+    for fields, workflow in (
+        ({"state": State.SCANNING_FOR_MALWARE, "attempt": 0}, "QueuedForMalwareScanning"),
+        ({"state": State.FAILED, "failed_stage": State.SCANNING_FOR_MALWARE, "scan": found},
+         "MalwareDetected"),
+    ):  # fmt: skip
+        request = await add_request(curl.web.database, curl.web.scene, **fields)
+        assert (await curl.json(f"SigningRequests/{request.id}"))["workflowStatus"] == workflow
 
 
 async def fast(curl: Curl, tmp_path: Path, payload: dict[str, Any], signature: bytes) -> Any:

@@ -7,6 +7,8 @@ import contextlib
 import dataclasses
 import datetime as dt
 import hashlib
+import os
+import zipfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +18,7 @@ import httpx
 import pytest
 from tests.artifacts import CONFIGURATION, build_artifact
 from tests.chaos.shim import Shim
+from tests.clamd import EICAR, STREAM_MAX, ClamDaemon
 from tests.database import Scene, add_request, configuration, seed
 from tests.fakes.tsa import ScriptedTsa
 from tests.file_server import file_server
@@ -452,3 +455,66 @@ async def test_orphans_are_removed_and_nothing_else(works: Works) -> None:
     tomorrow = utc_now() + dt.timedelta(days=2)
     assert await remove_orphans(works.bench.database, store, tomorrow) == 2
     assert sorted([key async for key in store.list()]) == sorted([done.input.key, done.output.key])
+
+
+# --- malware ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def clamd() -> Iterator[ClamDaemon]:
+    with ClamDaemon.run() as daemon:
+        yield daemon
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_an_artifact_is_scanned_before_it_is_signed(
+    signer: SignerClient,
+    signer_settings: Settings,
+    keys: Keys,
+    shim: Shim,
+    queue_server: QueueServer,
+    clamd: ClamDaemon,
+) -> None:
+    """Clean ones go on, infected ones end, and without a scanner nothing is signed."""
+    settings = signer_settings.model_copy(update={"clamd": clamd.address, "max_attempts": 2})
+    async with at_work(settings, keys, shim, queue_server, malware_scan=True) as works:
+        clean = await works.fulfil(await works.request(state=State.SCANNING_FOR_MALWARE))
+        assert (clean.state, clean.attempt) == (State.QUEUED, 0)
+        assert clean.scan is not None
+        assert clean.input is not None
+        assert (clean.scan.finding, clean.scan.sha256) == ("", clean.input.sha256)
+        done = await works.fulfil(clean)
+        assert done.state is State.COMPLETED, done.reason
+        assert "request.scanning_for_malware" not in await works.actions(done)
+        assert "request.queued_for_processing" in await works.actions(done)
+
+        before = shim.count()
+        unscanned = await works.fulfil(await works.request())
+        assert (unscanned.state, shim.count()) == (State.FAILED, before), "the signer looks too"
+        assert "malware scan" in unscanned.reason
+
+        asked = await works.request(state=State.SCANNING_FOR_MALWARE)
+        clamd.stop()
+        waiting = await works.fulfil(asked)
+        assert (waiting.state, waiting.attempt) == (State.SCANNING_FOR_MALWARE, 1)
+        await works.due_now(asked)
+        failed = await works.fulfil(asked)
+        assert (failed.state, failed.failed_stage) == (State.FAILED, State.SCANNING_FOR_MALWARE)
+        assert "cannot be reached" in failed.reason
+        clamd.start()
+
+        with zipfile.ZipFile(works.artifact, "a") as archive:
+            archive.writestr("bin/tool.com", EICAR)
+        infected = await works.fulfil(await works.request(state=State.SCANNING_FOR_MALWARE))
+        assert (infected.state, infected.failed_stage) == (State.FAILED, asked.state)
+        assert infected.scan is not None
+        assert infected.scan.finding.startswith("Eicar-Test")
+        assert "Eicar-Test" in infected.reason
+        works.artifact.write_bytes(os.urandom(STREAM_MAX + (1 << 20)))
+        large = await works.fulfil(await works.request(state=State.SCANNING_FOR_MALWARE))
+        assert (large.state, large.failed_stage) == (State.FAILED, asked.state)
+        assert "StreamMaxLength" in large.advice
+        works.bench = dataclasses.replace(works.bench, settings=signer_settings)
+        none = await works.fulfil(await works.request(state=State.SCANNING_FOR_MALWARE))
+        assert (none.state, none.failed_stage) == (State.FAILED, asked.state)
+        assert shim.count() == before

@@ -26,7 +26,7 @@ from sealwright.errors import (
     SealwrightError,
     VerificationError,
 )
-from sealwright.signing import appx_publisher, cms, formats
+from sealwright.signing import appx_publisher, cms, formats, strict_xml
 from sealwright.signing.artifact import Directive
 from sealwright.signing.configuration import parse_configuration
 from sealwright.signing.containers.appx import SIGNATURE, AppxContainer
@@ -274,6 +274,9 @@ def test_xml_bombs_are_refused() -> None:
     bomb = b'<!DOCTYPE a [<!ENTITY a "aaaaaaaa"><!ENTITY b "&a;&a;&a;">]><Types>&b;</Types>'
     wide = "<?xml version='1.0' encoding='utf-16'?><!DOCTYPE a []><a/>".encode("utf-16")
     deep = b"<a>" * 5000 + b"</a>" * 5000
+    many = b"<a>" + b"<b/>" * 2_500_000 + b"</a>"
+    with pytest.raises(ArtifactError, match="more elements"):
+        strict_xml.parse(many, "", len(many))
     for each in (bomb, wide, deep, b"", b"\xff", b"<?xml version='1.0' encoding='none'?><a/>"):
         for path in ("AppxManifest.xml", "[Content_Types].xml", "AppxBlockMap.xml"):
             files = {"AppxManifest.xml": each} if path == "AppxManifest.xml" else {}

@@ -73,6 +73,9 @@ def test_accepted(case: Case) -> None:
 
 def test_where_it_goes(case: Case) -> None:
     assert case.policy(quorum=1).decide().next_state is State.WAITING_FOR_APPROVAL
+    scanning = case.policy(malware_scan=True)
+    assert scanning.decide().next_state is State.SCANNING_FOR_MALWARE
+    assert scanning.policy(quorum=1).decide().next_state is State.WAITING_FOR_APPROVAL
     linked = dataclasses.replace(case, link=LINK)
     assert linked.decide().next_state is State.RETRIEVING_ARTIFACT
     assert linked.policy(quorum=1).decide().next_state is State.RETRIEVING_ARTIFACT
@@ -155,3 +158,31 @@ def test_policies_that_could_not_work(case: Case) -> None:
         check_policy(dataclasses.replace(policy, quorum=1))
     with pytest.raises(PolicyViolationError):
         check_policy(dataclasses.replace(policy, kind=PolicyKind.RELEASE))
+
+
+def test_release_certificates_need_approval_and_a_strong_key(case: Case) -> None:
+    release = case.certificate(release=True)
+    with pytest.raises(PolicyViolationError, match="without approval"):
+        release.decide()
+    assert release.policy(quorum=1).decide()
+    weak = release.certificate(key_type=KeyType.RSA_2048)
+    with pytest.raises(PolicyViolationError, match="too weak"):
+        weak.policy(quorum=1).decide()
+    assert case.certificate(key_type=KeyType.RSA_2048).decide(), "good enough for tests"
+    with pytest.raises(PolicyViolationError, match="not been issued"):
+        case.certificate(certificate=b"", sha256="").decide()
+
+
+def test_the_snapshot_names_the_renewal(case: Case) -> None:
+    renewed = case.certificate(id="renewal")
+    fields = renewed.decide().snapshot.fields
+    assert fields["certificate_id"] == "renewal" != renewed.target.policy.certificate_id
+
+
+def test_a_digest_cannot_be_scanned(case: Case) -> None:
+    digest = dataclasses.replace(case.policy(malware_scan=True), digest=DIGEST)
+    with pytest.raises(PolicyViolationError, match="malware"):
+        digest.policy(hash_signing_allowed=True).decide()
+    both = case.policy(malware_scan=True, hash_signing_allowed=True).target.policy
+    with pytest.raises(InvalidInputError, match="malware"):
+        check_policy(both)

@@ -34,6 +34,7 @@ from sealwright.model.certificate import (
 )
 from sealwright.model.identifiers import is_slug, utc_now
 from sealwright.model.organization import Organization
+from sealwright.signing.openpgp import armor
 from sealwright.signing.signer_client import SignerClient
 from sealwright.transparency.record import organization_entry, record
 
@@ -183,6 +184,45 @@ async def certificate_request(
     }
     made = await _order(sealwright, organization_slug, Operation.REQUEST, arguments)
     click.echo(_request_pem(made), nl=False)
+
+
+@certificate.command(name="openpgp")
+@click.argument("slug")
+@name_option
+@click.option("--user-id", required=True, help="Such as 'Acme releases <releases@example.com>'.")
+@key_type_option
+@click.option("--days", type=click.IntRange(1, 7300), default=730, show_default=True)
+@release_option
+@organization_option
+@pass_sealwright
+@asynchronous
+async def certificate_openpgp(
+    sealwright: Sealwright,
+    slug: str,
+    name: str | None,
+    user_id: str,
+    key_type: str,
+    days: int,
+    release: bool,  # noqa: FBT001 - a flag of the command
+    organization_slug: str | None,
+) -> None:
+    """Generate a key on the token and write its OpenPGP public key, armored.
+
+    \b
+    Example:
+      sealwright certificate openpgp releases --user-id 'Acme <releases@example.com>' | gpg --import
+    """
+    arguments: dict[str, str | int | bool] = {
+        "slug": _slug(slug),
+        "name": name or slug,
+        "kind": "openpgp",
+        "subject": user_id,
+        "key_type": key_type,
+        "valid_days": days,
+        "release": release,
+    }
+    made = await _order(sealwright, organization_slug, Operation.CREATE, arguments)
+    click.echo(armor("PUBLIC KEY BLOCK", made.certificate).decode(), nl=False)
 
 
 @certificate.command(name="install")

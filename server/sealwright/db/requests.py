@@ -36,6 +36,7 @@ from sealwright.model.request import (
     Approval,
     FileResult,
     HashToSign,
+    MalwareScan,
     Progress,
     RequestKind,
     RetrievalLink,
@@ -50,7 +51,9 @@ from sealwright.model.request import (
 _T = signing_requests
 
 #: states in which a request waits for a worker, or is with one
-WORKABLE = frozenset({State.RETRIEVING_ARTIFACT, State.QUEUED, State.PROCESSING})
+WORKABLE = frozenset(
+    {State.RETRIEVING_ARTIFACT, State.SCANNING_FOR_MALWARE, State.QUEUED, State.PROCESSING}
+)
 
 #: fields of SigningRequest that come from a join, not from the table itself
 _JOINED = {
@@ -84,6 +87,7 @@ def _request(row: sa.RowMapping) -> SigningRequest:
         "input": StoredArtifact(**row["input"]) if row["input"] else None,
         "output": StoredArtifact(**row["output"]) if row["output"] else None,
         "retrieval": RetrievalLink(**row["retrieval"]) if row["retrieval"] else None,
+        "scan": MalwareScan(**row["scan"]) if row["scan"] else None,
         "hash": _hash_from_json(row["hash"]) if row["hash"] else None,
         "failed_stage": State(row["failed_stage"]) if row["failed_stage"] else None,
         "progress": _progress_from_json(row["progress"]) if row["progress"] else None,
@@ -121,7 +125,7 @@ def _column_value(value: Any) -> Any:
         }
     if isinstance(value, PolicySnapshot):
         return value.text
-    if isinstance(value, Origin | StoredArtifact | RetrievalLink | Progress):
+    if isinstance(value, Origin | StoredArtifact | RetrievalLink | Progress | MalwareScan):
         return dataclasses.asdict(value)
     return value
 

@@ -329,6 +329,7 @@ signing_policies = sa.Table(
     _created(),
     sa.Column("origin_rules", JSON, nullable=False, server_default="{}"),
     sa.Column("passkey_required", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("malware_scan", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("approval_hours", sa.Integer, nullable=False, server_default="0"),
     sa.Column("submitter_mail", sa.String(20), nullable=False, server_default="problems"),
     sa.Column("approver_mail", sa.String(20), nullable=False, server_default="each"),
@@ -368,6 +369,7 @@ signing_requests = sa.Table(
     sa.Column("approval_until", UtcDateTime),
     sa.Column("plan_hash", sa.String(64), nullable=False, server_default=""),
     sa.Column("signatures", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("scan", JSON),
     sa.Column("progress", JSON),
     sa.Column("artifacts_removed_at", UtcDateTime),
     sa.Index(

@@ -85,6 +85,7 @@ class SigningPolicy:
         enabled: a disabled policy takes no requests and signs none.
         origin_rules: what it demands of a verified origin.
         passkey_required: count only approvals that a passkey has signed.
+        malware_scan: sign only what a malware scanner found nothing in.
         approval_hours: after so long a request that still waits for approval fails; 0: never.
         submitter_mail, approver_mail: who hears what by mail.
     """
@@ -107,6 +108,7 @@ class SigningPolicy:
     origin_rules: OriginRules = field(default_factory=OriginRules)
     passkey_required: bool = False
     approval_hours: int = 0
+    malware_scan: bool = False
     submitter_mail: SubmitterMail = SubmitterMail.PROBLEMS
     approver_mail: ApproverMail = ApproverMail.EACH
 
@@ -124,6 +126,11 @@ class PolicySnapshot:
     def sha256(self) -> str:
         """Hex SHA-256 of the text's UTF-8 bytes."""
         return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def malware_scan(self) -> bool:
+        """Whether the artifact is scanned for malware before it is signed."""
+        return bool(self.fields.get("malware_scan", False))
 
     @property
     def fields(self) -> Mapping[str, Any]:
@@ -159,6 +166,7 @@ def snapshot(
         "origin_required": policy.origin_required,
         "origin_rules": asdict(policy.origin_rules),
         "passkey_required": policy.passkey_required,
+        "malware_scan": policy.malware_scan,
         "approval_hours": policy.approval_hours,
         "artifact_configuration_id": configuration.id if configuration else None,
         "artifact_configuration_sha256": configuration.sha256 if configuration else None,

@@ -96,6 +96,28 @@ class RetrievalLink:
 
 
 @dataclass(frozen=True)
+class MalwareScan:
+    """What a scanner said of the artifact.
+
+    Attributes:
+        sha256: of the bytes that it saw.
+        engine: its version and that of its signatures.
+        finding: what it found; empty: nothing.
+        scanned_at: when, in ISO 8601.
+    """
+
+    sha256: str
+    engine: str
+    finding: str
+    scanned_at: str
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing was found."""
+        return not self.finding
+
+
+@dataclass(frozen=True)
 class HashToSign:
     """The payload of a hash signing request. `digest` is raw, of `hash_algorithm`'s length."""
 
@@ -182,6 +204,7 @@ class SigningRequest:
     finished_at: dt.datetime | None = None
     plan_hash: str = ""
     signatures: int = 0
+    scan: MalwareScan | None = None
     approval_until: dt.datetime | None = None
     artifacts_removed_at: dt.datetime | None = None
     progress: Progress | None = None

@@ -125,18 +125,26 @@ def decide(
     configuration = None if digest else target.configuration
     frozen = snapshot(policy, certificate.sha256, configuration, target.approvers)
     wanting = bool(link) or remote
-    next_state = State.RETRIEVING_ARTIFACT if wanting else state_after_receipt(target.policy.quorum)
+    next_state = State.RETRIEVING_ARTIFACT if wanting else state_after_receipt(frozen)
     return Decision(target, frozen, origin, next_state)
 
 
-def state_after_receipt(quorum: int) -> State:
+def state_after_receipt(terms: PolicySnapshot) -> State:
     """Where a request goes once its artifact is in the store."""
-    return State.WAITING_FOR_APPROVAL if quorum else State.QUEUED
+    return State.WAITING_FOR_APPROVAL if terms.fields["quorum"] else state_after_approval(terms)
+
+
+def state_after_approval(terms: PolicySnapshot) -> State:
+    """Where a request goes that needs no approval any more."""
+    return State.SCANNING_FOR_MALWARE if terms.malware_scan else State.QUEUED
 
 
 def _check_digest(digest: HashToSign, target: Target) -> None:
     if not target.policy.hash_signing_allowed:
         message = f"The signing policy {target.policy.slug} does not sign bare digests."
+        raise PolicyViolationError(message, advice="Submit the artifact itself.")
+    if target.policy.malware_scan:
+        message = f"The signing policy {target.policy.slug} scans for malware; a digest hides it."
         raise PolicyViolationError(message, advice="Submit the artifact itself.")
     if DIGEST_BYTES.get(digest.hash_algorithm) != len(digest.digest):
         message = f"The digest has {len(digest.digest)} bytes, which is no {digest.hash_algorithm}."
@@ -184,6 +192,9 @@ def check_policy(policy: SigningPolicy, approvers: frozenset[str] | None = None)
     if policy.quorum > people:
         message = f"{policy.quorum} approvals cannot be had of {people} approvers."
         raise InvalidInputError(message, advice="Name more approvers or lower the quorum.")
+    if policy.malware_scan and policy.hash_signing_allowed:
+        message = f"The signing policy {policy.slug} scans for malware and signs bare digests."
+        raise InvalidInputError(message, advice="A digest cannot be scanned: allow one of both.")
     if policy.kind is PolicyKind.RELEASE and policy.quorum == 0:
         message = f"The release policy {policy.slug} asks for no approval."
         raise PolicyViolationError(message, advice="Set a quorum, or make it a test policy.")

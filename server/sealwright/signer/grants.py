@@ -87,6 +87,7 @@ class _Terms:
     approvers: frozenset[str]
     quorum: int
     hash_signing_allowed: bool
+    malware_scan: bool
     origin_required: bool
     artifact_configuration_id: str | None
     passkey_required: bool
@@ -143,8 +144,15 @@ def _check_policy(request: SigningRequest, terms: _Terms, policy: SigningPolicy 
         _refuse("The signing policy does not exist any more.")
     if not policy.enabled:
         _refuse(f"The signing policy {policy.slug} is disabled.")
+    if terms.malware_scan and not _is_scanned(request):
+        _refuse("The policy wants a malware scan, and there is none of this artifact.")
     if terms.origin_required and not request.origin.verified:
         _refuse("The policy requires a verified origin, and the request has none.")
+
+
+def _is_scanned(request: SigningRequest) -> bool:
+    scan, artifact = request.scan, request.input
+    return bool(scan and artifact and scan.is_clean and scan.sha256 == artifact.sha256)
 
 
 def _check_certificate(
@@ -294,6 +302,7 @@ def _terms(request: SigningRequest) -> _Terms:
             approvers=frozenset(map(str, _field(fields, "approvers", list))),
             quorum=_field(fields, "quorum", int),
             hash_signing_allowed=_field(fields, "hash_signing_allowed", bool),
+            malware_scan=_field({"malware_scan": False, **fields}, "malware_scan", bool),
             origin_required=_field(fields, "origin_required", bool),
             artifact_configuration_id=fields["artifact_configuration_id"],
             # snapshots of earlier versions do not have it

@@ -26,6 +26,7 @@ from sealwright.errors import (
     InvalidInputError,
     KeyStoreError,
     NotFoundError,
+    SealwrightError,
 )
 from sealwright.keystores.pkcs11 import KeyInfo
 from sealwright.keystores.uri import Pkcs11Uri
@@ -44,8 +45,15 @@ from sealwright.model.identifiers import is_slug, new_id, utc_now
 from sealwright.model.mechanism import KeyAlgorithm
 from sealwright.signer.certificates import ALGORITHMS, check_subject
 from sealwright.signer.chains import IssuedChain, complete_chain, parse_certificates
-from sealwright.signer.sessions import SessionPool
+from sealwright.signer.sessions import SessionPool, SignItem
 from sealwright.signer.unpack import Unpacked, unpack_chain, unpack_pkcs12
+from sealwright.signing.artifact import SignatureResult
+from sealwright.signing.openpgp import (
+    OpenPgpKey,
+    check_user_id,
+    prepare_certification,
+    transferable,
+)
 from sealwright.transparency.record import organization_entry, record
 
 MAX_DAYS = 30 * 365
@@ -163,6 +171,8 @@ class Workshop:
 
     async def _create(self, commission: Commission) -> str:
         """A key on the token that certifies itself."""
+        if commission.text("kind") == CertificateKind.OPENPGP.value:
+            return await self._create_openpgp(commission)
         draft = self._draft(commission, CertificateSource.SELF_SIGNED)
         validity = commission.days()
         await self._announce(commission, draft)
@@ -171,6 +181,38 @@ class Workshop:
             key.id, draft.subject, validity, usage=CertificateUsage.CODE_SIGNING
         )
         made = _issued(self._with_key(draft, key), der, ())
+        return await self._record(commission, made, "certificate.created")
+
+    async def _create_openpgp(self, commission: Commission) -> str:
+        """A key on the token that certifies its own user id."""
+        user_id = commission.text("subject")
+        check_user_id(user_id)
+        validity = commission.days()
+        draft = dataclasses.replace(
+            self._blank(commission, _Names.of(commission), CertificateSource.SELF_SIGNED),
+            kind=CertificateKind.OPENPGP,
+            key_type=commission.key_type(),
+            subject=user_id,
+            release=commission.flag("release"),
+        )
+        await self._announce(commission, draft)
+        info = await self._generate(draft)
+        now = utc_now().replace(microsecond=0)
+        key = OpenPgpKey.make(info.public_key, int(now.timestamp()))
+        prepared = prepare_certification(key, user_id, key.created, int(validity.total_seconds()))
+        asked = prepared.request
+        item = SignItem(info.id, asked.mechanism, asked.hash_algorithm, asked.digest)
+        [answer] = await self._token.sign_batch([item])
+        if isinstance(answer, SealwrightError):
+            raise answer
+        content = transferable(key, user_id, prepared.finish(SignatureResult(answer)))
+        made = dataclasses.replace(
+            self._with_key(draft, info),
+            certificate=content,
+            sha256=hashlib.sha256(content).hexdigest(),
+            not_before=now,
+            not_after=now + validity,
+        )
         return await self._record(commission, made, "certificate.created")
 
     async def _request(self, commission: Commission) -> str:
@@ -348,7 +390,7 @@ class Workshop:
         self, tx: Transaction, commission: Commission, action: str, certificate: Certificate
     ) -> None:
         facts = commission.facts() | {
-            "certificate_id": certificate.id,
+            "certificate": certificate.id,
             "slug": certificate.slug,
             "kind": certificate.kind.value,
             "source": certificate.source.value,

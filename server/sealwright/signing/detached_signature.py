@@ -1,4 +1,5 @@
-"""Signatures beside a file: detached CMS signatures (RFC 5652) and raw signature values."""
+"""Signatures beside a file: detached CMS signatures (RFC 5652), detached OpenPGP signatures
+(RFC 9580) and raw signature values."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from collections.abc import Mapping
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactConfigurationError
-from sealwright.signing import cms, streams, timestamps
+from sealwright.signing import cms, openpgp, streams, timestamps
 from sealwright.signing.artifact import (
     Directive,
     Identity,
@@ -20,10 +21,11 @@ from sealwright.signing.x509 import Certificate
 #: Names of the side files where the configuration gives none; the engine knows ``${file.name}``.
 DEFAULT_CMS_NAME = "${file.name}.p7s"
 DEFAULT_RAW_NAME = "${file.name}.sig"
+DEFAULT_OPENPGP_NAME = "${file.name}.asc"
 
 
 def directives() -> Mapping[str, Mapping[str, tuple[str, ...] | None]]:
-    """``create-cms-signature`` and ``create-raw-signature``."""
+    """``create-cms-signature``, ``create-gpg-signature`` and ``create-raw-signature``."""
     signature: dict[str, tuple[str, ...] | None] = {
         "output-file-name": None,
         "hash-algorithm": cms.HASH_ALGORITHMS,
@@ -31,6 +33,11 @@ def directives() -> Mapping[str, Mapping[str, tuple[str, ...] | None]]:
     }
     return {
         "create-cms-signature": {**signature, "output-encoding": ("pem", "der")},
+        "create-gpg-signature": {
+            "output-file-name": None,
+            "hash-algorithm": cms.HASH_ALGORITHMS,
+            "output-encoding": ("ascii-armored", "binary"),
+        },
         "create-raw-signature": signature,
     }
 
@@ -49,6 +56,8 @@ def sign(
     """Make a side file; the file itself is not touched."""
     if directive.name == "create-cms-signature":
         return _sign_cms(source, directive, identity)
+    if directive.name == "create-gpg-signature":
+        return _sign_openpgp(source, directive, identity)
     if directive.name == "create-raw-signature":
         return _sign_raw(source, directive, identity)
     message = f"No file beside another is made by {directive.name}."
@@ -94,6 +103,9 @@ def verify_detached(
     """Check the side file that `directive` made; see `verify_cms` for one of unknown making."""
     if directive.name == "create-cms-signature":
         return verify_cms(file, output)
+    if directive.name == "create-gpg-signature":
+        found = openpgp.verify_document(file, output, openpgp.OpenPgpKey.parse(certificate))
+        return [SignatureFact("openpgp", found, certificate)]
     hash_algorithm = cms.hash_algorithm_of(directive)
     signer = Certificate.parse(certificate)
     mechanism = cms.mechanism_of(signer, directive.options.get("rsa-padding") or "pkcs1")
@@ -118,6 +130,23 @@ def _sign_cms(source: BinaryIO, directive: Directive, identity: Identity) -> Sig
         encoding = cms.to_pem(encoding)
     side_file = options.get("output-file-name") or DEFAULT_CMS_NAME
     return Outcome(f"CMS signature, {hash_algorithm}", {side_file: encoding}, replaced=False)
+
+
+def _sign_openpgp(source: BinaryIO, directive: Directive, identity: Identity) -> SignGenerator:
+    options = directive.options
+    hash_algorithm = cms.hash_algorithm_of(directive)
+    prepared = openpgp.prepare_document(
+        openpgp.OpenPgpKey.parse(identity.certificate),
+        source,
+        hash_algorithm,
+        identity.signing_time,
+    )
+    (result,) = yield [prepared.request]
+    signature = prepared.finish(result)
+    if options.get("output-encoding") != "binary":
+        signature = openpgp.armor("SIGNATURE", signature)
+    side_file = options.get("output-file-name") or DEFAULT_OPENPGP_NAME
+    return Outcome(f"OpenPGP signature, {hash_algorithm}", {side_file: signature}, replaced=False)
 
 
 def _sign_raw(source: BinaryIO, directive: Directive, identity: Identity) -> SignGenerator:

@@ -69,6 +69,7 @@ DIRECTIVES: tuple[str, ...] = (
     "smime-sign",
     "create-cms-signature",
     "create-gpg-signature",
+    "create-gpg-signature",
     "create-raw-signature",
     "create-provenance-file",
     "create-verification-summary-file",

@@ -16,6 +16,7 @@ from sealwright.errors import ArtifactError
 Node = Any  #: an lxml element; lxml carries no types
 
 _XML = "{http://www.w3.org/XML/1998/namespace}"
+_MAX_MARKUP = 2_500_000  # elements and attributes, which take more memory than their text
 _DECLARATION = b'<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n'
 
 
@@ -33,6 +34,9 @@ def parse(document: bytes, what: str, limit: int) -> Node:
 
     if len(document) > limit:
         message = f"The document has {len(document)} bytes; at most {limit} are accepted."
+        raise ArtifactError(message, where=what)
+    if document.count(b"<") + document.count(b"=") > _MAX_MARKUP:
+        message = "The document has more elements and attributes than are accepted."
         raise ArtifactError(message, where=what)
     _refuse_document_type(document, what)
     parser = etree.XMLParser(

@@ -188,7 +188,10 @@ class _Check:
         _require(
             wanted in (None, fact.hash_algorithm), "The hash algorithm is not the planned one."
         )
-        timed = self.plan.timestamp is not TimestampForm.NONE and fact.format != "raw"
+        timed = self.plan.timestamp is not TimestampForm.NONE and fact.format not in {
+            "raw",
+            "openpgp",
+        }
         _require(not timed or fact.timestamp is not None, "The signature has no time stamp.")
         self.found.append(VerifiedSignature(node.path, directive.name, fact))
 

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from sealwright.model.certificate import Certificate, CertificateKind, CertificateOrder
 from sealwright.model.identifiers import utc_now
+from sealwright.signing.openpgp import armor
 from sealwright.web.schemas.certificates import CertificateOrderOut, CertificateOut
 from sealwright.web.views import fields_of
 
@@ -33,9 +34,11 @@ def certificate_out(certificate: Certificate, now: dt.datetime | None = None) ->
 
 
 def pem_of(certificate: Certificate) -> str:
-    """Leaf and issuers in PEM; empty while it is pending."""
-    if certificate.is_pending or certificate.kind is not CertificateKind.X509:
+    """Leaf and issuers in PEM, or an armored OpenPGP key; empty while it is pending."""
+    if certificate.is_pending:
         return ""
+    if certificate.kind is CertificateKind.OPENPGP:
+        return armor("PUBLIC KEY BLOCK", certificate.certificate).decode()
     chain = (certificate.certificate, *certificate.chain)
     return "".join(
         x509.load_der_x509_certificate(one).public_bytes(Encoding.PEM).decode() for one in chain

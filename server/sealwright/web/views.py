@@ -76,6 +76,7 @@ def request_fields(request: SigningRequest, people: Mapping[str, str], url: str)
         "output": _artifact(request.output),
         "retrieval": _retrieval(request),
         "hash": _hash(request),
+        "scan": fields_of(request.scan) if request.scan else None,
         "quorum": request.snapshot.fields["quorum"],
         "progress": fields_of(request.progress) if request.progress else None,
     }

@@ -417,6 +417,10 @@ def _url(call: Call, request: SigningRequest) -> str:
 
 
 def _workflow_status(request: SigningRequest) -> str:
+    if request.state is State.SCANNING_FOR_MALWARE and request.attempt == 0:
+        return "QueuedForMalwareScanning"
+    if request.state is State.FAILED and request.scan and not request.scan.is_clean:
+        return "MalwareDetected"
     if request.state is State.FAILED:
         return _FAILURES.get(request.failed_stage, "ProcessingFailed")
     return request.state.value

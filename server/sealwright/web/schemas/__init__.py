@@ -376,6 +376,7 @@ class SigningPolicyIn(In):
     quorum: int = Field(0, ge=0, le=100, description="approvals needed")
     timestamp_required: bool = True
     hash_signing_allowed: bool = False
+    malware_scan: bool = False
     origin_required: bool = False
     origin_rules: OriginRulesIn = OriginRulesIn()
     passkey_required: bool = Field(
@@ -403,6 +404,7 @@ class SigningPolicyPatch(In):
     quorum: int | None = Field(None, ge=0, le=100)
     timestamp_required: bool | None = None
     hash_signing_allowed: bool | None = None
+    malware_scan: bool | None = None
     origin_required: bool | None = None
     origin_rules: OriginRulesIn | None = None
     passkey_required: bool | None = None
@@ -441,6 +443,7 @@ class SigningPolicyOut(Out):
     quorum: int
     timestamp_required: bool
     hash_signing_allowed: bool
+    malware_scan: bool
     origin_required: bool
     origin_rules: OriginRulesOut
     passkey_required: bool
@@ -668,6 +671,15 @@ class ProgressOut(Out):
     done: int = Field(description="files that the stage has finished")
 
 
+class MalwareScanOut(Out):
+    """What the malware scanner said of the artifact."""
+
+    sha256: str = Field(description="of the bytes that it saw")
+    engine: str
+    finding: str = Field(description="empty: nothing was found")
+    scanned_at: dt.datetime
+
+
 class SigningRequestOut(Out):
     """A signing request."""
 
@@ -693,6 +705,7 @@ class SigningRequestOut(Out):
     output: ArtifactOut | None
     retrieval: RetrievalOut | None
     hash: HashOut | None
+    scan: MalwareScanOut | None
     original_request_id: str | None
     quorum: int
     reason: str

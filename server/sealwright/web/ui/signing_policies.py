@@ -8,7 +8,8 @@ from starlette.responses import Response
 
 from sealwright.db import Transaction, certificates, projects
 from sealwright.errors import ForbiddenError, NotFoundError, SealwrightError
-from sealwright.model.certificate import CertificateState
+from sealwright.model.certificate import CertificateStatus
+from sealwright.model.identifiers import utc_now
 from sealwright.model.project import PolicyKind, Project, SigningPolicy
 from sealwright.origin.rules import EVENTS
 from sealwright.visible import find_policy, find_project
@@ -26,6 +27,7 @@ _LISTS = ("submitters", "approvers", "events")
 _CHECKS = (
     "timestamp_required",
     "hash_signing_allowed",
+    "malware_scan",
     "origin_required",
     "passkey_required",
     "enabled",
@@ -186,7 +188,7 @@ async def _certificates(tx: Transaction, organization_id: str) -> list[tuple[str
     return [
         (one.id, f"{one.name} ({one.subject}, until {one.not_after:%Y-%m-%d})")
         for one in await certificates.every(tx, organization_id)
-        if one.state is CertificateState.ACTIVE
+        if one.status(utc_now()) in {CertificateStatus.ACTIVE, CertificateStatus.EXPIRED}
     ]
 
 

@@ -67,7 +67,15 @@ async def request(call: Call) -> Response:
 
 async def update(call: Call) -> Response:
     """Rename, enable or disable a certificate: the signer uses no disabled one."""
-    patch = await call.json(CertificatePatch)
+    return json_answer(certificate_out(await change(call, await call.json(CertificatePatch))))
+
+
+async def change(call: Call, patch: CertificatePatch) -> Certificate:
+    """Change what the signer has no say in; the certificate afterwards.
+
+    Raises:
+        NotFoundError
+    """
     changes: dict[str, Any] = patch.model_dump(exclude_none=True)
     async with call.services.database.transaction() as tx:
         certificate = await find(tx, call)
@@ -84,13 +92,22 @@ async def update(call: Call) -> Response:
             data={"certificate": certificate.id} | patch.model_dump(mode="json", exclude_none=True),
         )
         await record(tx, entry)
-    return json_answer(certificate_out(dataclasses.replace(certificate, **changes)))
+    return dataclasses.replace(certificate, **changes)
 
 
 async def create(call: Call) -> Response:
     """Have a key made on the token, and a certificate or a request for it."""
     seconds = call.query(OrderQuery).wait
-    given = await call.json(CertificateIn)
+    made = await order_certificate(call, await call.json(CertificateIn))
+    return await _outcome(call, made, seconds)
+
+
+async def order_certificate(call: Call, given: CertificateIn) -> CertificateOrder:
+    """Order what `create` answers with.
+
+    Raises:
+        InvalidInputError, ConflictError, TooManyRequestsError
+    """
     arguments: dict[str, str | int | bool] = {
         "slug": given.slug,
         "name": given.name or given.slug,
@@ -106,14 +123,23 @@ async def create(call: Call) -> Response:
         raise InvalidInputError(message, advice="Leave the source out.")
     async with call.services.database.transaction() as tx:
         await _check_free(tx, call, given.slug)
-        made = await order(tx, _wish(call, operation, arguments))
-    return await _outcome(call, made, seconds)
+        return await order(tx, _wish(call, operation, arguments))
 
 
 async def import_file(call: Call) -> Response:
     """Have the key of a PKCS #12 file put on the token."""
     seconds = call.query(OrderQuery).wait
-    given = await call.json(CertificateImportIn)
+    made = await order_import(call, await call.json(CertificateImportIn))
+    return await _outcome(call, made, seconds)
+
+
+async def order_import(call: Call, given: CertificateImportIn) -> CertificateOrder:
+    """Order what `import_file` answers with.
+
+    Raises:
+        ConflictError, TooLargeError, TooManyRequestsError
+        UnavailableError: there is no signer to seal the file to.
+    """
     arguments: dict[str, str | int | bool] = {
         "slug": given.slug,
         "name": given.name or given.slug,
@@ -122,8 +148,7 @@ async def import_file(call: Call) -> Response:
     secret = import_payload(given.file, given.password)
     async with call.services.database.transaction() as tx:
         await _check_free(tx, call, given.slug)
-        made = await order(tx, _wish(call, Operation.IMPORT, arguments), sealed=secret)
-    return await _outcome(call, made, seconds)
+        return await order(tx, _wish(call, Operation.IMPORT, arguments), sealed=secret)
 
 
 async def install(call: Call) -> Response:
@@ -131,16 +156,24 @@ async def install(call: Call) -> Response:
     seconds = call.query(OrderQuery).wait
     async with call.services.database.read() as tx:
         certificate = await find(tx, call)
-    content = await bodies.read(call.request, MAX_UPLOAD)
-    if not content:
-        message = "The body is empty."
-        raise InvalidInputError(message, advice="Send the chain: PEM, DER or PKCS #7.")
-    async with call.services.database.transaction() as tx:
-        wish = dataclasses.replace(
-            _wish(call, Operation.INSTALL, {}), certificate_id=certificate.id, payload=content
-        )
-        made = await order(tx, wish)
+    made = await order_chain(call, certificate, await bodies.read(call.request, MAX_UPLOAD))
     return await _outcome(call, made, seconds)
+
+
+async def order_chain(call: Call, certificate: Certificate, content: bytes) -> CertificateOrder:
+    """Order what `install` answers with.
+
+    Raises:
+        InvalidInputError, ConflictError, TooManyRequestsError
+    """
+    if not content:
+        message = "The upload is empty."
+        raise InvalidInputError(message, advice="Send the chain: PEM, DER or PKCS #7.")
+    wish = dataclasses.replace(
+        _wish(call, Operation.INSTALL, {}), certificate_id=certificate.id, payload=content
+    )
+    async with call.services.database.transaction() as tx:
+        return await order(tx, wish)
 
 
 async def renew(call: Call) -> Response:
@@ -148,14 +181,24 @@ async def renew(call: Call) -> Response:
     seconds = call.query(OrderQuery).wait
     async with call.services.database.read() as tx:
         certificate = await find(tx, call)
-    given = await call.json(CertificateRenewIn)
-    arguments = given.model_dump(exclude_none=True)
-    async with call.services.database.transaction() as tx:
-        wish = dataclasses.replace(
-            _wish(call, Operation.RENEW, arguments), certificate_id=certificate.id
-        )
-        made = await order(tx, wish)
+    made = await order_renewal(call, certificate, await call.json(CertificateRenewIn))
     return await _outcome(call, made, seconds)
+
+
+async def order_renewal(
+    call: Call, certificate: Certificate, given: CertificateRenewIn
+) -> CertificateOrder:
+    """Order what `renew` answers with.
+
+    Raises:
+        ConflictError, TooManyRequestsError
+    """
+    arguments = given.model_dump(exclude_none=True)
+    wish = dataclasses.replace(
+        _wish(call, Operation.RENEW, arguments), certificate_id=certificate.id
+    )
+    async with call.services.database.transaction() as tx:
+        return await order(tx, wish)
 
 
 async def orders(call: Call) -> Response:

@@ -1,0 +1,335 @@
+"""Certificates: what there is and when it ends, and having the signer make, take and renew them."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
+
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.responses import Response
+
+from sealwright.certify import MAX_UPLOAD, check, wait_for
+from sealwright.db import Transaction, certificate_orders, certificates, log, projects
+from sealwright.errors import ForbiddenError, InvalidInputError, NotFoundError, SealwrightError
+from sealwright.model.certificate import (
+    GENERATED_KEYS,
+    Certificate,
+    CertificateKind,
+    CertificateOrder,
+    CertificateState,
+    CertificateStatus,
+    OrderState,
+    current,
+)
+from sealwright.model.identifiers import is_id, utc_now
+from sealwright.visible import missing, project_ids
+from sealwright.web import auth, bodies
+from sealwright.web.api.v1.certificates import (
+    change,
+    find,
+    order_certificate,
+    order_chain,
+    order_import,
+    order_renewal,
+    request,
+)
+from sealwright.web.certificate_views import certificate_out, request_pem
+from sealwright.web.problems import status_of
+from sealwright.web.routes import Call, Endpoint, Face
+from sealwright.web.schemas.certificates import (
+    CertificateImportIn,
+    CertificateIn,
+    CertificatePatch,
+    CertificateRenewIn,
+)
+from sealwright.web.ui.forms import Form, FormError, read_form
+from sealwright.web.ui.navigation import may_open
+from sealwright.web.ui.rendering import page, redirect
+
+#: How long a form waits for the signer before it shows the order instead.
+WAIT_SECONDS = 25.0
+_ROOM = 64 << 10  #: bytes of a form besides its file
+_ACTIVITY = 50
+
+#: Ways to a certificate: name -> (label, what it is for).
+WAYS: Mapping[str, tuple[str, str]] = {
+    "self-signed": (
+        "Self-signed",
+        "A key is made on the token and certifies itself. For tests, or for users who trust you.",
+    ),
+    "request": (
+        "By a certification authority",
+        "A key is made on the token, and a request to send. Upload the chain that comes back.",
+    ),
+    "openpgp": (
+        "OpenPGP key",
+        "A key is made on the token and certifies its own user id. Verified by gpg.",
+    ),
+    "import": (
+        "From a PKCS #12 file",
+        "A key that was made elsewhere goes onto the token. It counts as exposed for good.",
+    ),
+}
+
+
+async def listing(call: Call) -> Response:
+    """All of the organization, those that need somebody first."""
+    async with call.services.database.read() as tx:
+        found = await certificates.every(tx, call.grant.organization_id)
+    now = utc_now()
+    ranks = {
+        CertificateStatus.EXPIRED: 0,
+        CertificateStatus.ACTIVE: 1,
+        CertificateStatus.PENDING: 2,
+        CertificateStatus.DISABLED: 3,
+        CertificateStatus.REPLACED: 4,
+    }
+    ordered = sorted(
+        found, key=lambda one: (one.warning(now) is None, ranks[one.status(now)], one.not_after)
+    )
+    shown = {
+        "certificates": [certificate_out(one, now) for one in ordered],
+        "may_create": may_open(call.grant.principal, "ui.certificate_new"),
+    }
+    return page(call, "certificates/list.html", shown)
+
+
+async def one(call: Call) -> Response:
+    """One of them."""
+    async with call.services.database.read() as tx:
+        certificate = await find(tx, call)
+    return await _detail(call, certificate, {})
+
+
+async def new(call: Call) -> Response:
+    """The form of the chosen way."""
+    way = call.request.query_params.get("way", "")
+    return _form(call, Form({"way": way, "key_type": "rsa-3072", "valid_days": "365"}))
+
+
+async def create(call: Call) -> Response:
+    """Order it, and go to what came of it."""
+    form, file = await _read(call, "file")
+    try:
+        made = await _order(call, form, file)
+        return await _settled(call, made, "The certificate is there.")
+    except ForbiddenError:
+        raise
+    except SealwrightError as error:
+        return _form(call, form.refused(error), status_of(error))
+
+
+async def _order(call: Call, form: Form, file: bytes) -> CertificateOrder:
+    release = form.checked("release")
+    if form.value("way") == "import":
+        if not file:
+            raise FormError({"file": "Choose the file."})
+        content = base64.b64encode(file)
+        given = form.parse(CertificateImportIn, release=release, file=content)
+        return await order_import(call, given)
+    if form.value("way") not in WAYS:
+        raise FormError({"way": "Choose a way."})
+    if form.value("way") == "openpgp":
+        more: dict[str, Any] = {"kind": CertificateKind.OPENPGP, "release": release}
+    else:
+        more = {"source": form.value("way"), "release": release}
+    return await order_certificate(call, form.parse(CertificateIn, **more))
+
+
+async def install(call: Call) -> Response:
+    """Take the uploaded chain, from a file or as text."""
+    async with call.services.database.read() as tx:
+        certificate = await find(tx, call)
+    form, file = await _read(call, "chain")
+    try:
+        made = await order_chain(call, certificate, file or form.value("text").encode())
+        return await _settled(call, made, "The chain is complete, and the certificate in use.")
+    except (ForbiddenError, NotFoundError):
+        raise
+    except SealwrightError as error:
+        return await _detail(call, certificate, {"upload": form.refused(error)}, status_of(error))
+
+
+async def renew(call: Call) -> Response:
+    """Order a successor."""
+    async with call.services.database.read() as tx:
+        certificate = await find(tx, call)
+    form = await read_form(call)
+    try:
+        form.require("method", "valid_days")
+        given = form.parse(CertificateRenewIn, new_key=form.checked("new_key"))
+        made = await order_renewal(call, certificate, given)
+        return await _settled(call, made, "The renewal is there.")
+    except (ForbiddenError, NotFoundError):
+        raise
+    except SealwrightError as error:
+        return await _detail(call, certificate, {"renewal": form.refused(error)}, status_of(error))
+
+
+async def update(call: Call) -> Response:
+    """Rename, enable or disable it."""
+    form = await read_form(call)
+    async with call.services.database.read() as tx:
+        await find(tx, call)
+    if not (form.value("name").strip() or form.value("state")):
+        message = "The form names nothing to change."
+        raise InvalidInputError(message)
+    changed = await change(call, form.parse(CertificatePatch))
+    told = {
+        CertificateState.DISABLED: "Nothing is signed with it from now on.",
+        CertificateState.ACTIVE: "The signer may use it.",
+    }
+    return redirect(call, f"/certificates/{changed.slug}", told[changed.state])
+
+
+async def show_order(call: Call) -> Response:
+    """What became of an order that took longer."""
+    name = call.path("order")
+    found = None
+    async with call.services.database.read() as tx:
+        if is_id(name):
+            found = await certificate_orders.get(tx, call.grant.organization_id, name)
+        if found is None:
+            raise missing(name, "order")
+        result = None
+        if found.result_id:
+            result = await certificates.get(tx, found.organization_id, found.result_id)
+    return page(call, "certificates/order.html", {"order": found, "result": result})
+
+
+async def _settled(call: Call, made: CertificateOrder, message: str) -> Response:
+    """To the certificate once the signer is done; to the order where that takes longer.
+
+    Raises:
+        SealwrightError: why the signer refused.
+    """
+    database = call.services.database
+    waiting = wait_for(database, made.organization_id, made.id, WAIT_SECONDS)
+    settled = await call.until_gone(waiting)
+    check(settled)
+    if settled.state is not OrderState.DONE:
+        return redirect(call, f"/certificates/orders/{made.id}")
+    return redirect(call, f"/certificates/{settled.result_id}", message)
+
+
+async def _detail(
+    call: Call, certificate: Certificate, forms: Mapping[str, Form], status: int = 200
+) -> Response:
+    principal = call.grant.principal
+    sees_log = may_open(principal, "log_entries.list")
+    async with call.services.database.read() as tx:
+        others = {one.id: one for one in await certificates.every(tx, certificate.organization_id)}
+        used = await _policies(tx, call, certificate, others)
+        wanted = log.Filter(certificate_id=certificate.id)
+        activity = (
+            await log.page(tx, certificate.organization_id, wanted=wanted, limit=_ACTIVITY)
+            if sees_log
+            else []
+        )
+    renewal = Form({"method": certificate_method(certificate), "valid_days": "365"})
+    shown: dict[str, Any] = {
+        "certificate": certificate_out(certificate),
+        "request": request_pem(certificate) if certificate.csr else "",
+        "replaces": others.get(certificate.replaces_id or ""),
+        "replaced_by": others.get(certificate.replaced_by_id or ""),
+        "policies": used,
+        "activity": activity if sees_log else None,
+        "may_edit": may_open(principal, "ui.certificate_update"),
+        "upload": Form(),
+        "renewal": renewal,
+    }
+    return page(call, "certificates/detail.html", shown | dict(forms), status)
+
+
+def certificate_method(certificate: Certificate) -> str:
+    """How it would be renewed unless told otherwise."""
+    source = certificate.source.value
+    return source if source in {"self-signed", "request", "enrolment"} else "request"
+
+
+async def _policies(
+    tx: Transaction, call: Call, certificate: Certificate, others: Mapping[str, Certificate]
+) -> list[tuple[str, str, str, str]]:
+    """Project and policy (slug and name of each) that use it today, as far as the caller sees."""
+    visible = await project_ids(tx, call.grant)
+    by_id = {one.id: one for one in await projects.every(tx, certificate.organization_id)}
+    found = []
+    for policy in await projects.policies(tx, certificate.organization_id):
+        if visible is not None and policy.project_id not in visible:
+            continue
+        if current(others[policy.certificate_id], others).id == certificate.id:
+            project = by_id[policy.project_id]
+            found.append((project.slug, project.name, policy.slug, policy.name))
+    return found
+
+
+def _form(call: Call, form: Form, status: int = 200) -> Response:
+    way = form.value("way") if form.value("way") in WAYS else ""
+    shown = {
+        "form": form,
+        "way": way,
+        "ways": [(name, label) for name, (label, _) in WAYS.items()],
+        "purpose": WAYS[way][1] if way else "",
+        "key_types": [(one.value, one.value.upper()) for one in GENERATED_KEYS],
+    }
+    return page(call, "certificates/form.html", shown, status)
+
+
+async def _read(call: Call, name: str) -> tuple[Form, bytes]:
+    """A form with one small file (``multipart/form-data``); the file is empty where none was
+    chosen.
+
+    Raises:
+        InvalidInputError: malformed.
+        ForbiddenError: it is not one of this session's.
+        TooLargeError: the file.
+    """
+    body = await bodies.read(call.request, MAX_UPLOAD + _ROOM)
+    if bodies.media_type(call.request) != "multipart/form-data":
+        message = "The form is not one with a file."
+        raise InvalidInputError(message)
+
+    async def chunks() -> AsyncGenerator[bytes, None]:
+        yield body
+
+    parser = MultiPartParser(
+        call.request.headers, chunks(), max_files=1, max_fields=30, max_part_size=MAX_UPLOAD
+    )
+    try:
+        parsed = await parser.parse()
+    except (MultiPartException, KeyError, ValueError):
+        message = "The form is malformed."
+        raise InvalidInputError(message) from None
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(parsed.close)
+        values = {key: value for key, value in parsed.items() if isinstance(value, str)}
+        upload = parsed.get(name)
+        content = await upload.read() if isinstance(upload, UploadFile) else b""
+    if any("\x00" in value for value in values.values()):
+        message = "The form is malformed: a field holds a NUL."
+        raise InvalidInputError(message)
+    auth.check_csrf(call.services, call.request, values.pop("csrf", ""))
+    return Form(values), content
+
+
+_PATH = "/certificates"
+_ONE = f"{_PATH}/{{certificate}}"
+
+ENDPOINTS = (
+    Endpoint("ui.certificates", "GET", _PATH, listing, "", face=Face.UI),
+    Endpoint("ui.certificate_new", "GET", f"{_PATH}/new", new, "", face=Face.UI),
+    Endpoint("ui.certificate_create", "POST", f"{_PATH}/new", create, "", face=Face.UI),
+    Endpoint(
+        "ui.certificate_order", "GET", f"{_PATH}/orders/{{order}}", show_order, "", face=Face.UI
+    ),
+    Endpoint("ui.certificate", "GET", _ONE, one, "", face=Face.UI),
+    Endpoint("ui.certificate_update", "POST", f"{_ONE}/edit", update, "", face=Face.UI),
+    Endpoint("ui.certificate_install", "POST", f"{_ONE}/chain", install, "", face=Face.UI),
+    Endpoint("ui.certificate_renew", "POST", f"{_ONE}/renew", renew, "", face=Face.UI),
+    Endpoint(
+        "ui.certificate_request_download", "GET", f"{_ONE}/request", request, "", face=Face.UI
+    ),
+)
