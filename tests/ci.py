@@ -225,7 +225,11 @@ def build_system(world: World) -> dict[str, Any]:
             "oidc_audience": AUDIENCE,
             "oidc_issuer": world.fake.issuer.url,
         },
-        "credentials": {"private_key": app.pem, "webhook_secret": SECRET},
+        "credentials": {
+            "private_key": app.pem,
+            "webhook_secret": SECRET,
+            "client_secret": app.client_secret,
+        },
     }
 
 

@@ -30,7 +30,10 @@ from tests.web import PASSWORD, Web
 SCRIPT = "<script>alert(1)</script><img src=x onerror=alert(2)>'\""
 LONG = "word " * 60 + "x" * 150
 #: endpoints that answer no page
-NO_PAGES = re.compile(r"ui\.(static|events|.*artifact|.*proof|.*export.*|.*download.*|sso.*)")
+NO_PAGES = re.compile(
+    r"ui\.(static|events|.*artifact|.*proof|.*export.*|.*download.*"
+    r"|sign_on|sign_on_callback|invitation_page|new_password_page)"  # with a secret of their own
+)
 
 
 @dataclass

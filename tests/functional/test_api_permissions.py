@@ -64,7 +64,7 @@ BY_POLICY = re.compile(
 )
 WORDS = ("own", "unrelated", "foreign", "missing")
 #: what these remove is made anew for each call
-FORGETS = {"remote_identities.delete", "ui.identity_delete"}
+FORGETS = {"remote_identities.delete", "ui.identity_delete", "ui.remove_remote_account"}
 REFUSED = {401, 403, 404}
 
 
@@ -527,7 +527,7 @@ def expected_here(endpoint: Endpoint, role: Role, word: str) -> str:
     if endpoint.name == "tokens.create" and want == "allowed" and word == "unrelated":
         return "403"  # nobody makes a token that acts as another person
     recent = {"ui.set_password", "ui.new_passkey_page", "ui.add_passkey", "ui.add_token"}
-    if endpoint.name in recent | {"ui.confirm"}:
+    if endpoint.name in recent | {"ui.confirm", "ui.remote_account_callback"}:
         return "403"  # the session is an API token: no log-in, and no password fits
     if endpoint.name == "ui.sign_on_callback":
         return "401"  # an answer to no log-in

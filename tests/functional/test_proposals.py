@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import html
+import json
 import os
 import re
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import sqlalchemy as sa
 from tests.artifacts import CONFIGURATION, build_artifact
 from tests.functional.test_web_pages import csrf, logged_in
 from tests.functional.test_web_projects import post
@@ -158,16 +160,21 @@ async def test_what_cannot_be_tried_is_told_with_its_place(web: Web, bench: Work
 
 async def test_two_answers_at_once_make_one_version(web: Web) -> None:
     client = await web.submitter()
+    boss = await web.add_user(role=Role.PROJECT_ADMINISTRATOR)
     path = f"/api/v1/projects/{web.scene.project.slug}/proposals"
     proposal = await client.post(path, json={"slug": "app", "name": "App", "xml": ONE})
     assert proposal.status_code == 201, proposal.text
-    administrator = await web.client(await web.add_user(role=Role.PROJECT_ADMINISTRATOR))
+    administrator = await web.client(boss)
     one = f"{path}/{proposal.json()['id']}"
     answers = await asyncio.gather(
         *(administrator.post(f"{one}/accept", json={"word": "yes"}) for _ in range(4)),
         *(administrator.post(f"{one}/decline", json={"word": "no"}) for _ in range(4)),
     )
     codes = sorted(answer.status_code for answer in answers)
+    assert await told(web) == {
+        ("Proposal for Product: App", boss.id),
+        (f"Proposal {(await client.get(one)).json()['state']}: App", web.scene.submitter.id),
+    }
     assert codes == [200] + [409] * 7, [answer.text for answer in answers]
     decided = (await client.get(one)).json()
     async with web.database.read() as tx:
@@ -202,3 +209,15 @@ async def test_the_command_tries_and_proposes(web: Web, bench: Workbench, tmp_pa
         [made] = await proposals.of_projects(tx, web.scene.organization.id, [web.scene.project.id])
     assert (made.slug, made.comment, made.xml) == ("app", "Tools", ONE)
     assert made.trial_id
+
+
+async def told(web: Web) -> set[tuple[str, str]]:
+    """Subjects and recipients of the letters of the test's organization."""
+    statement = "SELECT payload, target_id FROM notifications WHERE organization_id = :id"
+    async with web.database.read() as tx:
+        rows = await tx.all(sa.text(statement).bindparams(id=web.scene.organization.id))
+    letters = [(row["payload"], row["target_id"]) for row in rows]
+    return {
+        ((json.loads(text) if isinstance(text, str) else text)["subject"], who)
+        for text, who in letters
+    }

@@ -13,7 +13,7 @@ from tests.web import PASSWORD, Web
 from sealwright.db import groups, users
 from sealwright.intake.passwords import hash_password
 from sealwright.model.identifiers import utc_now
-from sealwright.model.user import Role, TokenKind, User
+from sealwright.model.user import Role, TokenKind, User, UserKind
 from sealwright.web.auth import csrf_token
 
 
@@ -105,6 +105,17 @@ async def test_a_ci_user_and_its_token(sqlite: Web) -> None:
     assert revoke
     await administrator.post(revoke[0])
     assert (await client.get("/api/v1/me")).status_code == 401
+
+
+async def test_nobody_gets_a_token_of_more_power_than_their_own(sqlite: Web) -> None:
+    robot = await sqlite.add_user(kind=UserKind.CI, email=None, role=Role.GLOBAL_ADMINISTRATOR)
+    for role, status in ((Role.USER_ADMINISTRATOR, 403), (Role.GLOBAL_ADMINISTRATOR, 201)):
+        client = await sqlite.client(await sqlite.add_user(role=role))
+        made = await client.post(f"/api/v1/users/{robot.id}/tokens", json={"name": "x"})
+        assert made.status_code == status
+    weaker = await browser(sqlite, await sqlite.add_user(role=Role.USER_ADMINISTRATOR))
+    fields = {"name": "x", "scope": "full", "expires_in_days": "1"}
+    assert (await weaker.post(f"/users/{robot.id}/tokens", **fields)).status_code == 403
 
 
 async def test_ones_own_account(sqlite: Web) -> None:

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import sqlalchemy as sa
 from starlette.responses import Response
@@ -31,6 +32,7 @@ from sealwright.model.build_system import BuildSystemKind, TrustedBuildSystem
 from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.origin import Proof
 from sealwright.model.request import State, Verdict
+from sealwright.web.auth import csrf_token
 
 #: G9 asks for 10,000: SEALWRIGHT_SCHEDULES=10000
 SCHEDULES = int(os.environ.get("SEALWRIGHT_SCHEDULES", "400"))
@@ -574,3 +576,35 @@ class _Calls:
             "Content-Type": "application/json",
         }
         return headers, body
+
+
+async def test_a_user_links_their_account_in_the_browser(ci: Ci) -> None:
+    """The build system confirms who they are, to the session that asked and to no other."""
+    user = await ci.web.add_user()
+    token = await ci.web.token(user)
+    browser = await ci.web.client(Cookie=f"sealwright={token}")
+    assert "Link your account on" in (await browser.get("/account/remote")).text
+    off = await browser.get("/account/remote/github")
+    assert off.status_code == 303, off.text
+    target = httpx.URL(off.headers["location"])
+    assert target.path == "/login/oauth/authorize"
+    back = target.params["redirect_uri"]
+    assert back == f"{ci.web.server.url}/account/remote/callback"
+    ci.world.state.codes["code-9"] = "ghu_octocat"
+    answer = {"code": "code-9", "state": target.params["state"]}
+    other = await ci.web.client(Cookie=f"sealwright={await ci.web.token(await ci.web.add_user())}")
+    assert (await other.get(back, params=answer)).status_code == 403, "another session's answer"
+    assert (await browser.get(back, params=answer | {"state": "x.y"})).status_code == 403
+    assert (await browser.get(back, params=answer | {"code": ""})).status_code == 403
+    linked = await browser.get(back, params=answer)
+    assert linked.status_code == 303, linked.text
+    async with ci.database.read() as tx:
+        found = await build_systems.identities(tx, user.organization_id)
+    assert [(one.user_id, one.login) for one in found] == [(user.id, "octocat")]
+    page = await browser.get("/account/remote")
+    assert "octocat" in page.text
+    form = {"csrf": csrf_token(token)}
+    gone = await browser.post(f"/account/remote/{found[0].id}/remove", data=form)
+    assert gone.status_code == 303
+    async with ci.database.read() as tx:
+        assert await build_systems.identities(tx, user.organization_id) == []

@@ -22,6 +22,7 @@ from sealwright.web.problems import status_of
 from sealwright.web.routes import Call, Endpoint, Face, checked_json
 from sealwright.web.schemas import TokenIn
 from sealwright.web.schemas.passkeys import AssertedCredentialIn, PasskeyIn
+from sealwright.web.ui import remote_accounts
 from sealwright.web.ui.forms import Form, FormError, read_form
 from sealwright.web.ui.rendering import page, redirect
 
@@ -272,4 +273,5 @@ ENDPOINTS = (
     Endpoint("ui.end_sessions", "POST", "/account/sessions/end", end_sessions, "", face=Face.UI),
     Endpoint("ui.confirm_page", "GET", "/account/confirm", confirm_page, "", face=Face.UI),
     Endpoint("ui.confirm", "POST", "/account/confirm", confirm, "", face=Face.UI),
+    *remote_accounts.ENDPOINTS,
 )

@@ -6,11 +6,14 @@ import dataclasses
 
 from starlette.responses import Response
 
-from sealwright.db import Transaction, proposals
+from sealwright.db import Transaction, groups, proposals, users
 from sealwright.db.log import NewEntry
 from sealwright.errors import ConflictError
 from sealwright.model.identifiers import is_id, new_id, utc_now
+from sealwright.model.project import Project
 from sealwright.model.proposal import Proposal, ProposalState
+from sealwright.model.user import Role
+from sealwright.reporting.notify import Letter, tell
 from sealwright.transparency.record import organization_entry, record
 from sealwright.visible import find_project, missing
 from sealwright.web import views
@@ -105,6 +108,7 @@ async def propose(call: Call, given: ProposalIn) -> Proposal:
         )
         await proposals.add(tx, proposal)
         await record(tx, _entry(call, "proposal.created", proposal))
+        await _tell_configurators(tx, project, proposal, call.grant.user.name)
     return proposal
 
 
@@ -162,7 +166,37 @@ async def _decide(
     if not await proposals.decide(tx, decided):
         raise _answered()
     await record(tx, _entry(call, f"proposal.{state.value}", decided))
+    letter = Letter(
+        f"Proposal {state.value}: {proposal.name}",
+        f"{call.grant.user.name} has {state.value} the artifact configuration that you proposed.",
+        (("Answer", word),) if word else (),
+        f"/projects/{proposal.project_id}/proposals/{proposal.id}",
+        "See the proposal",
+    )
+    await tell(tx, proposal.organization_id, {proposal.proposed_by}, letter, utc_now())
     return decided
+
+
+async def _tell_configurators(
+    tx: Transaction, project: Project, proposal: Proposal, proposer: str
+) -> None:
+    """Tell whoever configures the project; where nobody is named, its administrators."""
+    organization = project.organization_id
+    wanted = await groups.people(tx, organization, project.configurators)
+    if not wanted:
+        wanted = frozenset(
+            one.id
+            for one in await users.every(tx, organization)
+            if one.role is Role.PROJECT_ADMINISTRATOR
+        )
+    letter = Letter(
+        f"Proposal for {project.name}: {proposal.name}",
+        f"{proposer} proposes an artifact configuration. It waits for your answer.",
+        (("Comment", proposal.comment),) if proposal.comment else (),
+        f"/projects/{project.slug}/proposals/{proposal.id}",
+        "See what would change",
+    )
+    await tell(tx, organization, wanted - {proposal.proposed_by}, letter, utc_now())
 
 
 def _check_open(proposal: Proposal) -> None:

@@ -10,6 +10,7 @@ from sealwright.db import users
 from sealwright.errors import ForbiddenError
 from sealwright.model.identifiers import is_id, utc_now
 from sealwright.model.user import TokenKind, User, UserKind
+from sealwright.policy.permissions import check_may_grant
 from sealwright.transparency.record import organization_entry, record
 from sealwright.visible import find_project, find_user, missing
 from sealwright.web.answers import json_answer, no_content
@@ -82,10 +83,13 @@ async def revoke(call: Call) -> Response:
 
 
 def _check_may_impersonate(caller: User, user: User) -> None:
-    """A token acts as its user: nobody makes one that acts as another person."""
+    """A token acts as its user: nobody makes one that acts as another person, or as a CI user of
+    more power than themselves."""
     if user.id != caller.id and user.kind is not UserKind.CI:
         message = "Only the user makes a token for themselves."
         raise ForbiddenError(message, advice="Make a CI user, and a token for that.")
+    if user.id != caller.id:
+        check_may_grant(caller, user.role)
 
 
 _PATH = "/api/v1/users/{user}/tokens"
