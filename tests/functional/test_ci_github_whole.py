@@ -10,13 +10,14 @@ import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from cryptography.hazmat.primitives import serialization as ser
 from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.ci_whole import APPROVER, STRANGER, GitHubWhole, eventually, github_whole, members
-from tests.fakes.github_state import Job
+from tests.fakes.github_state import Artifact, Content, Job
 from tests.fakes.github_world import running_world
 from tests.functional.test_integration_github import Workflow
 from tests.runners import Done, Runners, runners
@@ -172,6 +173,38 @@ def test_trigger_signs_what_a_run_left(github: GitHubWhole) -> None:
     check = github.concluded()
     assert (check["conclusion"], check["external_id"]) == ("success", new["id"])
     assert len(github.requests()) == len(before) + 1
+
+
+def test_deployment_goes_on_once_everything_is_signed(github: GitHubWhole) -> None:
+    """The news of the run's last job alone start the trigger; the run's own are lost."""
+    state = github.world.state
+    run = dataclasses.replace(
+        github.run, id=79, status="completed", conclusion="success",
+        waiting_environments={"production"},
+    )  # fmt: skip
+    state.runs[79] = run
+    state.jobs.append(Job(9079, 79))
+    state.artifacts[7900] = Artifact(7900, 79, Content(github.content), "deployable")
+    github.add_trigger("triggered", refs=["refs/heads/main"], artifact="deployable")
+    job = {"id": 9079, "run_id": 79, "conclusion": "success"}
+    github.deliver("workflow_job", {"action": "completed", "workflow_job": job})
+
+    def of_run() -> list[dict[str, Any]]:
+        found = [github.admin.get(f"signing-requests/{one['id']}") for one in github.requests()]
+        return [one for one in found if one["origin"]["run_id"] == "79"]
+
+    [request] = eventually(of_run, "a request")
+    assert github.wait_for(request["id"], "Completed", "Failed")["state"] == "Completed"
+    callback = f"{github.world.fake.url}/repos/acme/app/actions/runs/79/deployment_protection_rule"
+    asked = {
+        "action": "requested",
+        "environment": "production",
+        "deployment_callback_url": callback,
+    }
+    for _ in range(2):
+        github.deliver("deployment_protection_rule", asked)
+    [answer] = eventually(lambda: state.deployments, "an answer")
+    assert (answer["run_id"], answer["state"]) == (79, "approved")
 
 
 def test_the_apps_key_lives_on_the_token(github: GitHubWhole, tmp_path: Path) -> None:
