@@ -9,6 +9,7 @@ import platform
 import sys
 import time
 from pathlib import Path
+from subprocess import SubprocessError
 
 from sealwright.errors import SealwrightError
 from tests.bench.cases import CASES, Bench, CaseSkippedError, run_case
@@ -35,7 +36,13 @@ def main() -> int:
         print(f"{name}: {(CASES[name].__doc__ or '').strip()}", flush=True)
         try:
             figures = run_case(name, bench)
-        except (CaseSkippedError, SealwrightError, AssertionError, OSError) as error:
+        except (
+            CaseSkippedError,
+            SealwrightError,
+            AssertionError,
+            OSError,
+            SubprocessError,
+        ) as error:
             figures = {"skipped": f"{type(error).__name__}: {error}"[:500]}
         figures["machine"] = _machine()
         results[name] = figures

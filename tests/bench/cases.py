@@ -80,7 +80,7 @@ def c_installer(bench: Bench, folder: Path) -> Figures:
     """A Windows Installer file of 300 MB, signed deep."""
     programs = inputs.wheel_programs(bench.cache)
     try:
-        installer = inputs.installer(folder, programs, (5 if bench.small else 300) << 20)
+        installer = inputs.installer(folder, programs, (5 if bench.small else 700) << 20)
     except FileNotFoundError:
         message = "wixl is not installed"
         raise CaseSkippedError(message) from None

@@ -95,7 +95,7 @@ def large_programs(folder: Path, count: int, size: int) -> Path:
 
 
 def installer(folder: Path, programs: Path, size: int) -> Path:
-    """A Windows Installer file of about `size` bytes of programs, made by wixl.
+    """A Windows Installer file with about `size` bytes of programs, made by wixl.
 
     Raises:
         FileNotFoundError, subprocess.CalledProcessError: wixl is not there, or fails.
@@ -107,14 +107,14 @@ def installer(folder: Path, programs: Path, size: int) -> Path:
         while total < size:
             for member in source.infolist():
                 path = folder / "files" / f"{len(files)}.dll"
-                path.write_bytes(source.read(member) + b"%d" % len(files))
+                path.write_bytes(_distinct(source.read(member), len(files)))
                 files.append(path)
                 total += path.stat().st_size
                 if total >= size:
                     break
     components = "".join(
-        f'<Component Id="c{number}" Guid="*"><File Id="f{number}" Source="{path}" KeyPath="yes"/>'
-        "</Component>"
+        f'<Component Id="c{number}" Guid="*"><File Id="f{number}" '
+        f'Source="files/{path.name}" KeyPath="yes"/></Component>'
         for number, path in enumerate(files)
     )
     references = "".join(f'<ComponentRef Id="c{number}"/>' for number in range(len(files)))
@@ -129,8 +129,14 @@ def installer(folder: Path, programs: Path, size: int) -> Path:
     )
     (folder / "bench.wxs").write_text(text)
     target = folder / "bench.msi"
-    subprocess.run(["wixl", "-o", str(target), str(folder / "bench.wxs")], check=True)
+    # wixl finds sources below its working folder only
+    subprocess.run(["wixl", "-o", target.name, "bench.wxs"], check=True, cwd=folder)
     return target
+
+
+def _distinct(program: bytes, number: int) -> bytes:
+    """The program with another DOS stub message, which no loader reads."""
+    return program.replace(b"This program cannot", b"No. %015d" % number, 1)
 
 
 def _noise(seed: int, size: int) -> bytes:

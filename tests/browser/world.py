@@ -32,7 +32,8 @@ LONG = "word " * 60 + "x" * 150
 #: endpoints that answer no page
 NO_PAGES = re.compile(
     r"ui\.(static|events|.*artifact|.*proof|.*export.*|.*download.*"
-    r"|sign_on|sign_on_callback|invitation_page|new_password_page)"  # with a secret of their own
+    r"|sign_on|sign_on_callback|invitation_page|new_password_page"  # with a secret of their own
+    r"|link_remote_account|remote_account_callback)"  # to a build system and back
 )
 
 
@@ -99,7 +100,9 @@ async def spoil(web: Web, things: Things) -> None:
         await build_systems.update(
             tx,
             dataclasses.replace(
-                system, name=f"GitHub {SCRIPT}", settings={"oidc_audience": SCRIPT}
+                system,
+                name=f"GitHub {SCRIPT}",
+                settings={"client_id": "one", "oidc_audience": SCRIPT},
             ),
         )
         for link in await build_systems.links(tx, organization, project_id=project):

@@ -18,12 +18,13 @@ import httpx
 import pytest
 from tests import database as rows
 from tests.database import Scene
-from tests.web import Web, WebServer, opened
+from tests.web import Web, WebServer, issued, opened
 
 from sealwright.connectors.vault import open_vault
 from sealwright.db import (
     build_systems,
     certificate_orders,
+    enrolment,
     groups,
     identity_providers,
     notifications,
@@ -43,6 +44,7 @@ from sealwright.model.build_system import (
     TrustedBuildSystem,
 )
 from sealwright.model.certificate import CertificateOrder, Operation, OrderState
+from sealwright.model.enrolment import EnrolmentServer
 from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.identity_provider import IdentityProvider
 from sealwright.model.notification import HOOK_STATES, Channel, Notification, OutgoingWebhook
@@ -89,6 +91,7 @@ class Things:
     webhook: str
     delivery: str
     order: str
+    enrolment_server: str
     trial: str
     proposal: str
 
@@ -186,6 +189,7 @@ async def things_of(web: Web, scene: Scene, user: User) -> Things:
         str(entry.id),
         *await add_webhook(web, scene.organization.id, scene.project.id),
         await add_order(web, scene.organization.id),
+        await add_enrolment_server(web, scene.organization.id),
         *await add_proposal(web, scene),
     )
 
@@ -206,6 +210,17 @@ async def add_proposal(web: Web, scene: Scene) -> tuple[str, str]:
         await proposals.add_trial(tx, trial)
         await proposals.add(tx, proposal)
     return trial.id, proposal.id
+
+
+async def add_enrolment_server(web: Web, organization: str) -> str:
+    """An EST server that nobody can reach."""
+    server = EnrolmentServer(
+        new_id(), organization, f"est-{new_id()}", "EST", "https://est.invalid",
+        issued("p256").pem.decode(), "robot", 30, True, utc_now(),
+    )  # fmt: skip
+    async with web.database.transaction() as tx:
+        await enrolment.add(tx, server, {})
+    return server.id
 
 
 async def add_order(web: Web, organization: str) -> str:

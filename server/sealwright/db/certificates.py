@@ -99,6 +99,18 @@ async def ending(tx: Transaction, before: dt.datetime) -> list[Certificate]:
     return [_certificate(row) for row in rows]
 
 
+async def pending_enrolled(tx: Transaction) -> list[Certificate]:
+    """Pending certificates of every organization that an EST server is to issue."""
+    rows = await tx.all(
+        _select().where(
+            _T.c.state == CertificateState.ACTIVE.value,
+            _T.c.sha256 == "",
+            _T.c.enrolment_id.is_not(None),
+        )
+    )
+    return [_certificate(row) for row in rows]
+
+
 async def set_state(
     tx: Transaction, organization_id: str, certificate_id: str, state: CertificateState
 ) -> bool:

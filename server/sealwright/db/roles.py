@@ -64,6 +64,7 @@ _SIGNER = {
         "INSERT",
         "UPDATE (certificate, chain, sha256, subject, not_before, not_after)",
     ),
+    "enrolment_servers": ("SELECT (id, organization_id, enabled)",),
     "log_entries": (
         "SELECT",
         f"INSERT ({_LEAF})",

@@ -269,6 +269,34 @@ signer_envelopes = sa.Table(
     _created(),
 )
 
+#: EST servers. `credentials`: field -> base64 of `connectors.vault`'s sealed text.
+enrolment_servers = sa.Table(
+    "enrolment_servers",
+    METADATA,
+    _id(),
+    _organization(),
+    sa.Column("slug", sa.String(100), nullable=False),
+    sa.Column("name", sa.String(200), nullable=False),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("roots", sa.Text, nullable=False),
+    sa.Column("user", sa.String(200), nullable=False),
+    sa.Column("credentials", JSON, nullable=False),
+    sa.Column("renew_days", sa.Integer, nullable=False),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    _created(),
+    sa.UniqueConstraint("organization_id", "slug"),
+)
+
+#: How far a pending certificate is with its EST server.
+enrolments = sa.Table(
+    "enrolments",
+    METADATA,
+    sa.Column("certificate_id", sa.String(36), sa.ForeignKey("certificates.id"), primary_key=True),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("due_at", UtcDateTime),
+    sa.Column("error", sa.Text, nullable=False),
+)
+
 #: Which warnings about a certificate's end were given: `days` is one of the model's.
 certificate_warnings = sa.Table(
     "certificate_warnings",

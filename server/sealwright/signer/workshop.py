@@ -20,6 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sealwright.db import Database, Transaction, certificates, organizations
+from sealwright.db import enrolment as enrolment_servers
 from sealwright.errors import (
     ConflictError,
     InternalError,
@@ -220,6 +221,7 @@ class Workshop:
         enrolment = commission.text("enrolment_id") or None
         source = CertificateSource.ENROLMENT if enrolment else CertificateSource.REQUEST
         draft = dataclasses.replace(self._draft(commission, source), enrolment_id=enrolment)
+        await self._check_enrolment(commission, enrolment)
         await self._announce(commission, draft)
         key = await self._generate(draft)
         csr = await self._token.certificate_signing_request(key.id, draft.subject)
@@ -281,6 +283,8 @@ class Workshop:
         _check_renewable(old, present)
         method = commission.text("method") or _method_of(old)
         source = _RENEWALS.get(method)
+        if source is CertificateSource.ENROLMENT:
+            await self._check_enrolment(commission, old.enrolment_id or "")
         if source is None:
             message = f"A certificate is not renewed by {method[:20]!r}."
             raise InvalidInputError(message, advice=f"Use one of {', '.join(_RENEWALS)}.")
@@ -313,6 +317,14 @@ class Workshop:
         csr = await self._token.certificate_signing_request(key.id, draft.subject)
         made = dataclasses.replace(draft, csr=csr)
         return await self._record(commission, made, "certificate.requested")
+
+    async def _check_enrolment(self, commission: Commission, server_id: str | None) -> None:
+        if server_id is None:
+            return
+        async with self._database.read() as tx:
+            if not await enrolment_servers.exists(tx, commission.organization_id, server_id):
+                message = "There is no such EST server, or it is disabled."
+                raise NotFoundError(message)
 
     def _draft(self, commission: Commission, source: CertificateSource) -> Certificate:
         """What is ordered, before there is a key."""

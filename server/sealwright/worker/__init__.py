@@ -23,6 +23,7 @@ from sealwright.trials import run_trials
 from sealwright.worker.bench import open_bench
 from sealwright.worker.certificates import watch_certificates
 from sealwright.worker.consume import consume
+from sealwright.worker.enrolment import Enroller
 from sealwright.worker.housekeeping import keep_house, publish_log
 from sealwright.worker.jobs import Jobs
 
@@ -60,6 +61,7 @@ async def run(settings: Settings) -> None:
             run_trials(bench),
             publish_log(bench.database, settings.log_folder),
             watch_certificates(bench.database),
+            Enroller(settings, bench.database, bench.systems.vault()).run(),
         ]
         background = [asyncio.ensure_future(each) for each in loops]
         _log.info("worker ready")

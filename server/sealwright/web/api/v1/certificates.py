@@ -8,7 +8,7 @@ from typing import Any
 from starlette.responses import Response
 
 from sealwright.certify import MAX_UPLOAD, Wish, check, import_payload, order, wait_for
-from sealwright.db import Transaction, certificate_orders, certificates
+from sealwright.db import Transaction, certificate_orders, certificates, enrolment
 from sealwright.errors import ConflictError, InvalidInputError
 from sealwright.model.certificate import (
     Certificate,
@@ -19,7 +19,7 @@ from sealwright.model.certificate import (
 )
 from sealwright.model.identifiers import is_id, is_slug, utc_now
 from sealwright.transparency.record import organization_entry, record
-from sealwright.visible import missing
+from sealwright.visible import is_name, missing
 from sealwright.web import bodies
 from sealwright.web.answers import json_answer, page_of
 from sealwright.web.certificate_views import certificate_out, order_out, request_pem
@@ -123,6 +123,14 @@ async def order_certificate(call: Call, given: CertificateIn) -> CertificateOrde
         raise InvalidInputError(message, advice="Leave the source out.")
     async with call.services.database.transaction() as tx:
         await _check_free(tx, call, given.slug)
+        if given.source == "enrolment":
+            name = given.enrolment or ""
+            server = None
+            if is_name(name):
+                server = await enrolment.find(tx, call.grant.organization_id, name)
+            if server is None:
+                raise missing(name, "EST server")
+            arguments["enrolment_id"] = server.id
         return await order(tx, _wish(call, operation, arguments))
 
 
