@@ -35,7 +35,7 @@ from sealwright.model.request import State, Verdict
 from sealwright.web.auth import csrf_token
 
 #: G9 asks for 10,000: SEALWRIGHT_SCHEDULES=10000
-SCHEDULES = int(os.environ.get("SEALWRIGHT_SCHEDULES", "400"))
+SCHEDULES = int(os.environ.get("SEALWRIGHT_SCHEDULES", "200"))
 
 
 @pytest.fixture(scope="module")
