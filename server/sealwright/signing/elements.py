@@ -69,7 +69,6 @@ DIRECTIVES: tuple[str, ...] = (
     "smime-sign",
     "create-cms-signature",
     "create-gpg-signature",
-    "create-gpg-signature",
     "create-raw-signature",
     "create-provenance-file",
     "create-verification-summary-file",
