@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import subprocess
 import time
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ from tests.system import short_folder
 from sealwright.errors import InvalidInputError, SealwrightError, VerificationError
 from sealwright.signing import detached_signature, openpgp
 from sealwright.signing.artifact import Directive, Identity, SignatureResult
+from sealwright.signing.deep_sign import PendingSignature
+from sealwright.signing.engine import sign_file
 from sealwright.signing.openpgp import OpenPgpKey
 
 USER_ID = "Sealwright tests <tests@example.com>"
@@ -96,6 +99,36 @@ def test_gpg_verifies(home: Path, tmp_path: Path, kind: str) -> None:
         file.write_bytes(CONTENT + b"x")
         code, _, said = gpg(home, "--verify", signature, file)
         assert "[GNUPG:] BADSIG" in said
+
+
+CONFIGURATION = b"""<artifact-configuration xmlns="http://signpath.io/artifact-configuration/v1">
+<zip-file><file path="*.txt" max-matches="unbounded">
+<create-gpg-signature output-file-name="${file.name}.asc"/></file></zip-file>
+</artifact-configuration>"""
+
+
+def test_deep_in_an_archive(home: Path, tmp_path: Path) -> None:
+    """Planned, signed and verified by the engine; then gpg judges what lies beside the files."""
+    private, _, public = made("rsa-3072")
+    source, output = tmp_path / "in.zip", tmp_path / "out.zip"
+    with zipfile.ZipFile(source, "w") as archive:
+        archive.writestr("SHA256SUMS.txt", CONTENT)
+        archive.writestr("notes.txt", b"notes")
+
+    def sign(batch: Sequence[PendingSignature]) -> list[SignatureResult]:
+        return [SignatureResult(answer(one.request, private)) for one in batch]
+
+    results = sign_file(source, output, CONFIGURATION, Identity(public, (), int(time.time())), sign)
+    assert [one.directive for one in results if one.outputs] == ["create-gpg-signature"] * 2
+    assert gpg(home, "--import", data=public)[0] == 0
+    with zipfile.ZipFile(output) as archive:
+        archive.extractall(tmp_path)
+        assert set(archive.namelist()) == {
+            "SHA256SUMS.txt", "SHA256SUMS.txt.asc", "notes.txt", "notes.txt.asc",
+        }  # fmt: skip
+    for name in ("SHA256SUMS.txt", "notes.txt"):
+        code, _, said = gpg(home, "--verify", tmp_path / f"{name}.asc", tmp_path / name)
+        assert code == 0, said
 
 
 @pytest.mark.parametrize("algorithm", ["rsa3072", "nistp256"])
