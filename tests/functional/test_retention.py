@@ -11,10 +11,11 @@ import pytest
 from tests.web import Web, WebServer, opened
 
 from sealwright.db import log as db_log
-from sealwright.model.identifiers import utc_now
+from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.user import Role
 from sealwright.transparency.proof import verify_bundle
 from sealwright.transparency.sequence import open_log, sequence
+from sealwright.worker.housekeeping import remove_old_samples
 from sealwright.worker.retention import apply_retention
 
 REQUESTS = "/api/v1/signing-requests"
@@ -107,3 +108,15 @@ async def test_days_are_bounded(sqlite: Web, days: int) -> None:
     client = await administrator(sqlite)
     answer = await client.patch("/api/v1/organization", json={"artifact_days": days})
     assert answer.status_code == 400
+
+
+async def test_samples_that_a_dead_trial_left_go_after_a_day(sqlite: Web) -> None:
+    key = f"trials/{sqlite.scene.organization.id}/{new_id()}/sample"
+    writer = await sqlite.store.put_stream(key, limit=10)
+    await writer.write(b"sample")
+    await writer.commit()
+    prefix = f"trials/{sqlite.scene.organization.id}"
+    await remove_old_samples(sqlite.store, utc_now())
+    assert [one async for one in sqlite.store.list(prefix)] == [key]
+    await remove_old_samples(sqlite.store, utc_now() + dt.timedelta(days=1, seconds=1))
+    assert [one async for one in sqlite.store.list(prefix)] == []

@@ -34,6 +34,7 @@ _PUBLISH_SECONDS = 5.0
 _ORPHAN_AGE = dt.timedelta(days=1)
 #: how long it is shown what became of a message
 _KEEP_MESSAGES = dt.timedelta(days=30)
+_SAMPLE = re.compile(r"trials/[^/]+/(?P<id>[0-9a-f-]{36})/sample")
 _KEY = re.compile(r"requests/[^/]+/(?P<id>[0-9a-f-]{36})/[^/]+")
 
 
@@ -45,6 +46,7 @@ async def keep_house(database: Database, store: ArtifactStore) -> None:
         try:
             swept = await store.sweep()
             removed = await remove_orphans(database, store, utc_now())
+            removed += await remove_old_samples(store, utc_now())
             async with database.transaction() as tx:
                 await run_submissions.forget_tokens(tx, utc_now())
                 await users.remove_request_tokens(tx, utc_now())
@@ -74,6 +76,23 @@ async def remove_orphans(database: Database, store: ArtifactStore, now: dt.datet
         async with database.read() as tx:
             request = await requests.get_any(tx, match["id"])
         if not _is_named(request, key):
+            await store.delete(key)
+            removed += 1
+    return removed
+
+
+async def remove_old_samples(store: ArtifactStore, now: dt.datetime) -> int:
+    """Remove samples of trials that are older than a day; how many.
+
+    A trial removes its own when it ends. What is left is of a trial whose process died.
+
+    Raises:
+        UnavailableError: the store is away.
+    """
+    removed = 0
+    async for key in store.list("trials/"):
+        match = _SAMPLE.fullmatch(key)
+        if match and now - _made_at(match["id"]) >= _ORPHAN_AGE:
             await store.delete(key)
             removed += 1
     return removed

@@ -45,7 +45,7 @@ async def begin(call: Call) -> Response:
     async with call.services.database.read() as tx:
         system = await find_build_system(tx, call.grant, call.path("build_system"))
     connector = await call.services.systems.connector(system)
-    if not isinstance(connector, GitHubConnector):
+    if not isinstance(connector, GitHubConnector) or not system.settings.get("client_id"):
         message = "This kind of build system has no buttons to decide with."
         raise InvalidInputError(message)
     state = f"{system.id}.{_mac(call, system.id)}"
