@@ -112,6 +112,17 @@ async def test_imports_and_openpgp_keys(with_signer: tuple[Web, Settings], ca: O
     assert empty.text.count("This is needed.") >= 2
 
 
+async def test_an_est_server_has_to_be_chosen(with_signer: tuple[Web, Settings]) -> None:
+    web, _ = with_signer
+    browser = await logged_in(web)
+    fields = {"way": "enrolment", "slug": "auto", "subject": "CN=Auto", "key_type": "p-256"}
+    answer = await fill(
+        browser, "/certificates/new?way=enrolment", fields, to="/certificates/new",
+        file=("file", b""),
+    )  # fmt: skip
+    assert answer.status_code == 404
+
+
 async def test_who_sees_what(with_signer: tuple[Web, Settings]) -> None:
     web, _ = with_signer
     reader = await web.add_user(password_hash=await hash_password(PASSWORD), role=Role.REGULAR_USER)

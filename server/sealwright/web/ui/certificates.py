@@ -12,7 +12,14 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.responses import Response
 
 from sealwright.certify import MAX_UPLOAD, check, wait_for
-from sealwright.db import Transaction, certificate_orders, certificates, log, projects
+from sealwright.db import (
+    Transaction,
+    certificate_orders,
+    certificates,
+    enrolment,
+    log,
+    projects,
+)
 from sealwright.errors import ForbiddenError, InvalidInputError, NotFoundError, SealwrightError
 from sealwright.model.certificate import (
     GENERATED_KEYS,
@@ -64,6 +71,10 @@ WAYS: Mapping[str, tuple[str, str]] = {
         "By a certification authority",
         "A key is made on the token, and a request to send. Upload the chain that comes back.",
     ),
+    "enrolment": (
+        "By an EST server",
+        "A key is made on the token; the server issues its certificate, and renews it in time.",
+    ),
     "openpgp": (
         "OpenPGP key",
         "A key is made on the token and certifies its own user id. Verified by gpg.",
@@ -107,7 +118,7 @@ async def one(call: Call) -> Response:
 async def new(call: Call) -> Response:
     """The form of the chosen way."""
     way = call.request.query_params.get("way", "")
-    return _form(call, Form({"way": way, "key_type": "rsa-3072", "valid_days": "365"}))
+    return await _form(call, Form({"way": way, "key_type": "rsa-3072", "valid_days": "365"}))
 
 
 async def create(call: Call) -> Response:
@@ -119,7 +130,7 @@ async def create(call: Call) -> Response:
     except ForbiddenError:
         raise
     except SealwrightError as error:
-        return _form(call, form.refused(error), status_of(error))
+        return await _form(call, form.refused(error), status_of(error))
 
 
 async def _order(call: Call, form: Form, file: bytes) -> CertificateOrder:
@@ -266,13 +277,16 @@ async def _policies(
     return found
 
 
-def _form(call: Call, form: Form, status: int = 200) -> Response:
+async def _form(call: Call, form: Form, status: int = 200) -> Response:
     way = form.value("way") if form.value("way") in WAYS else ""
+    async with call.services.database.read() as tx:
+        servers = await enrolment.every(tx, call.grant.organization_id)
     shown = {
         "form": form,
         "way": way,
         "ways": [(name, label) for name, (label, _) in WAYS.items()],
         "purpose": WAYS[way][1] if way else "",
+        "servers": [(one.slug, one.name) for one in servers if one.enabled],
         "key_types": [(one.value, one.value.upper()) for one in GENERATED_KEYS],
     }
     return page(call, "certificates/form.html", shown, status)
