@@ -77,7 +77,15 @@ async def approve_or_deny(
         if passkey_id:
             facts |= {"passkey": passkey_id, "assertion_sha256": _fingerprint(assertion)}
         await record(
-            tx, request_entry(request, _ACTIONS[verdict], actor=grant.actor, now=now, data=facts)
+            tx,
+            request_entry(
+                request,
+                _ACTIONS[verdict],
+                actor=grant.actor,
+                now=now,
+                data=facts,
+                address=grant.principal.address,
+            ),
         )
         to = outcome(request.snapshot.fields["quorum"], [*earlier, approval])
         if to is State.QUEUED:

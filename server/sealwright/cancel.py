@@ -29,7 +29,13 @@ async def cancel(
             message = f"The signing request is {request.state.value} already."
             raise ConflictError(message)
         request = await lifecycle.advance(
-            tx, request, State.CANCELED, actor=grant.actor, now=utc_now(), reason=reason
+            tx,
+            request,
+            State.CANCELED,
+            actor=grant.actor,
+            now=utc_now(),
+            address=grant.principal.address,
+            reason=reason,
         )
     await queue.announce(request.id)
     return request

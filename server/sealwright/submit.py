@@ -360,7 +360,15 @@ async def _record(
         await run_submissions.add(tx, content.run.key, request.id, now)
     facts = _facts(request)
     await record(
-        tx, request_entry(request, "request.submitted", actor=grant.actor, now=now, data=facts)
+        tx,
+        request_entry(
+            request,
+            "request.submitted",
+            actor=grant.actor,
+            now=now,
+            data=facts,
+            address=grant.principal.address,
+        ),
     )
     if submission.idempotency_key:
         await requests.add_idempotency_key(

@@ -150,3 +150,19 @@ async def test_an_entry_is_proved(own_web: WebServer, tmp_path: Path) -> None:
 async def tamper(web: Web, statement: str) -> None:
     async with web.database.transaction() as tx:
         await tx.change(sa.text(statement))
+
+
+async def test_who_acted_on_a_request_did_so_from_an_address(sqlite: Web) -> None:
+    approver = await sqlite.add_user()
+    await sqlite.change_policy(quorum=2, approvers=frozenset({approver.id}))
+    request = await sqlite.submit()
+    client = await sqlite.client(approver)
+    path = f"/api/v1/signing-requests/{request['id']}"
+    assert (await client.post(f"{path}/approve", json={})).status_code == 200
+    submitter = await sqlite.submitter()
+    assert (await submitter.post(f"{path}/cancel", json={})).status_code == 200
+    found = await entries(await administrator(sqlite), request=request["id"])
+    addresses = {one["action"]: one["address"] for one in found}
+    acted = ("request.submitted", "approval.given", "request.canceled")
+    assert [addresses[action] for action in acted] == ["127.0.0.1"] * 3
+    assert all(one["details"] in {"intact", "none"} for one in found)

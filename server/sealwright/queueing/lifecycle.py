@@ -22,6 +22,7 @@ async def advance(
     actor: str,
     now: dt.datetime,
     data: Mapping[str, Any] | None = None,
+    address: str = "",
     **changes: Any,
 ) -> SigningRequest:
     """Move `request`, as it was read, to `to`, log it, have it reported where its origin is
@@ -29,6 +30,7 @@ async def advance(
 
     Args:
         data: goes into the log's leaf besides the two states.
+        address: where the actor called from.
         changes: other fields of the request that change with it.
 
     Returns:
@@ -47,6 +49,7 @@ async def advance(
         actor=actor,
         now=now,
         data={"from": request.state.value, "to": to.value} | dict(data or {}),
+        address=address,
     )
     await record(tx, entry)
     await announce(tx, moved, now)

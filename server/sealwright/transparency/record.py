@@ -59,10 +59,18 @@ def request_entry(
     actor: str,
     now: dt.datetime,
     data: Mapping[str, Any] | None = None,
+    address: str = "",
 ) -> db_log.NewEntry:
     """A leaf about one request. It is found by what the request belongs to besides, unless it is
-    one of the many about single signatures."""
+    one of the many about single signatures.
+
+    Args:
+        address: where the actor called from: kept beside the log, committed to by the leaf.
+    """
     of_signature = action.startswith("signature.")
+    details = Change(address).seal() if address else None
+    if details:
+        data = dict(data or {}) | {MEMBER: commitment(details)}
     return db_log.NewEntry(
         organization_id=request.organization_id,
         request_id=request.id,
@@ -82,6 +90,7 @@ def request_entry(
         else db_log.About(
             actor, request.project_id, request.signing_policy_id, request.certificate_id
         ),
+        details=details,
     )
 
 

@@ -19,6 +19,7 @@ from sealwright.intake.passwords import password_fits
 from sealwright.intake.tokens import new_token, token_hash
 from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.user import ApiToken, Principal, TokenKind, TokenScope, User, UserKind
+from sealwright.transparency.details import Change
 from sealwright.transparency.record import organization_entry, record
 from sealwright.web.services import Services
 from sealwright.web.throttle import Rate
@@ -157,7 +158,8 @@ async def begin_session(
         "session.created",
         actor=f"user:{user.id}",
         now=token.created_at,
-        data={"token": token.id, "method": method},
+        data={"token": token.id, "method": method, "user": user.id},
+        change=Change(token.address),
     )
     async with services.database.transaction() as tx:
         await users.add_token(tx, token)

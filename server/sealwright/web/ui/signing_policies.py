@@ -76,7 +76,8 @@ async def new(call: Call) -> Response:
     async with call.services.database.read() as tx:
         project = await find_project(tx, call.grant, call.path("project"))
     start = Form({"kind": PolicyKind.TEST.value, "timestamp_required": "true", "enabled": "true",
-                  "quorum": "0", "approval_hours": "0"})  # fmt: skip
+                  "quorum": "0", "approval_hours": "0", "approver_mail": "each",
+                  "submitter_mail": "problems"})  # fmt: skip
     return await _form(call, project, None, start)
 
 
@@ -152,6 +153,8 @@ def _filled(policy: SigningPolicy) -> Form:
         "certificate": policy.certificate_id,
         "quorum": str(policy.quorum),
         "approval_hours": str(policy.approval_hours),
+        "approver_mail": policy.approver_mail.value,
+        "submitter_mail": policy.submitter_mail.value,
         "rulesets": "\n".join(f"{name}={value}" for name, value in rules.rulesets.items()),
         **{name: "\n".join(getattr(rules, name)) for name in _RULE_LINES},
         **{name: "true" for name in _RULE_CHECKS if getattr(rules, name)},
