@@ -343,7 +343,7 @@ async def test_a_waiting_child_that_was_killed_is_not_handed_out(tmp_path: Path)
     async with ChildPool(tmp_path, size=1) as pool:
         async with pool.child() as first:
             waiting = await pool._waiting[0]
-            waiting._process.kill()
+            os.kill(waiting._process.pid, signal.SIGKILL)
             await waiting._process.wait()
             assert first.is_alive
         async with pool.child() as second:

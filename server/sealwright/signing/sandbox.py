@@ -46,6 +46,7 @@ from sealwright.signing.authenticode_trust import Trust, asks_for_trust
 from sealwright.signing.configuration import parse_configuration
 from sealwright.signing.confinement import INPUT, OUTPUT, WORK, ChildLimits
 from sealwright.signing.deep_sign import FileResult, Pace, PendingSignature
+from sealwright.signing.nursery import ForkedChild, Nursery
 from sealwright.signing.parts import Part
 from sealwright.signing.plan import Limits, Plan
 from sealwright.signing.shard import WHOLE, Shard
@@ -109,11 +110,17 @@ class FormatChild:
     """
 
     def __init__(
-        self, process: asyncio.subprocess.Process, folder: Path, settings: SandboxSettings
+        self,
+        process: asyncio.subprocess.Process | ForkedChild,
+        folder: Path,
+        settings: SandboxSettings,
     ) -> None:
         self._process = process
         # Popen.kill would reap a child that has just died before asyncio can learn how.
-        self._handle = os.pidfd_open(process.pid)
+        if isinstance(process, ForkedChild):
+            self._handle = process.handle
+        else:
+            self._handle = os.pidfd_open(process.pid)
         self._settings = settings
         self._complaints = b""
         self._listening = asyncio.create_task(self._keep_complaints())
@@ -121,11 +128,17 @@ class FormatChild:
         self.confinement: Mapping[str, int | bool] = {}
 
     @classmethod
-    async def start(cls, folder: Path, settings: SandboxSettings | None = None) -> FormatChild:
+    async def start(
+        cls,
+        folder: Path,
+        settings: SandboxSettings | None = None,
+        nursery: Nursery | None = None,
+    ) -> FormatChild:
         """Start a child that may touch nothing but `folder`, and wait until it is confined.
 
         Args:
             folder: empty, this child's alone; stays the caller's to delete.
+            nursery: forks it; None: a new interpreter, which takes longer.
 
         Raises:
             ConfigurationError: a required layer is not available here.
@@ -133,19 +146,10 @@ class FormatChild:
         """
         settings = settings or SandboxSettings()
         await asyncio.to_thread(_prepare, folder)
-        arguments = {"parent": os.getpid(), "limits": asdict(settings.child)}
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-s", "-P", "-B", "-m", "sealwright.signing.child"),
-            str(folder),
-            json.dumps(arguments),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={"PYTHONPATH": str(Path(sealwright.__file__).parent.parent), "PYTHONUTF8": "1"},
-            cwd=folder,
-            close_fds=True,
-            start_new_session=True,
+        process = await (
+            nursery.fork(folder, asdict(settings.child))
+            if nursery
+            else _new_interpreter(folder, settings)
         )
         child = cls(process, folder, settings)
         try:
@@ -393,6 +397,8 @@ class FormatChild:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._handle, signal.SIGKILL)
             await self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
         await self._listening
         if self._handle >= 0:
             os.close(self._handle)
@@ -479,6 +485,23 @@ class FormatChild:
             self._complaints = (self._complaints + part)[-_ERROR_TAIL:]
 
 
+async def _new_interpreter(folder: Path, settings: SandboxSettings) -> asyncio.subprocess.Process:
+    arguments = {"parent": os.getpid(), "limits": asdict(settings.child)}
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-s", "-P", "-B", "-m", "sealwright.signing.child"),
+        str(folder),
+        json.dumps(arguments),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={"PYTHONPATH": str(Path(sealwright.__file__).parent.parent), "PYTHONUTF8": "1"},
+        cwd=folder,
+        close_fds=True,
+        start_new_session=True,
+    )
+
+
 class _Deadline:
     """Kills the child when an operation fails or takes too long: it is in no known state then."""
 
@@ -555,6 +578,7 @@ class ChildPool:
         self.size = size
         self.settings = settings or SandboxSettings()
         self._folder = folder
+        self._nursery = Nursery()
         self._waiting: deque[asyncio.Task[FormatChild]] = deque()
         self._refilling: asyncio.TimerHandle | None = None
 
@@ -572,6 +596,7 @@ class ChildPool:
             except (ConfigurationError, InternalError):
                 continue
             await self.discard(child)
+        self._nursery.close()
 
     async def take(self) -> FormatChild:
         """A child that nobody has used; start another in its place. Give it back to `discard`."""
@@ -609,7 +634,7 @@ class ChildPool:
     async def _start(self) -> FormatChild:
         name = await asyncio.to_thread(tempfile.mkdtemp, prefix="child-", dir=self._folder)
         try:
-            return await FormatChild.start(Path(name), self.settings)
+            return await FormatChild.start(Path(name), self.settings, self._nursery)
         except BaseException:
             shutil.rmtree(name, ignore_errors=True)
             raise

@@ -1,0 +1,196 @@
+"""Where format children come from: a process of ours that has everything imported, and forks.
+
+A new interpreter takes a core a fifth of a second to import what a child needs, a fork a hundredth.
+Decision 13 says what that costs; `forker` is the other side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import sealwright
+from sealwright.errors import InternalError
+from sealwright.signing.forker import MAX_MESSAGE
+
+_PIPE_LIMIT = 1 << 20  # bytes that a stream buffers
+
+
+class ForkedChild:
+    """A child of the forker, with what of `asyncio.subprocess.Process` its owner uses.
+
+    Attributes:
+        handle: a pidfd; the owner's to close.
+    """
+
+    def __init__(
+        self,
+        pid: int,
+        handle: int,
+        stdin: asyncio.StreamWriter,
+        stdout: asyncio.StreamReader,
+        stderr: asyncio.StreamReader,
+    ) -> None:
+        self.pid = pid
+        self.handle = handle
+        self.stdin = stdin
+        self.stdout = stdout
+        self.stderr = stderr
+        self.returncode: int | None = None
+        self._ended = asyncio.Event()
+
+    def end(self, status: int) -> None:
+        """Note how it ended: an exit status, or the negative number of a signal."""
+        if self.returncode is None:
+            self.returncode = status
+            self._ended.set()
+
+    async def wait(self) -> int:
+        """Wait until it has ended; how."""
+        await self._ended.wait()
+        assert self.returncode is not None  # noqa: S101 - set with the event
+        return self.returncode
+
+
+class Nursery:
+    """Forks children. The forker is started with the first, and anew should it end."""
+
+    def __init__(self) -> None:
+        self._forker: subprocess.Popen[bytes] | None = None
+        self._channel: socket.socket | None = None
+        self._children: dict[int, ForkedChild] = {}
+        self._early: dict[int, int] = {}  # children that ended before their owner had them
+        self._born: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
+        self._one_at_a_time = asyncio.Lock()
+
+    async def fork(self, folder: Path, limits: Mapping[str, Any]) -> ForkedChild:
+        """A child that works in `folder`; it has not said hello yet.
+
+        Raises:
+            InternalError: the forker has ended, or does not start.
+        """
+        child_ends, own_ends = [], []
+        for towards_child in (True, False, False):
+            reading, writing = os.pipe2(os.O_CLOEXEC)
+            child_ends.append(reading if towards_child else writing)
+            own_ends.append(writing if towards_child else reading)
+        try:
+            async with self._one_at_a_time:
+                pid, handle = await self._order(folder, limits, child_ends)
+        except BaseException:
+            for each in own_ends:
+                os.close(each)
+            raise
+        finally:
+            for each in child_ends:
+                os.close(each)
+        stdin, stdout, stderr = own_ends
+        child = ForkedChild(
+            pid, handle, await _writer(stdin), await _reader(stdout), await _reader(stderr)
+        )
+        status = self._early.pop(pid, None)
+        if status is None:
+            self._children[pid] = child
+        else:
+            child.end(status)
+        return child
+
+    async def _order(
+        self, folder: Path, limits: Mapping[str, Any], descriptors: list[int]
+    ) -> tuple[int, int]:
+        channel = self._channel or self._start()
+        order = json.dumps({"folder": str(folder), "limits": dict(limits)}).encode()
+        try:
+            socket.send_fds(channel, [order], descriptors)
+        except OSError as error:
+            self._lose()
+            message = f"The process that format children are forked from has ended: {error}."
+            raise InternalError(message) from None
+        pid, handle = await self._born.get()
+        if pid == 0:
+            message = "The process that format children are forked from has ended."
+            raise InternalError(message)
+        return pid, handle
+
+    def _start(self) -> socket.socket:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._forker = subprocess.Popen(
+                [sys.executable, "-s", "-P", "-B", "-m", "sealwright.signing.forker",
+                 str(os.getpid())],
+                stdin=theirs.fileno(),
+                env={"PYTHONPATH": str(Path(sealwright.__file__).parent.parent), "PYTHONUTF8": "1"},
+                close_fds=True,
+                start_new_session=True,
+            )  # fmt: skip
+        ours.setblocking(False)  # noqa: FBT003
+        asyncio.get_running_loop().add_reader(ours, self._hear)
+        self._channel = ours
+        return ours
+
+    def _hear(self) -> None:
+        """Take what the forker says."""
+        assert self._channel is not None  # noqa: S101 - it is what is read
+        while True:
+            try:
+                text, handles, _, _ = socket.recv_fds(self._channel, MAX_MESSAGE, 1)
+            except BlockingIOError:
+                return
+            except OSError:
+                text, handles = b"", []
+            if not text:
+                self._lose()
+                return
+            told = json.loads(text)
+            if "pid" in told:
+                self._born.put_nowait((told["pid"], handles[0]))
+            elif (child := self._children.pop(told["ended"], None)) is not None:
+                child.end(told["status"])
+            else:
+                self._early[told["ended"]] = told["status"]
+
+    def _lose(self) -> None:
+        """The forker has ended, and with it its children."""
+        if self._channel is None:
+            return
+        asyncio.get_running_loop().remove_reader(self._channel)
+        self._channel.close()
+        self._channel = None
+        if self._forker is not None:
+            self._forker.kill()
+            self._forker.wait()
+            self._forker = None
+        for child in self._children.values():
+            child.end(-signal.SIGKILL)
+        self._children.clear()
+        self._early.clear()
+        if self._one_at_a_time.locked():
+            self._born.put_nowait((0, -1))  # somebody may be waiting for a child
+
+    def close(self) -> None:
+        """End the forker and whatever children are left."""
+        self._lose()
+
+
+async def _reader(descriptor: int) -> asyncio.StreamReader:
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=_PIPE_LIMIT)
+    protocol = asyncio.StreamReaderProtocol(reader)
+    await loop.connect_read_pipe(lambda: protocol, os.fdopen(descriptor, "rb", buffering=0))
+    return reader
+
+
+async def _writer(descriptor: int) -> asyncio.StreamWriter:
+    loop = asyncio.get_running_loop()
+    transport, protocol = await loop.connect_write_pipe(
+        asyncio.streams.FlowControlMixin, os.fdopen(descriptor, "wb", buffering=0)
+    )
+    return asyncio.StreamWriter(transport, protocol, None, loop)

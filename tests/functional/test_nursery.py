@@ -1,0 +1,124 @@
+"""Children that are forked: as confined as any, and gone with the process they come from."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.toy import archive, configuration
+
+from sealwright.errors import ArtifactError, UnavailableError
+from sealwright.signing.nursery import ForkedChild, Nursery
+from sealwright.signing.sandbox import LAYERS, ChildPool, FormatChild
+
+XML = configuration('<zip-file><pe-file path="*.exe"><authenticode-sign/></pe-file></zip-file>')
+
+
+@pytest.fixture
+async def nursery() -> AsyncIterator[Nursery]:
+    nursery = Nursery()
+    yield nursery
+    nursery.close()
+
+
+async def born(nursery: Nursery, folder: Path) -> FormatChild:
+    folder.mkdir()
+    return await FormatChild.start(folder, None, nursery)
+
+
+def forker_of(child: FormatChild) -> int:
+    status = Path(f"/proc/{child._process.pid}/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("PPid")).split()[1])
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+async def test_a_forked_child_works_and_is_confined_as_a_new_interpreter(
+    nursery: Nursery, tmp_path: Path
+) -> None:
+    (tmp_path / "new").mkdir()
+    fresh = await FormatChild.start(tmp_path / "new")
+    forked = await born(nursery, tmp_path / "forked")
+    assert isinstance(forked._process, ForkedChild)
+    assert dict(forked.confinement) == dict(fresh.confinement)
+    assert set(forked.confinement) == set(LAYERS)
+    limits = [Path(f"/proc/{each._process.pid}/limits").read_text() for each in (forked, fresh)]
+    assert limits[0] == limits[1]
+    plans = []
+    for child in (forked, fresh):
+        child.input.write_bytes(archive({"a.txt": b"x", "b.txt": b"y"}))
+        with pytest.raises(ArtifactError) as refused:
+            await child.plan(XML, {}, artifact_name="a.zip", signing_time=0)
+        plans.append(str(refused.value))
+        await child.kill()
+    assert plans[0] == plans[1]
+
+
+async def test_no_descriptor_is_inherited(nursery: Nursery, tmp_path: Path) -> None:
+    first = await born(nursery, tmp_path / "1")
+    second = await born(nursery, tmp_path / "2")
+    for child in (first, second):
+        descriptors = Path(f"/proc/{child._process.pid}/fd").iterdir()
+        targets = [str(each.readlink()) for each in descriptors]
+        assert not any("socket" in target for target in targets), targets
+        assert sum("pipe" in target for target in targets) <= 4, targets
+        await child.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+async def test_how_it_ended_is_told(
+    nursery: Nursery, tmp_path: Path, number: signal.Signals
+) -> None:
+    child = await born(nursery, tmp_path / "1")
+    os.kill(child._process.pid, number)
+    expected = UnavailableError if number is signal.SIGKILL else ArtifactError
+    with pytest.raises(expected):
+        await child.plan(XML, {}, artifact_name="a.zip", signing_time=0)
+    assert child._process.returncode == -number
+
+
+async def test_children_end_with_the_forker_and_the_next_has_a_new_one(tmp_path: Path) -> None:
+    async with ChildPool(tmp_path, size=1) as pool:
+        child = await pool.take()
+        forker = forker_of(child)
+        os.kill(forker, signal.SIGKILL)
+        assert await asyncio.wait_for(child._process.wait(), 10) == -signal.SIGKILL
+        deadline = time.monotonic() + 10
+        while is_running(child._process.pid) and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        assert not is_running(child._process.pid)
+        await pool.discard(child)
+        again = await pool.take()
+        assert again.is_alive
+        assert forker_of(again) != forker
+        await pool.discard(again)
+
+
+async def test_many_at_once(nursery: Nursery, tmp_path: Path) -> None:
+    children = await asyncio.gather(
+        *(born(nursery, tmp_path / str(number)) for number in range(12))
+    )
+    assert len({child._process.pid for child in children}) == 12
+    assert len({forker_of(child) for child in children}) == 1
+    await asyncio.gather(*(child.kill() for child in children))
+    assert all(child._process.returncode == -signal.SIGKILL for child in children)
+
+
+async def test_nothing_is_left_after_closing(tmp_path: Path) -> None:
+    pool = ChildPool(tmp_path, size=2)
+    async with pool:
+        child = await pool.take()
+        forker = forker_of(child)
+        await pool.discard(child)
+    assert not is_running(forker)
+    assert list(tmp_path.iterdir()) == []
