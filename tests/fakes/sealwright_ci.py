@@ -459,6 +459,7 @@ class FakeServer:
             "state": request.state,
             "is_final": request.state in _FINAL,
             "version": request.version,
+            "scan": None,
             "reason": "",
             "advice": "",
         }

@@ -141,6 +141,7 @@ def test_a_killed_server_leaves_nothing_visible_and_the_next_one_sweeps(
         open_store(server.folder.as_uri())
         assert upload.exists()  # its lock is held
         os.kill(server.pid, signal.SIGKILL)
+        deadline = time.monotonic() + 60
         while Path(f"/proc/{server.pid}/fd").is_dir() and time.monotonic() < deadline:
             if "State:\tZ" in Path(f"/proc/{server.pid}/status").read_text():
                 break

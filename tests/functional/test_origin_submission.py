@@ -261,7 +261,7 @@ async def test_another_policy_judges_a_resubmission(ci: Ci) -> None:
 
 async def test_credentials_never_come_out(ci: Ci) -> None:
     shown = await ci.admin.get("/api/v1/build-systems/github")
-    assert shown.json()["credentials"] == ["private_key", "webhook_secret"]
+    assert shown.json()["credentials"] == ["client_secret", "private_key", "webhook_secret"]
     assert "PRIVATE KEY" not in shown.text
     async with ci.database.read() as tx:
         sealed = await build_systems.sealed_credentials(tx, ci.system_id)

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import json
 import subprocess
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -60,15 +61,24 @@ def imported(
             (private, "privkey", ["--usage-sign", *hidden]),
             (public, "pubkey", []),
         ):
-            subprocess.run(
-                [tool("pkcs11-tool"), "--module", softhsm_token.module,
-                 "--token-label", softhsm_token.label, "--login",
-                 "--pin", softhsm_token.pin_file.read_text().strip(),
-                 "--write-object", file, "--type", kind, "--id", key_id,
-                 "--label", "github-app", *more],
-                check=True, capture_output=True,
+            write_object(
+                softhsm_token, "--write-object", str(file), "--type", kind, "--id", key_id,
+                "--label", "github-app", *more,
             )  # fmt: skip
     return softhsm_token
+
+
+def write_object(token: SoftHsmToken, *arguments: str) -> None:
+    """Run pkcs11-tool on the token. Two processes that open it at one instant can get a general
+    error (another test's signer may be starting): then again."""
+    command = [tool("pkcs11-tool"), "--module", str(token.module), "--token-label", token.label]
+    command += ["--login", "--pin", token.pin_file.read_text().strip(), *arguments]
+    for _ in range(5):
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode == 0:
+            return
+        time.sleep(0.5)
+    pytest.fail(done.stdout + done.stderr)
 
 
 @pytest.fixture

@@ -436,7 +436,11 @@ def test_elements_of_the_registry() -> None:
         "description-url": "",
         "append": "false",
     }
-    assert set(plain.directives()) == {"create-cms-signature", "create-raw-signature"}
+    assert set(plain.directives()) == {
+        "create-cms-signature",
+        "create-gpg-signature",
+        "create-raw-signature",
+    }
     with pytest.raises(ArtifactConfigurationError, match=r"<exe-file>.*pe-file, .*, file"):
         formats.by_element("exe-file")
 

@@ -25,6 +25,7 @@ from sealwright.cli.administration import (
 from sealwright.cli.frame import Sealwright, asynchronous, emit_json, json_option, pass_sealwright
 from sealwright.db import Transaction, certificates
 from sealwright.errors import ConflictError, InvalidInputError, NotFoundError
+from sealwright.model.ascii_armor import armor
 from sealwright.model.certificate import (
     GENERATED_KEYS,
     Certificate,
@@ -34,7 +35,6 @@ from sealwright.model.certificate import (
 )
 from sealwright.model.identifiers import is_slug, utc_now
 from sealwright.model.organization import Organization
-from sealwright.signing.openpgp import armor
 from sealwright.signing.signer_client import SignerClient
 from sealwright.transparency.record import organization_entry, record
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactConfigurationError
+from sealwright.model.ascii_armor import armor
 from sealwright.signing import cms, openpgp, streams, timestamps
 from sealwright.signing.artifact import (
     Directive,
@@ -144,7 +145,7 @@ def _sign_openpgp(source: BinaryIO, directive: Directive, identity: Identity) ->
     (result,) = yield [prepared.request]
     signature = prepared.finish(result)
     if options.get("output-encoding") != "binary":
-        signature = openpgp.armor("SIGNATURE", signature)
+        signature = armor("SIGNATURE", signature)
     side_file = options.get("output-file-name") or DEFAULT_OPENPGP_NAME
     return Outcome(f"OpenPGP signature, {hash_algorithm}", {side_file: signature}, replaced=False)
 

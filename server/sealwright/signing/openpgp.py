@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 
 from sealwright.errors import ArtifactError, InvalidInputError, VerificationError
+from sealwright.model.ascii_armor import crc24
 from sealwright.model.mechanism import Mechanism
 from sealwright.signing.artifact import SignatureRequest, SignatureResult
 
@@ -186,15 +187,6 @@ def check_user_id(user_id: str) -> None:
         raise InvalidInputError(message, advice="Write it like 'Acme <releases@example.com>'.")
 
 
-def armor(kind: str, content: bytes) -> bytes:
-    """ASCII armor (6) of a ``PUBLIC KEY BLOCK`` or ``SIGNATURE``."""
-    text = base64.b64encode(content).decode()
-    lines = [text[start : start + 64] for start in range(0, len(text), 64)]
-    checksum = base64.b64encode(_crc24(content).to_bytes(3)).decode()
-    parts = [f"-----BEGIN PGP {kind}-----", "", *lines, f"={checksum}", f"-----END PGP {kind}-----"]
-    return ("\n".join(parts) + "\n").encode()
-
-
 def unarmor(text: bytes) -> bytes:
     """The content of an armor; the checksum is checked where there is one.
 
@@ -209,7 +201,7 @@ def unarmor(text: bytes) -> bytes:
         wanted = base64.b64decode(checksum) if checksum is not None else None
     except (ValueError, UnicodeDecodeError):
         _malformed("no ASCII armor")
-    if wanted is not None and wanted != _crc24(content).to_bytes(3):
+    if wanted is not None and wanted != crc24(content).to_bytes(3):
         _malformed("another checksum than its own")
     return content
 
@@ -395,18 +387,6 @@ def _read_mpi(content: bytes) -> tuple[int, bytes]:
     if len(content) < 2 + size or number.bit_length() != int.from_bytes(content[:2]):
         raise ValueError
     return number, content[2 + size :]
-
-
-def _crc24(content: bytes) -> int:
-    """The armor's checksum (6.1.1)."""
-    crc = 0xB704CE
-    for byte in content:
-        crc ^= byte << 16
-        for _ in range(8):
-            crc <<= 1
-            if crc & 0x1000000:
-                crc ^= 0x1864CFB
-    return crc
 
 
 def _malformed(what: str) -> NoReturn:

@@ -7,9 +7,9 @@ import datetime as dt
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from sealwright.model.ascii_armor import armor
 from sealwright.model.certificate import Certificate, CertificateKind, CertificateOrder
 from sealwright.model.identifiers import utc_now
-from sealwright.signing.openpgp import armor
 from sealwright.web.schemas.certificates import CertificateOrderOut, CertificateOut
 from sealwright.web.views import fields_of
 
