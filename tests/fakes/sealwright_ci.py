@@ -460,6 +460,7 @@ class FakeServer:
             "is_final": request.state in _FINAL,
             "version": request.version,
             "scan": None,
+            "progress": None,
             "reason": "",
             "advice": "",
         }
