@@ -342,6 +342,8 @@ async def test_a_child_that_dies(
 async def test_a_waiting_child_that_was_killed_is_not_handed_out(tmp_path: Path) -> None:
     async with ChildPool(tmp_path, size=1) as pool:
         async with pool.child() as first:
+            while not pool._waiting:  # another is started a moment after one was taken
+                await asyncio.sleep(0.02)
             waiting = await pool._waiting[0]
             os.kill(waiting._process.pid, signal.SIGKILL)
             await waiting._process.wait()

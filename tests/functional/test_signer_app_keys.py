@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import os
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -74,7 +75,8 @@ def write_object(token: SoftHsmToken, *arguments: str) -> None:
     command = [tool("pkcs11-tool"), "--module", str(token.module), "--token-label", token.label]
     command += ["--login", "--pin", token.pin_file.read_text().strip(), *arguments]
     for _ in range(5):
-        done = subprocess.run(command, capture_output=True, text=True)
+        environment = os.environ | dict(token.environment)  # others may have set their own token
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
         if done.returncode == 0:
             return
         time.sleep(0.5)

@@ -17,6 +17,7 @@ from tests.keys import PrivateKey, answer, drive, new_key
 from tests.system import short_folder
 
 from sealwright.errors import InvalidInputError, SealwrightError, VerificationError
+from sealwright.model.ascii_armor import armor
 from sealwright.signing import detached_signature, openpgp
 from sealwright.signing.artifact import Directive, Identity, SignatureResult
 from sealwright.signing.deep_sign import PendingSignature
@@ -72,7 +73,7 @@ def signed(private: PrivateKey, public: bytes, **options: str) -> bytes:
 @pytest.mark.parametrize("kind", KINDS)
 def test_gpg_verifies(home: Path, tmp_path: Path, kind: str) -> None:
     private, key, public = made(kind)
-    code, _, said = gpg(home, "--import", data=openpgp.armor("PUBLIC KEY BLOCK", public))
+    code, _, said = gpg(home, "--import", data=armor("PUBLIC KEY BLOCK", public))
     assert code == 0, said
     listed = gpg(home, "--list-keys", "--with-colons")[1].decode()
     assert f"fpr:::::::::{key.fingerprint.hex().upper()}:" in listed
