@@ -23,10 +23,11 @@ def write_report(results: Figures, docs: Path) -> None:
         for name, part in _PARTS.items()
         if name in results
     ]
-    page.write_text(f"{head}{_START}\n\n" + "\n".join(parts) + f"\n{_END}{tail}")
     bars = _bars(results.get("a", {}))
     if bars:
         (docs / _PLOT).write_text(plot(bars))
+        parts.insert(0, f"![Seconds to sign the programs of a wheel]({_PLOT})\n")
+    page.write_text(f"{head}{_START}\n\n" + "\n".join(parts) + f"\n{_END}{tail}")
 
 
 def plot(bars: Sequence[tuple[str, float]]) -> str:
