@@ -1,5 +1,9 @@
 """Fixtures that several folders of tests use."""
 
+import sys
+from collections.abc import Generator
+
+import pytest
 from hypothesis import settings
 
 from tests.chaos.shim import shim, shim_module
@@ -36,3 +40,16 @@ __all__ = [
 # how long one example takes is the machine's matter; the test's own time limit ends what hangs
 settings.register_profile("sealwright", deadline=None)
 settings.load_profile("sealwright")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Tests marked ``untraced`` run at full speed: what they cover does not count."""
+    if item.get_closest_marker("untraced") is None:
+        return (yield)
+    tracer = sys.gettrace()
+    sys.settrace(None)
+    try:
+        return (yield)
+    finally:
+        sys.settrace(tracer)
