@@ -173,6 +173,8 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "signing_requests.get": _row("O P P O O P"),
     "signing_requests.events": _row("O P P O O P"),
     "signing_requests.plan": _row("O P P O O P"),
+    "signing_requests.files": _row("O P P O O P"),
+    "signing_requests.log": _row("O P P O O P"),
     "signing_requests.proof": _row("O P P O O P"),
     "signing_requests.unsigned_artifact": _row("O P P O O P"),
     "signing_requests.signed_artifact": _row("O P P O O P"),
@@ -352,6 +354,8 @@ REQUEST_ROUTES = frozenset(
         "signing_requests.get",
         "signing_requests.events",
         "signing_requests.plan",
+        "signing_requests.files",
+        "signing_requests.log",
         "signing_requests.proof",
         "signing_requests.signed_artifact",
     }
@@ -360,7 +364,8 @@ REQUEST_ROUTES = frozenset(
 #: Last words of routes that change nothing.
 _READS = frozenset(
     {
-        "list", "get", "events", "plan", "proof", "unsigned_artifact", "signed_artifact",
+        "list", "get", "events", "plan", "files", "log", "proof",
+        "unsigned_artifact", "signed_artifact",
         "my_signing_policies", "deliveries", "entries", "prove", "export",
         "github_status", "github_signed_artifact", "request",
     }
@@ -375,6 +380,8 @@ _SUBMITS = frozenset(
         "signing_requests.get",
         "signing_requests.events",
         "signing_requests.plan",
+        "signing_requests.files",
+        "signing_requests.log",
         "signing_requests.proof",
         "signing_requests.unsigned_artifact",
         "signing_requests.signed_artifact",
