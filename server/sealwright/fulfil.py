@@ -499,10 +499,8 @@ async def _release(
     """
     async with bench.database.transaction() as tx:
         await lease.require(tx, request)
-        earlier = await db_log.of_request(tx, request.id)
-        logged = any(
-            entry.action == action and json.loads(entry.body)["data"] == facts for entry in earlier
-        )
+        earlier = await db_log.of_action(tx, request.id, action)
+        logged = any(json.loads(entry.body)["data"] == facts for entry in earlier)
         if not logged:
             await requests.put_results(tx, request.id, results)
             await record(tx, request_entry(request, action, actor=ACTOR, now=utc_now(), data=facts))

@@ -44,12 +44,23 @@ def deflate_block(data: bytes, history: bytes) -> bytes:
     return compressor.compress(data) + compressor.flush()
 
 
-def deflate(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Compress a stream, which may be given in pieces of 1 MiB: the same bytes on every run."""
-    compressor = zlib_ng.compressobj(_LEVEL, zlib_ng.DEFLATED, -MAX_WBITS)
+def deflate(pieces: Iterable[bytes], history: bytes = b"") -> Iterator[bytes]:
+    """Compress a stream, which may be given in pieces of 1 MiB: the same bytes on every run.
+
+    It may refer to the `history`.
+    """
+    compressor = zlib_ng.compressobj(_LEVEL, zlib_ng.DEFLATED, -MAX_WBITS, zdict=history)
     for piece in pieces:
         yield compressor.compress(piece)
     yield compressor.flush()
+
+
+def deflate_start(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """`deflate` without an end: the stream stops at a byte, and its next block can follow."""
+    compressor = zlib_ng.compressobj(_LEVEL, zlib_ng.DEFLATED, -MAX_WBITS)
+    for piece in pieces:
+        yield compressor.compress(piece)
+    yield compressor.flush(zlib_ng.Z_SYNC_FLUSH)
 
 
 def deflate_blocks(blocks: Iterable[bytes]) -> Iterator[bytes]:

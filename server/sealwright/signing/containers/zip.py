@@ -9,10 +9,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from sealwright.errors import ArtifactError
+from sealwright.errors import ArtifactError, ClosedMemberError
 from sealwright.signing.artifact import Entry, PackedMember
 from sealwright.signing.containers.bulk_copy import BUFFER, chunks, copy_range
-from sealwright.signing.containers.deflate import DeflateError, crc32, inflater
+from sealwright.signing.containers.deflate import DeflateError, crc32
+from sealwright.signing.containers.deflate_seams import Seams, seam_inflater
+from sealwright.signing.containers.deflate_splice import SMALLEST, OldStream, splice
 from sealwright.signing.containers.member_paths import folded
 from sealwright.signing.containers.zip_packing import PLAIN, Extent, Packing, compress
 from sealwright.signing.containers.zip_records import (
@@ -97,6 +99,7 @@ class ZipContainer:
         times = [struct.unpack_from("<2H", each.central, 12)[::-1] for each in self._records]
         self._newest = max(times, default=(0x21, 0))  # date and time; 0x21 is 1980-01-01
         self._prefix = self._by_offset[0].offset if self._by_offset else self._end.start
+        self._seams: dict[int, Seams] = {}  # by order, of members that were inflated
 
     def entries(self) -> Iterator[Entry]:
         """Members in the central directory's order."""
@@ -108,13 +111,13 @@ class ZipContainer:
         """Write the member's content to `target`.
 
         Raises:
-            ArtifactError: it is a link, encrypted, or compressed in an unsupported way; or its
-                content is longer or shorter than declared, or does not match its CRC.
+            ClosedMemberError: it is a link, encrypted, or compressed in an unsupported way.
+            ArtifactError: its content has another length than declared, or another CRC.
         """
         record = self._records[entry.order]
         if reason := record.why_closed:
             message = f"The member {reason}, so it cannot be signed or checked."
-            raise ArtifactError(
+            raise ClosedMemberError(
                 message,
                 advice="Exclude it from the configuration, or pack it as an ordinary file.",
                 where=record.path,
@@ -236,7 +239,21 @@ class ZipContainer:
 
     def pack(self, order: int, content: BinaryIO, target: BinaryIO) -> PackedMember:
         """Append a member's new content to `target` as `rebuild` would compress it."""
-        return _pack(content, target, self._records[order].method)
+        record = self._records[order]
+        return self._splice(record, content, target) or _pack(content, target, record.method)
+
+    def _splice(self, record: Record, content: BinaryIO, target: BinaryIO) -> PackedMember | None:
+        """Pack with what the member has compressed already, if that is worth while."""
+        size = size_of(content)
+        if record.method != DEFLATED or min(size, record.size) < SMALLEST:
+            return None
+        if record.order not in self._seams:
+            for _ in self._inflate(record):
+                pass
+        start = target.tell()
+        old = OldStream(self._file, record.data, self._seams[record.order])
+        crc = splice(old, content, target)
+        return None if crc is None else PackedMember(crc, size, target.tell() - start)
 
     def rebuild_packed(
         self,
@@ -366,7 +383,8 @@ class ZipContainer:
         if record.method == STORED:
             yield from pieces
             return
-        inflating = inflater()
+        seams = Seams()
+        inflating = seam_inflater(seams)
         left = record.size
         waiting = b""
         while not inflating.eof:
@@ -385,6 +403,7 @@ class ZipContainer:
             yield out
         if inflating.unused_data or next(pieces, b""):
             raise _damaged(record, "there is other data behind its compressed data")
+        self._seams[record.order] = seams
 
     def _check_added(self, added: Iterable[str], removed: Collection[int] = ()) -> None:
         taken = {
@@ -412,6 +431,8 @@ class ZipContainer:
             return packing.compress(record.order, pieces, method)
 
         def write() -> PackedMember:
+            if packing is PLAIN:
+                return self.pack(record.order, content, target)
             return _pack(content, target, record.method, pack)
 
         return self._write_record(record, size_of(content), write, target, packing)
