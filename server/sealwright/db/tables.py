@@ -157,6 +157,40 @@ passkeys = sa.Table(
     sa.Index("ix_passkeys_user_id", "user_id"),
 )
 
+#: Passkeys that the operator told the signer to believe: the signer's own, like certificates.
+trust_anchors = sa.Table(
+    "trust_anchors",
+    METADATA,
+    sa.Column("passkey_id", sa.String(36), sa.ForeignKey("passkeys.id"), primary_key=True),
+    _organization(index=True),
+    _reference("user_id", "users"),
+    sa.Column("credential_id", sa.LargeBinary, nullable=False),
+    sa.Column("public_key", sa.LargeBinary, nullable=False),
+    _created(),
+)
+
+#: What those passkeys signed for. Rows are only added.
+endorsements = sa.Table(
+    "endorsements",
+    METADATA,
+    sa.Column(
+        "organization_id", sa.String(36), sa.ForeignKey("organizations.id"), primary_key=True
+    ),
+    sa.Column("kind", sa.String(30), primary_key=True),
+    sa.Column("subject_id", sa.String(36), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("terms_sha256", sa.String(64), nullable=False),
+    sa.Column("approvers", JSON, nullable=False),
+    sa.Column("certificate_id", sa.String(36)),
+    _reference("user_id", "users"),
+    sa.Column("credential_id", sa.LargeBinary, nullable=False),
+    sa.Column("client_data", sa.LargeBinary, nullable=False),
+    sa.Column("authenticator_data", sa.LargeBinary, nullable=False),
+    sa.Column("signature", sa.LargeBinary, nullable=False),
+    sa.Column("user_handle", sa.LargeBinary, nullable=False),
+    _created(),
+)
+
 #: What may be used once: invitations, password resets, challenges, states of single sign-on.
 one_time_secrets = sa.Table(
     "one_time_secrets",

@@ -107,6 +107,9 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "proposals.decline": _row("O C C O C C"),
     "trials.create": _row("O P P O P P"),
     "trials.get": _row("O P P O O P"),
+    # whose passkey the signer trusts is the operator's to say
+    "endorsements.list": _row("O O O O O -"),
+    "endorsements.create": _row("O O O O - -"),
     "signing_policies.list": _row("O P P O O P"),
     "signing_policies.create": _row("O - - O - -"),
     "signing_policies.get": _row("O P P O O P"),
@@ -239,6 +242,8 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "ui.end_sessions": _row("O O O O O O"),
     "ui.confirm_page": _row("O O O O O O"),
     "ui.confirm": _row("O O O O O O"),
+    "ui.endorsements": _row("O O O O O -"),
+    "ui.endorse": _row("O O O O - -"),
     "ui.users": _row("O - O O O -"),
     "ui.new_user_page": _row("O - O - - -"),
     "ui.create_user": _row("O - O - - -"),
