@@ -11,12 +11,20 @@ import asyncio
 import datetime as dt
 import logging
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sealwright.approve import approve_or_deny
 from sealwright.connectors.connector import ArtifactLister, RunWatcher, WebhookEvent
-from sealwright.db import Database, build_systems, outbox, requests, users, webhooks
+from sealwright.db import (
+    Database,
+    build_systems,
+    outbox,
+    request_sets,
+    requests,
+    users,
+    webhooks,
+)
 from sealwright.db.webhooks import Delivery
 from sealwright.errors import NotFoundError, SealwrightError, UnavailableError
 from sealwright.model.build_system import (
@@ -38,6 +46,7 @@ from sealwright.policy.permissions import Access, Grant, authorize
 from sealwright.queueing.claims import CLAIM, renewing
 from sealwright.queueing.lifecycle import advance
 from sealwright.queueing.queue import Queue
+from sealwright.reporting.dispatch import GIVE_UP
 from sealwright.reporting.outbox import announce, ask_deployment
 from sealwright.submit_run import Build, submit_run, verify_run
 
@@ -49,8 +58,6 @@ _LONGEST_PAUSE = 600.0
 _GIVE_UP = dt.timedelta(days=1)
 _LAG = dt.timedelta(minutes=10)  #: by which what a CI system's API says may lag behind its webhooks
 _MAX_ARTIFACTS = 50  #: of one run that one trigger submits
-_MAX_REPEATED = 50
-_MAX_REJUDGED = 50
 _UNSIGNED = (State.SUBMITTED, State.RETRIEVING_ARTIFACT, State.WAITING_FOR_APPROVAL)
 #: rules that the move of a tag may break
 _OF_REFS = frozenset({"ref", "allowed-ref", "commit", "reachable"})
@@ -249,21 +256,18 @@ class Actor:
     ) -> list[str]:
         """Cancel what waits and was built for the tag, unless the tag still leads to its commit."""
         ref = locators.get("ref", "")
-        async with self.database.read() as tx:
-            waiting = [
-                request
-                for state in _UNSIGNED
-                for request in await requests.page(
-                    tx, link.organization_id, project_ids=[link.project_id], state=state, limit=200
-                )
-                if _is_of(request, link) and request.origin.verified and request.origin.ref == ref
-            ]
         outcomes = []
-        for request in waiting[:_MAX_REJUDGED]:
-            why = await self._why_no_longer(system, link, request)
-            if why:
-                await self._cancel(system, request, why)
-                outcomes.append(f"canceled: {request.id}")
+        async for some in request_sets.in_states(
+            self.database, link.organization_id, link.project_id, _UNSIGNED
+        ):
+            for request in some:
+                origin = request.origin
+                if not (_is_of(request, link) and origin.verified and origin.ref == ref):
+                    continue
+                why = await self._why_no_longer(system, link, request)
+                if why:
+                    await self._cancel(system, request, why)
+                    outcomes.append(f"canceled: {request.id}")
         return outcomes
 
     async def _why_no_longer(
@@ -302,18 +306,23 @@ class Actor:
         return [f"{link.path}: {link.standing.value}"]
 
     async def _report_since(self, link: RepositoryLink, since: dt.datetime | None) -> None:
+        """Report what goes on, and what has ended meanwhile: of two days where nobody knows."""
+        place = self.database, link.organization_id, link.project_id
+        going = [state for state in State if not state.is_final]
+        async for some in request_sets.in_states(*place, going):
+            await self._announce(link, some)
+        async for some in request_sets.ended_since(*place, since or utc_now() - GIVE_UP):
+            await self._announce(link, some)
+
+    async def _announce(self, link: RepositoryLink, found: Sequence[SigningRequest]) -> list[str]:
+        """Report once more those of `found` that came from the link; what was done."""
+        own = [one for one in found if _is_of(one, link)]
         async with self.database.transaction() as tx:
-            found = await requests.page(
-                tx, link.organization_id, project_ids=[link.project_id], limit=200
-            )
-            missed = [
-                one
-                for one in found
-                if _is_of(one, link)
-                and (not one.state.is_final or since is None or one.updated_at >= since)
-            ]
-            for one in missed[:_MAX_REPEATED]:
-                await announce(tx, one, utc_now(), again=True)
+            for one in own:
+                present = await requests.get(tx, one.organization_id, one.id, lock=True)
+                if present is not None:
+                    await announce(tx, present, utc_now(), again=True)
+        return [f"reported again: {one.id}" for one in own]
 
     async def _submit(
         self,
@@ -393,23 +402,16 @@ class Actor:
     async def _report_again(self, link: RepositoryLink, locators: Mapping[str, str]) -> list[str]:
         """Report once more what is known of a request, or of every request of a commit."""
         request_id, commit = locators.get("request_id", ""), locators.get("commit", "")
-        async with self.database.transaction() as tx:
-            if is_id(request_id):
+        if is_id(request_id):
+            async with self.database.read() as tx:
                 one = await requests.get(tx, link.organization_id, request_id)
-                found = [one] if one else []
-            else:
-                found = await requests.page(
-                    tx, link.organization_id, project_ids=[link.project_id], limit=200
-                )
-            wanted = [
-                one
-                for one in found
-                if _is_of(one, link)
-                and (one.id == request_id or (commit and one.origin.commit == commit))
-            ]
-            for one in wanted[:_MAX_REPEATED]:
-                await announce(tx, one, utc_now(), again=True)
-        return [f"reported again: {one.id}" for one in wanted[:_MAX_REPEATED]]
+            return await self._announce(link, [one] if one else [])
+        outcomes = []
+        async for some in request_sets.of_commit(
+            self.database, link.organization_id, link.project_id, commit
+        ):
+            outcomes += await self._announce(link, some)
+        return outcomes
 
     async def _deployment(self, link: RepositoryLink, locators: Mapping[str, str]) -> list[str]:
         run_id, environment = locators.get("run_id", ""), locators.get("environment", "")

@@ -207,7 +207,7 @@ async def check(
     async with database.read() as tx:
         end = await requests.get_any(tx, request.id)
         decisions = await requests.decisions(tx, request.id)
-        log = await db_log.of_request(tx, request.id)
+        log = await db_log.of_request(tx, request.id, limit=1000)
     assert end is not None
     unexpected = [
         answer

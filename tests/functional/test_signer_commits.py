@@ -51,7 +51,9 @@ async def check(database: Database, request: SigningRequest, shim: Shim, lost: i
     states = Counter(intent.state for intent in await intents_of(database, request))
     assert states == Counter({"made": 5, "abandoned": lost})
     async with database.read() as tx:
-        actions = Counter(entry.action for entry in await log.of_request(tx, request.id))
+        actions = Counter(
+            entry.action for entry in await log.of_request(tx, request.id, limit=1000)
+        )
     assert actions == Counter(
         {"signature.intended": 5 + lost, "signature.made": 5, "signature.abandoned": lost}
     )

@@ -124,7 +124,7 @@ class Works:
 
     async def actions(self, request: SigningRequest) -> list[str]:
         async with self.bench.database.read() as tx:
-            return [entry.action for entry in await db_log.of_request(tx, request.id)]
+            return [entry.action for entry in await db_log.of_request(tx, request.id, limit=1000)]
 
     def left_over(self) -> list[Path]:
         """What lies in the scratch folder, beside the children that wait for work."""

@@ -515,6 +515,21 @@ def test_sign_and_verify_files(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.zip", "out.zip"]
 
 
+def test_links_are_passed_over_when_signatures_are_looked_for(tmp_path: Path) -> None:
+    source, file = tmp_path / "in.zip", tmp_path / "a.zip"
+    source.write_bytes(archive({"a.toy": toy()}))
+    body = zip_element('<toy-file path="a.toy"><toy-sign/></toy-file>')
+    sign_file(source, file, configuration(body), IDENTITY, answers, language=LANGUAGE)
+    with zipfile.ZipFile(file, "a") as made:
+        link = zipfile.ZipInfo("link.toy")
+        link.create_system, link.external_attr = 3, 0o120777 << 16
+        made.writestr(link, "a.toy")
+    closed: list[str] = []
+    [(path, _)] = verify_file(file, closed=closed.append, language=LANGUAGE)
+    assert path == "a.zip!/a.toy"
+    assert closed == ["a.zip!/link.toy"]
+
+
 def test_no_output_after_a_failure(tmp_path: Path) -> None:
     source, output = tmp_path / "in.zip", tmp_path / "out.zip"
     source.write_bytes(archive(NESTED))

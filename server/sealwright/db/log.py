@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from sealwright.db.database import Transaction
-from sealwright.db.tables import log_details, log_entries, log_head, log_tiles
+from sealwright.db.tables import NO_SIGNATURE, log_details, log_entries, log_head, log_tiles
 
 _FOUNDING = 0x5EA1_3119_0002  #: advisory lock
 
@@ -187,12 +187,15 @@ async def get(tx: Transaction, entry_id: int) -> Entry | None:
     return _entry(row) if row else None
 
 
-async def of_request(tx: Transaction, request_id: str) -> list[Entry]:
-    """Every leaf of one request, oldest first."""
+async def of_request(
+    tx: Transaction, request_id: str, *, after: int = 0, limit: int
+) -> list[Entry]:
+    """Leaves of one request, oldest first, from the one after entry id `after` on."""
     rows = await tx.all(
         sa.select(log_entries)
-        .where(log_entries.c.request_id == request_id)
+        .where(log_entries.c.request_id == request_id, log_entries.c.id > after)
         .order_by(log_entries.c.id)
+        .limit(limit)
     )
     return [_entry(row) for row in rows]
 
@@ -201,9 +204,23 @@ async def time_line(tx: Transaction, request_id: str, limit: int) -> list[Entry]
     """The first leaves of one request, oldest first, without those of its single signatures."""
     rows = await tx.all(
         sa.select(log_entries)
-        .where(log_entries.c.request_id == request_id, log_entries.c.action.notlike("signature.%"))
+        .where(log_entries.c.request_id == request_id, sa.text(NO_SIGNATURE))
         .order_by(log_entries.c.id)
         .limit(limit)
+    )
+    return [_entry(row) for row in rows]
+
+
+async def of_action(tx: Transaction, request_id: str, action: str) -> list[Entry]:
+    """The leaves of one request that tell of `action`, which is no single signature's."""
+    rows = await tx.all(
+        sa.select(log_entries)
+        .where(
+            log_entries.c.request_id == request_id,
+            log_entries.c.action == action,
+            sa.text(NO_SIGNATURE),
+        )
+        .order_by(log_entries.c.id)
     )
     return [_entry(row) for row in rows]
 

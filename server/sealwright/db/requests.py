@@ -65,9 +65,14 @@ _JOINED = {
     "artifact_configuration_name": artifact_configurations.c.name,
 }
 
+#: columns that repeat a part of another, to find requests by
+_DERIVED = frozenset({"run_id"})
 
-def _select() -> sa.Select[Any]:
-    return sa.select(_T, *(column.label(name) for name, column in _JOINED.items())).select_from(
+
+def select_requests() -> sa.Select[Any]:
+    """Requests with what is joined to them; `request_of` reads a row."""
+    own = [column for column in _T.c if column.name not in _DERIVED]
+    return sa.select(*own, *(column.label(name) for name, column in _JOINED.items())).select_from(
         _T.join(projects, _T.c.project_id == projects.c.id)
         .join(signing_policies, _T.c.signing_policy_id == signing_policies.c.id)
         .outerjoin(
@@ -77,7 +82,8 @@ def _select() -> sa.Select[Any]:
     )
 
 
-def _request(row: sa.RowMapping) -> SigningRequest:
+def request_of(row: sa.RowMapping) -> SigningRequest:
+    """The request of a row of `select_requests`."""
     fields: dict[str, Any] = dict(row)
     fields |= {
         "kind": RequestKind(row["kind"]),
@@ -130,6 +136,10 @@ def _column_value(value: Any) -> Any:
     return value
 
 
+def _derived(origin: Origin) -> dict[str, str | None]:
+    return {"run_id": (origin.run_id[:200] or None) if origin.verified else None}
+
+
 async def add(tx: Transaction, request: SigningRequest) -> None:
     """Insert a new request."""
     values = {
@@ -137,7 +147,7 @@ async def add(tx: Transaction, request: SigningRequest) -> None:
         for field in dataclasses.fields(request)
         if field.name not in _JOINED
     }
-    await tx.change(_T.insert().values(**values))
+    await tx.change(_T.insert().values(**values, **_derived(request.origin)))
     await add_words(tx, request)
 
 
@@ -146,17 +156,19 @@ async def get(
 ) -> SigningRequest | None:
     """The request with this id in this organization; with `lock` no other transaction may change
     it until this one ends (on SQLite a writing transaction holds that lock already)."""
-    statement = _select().where(_T.c.id == request_id, _T.c.organization_id == organization_id)
+    statement = select_requests().where(
+        _T.c.id == request_id, _T.c.organization_id == organization_id
+    )
     if lock:
         statement = statement.with_for_update(of=_T)
     row = await tx.one(statement)
-    return _request(row) if row else None
+    return request_of(row) if row else None
 
 
 async def get_any(tx: Transaction, request_id: str) -> SigningRequest | None:
     """The request with this id whatever its organization: for the worker and the signer."""
-    row = await tx.one(_select().where(_T.c.id == request_id))
-    return _request(row) if row else None
+    row = await tx.one(select_requests().where(_T.c.id == request_id))
+    return request_of(row) if row else None
 
 
 async def page(
@@ -169,7 +181,7 @@ async def page(
     limit: int = 50,
 ) -> list[SigningRequest]:
     """Requests, newest first, from the one after `before` (an id) on; `project_ids` restricts."""
-    statement = _select().where(_T.c.organization_id == organization_id)
+    statement = select_requests().where(_T.c.organization_id == organization_id)
     if project_ids is not None:
         statement = statement.where(_T.c.project_id.in_(project_ids))
     if state is not None:
@@ -177,7 +189,7 @@ async def page(
     if before is not None:
         statement = statement.where(_T.c.id < before)
     rows = await tx.all(statement.order_by(_T.c.id.desc()).limit(limit))
-    return [_request(row) for row in rows]
+    return [request_of(row) for row in rows]
 
 
 async def search(
@@ -190,8 +202,8 @@ async def search(
 ) -> tuple[list[SigningRequest], str | None]:
     """Requests that `wanted` describes, newest first; the id before which to go on, or None."""
     found = await find_ids(tx, organization_id, wanted, before=before, limit=limit)
-    rows = await tx.all(_select().where(_T.c.id.in_(found.ids)).order_by(_T.c.id.desc()))
-    return [_request(row) for row in rows], found.before
+    rows = await tx.all(select_requests().where(_T.c.id.in_(found.ids)).order_by(_T.c.id.desc()))
+    return [request_of(row) for row in rows], found.before
 
 
 async def move(
@@ -224,6 +236,9 @@ async def amend(
 async def _update(
     tx: Transaction, request: SigningRequest, changes: Mapping[str, Any]
 ) -> SigningRequest | None:
+    values = {name: _column_value(value) for name, value in changes.items()}
+    if "origin" in changes:
+        values |= _derived(changes["origin"])
     touched = await tx.change(
         _T.update()
         .where(
@@ -231,7 +246,7 @@ async def _update(
             _T.c.state == request.state.value,
             _T.c.attempt == request.attempt,
         )
-        .values({name: _column_value(value) for name, value in changes.items()})
+        .values(values)
     )
     if touched != 1:
         return None
@@ -325,7 +340,7 @@ async def stranded(
 ) -> list[SigningRequest]:
     """Requests still Submitted long after: the process that took them in died in between."""
     rows = await tx.all(
-        _select()
+        select_requests()
         .where(
             _T.c.state == State.SUBMITTED.value,
             _T.c.finished_at.is_(None),
@@ -333,13 +348,13 @@ async def stranded(
         )
         .limit(limit)
     )
-    return [_request(row) for row in rows]
+    return [request_of(row) for row in rows]
 
 
 async def undecided(tx: Transaction, now: dt.datetime, *, limit: int = 500) -> list[SigningRequest]:
     """Requests that have waited for approval for longer than their policy lets them."""
     rows = await tx.all(
-        _select()
+        select_requests()
         .where(
             _T.c.state == State.WAITING_FOR_APPROVAL.value,
             _T.c.finished_at.is_(None),
@@ -347,7 +362,7 @@ async def undecided(tx: Transaction, now: dt.datetime, *, limit: int = 500) -> l
         )
         .limit(limit)
     )
-    return [_request(row) for row in rows]
+    return [request_of(row) for row in rows]
 
 
 async def add_idempotency_key(
@@ -438,11 +453,17 @@ def _assertion_from_json(value: Mapping[str, str] | None) -> Assertion | None:
 
 
 async def put_plan(
-    tx: Transaction, request_id: str, sha256: str, plan: str, now: dt.datetime
+    tx: Transaction, request_id: str, sha256: str, plan: str, now: dt.datetime, tree: bytes | None
 ) -> None:
-    """Store the plan. It is deterministic: a later attempt finds its own already there."""
+    """Store the plan. It is deterministic: a later attempt finds its own already there.
+
+    Args:
+        tree: of all members, as `model.member_tree` packs it.
+    """
     await tx.change(
-        plans.insert().values(request_id=request_id, sha256=sha256, plan=plan, created_at=now)
+        plans.insert().values(
+            request_id=request_id, sha256=sha256, plan=plan, tree=tree, created_at=now
+        )
     )
 
 
@@ -450,6 +471,12 @@ async def get_plan(tx: Transaction, request_id: str) -> str | None:
     """The stored plan's text."""
     row = await tx.one(sa.select(plans.c.plan).where(plans.c.request_id == request_id))
     return row["plan"] if row else None
+
+
+async def get_tree(tx: Transaction, request_id: str) -> bytes | None:
+    """The stored tree of all members; None for requests from before trees were stored."""
+    row = await tx.one(sa.select(plans.c.tree).where(plans.c.request_id == request_id))
+    return row["tree"] if row else None
 
 
 async def put_results(tx: Transaction, request_id: str, results: Sequence[FileResult]) -> None:
@@ -466,11 +493,22 @@ async def put_results(tx: Transaction, request_id: str, results: Sequence[FileRe
 
 
 async def results(
-    tx: Transaction, request_id: str, *, limit: int | None = None
+    tx: Transaction, request_id: str, *, start: int = 0, limit: int | None = None
 ) -> list[FileResult]:
-    """The per-file results in the artifact's order; at most `limit` of them."""
-    rows = await tx.all(_select_results(request_id).limit(limit))
+    """The per-file results in the artifact's order, from position `start` on; at most `limit`."""
+    statement = _select_results(request_id).where(file_results.c.position >= start)
+    rows = await tx.all(statement.limit(limit))
     return [_result(row) for row in rows]
+
+
+async def count_results(tx: Transaction, request_id: str) -> int:
+    """How many per-file results there are: their positions begin at 0 and leave none out."""
+    row = await tx.one(
+        sa.select(sa.func.max(file_results.c.position).label("last")).where(
+            file_results.c.request_id == request_id
+        )
+    )
+    return int(row["last"]) + 1 if row and row["last"] is not None else 0
 
 
 async def results_of(tx: Transaction, request_id: str, paths: Sequence[str]) -> list[FileResult]:
@@ -528,7 +566,7 @@ async def with_artifacts(
 ) -> list[SigningRequest]:
     """Finished requests whose artifacts are still kept, the longest finished first."""
     rows = await tx.all(
-        _select()
+        select_requests()
         .where(
             _T.c.organization_id == organization_id,
             _T.c.finished_at < finished_before,
@@ -538,7 +576,7 @@ async def with_artifacts(
         .order_by(_T.c.finished_at)
         .limit(limit)
     )
-    return [_request(row) for row in rows]
+    return [request_of(row) for row in rows]
 
 
 async def repetitions_with_artifacts(tx: Transaction, request_id: str) -> list[str]:

@@ -42,6 +42,11 @@ class UtcDateTime(sa.TypeDecorator[dt.datetime]):
 
 
 JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
+#: what leaves of single signatures are not: a condition written so is served by its own index
+NO_SIGNATURE = (
+    "action <> 'signature.intended' AND action <> 'signature.made' "
+    "AND action <> 'signature.abandoned'"
+)
 BIGINT_KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
@@ -150,6 +155,40 @@ passkeys = sa.Table(
     sa.Column("removed_at", UtcDateTime),
     _created(),
     sa.Index("ix_passkeys_user_id", "user_id"),
+)
+
+#: Passkeys that the operator told the signer to believe: the signer's own, like certificates.
+trust_anchors = sa.Table(
+    "trust_anchors",
+    METADATA,
+    sa.Column("passkey_id", sa.String(36), sa.ForeignKey("passkeys.id"), primary_key=True),
+    _organization(index=True),
+    _reference("user_id", "users"),
+    sa.Column("credential_id", sa.LargeBinary, nullable=False),
+    sa.Column("public_key", sa.LargeBinary, nullable=False),
+    _created(),
+)
+
+#: What those passkeys signed for. Rows are only added.
+endorsements = sa.Table(
+    "endorsements",
+    METADATA,
+    sa.Column(
+        "organization_id", sa.String(36), sa.ForeignKey("organizations.id"), primary_key=True
+    ),
+    sa.Column("kind", sa.String(30), primary_key=True),
+    sa.Column("subject_id", sa.String(36), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("terms_sha256", sa.String(64), nullable=False),
+    sa.Column("approvers", JSON, nullable=False),
+    sa.Column("certificate_id", sa.String(36)),
+    _reference("user_id", "users"),
+    sa.Column("credential_id", sa.LargeBinary, nullable=False),
+    sa.Column("client_data", sa.LargeBinary, nullable=False),
+    sa.Column("authenticator_data", sa.LargeBinary, nullable=False),
+    sa.Column("signature", sa.LargeBinary, nullable=False),
+    sa.Column("user_handle", sa.LargeBinary, nullable=False),
+    _created(),
 )
 
 #: What may be used once: invitations, password resets, challenges, states of single sign-on.
@@ -400,6 +439,19 @@ signing_requests = sa.Table(
     sa.Column("scan", JSON),
     sa.Column("progress", JSON),
     sa.Column("artifacts_removed_at", UtcDateTime),
+    # of a verified origin, to find what one run submitted
+    sa.Column("run_id", sa.String(200)),
+    sa.Index(
+        "ix_signing_requests_project_id_run_id",
+        "project_id",
+        "run_id",
+        sqlite_where=sa.text("run_id IS NOT NULL"),
+        postgresql_where=sa.text("run_id IS NOT NULL"),
+    ),
+    sa.Index("ix_signing_requests_project_id_updated_at_id", "project_id", "updated_at", "id"),
+    sa.Index(
+        "ix_signing_requests_project_id_certificate_id_id", "project_id", "certificate_id", "id"
+    ),
     sa.Index(
         "ix_signing_requests_with_artifacts",
         "organization_id",
@@ -462,13 +514,15 @@ approvals = sa.Table(
     sa.UniqueConstraint("request_id", "user_id"),
 )
 
-#: The plan as stored by the worker before it signs: canonical JSON of `signing.plan`.
+#: The plan as stored by the worker before it signs: canonical JSON of `signing.plan`, and all
+#: members for people, as `model.member_tree` packs them.
 plans = sa.Table(
     "plans",
     METADATA,
     sa.Column("request_id", sa.String(36), sa.ForeignKey("signing_requests.id"), primary_key=True),
     sa.Column("sha256", sa.String(64), nullable=False),
     sa.Column("plan", sa.Text, nullable=False),
+    sa.Column("tree", sa.LargeBinary),
     _created(),
 )
 
@@ -533,6 +587,13 @@ log_entries = sa.Table(
     sa.Column("certificate_id", sa.String(36)),
     sa.Column("user_id", sa.String(36)),
     sa.Index("ix_log_entries_request_id_id", "request_id", "id"),
+    sa.Index(
+        "ix_log_entries_time_line",
+        "request_id",
+        "id",
+        sqlite_where=sa.text(NO_SIGNATURE),
+        postgresql_where=sa.text(NO_SIGNATURE),
+    ),
     sa.Index("ix_log_entries_organization_id_id", "organization_id", "id"),
     *(
         sa.Index(
@@ -814,6 +875,8 @@ trials = sa.Table(
     sa.Column("state", sa.String(20), nullable=False),
     sa.Column("started_at", UtcDateTime),
     sa.Column("plan", sa.Text, nullable=False),
+    sa.Column("tree", sa.LargeBinary),
+    sa.Column("parameters", JSON, nullable=False, server_default="{}"),
     sa.Column("fault", sa.Text, nullable=False),
     sa.Column("advice", sa.Text, nullable=False),
     sa.Column("where", sa.Text, nullable=False),

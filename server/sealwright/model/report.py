@@ -24,6 +24,7 @@ class Report:
     """One state of one request for its commit. Rendering is the connector's.
 
     Attributes:
+        files: the first of them; `file_count`: how many there are.
         sequence: grows with each report of a request: later ones win, earlier ones are dropped.
         url: of the request's page.
         log_index: sequence number of the leaf that records the signed artifact, or None.
@@ -39,6 +40,7 @@ class Report:
     approvals: tuple[str, ...] = ()
     quorum: int = 0
     log_index: int | None = None
+    file_count: int = 0
 
 
 @dataclass(frozen=True)

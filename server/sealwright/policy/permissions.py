@@ -107,6 +107,9 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "proposals.decline": _row("O C C O C C"),
     "trials.create": _row("O P P O P P"),
     "trials.get": _row("O P P O O P"),
+    # whose passkey the signer trusts is the operator's to say
+    "endorsements.list": _row("O O O O O -"),
+    "endorsements.create": _row("O O O O - -"),
     "signing_policies.list": _row("O P P O O P"),
     "signing_policies.create": _row("O - - O - -"),
     "signing_policies.get": _row("O P P O O P"),
@@ -170,6 +173,8 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "signing_requests.get": _row("O P P O O P"),
     "signing_requests.events": _row("O P P O O P"),
     "signing_requests.plan": _row("O P P O O P"),
+    "signing_requests.files": _row("O P P O O P"),
+    "signing_requests.log": _row("O P P O O P"),
     "signing_requests.proof": _row("O P P O O P"),
     "signing_requests.unsigned_artifact": _row("O P P O O P"),
     "signing_requests.signed_artifact": _row("O P P O O P"),
@@ -237,6 +242,8 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "ui.end_sessions": _row("O O O O O O"),
     "ui.confirm_page": _row("O O O O O O"),
     "ui.confirm": _row("O O O O O O"),
+    "ui.endorsements": _row("O O O O O -"),
+    "ui.endorse": _row("O O O O - -"),
     "ui.users": _row("O - O O O -"),
     "ui.new_user_page": _row("O - O - - -"),
     "ui.create_user": _row("O - O - - -"),
@@ -295,6 +302,7 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "ui.trial_new": _row("O P P O P P"),
     "ui.trial_create": _row("O P P O P P"),
     "ui.trial": _row("O P P O O P"),
+    "ui.trial_files": _row("O P P O O P"),
     "ui.policies": _row("O P P O O P"),
     "ui.policy_new": _row("O - - O - -"),
     "ui.policy_create": _row("O - - O - -"),
@@ -347,6 +355,8 @@ REQUEST_ROUTES = frozenset(
         "signing_requests.get",
         "signing_requests.events",
         "signing_requests.plan",
+        "signing_requests.files",
+        "signing_requests.log",
         "signing_requests.proof",
         "signing_requests.signed_artifact",
     }
@@ -355,7 +365,8 @@ REQUEST_ROUTES = frozenset(
 #: Last words of routes that change nothing.
 _READS = frozenset(
     {
-        "list", "get", "events", "plan", "proof", "unsigned_artifact", "signed_artifact",
+        "list", "get", "events", "plan", "files", "log", "proof",
+        "unsigned_artifact", "signed_artifact",
         "my_signing_policies", "deliveries", "entries", "prove", "export",
         "github_status", "github_signed_artifact", "request",
     }
@@ -370,6 +381,8 @@ _SUBMITS = frozenset(
         "signing_requests.get",
         "signing_requests.events",
         "signing_requests.plan",
+        "signing_requests.files",
+        "signing_requests.log",
         "signing_requests.proof",
         "signing_requests.unsigned_artifact",
         "signing_requests.signed_artifact",

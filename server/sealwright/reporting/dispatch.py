@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sealwright.connectors.connector import Connector, DeploymentGate, RemoteError
-from sealwright.db import Database, Transaction, build_systems, outbox, requests
+from sealwright.db import Database, Transaction, build_systems, outbox, request_sets
 from sealwright.db.outbox import Message
 from sealwright.errors import SealwrightError
 from sealwright.model.build_system import RepositoryLink
@@ -136,15 +136,12 @@ class Dispatcher:
         """Answer a deployment, or wait until the run's signing requests are finished."""
         run_id, environment = message.payload["run_id"], message.payload["environment"]
         async with self.database.read() as tx:
-            found = await requests.page(
-                tx, link.organization_id, project_ids=[link.project_id], limit=200
-            )
+            found = await request_sets.of_run(tx, link.organization_id, link.project_id, run_id)
         of_run = [
             one
             for one in found
-            if one.origin.verified
-            and (one.origin.build_system_id, one.origin.repository_id, one.origin.run_id)
-            == (link.build_system_id, link.repository_id, run_id)
+            if (one.origin.build_system_id, one.origin.repository_id)
+            == (link.build_system_id, link.repository_id)
         ]
         approved = verdict(of_run)
         now = utc_now()

@@ -15,6 +15,7 @@ from sealwright.model.report import Report, ReportPhase
 from sealwright.model.request import Approval, RequestKind, SigningRequest, State, Verdict
 from sealwright.transparency.leaf import ARTIFACT_RELEASED
 
+_MOST_FILES = 500  #: a check shows fewer
 _WORDS = {Verdict.APPROVE: "approved", Verdict.DENY: "denied"}
 
 
@@ -45,7 +46,8 @@ async def request_report(tx: Transaction, message: Message, url: str) -> Report 
         sequence=message.id,
         url=f"{url}/signing-requests/{request.id}",
         title=f"{title}: {note}" if note else title,
-        files=tuple(await requests.results(tx, request.id)) if done else (),
+        files=tuple(await requests.results(tx, request.id, limit=_MOST_FILES)) if done else (),
+        file_count=await requests.count_results(tx, request.id) if done else 0,
         certificate_subject=certificate.subject if certificate else "",
         approvals=tuple(f"{one.user_name} {_WORDS[one.verdict]}" for one in decisions),
         quorum=quorum,
@@ -112,5 +114,5 @@ def _title(request: SigningRequest, decisions: Sequence[Approval], quorum: int) 
 
 
 async def _log_index(tx: Transaction, request_id: str) -> int | None:
-    released = [e for e in await db_log.of_request(tx, request_id) if e.action == ARTIFACT_RELEASED]
+    released = await db_log.of_action(tx, request_id, ARTIFACT_RELEASED)
     return released[-1].sequence if released else None

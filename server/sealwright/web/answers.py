@@ -55,6 +55,21 @@ def read_cursor(cursor: str | None) -> str | None:
         raise InvalidInputError(message, advice="Begin without a cursor.") from None
 
 
+def read_number(cursor: str | None) -> int | None:
+    """The number that a cursor stands for.
+
+    Raises:
+        InvalidInputError: it is none of this list's.
+    """
+    key = read_cursor(cursor)
+    if key is None:
+        return None
+    if not (key.isascii() and key.isdecimal() and len(key) < 19):
+        message = "The cursor is none of this list's."
+        raise InvalidInputError(message, advice="Begin without a cursor.")
+    return int(key)
+
+
 def page_of(
     items: Sequence[T], cursor: str | None, limit: int, key: Callable[[T], str]
 ) -> tuple[list[T], str | None]:

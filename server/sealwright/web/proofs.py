@@ -30,8 +30,7 @@ async def proof_response(services: Services, request: SigningRequest) -> Respons
 
 async def _release(database: Database, request: SigningRequest) -> db_log.Entry:
     async with database.read() as tx:
-        entries = await db_log.of_request(tx, request.id)
-    released = [entry for entry in entries if entry.action == ARTIFACT_RELEASED]
+        released = await db_log.of_action(tx, request.id, ARTIFACT_RELEASED)
     if released:
         return released[-1]
     message = "Nothing was released for this signing request."

@@ -14,6 +14,8 @@ from sealwright.model.request import SigningRequest, StoredArtifact
 from sealwright.model.user import ApiToken, User
 from sealwright.web import schemas
 
+SHOWN = 100  #: of a request's files, and of its leaves, that its detail has
+
 
 def fields_of(value: Any) -> dict[str, Any]:
     """A dataclass's fields by name, nested values as they are."""
@@ -85,11 +87,11 @@ def request_fields(request: SigningRequest, people: Mapping[str, str], url: str)
 async def request_out(
     tx: Transaction, request: SigningRequest, url: str
 ) -> schemas.SigningRequestDetailOut:
-    """A signing request with everything about it."""
+    """A signing request with what is about it: of its files and leaves the first."""
     people = await names(tx, request.organization_id, [request.submitted_by])
     decisions = await requests.decisions(tx, request.id)
-    results = await requests.results(tx, request.id)
-    entries = await db_log.of_request(tx, request.id)
+    results = await requests.results(tx, request.id, limit=SHOWN)
+    entries = await db_log.time_line(tx, request.id, SHOWN)
     return schemas.SigningRequestDetailOut.model_validate(
         request_fields(request, people, url)
         | {
@@ -102,6 +104,7 @@ async def request_out(
                 for one in decisions
             ],
             "files": [fields_of(one) for one in results],
+            "file_count": await requests.count_results(tx, request.id),
             "log": [fields_of(one) for one in entries],
         }
     )

@@ -46,7 +46,11 @@ def summary(report: Report, limit: int = MAX_BYTES) -> str:
     head = "\n".join((*_headline(report), "", *_table(("", ""), _properties(report)), ""))
     link = f"\n{_link('Open the signing request', report.url)}\n"
     room = limit - len((head + link).encode())
-    return head + _files(report.files, report.url, room) + link
+    return (
+        head
+        + _files(report.files, max(report.file_count, len(report.files)), report.url, room)
+        + link
+    )
 
 
 def _headline(report: Report) -> Iterator[str]:
@@ -104,7 +108,7 @@ def _approvals(report: Report) -> str:
     return f"{len(report.approvals)} of {report.quorum}{': ' if names else ''}{names}"
 
 
-def _files(files: tuple[FileResult, ...], url: str, room: int) -> str:
+def _files(files: tuple[FileResult, ...], count: int, url: str, room: int) -> str:
     if not files:
         return ""
     text = "\n" + "\n".join(_table(("File", "Format", "Signed", "SHA-256 before", "after"), ()))
@@ -117,11 +121,14 @@ def _files(files: tuple[FileResult, ...], url: str, room: int) -> str:
             literal(file.sha256_before),
             literal(file.sha256_after),
         ))  # fmt: skip
-        rest = f"\n… and {len(files) - shown} more files: {_link('see the request', url)}\n"
-        if len((text + row + rest).encode()) > room:
-            return text + rest
+        if len((text + row + _rest(count - shown, url)).encode()) > room:
+            return text + _rest(count - shown, url)
         text += row + "\n"
-    return text
+    return text + (_rest(count - len(files), url) if count > len(files) else "")
+
+
+def _rest(count: int, url: str) -> str:
+    return f"\n… and {count} more files: {_link('see the request', url)}\n"
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:

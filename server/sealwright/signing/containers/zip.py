@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from sealwright.errors import ArtifactError
+from sealwright.errors import ArtifactError, ClosedMemberError
 from sealwright.signing.artifact import Entry, PackedMember
 from sealwright.signing.containers.bulk_copy import BUFFER, chunks, copy_range
 from sealwright.signing.containers.deflate import DeflateError, crc32
@@ -111,13 +111,13 @@ class ZipContainer:
         """Write the member's content to `target`.
 
         Raises:
-            ArtifactError: it is a link, encrypted, or compressed in an unsupported way; or its
-                content is longer or shorter than declared, or does not match its CRC.
+            ClosedMemberError: it is a link, encrypted, or compressed in an unsupported way.
+            ArtifactError: its content has another length than declared, or another CRC.
         """
         record = self._records[entry.order]
         if reason := record.why_closed:
             message = f"The member {reason}, so it cannot be signed or checked."
-            raise ArtifactError(
+            raise ClosedMemberError(
                 message,
                 advice="Exclude it from the configuration, or pack it as an ordinary file.",
                 where=record.path,

@@ -718,11 +718,15 @@ class SigningRequestOut(Out):
 
 
 class SigningRequestDetailOut(SigningRequestOut):
-    """A signing request with everything about it."""
+    """A signing request with what is about it. Of many files it has the first, `.../files` has all;
+    `.../log` has the leaves of single signatures besides."""
 
     approvals: list[ApprovalOut]
-    files: list[FileResultOut]
-    log: list[LogEntryOut]
+    files: list[FileResultOut] = Field(description="the first 100")
+    file_count: int = Field(description="how many there are")
+    log: list[LogEntryOut] = Field(
+        description="the first 100 leaves, without those of single signatures"
+    )
 
 
 class SigningRequestsOut(Out):

@@ -9,10 +9,9 @@ from starlette.responses import Response, StreamingResponse
 
 from sealwright.db import Transaction, certificates, projects, users
 from sealwright.errors import InvalidInputError, SealwrightError
-from sealwright.web.answers import next_cursor
+from sealwright.web.answers import next_cursor, read_number
 from sealwright.web.api.v1.log_entries import (
     MEDIA_TYPES,
-    entry_cursor,
     find_entry,
     proof_of,
 )
@@ -57,7 +56,7 @@ async def listing(call: Call) -> Response:
         fault = "The filter was left out: it does not fit."
     organization = call.grant.organization_id
     try:
-        before = entry_cursor(call.request.query_params.get("cursor"))
+        before = read_number(call.request.query_params.get("cursor"))
     except InvalidInputError:
         before = None
     async with call.services.database.read() as tx:

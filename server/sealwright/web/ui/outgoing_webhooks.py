@@ -8,9 +8,8 @@ from sealwright.db import notifications, outgoing_webhooks
 from sealwright.errors import SealwrightError
 from sealwright.model.notification import HOOK_STATES
 from sealwright.visible import find_project
-from sealwright.web.answers import next_cursor
+from sealwright.web.answers import next_cursor, read_number
 from sealwright.web.api.v1 import outgoing_webhooks as api
-from sealwright.web.api.v1.log_entries import entry_cursor
 from sealwright.web.problems import status_of
 from sealwright.web.routes import Call, Endpoint, Face
 from sealwright.web.schemas.outgoing_webhooks import OutgoingWebhookIn, OutgoingWebhookPatch
@@ -95,7 +94,7 @@ async def _new(call: Call, form: Form, status: int = 200) -> Response:
 
 
 async def _detail(call: Call, form: Form | None, status: int = 200) -> Response:
-    before = entry_cursor(call.request.query_params.get("cursor"))
+    before = read_number(call.request.query_params.get("cursor"))
     async with call.services.database.read() as tx:
         project = await find_project(tx, call.grant, call.path("project"))
         webhook = await api.find_webhook(tx, call)

@@ -6,10 +6,9 @@ from starlette.responses import Response, StreamingResponse
 
 from sealwright.db import Transaction
 from sealwright.db import log as db_log
-from sealwright.errors import InvalidInputError
 from sealwright.transparency.publish import proof_for
 from sealwright.visible import missing
-from sealwright.web.answers import json_answer, next_cursor, read_cursor
+from sealwright.web.answers import json_answer, next_cursor, read_number
 from sealwright.web.audit import audit_page, export, filter_of, with_details
 from sealwright.web.downloads import attachment
 from sealwright.web.routes import Answer, Call, Endpoint
@@ -34,7 +33,7 @@ async def listing(call: Call) -> Response:
             tx,
             organization,
             filter_of(query),
-            before=entry_cursor(query.cursor),
+            before=read_number(query.cursor),
             limit=query.limit,
         )
     following = next_cursor(found, query.limit, lambda entry: str(entry.id))
@@ -96,19 +95,6 @@ async def find_entry(tx: Transaction, call: Call) -> AuditEntryOut:
         raise missing(name, "log entry")
     [entry] = await with_details(tx, call.grant.organization_id, [found])
     return entry
-
-
-def entry_cursor(cursor: str | None) -> int | None:
-    """The entry's id that a cursor stands for.
-
-    Raises:
-        InvalidInputError: it is none of this list's.
-    """
-    key = read_cursor(cursor)
-    if key is not None and not _is_number(key):
-        message = "The cursor is none of this list's."
-        raise InvalidInputError(message, advice="Begin without a cursor.")
-    return int(key) if key else None
 
 
 def _is_number(text: str) -> bool:

@@ -16,8 +16,7 @@ from sealwright.reporting.webhook_addresses import check_address
 from sealwright.transparency.details import Change
 from sealwright.transparency.record import organization_entry, record
 from sealwright.visible import find_project, missing
-from sealwright.web.answers import json_answer, next_cursor, no_content
-from sealwright.web.api.v1.log_entries import entry_cursor
+from sealwright.web.answers import json_answer, next_cursor, no_content, read_number
 from sealwright.web.routes import Answer, Call, Endpoint
 from sealwright.web.schemas import PageQuery
 from sealwright.web.schemas.outgoing_webhooks import (
@@ -145,7 +144,7 @@ async def deliveries(call: Call) -> Response:
     query = call.query(PageQuery)
     async with call.services.database.read() as tx:
         webhook = await find_webhook(tx, call)
-        before = entry_cursor(query.cursor)
+        before = read_number(query.cursor)
         found = await notifications.of_target(tx, webhook.id, before=before, limit=query.limit)
     items = [HookDeliveryOut.model_validate(fields_of(one)) for one in found]
     following = next_cursor(found, query.limit, lambda one: str(one.id))
