@@ -38,6 +38,7 @@ from sealwright.errors import (
 from sealwright.intake.malware import scan_artifact
 from sealwright.intake.retrieval import ArtifactRetrievalLink, retrieval_timeouts, retrieve
 from sealwright.intake.upload import clean_file_name
+from sealwright.model import member_tree
 from sealwright.model.certificate import Certificate, CertificateKind, CertificateState
 from sealwright.model.identifiers import utc_now
 from sealwright.model.mechanism import Mechanism
@@ -365,9 +366,11 @@ async def _plan(bench: Workbench, request: SigningRequest, team: Team, configura
                 message, advice="The server was upgraded in between: submit the artifact again."
             )
         return plan
+    members = team.listing
+    tree = await asyncio.to_thread(lambda: member_tree.build(plan.root.to_json(), members).pack())
     async with bench.database.transaction() as tx:
         await lease.require(tx, request)
-        await requests.put_plan(tx, request.id, plan.plan_hash, text, now)
+        await requests.put_plan(tx, request.id, plan.plan_hash, text, now, tree)
         signatures = sum(len(node.signs) for node in plan.root.walk())
         await requests.amend(tx, request, now, plan_hash=plan.plan_hash, signatures=signatures)
     return plan

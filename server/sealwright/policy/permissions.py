@@ -302,6 +302,7 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "ui.trial_new": _row("O P P O P P"),
     "ui.trial_create": _row("O P P O P P"),
     "ui.trial": _row("O P P O O P"),
+    "ui.trial_files": _row("O P P O O P"),
     "ui.policies": _row("O P P O O P"),
     "ui.policy_new": _row("O - - O - -"),
     "ui.policy_create": _row("O - - O - -"),

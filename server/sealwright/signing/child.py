@@ -155,6 +155,7 @@ class Server:
             "plan": plan.to_json(),
             "extracted": share.extracted,
             "members": share.members,
+            "listing": share.listing,
         }
 
     def analyze(self, message: protocol.Message) -> protocol.Message:

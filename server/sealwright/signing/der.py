@@ -129,12 +129,6 @@ def single(data: bytes, *tags: int) -> Element:
     return element
 
 
-def is_set_of(elements: Iterable[Element]) -> bool:
-    """Whether the values are in the order of a DER SET OF (X.690, 11.6)."""
-    encodings = [element.encoding for element in elements]
-    return encodings == sorted(encodings)
-
-
 def read_oid(element: Element) -> str:
     """Dotted decimal form of an OBJECT IDENTIFIER (X.690, 8.19)."""
     content = element.content

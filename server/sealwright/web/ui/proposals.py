@@ -74,7 +74,7 @@ async def _detail(call: Call, form: Form, status: int = 200) -> Response:
         "present": present,
         "difference": difference(compared.xml, proposal.xml) if compared else [],
         "trial": trial,
-        "tree": tree_of(trial) if trial else None,
+        "tree": await tree_of(trial) if trial else None,
         "people": people,
         "form": form,
         **may(call, project),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,9 +22,12 @@ from sealwright.web.ui.artifact_configurations import STARTING, may, refused
 from sealwright.web.ui.forms import Form
 from sealwright.web.ui.projects import tabs
 from sealwright.web.ui.rendering import page, redirect
+from sealwright.web.ui.signing_request import LevelQuery, tree_crumbs
 
 #: how long the answer to the form waits for the trial; after it the page says to look again
 _PATIENCE = 20.0
+#: what a directive is called that a trial would carry out
+WOULD = "would be signed"
 
 
 async def new(call: Call) -> Response:
@@ -76,16 +78,39 @@ async def one(call: Call) -> Response:
     shown = {
         "project": project,
         "trial": trial,
-        "tree": tree_of(trial),
+        "tree": await tree_of(trial),
         "tabs": tabs(call, project, "ui.configurations"),
         **may(call, project),
     }
     return page(call, "proposals/trial.html", shown)
 
 
-def tree_of(trial: Trial) -> artifact_tree.TreeItem | None:
-    """The files of the sample that the configuration means."""
-    return artifact_tree.planned(json.loads(trial.plan)["root"]) if trial.plan else None
+async def tree_of(trial: Trial) -> artifact_tree.TreeItem | None:
+    """The members of the sample, and which of them the configuration means."""
+    return await artifact_tree.planned(f"trials/{trial.id}", trial.tree, trial.plan)
+
+
+async def files(call: Call) -> Response:
+    """A part of the sample's tree."""
+    query = call.query(LevelQuery)
+    async with call.services.database.read() as tx:
+        project = await find_project(tx, call.grant, call.path("project"))
+        trial = await find_trial(tx, call)
+    found = await artifact_tree.planned_level(
+        f"trials/{trial.id}", trial.tree, trial.plan, query.of, query.start
+    )
+    path = f"/projects/{project.slug}"
+    base = f"{path}/trials/{trial.id}"
+    crumbs = [("Projects", "/projects"), (project.name, path), ("Trial", base)]
+    shown = {
+        "level": found,
+        "base": base,
+        "state": WOULD,
+        "signer": "",
+        "purpose": "Every member of this part of the sample, and what would be done to it.",
+        "crumbs": tree_crumbs(crumbs, base, found),
+    }
+    return page(call, "requests/files.html", shown)
 
 
 def _form(call: Call, project: Project, form: Form, status: int = 200) -> Response:
@@ -102,5 +127,6 @@ _PATH = "/projects/{project}/trials"
 ENDPOINTS = (
     Endpoint("ui.trial_new", "GET", f"{_PATH}/new", new, "", face=Face.UI),
     Endpoint("ui.trial_create", "POST", f"{_PATH}/new", create, "", face=Face.UI),
+    Endpoint("ui.trial_files", "GET", f"{_PATH}/{{trial}}/files", files, "", face=Face.UI),
     Endpoint("ui.trial", "GET", f"{_PATH}/{{trial}}", one, "", face=Face.UI),
 )
