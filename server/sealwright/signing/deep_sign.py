@@ -349,6 +349,9 @@ class DeepSign:
             message = f"<{kind.name}> cannot be opened."
             raise InternalError(message)
         file = self._content(task)
+        if task.parent is None and self._kept is not None and self._kept.opened is not None:
+            task.opened = _Opened(file, *self._budget.reopen(self._kept.opened))
+            return
         depth = task.node.path.count("!/") + 1
         task.opened = _Opened(file, *self._budget.open_container(kind.container.open, file, depth))
 
