@@ -38,7 +38,7 @@ func sign(path string, certificate *certloader.Certificate) error {
 	if err != nil {
 		return err
 	}
-	source, err := os.Open(path)
+	source, err := os.OpenFile(path, os.O_RDWR, 0) // some formats are patched in place
 	if err != nil {
 		return err
 	}

@@ -39,7 +39,7 @@ _SIGNATURE_MEMBER = re.compile(
     r"META-INF/(?:MANIFEST\.MF|[^/]+\.(?:SF|RSA|DSA|EC)|SIG-[^/.]*(?:\.[A-Z0-9]{1,3})?)"
 )
 _BLOCKS = (".RSA", ".EC", ".DSA")
-_ADVICE_BLOCK = "Sign it anew: jarsigner before JDK 16 made blocks without signed attributes."
+_ADVICE_BLOCK = "Sign the archive anew."
 _LABELS = {"sha256": "SHA-256", "sha384": "SHA-384", "sha512": "SHA-512"}
 _MAX_MEMBERS = 100_000
 _MAX_CONTENT = 64 << 30  # bytes of all members together,
@@ -341,7 +341,7 @@ def _verify_block(encoding: bytes, signature_file: bytes, index: int) -> Signatu
     except ArtifactError as error:
         message = f"The signature block cannot be read: {error.message}"
         raise VerificationError(message, advice=_ADVICE_BLOCK) from error
-    signers = cms.verify(data, lambda algorithm: cms.digest(algorithm, signature_file))
+    signers = cms.verify(data, lambda algorithm: cms.digest(algorithm, signature_file), bare=True)
     if len(signers) != 1 or data.content_type != cms.DATA or data.version not in (1, 3):
         message = "A signature block has exactly one signer, over data."
         raise VerificationError(message)
