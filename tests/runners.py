@@ -1,4 +1,5 @@
 """Real CI runners for tests: act, gitlab-ci-local, Groovy of Jenkins' line; and their checkers.
+Foreign signers and verifiers: Apache POI, Jsign, relic.
 
 ``scripts/setup-runners`` installs them into ``.cache/runners`` on first use.
 """
@@ -52,6 +53,15 @@ class Runners:
     def opc_class_path(self) -> str:
         """Apache POI with what it needs to verify signatures."""
         return os.pathsep.join(map(str, sorted((self.folder / "opc-jars").glob("*.jar"))))
+
+    @property
+    def relic(self) -> Path:
+        """``relic verify`` and a ``relic sign`` of few words: scripts/runners/relic/main.go."""
+        return self.folder / "relic"
+
+    @property
+    def jsign_class_path(self) -> str:
+        return os.pathsep.join(map(str, sorted((self.folder / "jsign-jars").glob("*.jar"))))
 
     def binary(self, name: str) -> Path:
         """A program of an npm package; run it with `node`."""

@@ -116,6 +116,10 @@ class ArtifactError(SealwrightError):
     code = "artifact_invalid"
 
 
+class ClosedMemberError(ArtifactError):
+    """A member that is kept as it is cannot be read: a link, encrypted, or compressed otherwise."""
+
+
 class VerificationError(SealwrightError):
     """A signature, digest, time stamp or comparison did not verify."""
 

@@ -278,6 +278,8 @@ DOUBLES = (
     (b"a/", b"A/"),
     (b"a/b.toy", b"A"),
     (b"a", b"a/"),
+    (b"a.toy", b"a.toy. ."),
+    (b"b ./a", b"b/A"),
 )
 
 

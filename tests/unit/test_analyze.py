@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 import time
+import zipfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -230,6 +231,17 @@ def test_a_package_that_is_signed_anew(tmp_path: Path) -> None:
         proposed(signed, tmp_path, "a.zip")
 
 
+def test_a_package_whose_signature_cannot_be_read(tmp_path: Path) -> None:
+    """So are those that jarsigner made before JDK 16."""
+    signed = io.BytesIO(sign_jar(archive({"B.class": b"\xca\xfe"})))
+    with zipfile.ZipFile(signed) as opened:
+        files = {name: opened.read(name) for name in opened.namelist()}
+    [block] = [name for name in files if name.endswith((".EC", ".RSA"))]
+    text = proposed(archive(files | {block: b"\x30\x00"}), tmp_path, "a.jar")
+    assert "does not verify: The signature block cannot be read" in text
+    assert "<jar-sign/>" in text
+
+
 def test_nothing_to_sign(tmp_path: Path) -> None:
     for content in (b"", b"text", archive({"a.txt": b"text"})):
         with pytest.raises(ArtifactError, match="Nothing in it") as caught:
@@ -256,6 +268,9 @@ def test_limits(tmp_path: Path) -> None:
     many = io.BytesIO(archive({str(number): b"" for number in range(9)}))
     with pytest.raises(ArtifactError, match="members"):
         analyze(many, "a.zip", spool, trust=trust(), limits=Limits(members=8))
+    large = io.BytesIO(archive({"a.exe": PROGRAM}))
+    with pytest.raises(ArtifactError, match=r"Nothing in it can be signed\. a\.exe cannot be read"):
+        analyze(large, "a.zip", spool, trust=trust(), limits=Limits(member_size=9))
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -421,6 +421,7 @@ def test_the_submission_must_be_the_planned_one(tmp_path: Path) -> None:
         run.verify()
 
 
+@pytest.mark.untraced
 def test_every_single_byte_counts(tmp_path: Path) -> None:
     """Any changed byte of the signed archive is noticed, wherever it is.
 
@@ -490,6 +491,7 @@ def _expect(tree: Mapping[str, object], data: bytes) -> int:
 
 @settings(max_examples=60, deadline=None)
 @given(tree=_tree, requests=st.integers(1, 5))
+@pytest.mark.untraced
 def test_any_tree(
     tree: dict[str, object], requests: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -513,6 +515,21 @@ def test_sign_and_verify_files(tmp_path: Path) -> None:
         "out.zip!/z.toy",
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.zip", "out.zip"]
+
+
+def test_links_are_passed_over_when_signatures_are_looked_for(tmp_path: Path) -> None:
+    source, file = tmp_path / "in.zip", tmp_path / "a.zip"
+    source.write_bytes(archive({"a.toy": toy()}))
+    body = zip_element('<toy-file path="a.toy"><toy-sign/></toy-file>')
+    sign_file(source, file, configuration(body), IDENTITY, answers, language=LANGUAGE)
+    with zipfile.ZipFile(file, "a") as made:
+        link = zipfile.ZipInfo("link.toy")
+        link.create_system, link.external_attr = 3, 0o120777 << 16
+        made.writestr(link, "a.toy")
+    closed: list[str] = []
+    [(path, _)] = verify_file(file, closed=closed.append, language=LANGUAGE)
+    assert path == "a.zip!/a.toy"
+    assert closed == ["a.zip!/link.toy"]
 
 
 def test_no_output_after_a_failure(tmp_path: Path) -> None:

@@ -169,6 +169,7 @@ def test_any_archive_is_signed_and_keeps_its_content(content: dict[str, bytes]) 
 
 
 @pytest.mark.parametrize("path", list(members(SIGNED)))
+@pytest.mark.untraced
 def test_every_changed_byte_of_a_member_is_refused(path: str) -> None:
     content = members(SIGNED)[path]
     # No signature covers the issuer's certificate, which only helps to find a way to a root.
@@ -233,6 +234,7 @@ def test_names_that_java_reads_otherwise_are_refused() -> None:
     legacy = content.replace("grüße".encode(), b"gr\x81\xe1e__").replace(b"\0\x08", b"\0\0", 2)
     with pytest.raises(ArtifactError):
         signed(legacy)
+    assert jar.verify(io.BytesIO(legacy)) == []  # nobody has to read it as Java does
 
 
 def test_bombs_are_refused() -> None:

@@ -94,6 +94,7 @@ def test_nonce_is_wide_and_hash_is_strong() -> None:
     assert TimestampRequest.over(b"", "sha256", bytes(8)).nonce == 1 << 63
 
 
+@pytest.mark.untraced
 def test_every_single_bit_of_a_reply_matters() -> None:
     """A change anywhere is refused, or changes nothing that was asked for."""
     request = _request()

@@ -176,7 +176,7 @@ _members = st.dictionaries(_paths, st.binary(max_size=300), max_size=8)
 
 
 def _is_unambiguous(paths: list[str]) -> bool:
-    folded = [path.casefold() for path in paths]
+    folded = ["/".join(part.rstrip(".") for part in path.casefold().split("/")) for path in paths]
     parents = {path[:at] for path in folded for at, c in enumerate(path) if c == "/"}
     return len(set(folded)) == len(folded) and not parents & set(folded)
 

@@ -22,6 +22,7 @@ SECTIONS = (
     ),
     Section("Certificates", "sealwright.cli.certificates", ("certificate",)),
     Section("Keys of GitHub Apps", "sealwright.cli.app_keys", ("app-key",)),
+    Section("Trusted passkeys", "sealwright.cli.trust", ("trust",)),
     Section("Signing requests", "sealwright.cli.requests", ("submit", "request")),
     Section("Projects", "sealwright.cli.proposals", ("propose",)),
     Section("Without a server", "sealwright.cli.engine", ("sign", "verify", "plan", "analyze")),

@@ -225,7 +225,11 @@ def verify(
     from sealwright.signing.engine import verify_file
     from sealwright.signing.x509 import Certificate
 
-    found = verify_file(file)
+    closed: list[str] = []
+    found = verify_file(file, closed=closed.append)
+    if closed:
+        more = f" and {len(closed) - 1} more" if len(closed) > 1 else ""
+        click.echo(f"Not looked into: {closed[0]}{more}", err=True)
     if not found:
         message = f"{file.name} holds no signature."
         raise InvalidInputError(message)

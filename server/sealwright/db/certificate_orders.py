@@ -79,7 +79,7 @@ async def is_ordered(tx: Transaction, certificate_id: str) -> bool:
     return row is not None
 
 
-async def waiting(tx: Transaction, limit: int = 20) -> list[CertificateOrder]:
+async def waiting(tx: Transaction, limit: int = 500) -> list[CertificateOrder]:
     """Queued orders of every organization, oldest first."""
     rows = await tx.all(
         sa.select(_T)

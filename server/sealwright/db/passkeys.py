@@ -24,6 +24,26 @@ async def by_credential(tx: Transaction, credential_id: bytes) -> Passkey | None
     return Passkey(**row) if row else None
 
 
+async def get(tx: Transaction, organization_id: str, passkey_id: str) -> Passkey | None:
+    """The passkey with this id in this organization, also a removed one."""
+    row = await tx.one(
+        sa.select(passkeys).where(
+            passkeys.c.id == passkey_id, passkeys.c.organization_id == organization_id
+        )
+    )
+    return Passkey(**row) if row else None
+
+
+async def of_organization(tx: Transaction, organization_id: str) -> list[Passkey]:
+    """The organization's passkeys that count, oldest first."""
+    rows = await tx.all(
+        sa.select(passkeys)
+        .where(passkeys.c.organization_id == organization_id, passkeys.c.removed_at.is_(None))
+        .order_by(passkeys.c.id)
+    )
+    return [Passkey(**row) for row in rows]
+
+
 async def of_user(tx: Transaction, organization_id: str, user_id: str) -> list[Passkey]:
     """The user's passkeys that count, oldest first."""
     rows = await tx.all(

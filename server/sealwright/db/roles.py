@@ -31,6 +31,7 @@ _APPLICATION: dict[str, tuple[str, ...]] = {
     "artifact_configurations": ("INSERT", "UPDATE (is_default)"),
     "certificate_orders": ("INSERT",),
     "certificates": ("UPDATE (state, name)",),
+    "endorsements": ("INSERT",),
     "log_details": ("INSERT", "DELETE"),
     "log_entries": (f"INSERT ({_LEAF})",),
     "log_head": (),
@@ -45,6 +46,7 @@ _APPLICATION: dict[str, tuple[str, ...]] = {
     "signer_envelopes": (),
     "signing_requests": ("INSERT", "UPDATE"),
     "timestamp_tokens": ("INSERT",),
+    "trust_anchors": (),
     "users": ("INSERT", "UPDATE"),
 }
 _ALL = ("INSERT", "UPDATE", "DELETE")
@@ -64,6 +66,7 @@ _SIGNER = {
         "INSERT",
         "UPDATE (certificate, chain, sha256, subject, not_before, not_after)",
     ),
+    "endorsements": ("SELECT",),
     "enrolment_servers": ("SELECT (id, organization_id, enabled)",),
     "log_entries": (
         "SELECT",
@@ -79,6 +82,7 @@ _SIGNER = {
     "signer_envelopes": ("SELECT", "INSERT", "DELETE"),
     "signing_policies": ("SELECT",),
     "signing_requests": ("SELECT",),
+    "trust_anchors": ("SELECT", "INSERT", "DELETE"),
     "users": ("SELECT (id, name, organization_id, role, active)",),
 }
 
@@ -131,7 +135,7 @@ def statements(application: str, signer: str) -> Iterator[str]:
     yield (
         f"CREATE POLICY application_adds ON log_entries FOR INSERT TO {app} "
         "WITH CHECK (action NOT LIKE 'signature.%' "
-        "AND action NOT LIKE 'app_key.%' "
+        "AND action NOT LIKE 'app_key.%' AND action NOT LIKE 'trust.%' "
         "AND (action NOT LIKE 'certificate.%' OR action IN "
         "('certificate.ordered', 'certificate.updated', 'certificate.expiring', "
         "'certificate.enrolment_failed')))"

@@ -157,6 +157,40 @@ passkeys = sa.Table(
     sa.Index("ix_passkeys_user_id", "user_id"),
 )
 
+#: Passkeys that the operator told the signer to believe: the signer's own, like certificates.
+trust_anchors = sa.Table(
+    "trust_anchors",
+    METADATA,
+    sa.Column("passkey_id", sa.String(36), sa.ForeignKey("passkeys.id"), primary_key=True),
+    _organization(index=True),
+    _reference("user_id", "users"),
+    sa.Column("credential_id", sa.LargeBinary, nullable=False),
+    sa.Column("public_key", sa.LargeBinary, nullable=False),
+    _created(),
+)
+
+#: What those passkeys signed for. Rows are only added.
+endorsements = sa.Table(
+    "endorsements",
+    METADATA,
+    sa.Column(
+        "organization_id", sa.String(36), sa.ForeignKey("organizations.id"), primary_key=True
+    ),
+    sa.Column("kind", sa.String(30), primary_key=True),
+    sa.Column("subject_id", sa.String(36), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("terms_sha256", sa.String(64), nullable=False),
+    sa.Column("approvers", JSON, nullable=False),
+    sa.Column("certificate_id", sa.String(36)),
+    _reference("user_id", "users"),
+    sa.Column("credential_id", sa.LargeBinary, nullable=False),
+    sa.Column("client_data", sa.LargeBinary, nullable=False),
+    sa.Column("authenticator_data", sa.LargeBinary, nullable=False),
+    sa.Column("signature", sa.LargeBinary, nullable=False),
+    sa.Column("user_handle", sa.LargeBinary, nullable=False),
+    _created(),
+)
+
 #: What may be used once: invitations, password resets, challenges, states of single sign-on.
 one_time_secrets = sa.Table(
     "one_time_secrets",
@@ -480,13 +514,15 @@ approvals = sa.Table(
     sa.UniqueConstraint("request_id", "user_id"),
 )
 
-#: The plan as stored by the worker before it signs: canonical JSON of `signing.plan`.
+#: The plan as stored by the worker before it signs: canonical JSON of `signing.plan`, and all
+#: members for people, as `model.member_tree` packs them.
 plans = sa.Table(
     "plans",
     METADATA,
     sa.Column("request_id", sa.String(36), sa.ForeignKey("signing_requests.id"), primary_key=True),
     sa.Column("sha256", sa.String(64), nullable=False),
     sa.Column("plan", sa.Text, nullable=False),
+    sa.Column("tree", sa.LargeBinary),
     _created(),
 )
 
@@ -839,6 +875,8 @@ trials = sa.Table(
     sa.Column("state", sa.String(20), nullable=False),
     sa.Column("started_at", UtcDateTime),
     sa.Column("plan", sa.Text, nullable=False),
+    sa.Column("tree", sa.LargeBinary),
+    sa.Column("parameters", JSON, nullable=False, server_default="{}"),
     sa.Column("fault", sa.Text, nullable=False),
     sa.Column("advice", sa.Text, nullable=False),
     sa.Column("where", sa.Text, nullable=False),

@@ -30,6 +30,11 @@ class Passkey:
     last_used_at: dt.datetime | None = None
     removed_at: dt.datetime | None = None
 
+    @property
+    def fingerprint(self) -> str:
+        """What people compare: hex SHA-256 of the public key."""
+        return hashlib.sha256(self.public_key).hexdigest()
+
 
 @dataclass(frozen=True)
 class Assertion:

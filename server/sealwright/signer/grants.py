@@ -25,6 +25,7 @@ from sealwright.model.project import SigningPolicy
 from sealwright.model.request import Approval, RequestKind, SigningRequest, State, Verdict
 from sealwright.model.signer_messages import DIGEST_SIZES, DigestToSign
 from sealwright.policy.passkeys import verify_assertion
+from sealwright.signer.trust import Trust
 
 #: For so long after its lease ran out a worker may still get signatures, unless another took over.
 LEASE_GRACE = dt.timedelta(seconds=60)
@@ -50,7 +51,12 @@ class Usage:
 
 @dataclass(frozen=True)
 class Record:
-    """What the signer read for itself, in one transaction. `passkeys`: those of the approvers."""
+    """What the signer read for itself, in one transaction.
+
+    Attributes:
+        passkeys: those of the approvers.
+        trust: what was endorsed, where the organization has trust anchors.
+    """
 
     request: SigningRequest
     policy: SigningPolicy | None
@@ -58,17 +64,19 @@ class Record:
     approvals: Sequence[Approval]
     usage: Usage
     passkeys: Sequence[Passkey] = ()
+    trust: Trust | None = None
 
 
 @dataclass(frozen=True)
 class Grant:
     """The permission to sign `fresh` for `request` with `certificate`'s key. Only `permit` makes
-    one, and nothing is signed without."""
+    one, and nothing is signed without. `endorsement`: names the one that it rests on, if any."""
 
     request: SigningRequest
     certificate: Certificate
     fresh: tuple[DigestToSign, ...]
     proof: InitVar[object]
+    endorsement: str | None = None
 
     def __post_init__(self, proof: object) -> None:
         if proof is not _PROOF:
@@ -118,12 +126,15 @@ def permit(
     terms = _terms(request)
     _check_policy(request, terms, record.policy)
     certificate = _check_certificate(request, terms, record.certificate, now)
+    endorsement = None
+    if record.trust is not None:
+        endorsement = record.trust.check_policy(request.snapshot.fields, rp).sha256
     _check_approvals(request, terms, _counting(record, terms, rp))
     _check_items(certificate, items)
     if request.kind is RequestKind.HASH:
         _check_hash(request, terms, items)
     _check_budget(request, record.usage, len(fresh))
-    return Grant(request, certificate, tuple(fresh), _PROOF)
+    return Grant(request, certificate, tuple(fresh), _PROOF, endorsement)
 
 
 def _check_claim(request: SigningRequest, attempt: int, now: dt.datetime) -> None:
@@ -230,6 +241,8 @@ def _is_asserted(approval: Approval, record: Record, rp: RelyingParty) -> bool:
                 verify_assertion(assertion, passkey, challenge, rp)
             except ForbiddenError as error:
                 _refuse(f"An approval does not hold. {error.message}")
+            if record.trust is not None and not record.trust.is_trusted(passkey, rp):
+                _refuse("An approval is by a passkey that nobody endorsed.")
             return True
     return False
 

@@ -31,10 +31,12 @@ from sealwright.errors import (
 from sealwright.keystores.uri import Pkcs11Uri
 from sealwright.model.certificate import CertificateOrder, Operation, OrderState
 from sealwright.model.identifiers import is_id, new_id, utc_now
+from sealwright.model.passkey import RelyingParty
 from sealwright.model.signer_messages import mapping, optional_text, parse_bytes, text
 from sealwright.model.user import Role
 from sealwright.policy.permissions import PERMISSIONS, Access
 from sealwright.signer.sessions import SessionPool
+from sealwright.signer.trust import is_endorsed
 from sealwright.signer.workshop import Commission, Workshop
 from sealwright.transparency.record import organization_entry, record
 
@@ -60,8 +62,15 @@ _log = logging.getLogger(__name__)
 class Orders:
     """Takes orders and carries them out, one after another."""
 
-    def __init__(self, database: Database, pool: SessionPool, token_uri: Pkcs11Uri) -> None:
+    def __init__(
+        self, database: Database, pool: SessionPool, token_uri: Pkcs11Uri, rp: RelyingParty
+    ) -> None:
+        """
+        Args:
+            rp: the server that the passkeys which endorse orders are for.
+        """
         self._database = database
+        self._rp = rp
         self._token_uri = token_uri
         self._envelope = Envelope()
         self._workshop = Workshop(database, pool, token_uri)
@@ -103,7 +112,7 @@ class Orders:
         done = 0
         for order in waiting:
             if now - order.created_at > _UNCLAIMED:
-                await self._settle(order, _unclaimed())
+                await self._settle(order, await self._why_unclaimed(order))
             elif await self._take(order):
                 await self._settle(order, await self._carry_out(order))
                 done += 1
@@ -117,7 +126,14 @@ class Orders:
         async with self._database.transaction() as tx:
             if not await self._has_key(tx, order):
                 return False
+            if not await is_endorsed(tx, order, self._rp):
+                return False
             return await certificate_orders.claim(tx, order, utc_now())
+
+    async def _why_unclaimed(self, order: CertificateOrder) -> SealwrightError:
+        async with self._database.read() as tx:
+            endorsed = await is_endorsed(tx, order, self._rp)
+        return _unclaimed() if endorsed else _unendorsed()
 
     async def _has_key(self, tx: Transaction, order: CertificateOrder) -> bool:
         """Whether what the order is about is on this signer's token."""
@@ -246,6 +262,11 @@ def _interrupted() -> SealwrightError:
     return UnavailableError(
         message, advice="Look whether the certificate is there; else repeat it."
     )
+
+
+def _unendorsed() -> SealwrightError:
+    message = "Nobody with a trusted passkey endorsed the order within a day."
+    return ForbiddenError(message, advice="Order it again, and have it endorsed at /endorsements.")
 
 
 def _unclaimed() -> SealwrightError:

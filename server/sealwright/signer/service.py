@@ -52,6 +52,7 @@ from sealwright.signer.certificates import Order
 from sealwright.signer.orders import Orders, parse_order
 from sealwright.signer.sessions import SessionPool
 from sealwright.signer.signing import Signing
+from sealwright.signer.trust import distrust_passkey, trust_passkey
 from sealwright.transparency.sequence import Sequencer, open_log
 
 MAX_CONNECTIONS = 64
@@ -134,14 +135,15 @@ async def running(
     key = await open_log(database, settings.checkpoint_key, settings.origin)
     await pool.start(settings.signer_sessions)
     try:
-        orders = Orders(database, pool, token_uri)
+        rp = relying_party(settings.url)
+        orders = Orders(database, pool, token_uri, rp)
         await orders.open()
         service = _Service(
             database,
             pool,
             token_uri,
             Sequencer(database, key),
-            relying_party(settings.url),
+            rp,
             orders,
         )
         await service.round()
@@ -234,6 +236,21 @@ class _Service:
         system = text(arguments, "build_system_id")
         return {"jwt": await app_keys.make_jwt(self._database, self._pool, system, time.time())}
 
+    async def trust_passkey(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        anchor = await trust_passkey(
+            self._database,
+            text(arguments, "organization_id"),
+            text(arguments, "passkey_id"),
+            text(arguments, "fingerprint"),
+        )
+        return {"user_id": anchor.user_id}
+
+    async def distrust_passkey(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        await distrust_passkey(
+            self._database, text(arguments, "organization_id"), text(arguments, "passkey_id")
+        )
+        return {}
+
     async def order(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """What the operator orders, past the database's queue."""
         order = parse_order(arguments)
@@ -303,6 +320,8 @@ _OPERATIONS: Mapping[str, _Operation] = {
     "list_keys": _Operation(_Service.list_keys, own_user_only=True),
     "bind_app_key": _Operation(_Service.bind_app_key, own_user_only=True),
     "unbind_app_key": _Operation(_Service.unbind_app_key, own_user_only=True),
+    "trust_passkey": _Operation(_Service.trust_passkey, own_user_only=True),
+    "distrust_passkey": _Operation(_Service.distrust_passkey, own_user_only=True),
     "app_jwt": _Operation(_Service.app_jwt, door=_Door.APPS),
 }
 

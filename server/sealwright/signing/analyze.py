@@ -105,6 +105,8 @@ def analyze(
         proposal, note = analyst.file(source, artifact_name, 1)
         if proposal is None:
             message = f"The sample {note}." if note else "Nothing in it can be signed."
+            if analyst.unread:
+                message += f" {analyst.unread}."
             advice = "To sign any file detached, put it into a ZIP archive."
             raise ArtifactError(message, advice=advice)
     text = "\n".join(_document(artifact_name, proposal)) + "\n"
@@ -133,6 +135,7 @@ class _Analyst:
         self.spool = spool
         self.judge = judge
         self.language = language
+        self.unread = ""  # the first member that could not be read, and why
 
     def file(self, file: BinaryIO, name: str, depth: int) -> tuple[Proposal | None, str]:
         """What to do with one file, or a note about why it is left alone."""
@@ -222,6 +225,7 @@ class _Analyst:
                 self.spool.release(extracted)
         except ArtifactError as error:
             note = f"cannot be read: {_said(error)}"
+            self.unread = self.unread or f"{entry.path} {note}"
         if proposal is not None and not _can_be_named(entry.path):
             proposal, note = None, "cannot be named in a configuration"
         if proposal is None:

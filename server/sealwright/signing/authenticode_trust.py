@@ -29,6 +29,7 @@ from sealwright.signing.x509 import MIN_RSA_BITS, Certificate, verify_chain
 LIFETIME_SIGNING = ObjectIdentifier("1.3.6.1.4.1.311.10.3.13")
 _BLOCK = re.compile(rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----")
 _ADVICE = "Have it signed by its publisher, or leave it out of the configuration."
+_UNKNOWN_ROOT = f"Add its root to the trusted ones if you trust it. {_ADVICE}"
 _TOLERANCE = 300  # seconds by which a time stamp may be ahead of our clock
 
 
@@ -169,6 +170,9 @@ class Judge:
         except VerificationError as error:
             weak = _weakly_signed(leaf, carried)
             if weak is None:
+                error.advice = _UNKNOWN_ROOT
+                if purpose == ExtendedKeyUsageOID.TIME_STAMPING:
+                    error.message = f"The time stamp is not trusted. {error.message}"
                 raise
             message = f"The certificate of {weak.name} is signed with a weak algorithm."
             raise VerificationError(message) from error

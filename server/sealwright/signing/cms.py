@@ -459,7 +459,11 @@ class SignerInfo:
 
     @classmethod
     def parse(cls, element: Element) -> SignerInfo:
-        """Raises ArtifactError for anything but DER with signed attributes in their order."""
+        """Raises ArtifactError for anything but DER.
+
+        Signed attributes may be in any order: RFC 5652, 5.3, demands DER's, but relic writes and
+        signs them as they come, and Windows and OpenSSL hash what is there.
+        """
         reader = element.children()
         version = der.read_integer(reader.take(der.INTEGER))
         identifier = reader.take(der.SEQUENCE, der.context(0, constructed=False))
@@ -472,15 +476,12 @@ class SignerInfo:
         if version != (1 if identifier.tag == der.SEQUENCE else 3):
             message = f"A signer's version {version} contradicts its kind of identifier."
             raise ArtifactError(message)
-        if signed is None or not der.is_set_of(signed.children().rest()):
-            message = "Signed attributes are missing or not in DER's order."
-            raise ArtifactError(message)
         return cls(
             version,
             identifier,
             hashed_with,
-            _parse_attributes(signed.children()),
-            der.encode(der.SET, signed.content),
+            _parse_attributes(signed.children()) if signed else (),
+            der.encode(der.SET, signed.content) if signed else b"",
             signed_with,
             signature.content,
             _parse_attributes(unsigned.children()) if unsigned else (),
@@ -643,7 +644,9 @@ class Signer:
         return der.read_time(value) if value else None
 
 
-def verify(data: SignedData, detached: DigestOf | None = None) -> tuple[Signer, ...]:
+def verify(
+    data: SignedData, detached: DigestOf | None = None, *, bare: bool = False
+) -> tuple[Signer, ...]:
     """Verify every signer: digest of the content, signed attributes and signature value.
 
     Whether the certificates lead to a trusted root is not judged here.
@@ -651,6 +654,9 @@ def verify(data: SignedData, detached: DigestOf | None = None) -> tuple[Signer, 
     Args:
         data: parsed SignedData.
         detached: gives the content's digest; exactly if `data` has no content of its own.
+        bare: accept signatures without signed attributes over plain data. The caller's content must
+            not be mistakable for a SET of attributes, of which else somebody's signature could be
+            passed off as one of such content.
 
     Raises:
         VerificationError: something does not verify.
@@ -668,7 +674,7 @@ def verify(data: SignedData, detached: DigestOf | None = None) -> tuple[Signer, 
         return detached(hash_algorithm)
 
     signers = tuple(
-        verify_signer(info, data.certificates, digest_of, data.content_type)
+        verify_signer(info, data.certificates, digest_of, data.content_type, bare=bare)
         for info in data.signers
     )
     if not {signer.hash_algorithm for signer in signers} <= set(data.digest_algorithms):
@@ -682,6 +688,8 @@ def verify_signer(
     certificates: Sequence[Certificate],
     digest_of: DigestOf,
     content_type: str,
+    *,
+    bare: bool = False,
 ) -> Signer:
     """Verify one SignerInfo over content of the given type and digest (RFC 5652, 5.6 and 11)."""
     candidates = {entry.encoding: entry for entry in certificates if info.identifies(entry)}
@@ -690,6 +698,23 @@ def verify_signer(
         raise VerificationError(message)
     (certificate,) = candidates.values()
     hash_algorithm = read_digest_algorithm(info.digest_algorithm)
+    if info.signed_attributes_set:
+        _check_signed_attributes(info, certificate, digest_of(hash_algorithm), content_type)
+        signed_digest = digest(hash_algorithm, info.signed_attributes_set)
+    elif bare and content_type == DATA:
+        signed_digest = digest_of(hash_algorithm)
+    else:
+        message = "Signed attributes are missing."
+        raise VerificationError(message)
+    _verify_signature(
+        certificate, info.signature_algorithm, hash_algorithm, signed_digest, info.signature
+    )
+    return Signer(info, certificate, hash_algorithm)
+
+
+def _check_signed_attributes(
+    info: SignerInfo, certificate: Certificate, content_digest: bytes, content_type: str
+) -> None:
     claimed_type = info.signed_value(CONTENT_TYPE)
     if claimed_type is None or der.read_oid(claimed_type) != content_type:
         message = "The content-type attribute is missing or names another type."
@@ -698,15 +723,10 @@ def verify_signer(
     if claimed_digest is None or claimed_digest.tag != der.OCTET_STRING:
         message = "The message-digest attribute is missing."
         raise VerificationError(message)
-    if claimed_digest.content != digest_of(hash_algorithm):
+    if claimed_digest.content != content_digest:
         message = "The digest of the content differs from the signed one: it has been changed."
         raise VerificationError(message)
     for oid, default in ((SIGNING_CERTIFICATE, "sha1"), (SIGNING_CERTIFICATE_V2, "sha256")):
         value = info.signed_value(oid)
         if value is not None:
             _check_signing_certificate(value, certificate, default)
-    signed_digest = digest(hash_algorithm, info.signed_attributes_set)
-    _verify_signature(
-        certificate, info.signature_algorithm, hash_algorithm, signed_digest, info.signature
-    )
-    return Signer(info, certificate, hash_algorithm)

@@ -129,17 +129,16 @@ def single(data: bytes, *tags: int) -> Element:
     return element
 
 
-def is_set_of(elements: Iterable[Element]) -> bool:
-    """Whether the values are in the order of a DER SET OF (X.690, 11.6)."""
-    encodings = [element.encoding for element in elements]
-    return encodings == sorted(encodings)
-
-
 def read_oid(element: Element) -> str:
     """Dotted decimal form of an OBJECT IDENTIFIER (X.690, 8.19)."""
     content = element.content
     if element.tag != OBJECT_IDENTIFIER or not 0 < len(content) <= _MAX_OID_OCTETS:
         _refuse("an object identifier is expected")
+    return _dotted(bytes(content))
+
+
+@lru_cache(maxsize=1024)  # signatures use the same few over and over
+def _dotted(content: bytes) -> str:
     if content[-1] & 0x80:
         _refuse("an object identifier is cut off")
     arcs: list[int] = []

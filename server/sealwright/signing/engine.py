@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from sealwright.errors import ClosedMemberError
 from sealwright.signing.analyze import analyze
 from sealwright.signing.artifact import (
     Container,
@@ -133,9 +134,17 @@ def analyze_file(
 
 
 def verify_file(
-    path: Path, *, limits: Limits | None = None, language: Language = LANGUAGE
+    path: Path,
+    *,
+    closed: Callable[[str], None] = lambda _: None,
+    limits: Limits | None = None,
+    language: Language = LANGUAGE,
 ) -> list[tuple[str, SignatureFact]]:
     """Find every embedded signature in a file and in the containers inside, and check it.
+
+    Args:
+        closed: called with the path of each member that cannot be looked into: a link, or one that
+            is encrypted or compressed otherwise.
 
     Returns:
         (path of the signed file as in a plan, what was found), in the containers' order. Chains to
@@ -149,7 +158,7 @@ def verify_file(
     with _spool(limits) as spool, path.open("rb") as file:
         budget = Budget(limits, path.stat().st_size)
         with at(path.name):
-            return list(_Finder(budget, spool, language).find(file, path.name, 1))
+            return list(_Finder(budget, spool, language, closed).find(file, path.name, 1))
 
 
 @contextmanager
@@ -174,10 +183,13 @@ def _answer_all(signing: DeepSign, sign: SignCallback) -> tuple[FileResult, ...]
 class _Finder:
     """Finds signatures in a file and, as deep as the limits allow, in the containers inside."""
 
-    def __init__(self, budget: Budget, spool: Spool, language: Language) -> None:
+    def __init__(
+        self, budget: Budget, spool: Spool, language: Language, closed: Callable[[str], None]
+    ) -> None:
         self.budget = budget
         self.spool = spool
         self.kinds = language.file_types
+        self.closed = closed
 
     def find(self, file: BinaryIO, path: str, depth: int) -> Iterator[tuple[str, SignatureFact]]:
         formats = [kind.format for kind in self.kinds if kind.format is not None]
@@ -197,8 +209,12 @@ class _Finder:
         self, container: Container, entry: Entry, path: str, depth: int
     ) -> Iterator[tuple[str, SignatureFact]]:
         inside = f"{path}{INSIDE}{entry.path}"
-        with at(path):
-            extracted = self.budget.extract(container, entry, self.spool)
+        try:
+            with at(path):
+                extracted = self.budget.extract(container, entry, self.spool)
+        except ClosedMemberError:
+            self.closed(inside)
+            return
         try:
             with at(inside), extracted.open() as file:
                 yield from self.find(file, inside, depth + 1)

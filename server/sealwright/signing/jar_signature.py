@@ -39,6 +39,7 @@ _SIGNATURE_MEMBER = re.compile(
     r"META-INF/(?:MANIFEST\.MF|[^/]+\.(?:SF|RSA|DSA|EC)|SIG-[^/.]*(?:\.[A-Z0-9]{1,3})?)"
 )
 _BLOCKS = (".RSA", ".EC", ".DSA")
+_ADVICE_BLOCK = "Sign the archive anew."
 _LABELS = {"sha256": "SHA-256", "sha384": "SHA-384", "sha512": "SHA-512"}
 _MAX_MEMBERS = 100_000
 _MAX_CONTENT = 64 << 30  # bytes of all members together,
@@ -68,14 +69,14 @@ def is_signed(file: BinaryIO, paths: Collection[str]) -> bool:  # noqa: ARG001 -
 
 def kept_attributes(file: BinaryIO) -> bytes:
     """SHA-256 over what the manifest says besides digests."""
-    manifest = _Archive(file).manifest or _new_manifest()
+    manifest = _Archive.of(file).manifest or _new_manifest()
     sections = [(each.name, each.kept) for each in manifest.sections.values() if each.kept]
     return hashlib.sha256(repr((manifest.main.attributes, sections)).encode()).digest()
 
 
 def content_digest(file: BinaryIO) -> bytes:
     """SHA-256 over all but the signature: members, their attributes, the manifest's attributes."""
-    archive = _Archive(file)
+    archive = _Archive.of(file)
     hasher = hashlib.sha256(kept_attributes(file))
     hasher.update(archive.container.fingerprint(None))
     for entry in archive.entries:
@@ -98,10 +99,11 @@ def verify(file: BinaryIO) -> list[SignatureFact]:
     """Every signature, in the order of the signature files' names."""
     if not is_zip(file):
         return []
-    archive = _Archive(file)
-    signed = {entry.path.upper(): entry for entry in archive.entries if _is_signature(entry.path)}
+    container = ZipContainer(file, _MAX_MEMBERS)
+    signed = {each.path.upper(): each for each in container.entries() if _is_signature(each.path)}
     if not signed:
-        return []
+        return []  # what Java would make of the archive does not matter then
+    archive = _Archive(file, container)
     manifest = archive.manifest
     if manifest is None:
         message = "There is a signature, but no manifest."
@@ -120,9 +122,9 @@ def verify(file: BinaryIO) -> list[SignatureFact]:
 class _Archive:
     """A JAR that is open for reading, within bounds on its members and their sizes."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self.container = ZipContainer(file, _MAX_MEMBERS)
-        self.entries = list(self.container.entries())
+    def __init__(self, file: BinaryIO, container: ZipContainer) -> None:
+        self.container = container
+        self.entries = list(container.entries())
         self.by_path = {entry.path.upper(): entry for entry in self.entries}
         total = sum(entry.size for entry in self.entries)
         if total > min(_MAX_CONTENT, max(_RATIO_ALLOWANCE, _MAX_RATIO * file.seek(0, 2))):
@@ -130,10 +132,15 @@ class _Archive:
             raise ArtifactError(message, advice="This looks like an archive bomb.")
         for entry in self.entries:
             # Java takes the raw name for UTF-8 and looks at no other.
-            if self.container.raw_name(entry) != entry.path.encode():
+            if container.raw_name(entry) != entry.path.encode():
                 message = "A member's name is not stored in UTF-8, so Java would read another name."
                 raise ArtifactError(message, advice="Pack it with UTF-8 names.", where=entry.path)
         self.manifest = self._manifest()
+
+    @classmethod
+    def of(cls, file: BinaryIO) -> _Archive:
+        """The archive in a file."""
+        return cls(file, ZipContainer(file, _MAX_MEMBERS))
 
     def _manifest(self) -> Manifest | None:
         entry = self.by_path.get(MANIFEST)
@@ -169,7 +176,7 @@ def _sign(
         message = "The archive has something in front of its first member."
         raise ArtifactError(message, advice="Submit the plain archive: Java would not verify this.")
     hash_algorithm = cms.hash_algorithm_of(directive)
-    archive = _Archive(source)
+    archive = _Archive.of(source)
     manifest = _signed_manifest(archive, hash_algorithm)
     signature_file = _signature_file(manifest, hash_algorithm)
     prepared = cms.prepare(
@@ -329,8 +336,12 @@ def _check_signature_file(
 
 
 def _verify_block(encoding: bytes, signature_file: bytes, index: int) -> SignatureFact:
-    data = cms.parse(encoding)
-    signers = cms.verify(data, lambda algorithm: cms.digest(algorithm, signature_file))
+    try:
+        data = cms.parse(encoding)
+    except ArtifactError as error:
+        message = f"The signature block cannot be read: {error.message}"
+        raise VerificationError(message, advice=_ADVICE_BLOCK) from error
+    signers = cms.verify(data, lambda algorithm: cms.digest(algorithm, signature_file), bare=True)
     if len(signers) != 1 or data.content_type != cms.DATA or data.version not in (1, 3):
         message = "A signature block has exactly one signer, over data."
         raise VerificationError(message)

@@ -155,6 +155,31 @@ class SignerClient:
         """
         await self._call("unbind_app_key", {"build_system_id": build_system_id})
 
+    async def trust_passkey(self, organization_id: str, passkey_id: str, fingerprint: str) -> None:
+        """Have the signer believe a passkey's endorsements. Only for the signer's user.
+
+        Args:
+            fingerprint: hex SHA-256 of the passkey's public key.
+
+        Raises:
+            NotFoundError: there is no such passkey with this key. ConflictError, UnavailableError
+        """
+        arguments = {
+            "organization_id": organization_id,
+            "passkey_id": passkey_id,
+            "fingerprint": fingerprint,
+        }
+        await self._call("trust_passkey", arguments)
+
+    async def distrust_passkey(self, organization_id: str, passkey_id: str) -> None:
+        """Have the signer believe a passkey no more. Only for the signer's user.
+
+        Raises:
+            NotFoundError: it is none that is believed. UnavailableError
+        """
+        arguments = {"organization_id": organization_id, "passkey_id": passkey_id}
+        await self._call("distrust_passkey", arguments)
+
     async def order(
         self,
         organization_id: str,

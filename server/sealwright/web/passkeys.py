@@ -162,6 +162,14 @@ def approval_options(
     return _request_options(_rp(services), challenge, known)
 
 
+def endorsement_options(
+    services: Services, challenge: bytes, trusted: Sequence[Passkey]
+) -> dict[str, Any]:
+    """What `navigator.credentials.get` is to be given so that one of these passkeys endorses what
+    the challenge is made from."""
+    return _request_options(_rp(services), challenge, trusted)
+
+
 def _rp(services: Services) -> RelyingParty:
     return relying_party(services.settings.url)
 

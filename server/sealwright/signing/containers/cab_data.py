@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-from sealwright.errors import ArtifactError
+from sealwright.errors import ArtifactError, ClosedMemberError
 from sealwright.signing.containers import mszip
 from sealwright.signing.containers.cab_records import (
     BLOCK,
@@ -149,7 +149,7 @@ def _decoder(folder: Folder) -> Decode:
         return Lzx(folder.window_bits).block
     message = f"The member {why_closed(folder)}, so it cannot be signed or checked."
     advice = "Leave it out of the configuration, or make the cabinet with MSZIP."
-    raise ArtifactError(message, advice=advice)
+    raise ClosedMemberError(message, advice=advice)
 
 
 def _copy(data: bytes, size: int) -> bytes:

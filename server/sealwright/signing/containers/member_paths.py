@@ -11,6 +11,7 @@ from sealwright.errors import ArtifactError
 MAX_PATH = 4096
 REPACK = "Pack the archive again with a common tool."
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]|^[A-Za-z]:")
+_DROPPED = re.compile(r"(?<=[^/ .])[ .]+(?=/|\Z)")
 
 
 def check_path(path: str) -> None:
@@ -40,8 +41,12 @@ def check_path(path: str) -> None:
 
 
 def folded(path: str) -> str:
-    """The form in which paths must differ, so that they do on Windows and macOS too."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
+    """The form in which paths must differ, so that they do on Windows and macOS too.
+
+    Windows drops spaces and dots at the end of a name.
+    """
+    kept = _DROPPED.sub("", path)
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", kept).casefold())
 
 
 def check_distinct(paths: Sequence[str]) -> None:
@@ -51,8 +56,8 @@ def check_distinct(paths: Sequence[str]) -> None:
         paths: of every member; those of directories end with ``/``.
 
     Raises:
-        ArtifactError: two are equal but for case or Unicode normalization, or one is a file and a
-            directory at once.
+        ArtifactError: two are equal but for case, Unicode normalization or what Windows drops, or
+            one is a file and a directory at once.
     """
     files: set[str] = set()
     directories: set[str] = set()
@@ -60,7 +65,7 @@ def check_distinct(paths: Sequence[str]) -> None:
         path = folded(each)
         names = directories if each.endswith("/") else files
         if path in names:
-            message = "Two members have this path, or paths that differ in case only."
+            message = "Two members have this path, or paths that are the same to some systems."
             advice = "Tools disagree about which one counts; remove one."
             raise ArtifactError(message, advice=advice, where=each)
         names.add(path)

@@ -33,6 +33,7 @@ SECTIONS = (
 _ACCOUNT = "ui.account"
 #: Paths that belong to a section of another name.
 _BELONG = {
+    "/endorsements": "/organization",
     "/groups": "/users",
     "/identity-providers": "/users",
     "/submit": "/signing-requests",

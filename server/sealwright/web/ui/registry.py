@@ -11,6 +11,7 @@ from sealwright.web.ui import (
     build_systems,
     certificates,
     dashboard,
+    endorsements,
     identity_providers,
     log,
     organization,
@@ -53,4 +54,5 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *audit.ENDPOINTS,
     *outgoing_webhooks.ENDPOINTS,
     *organization.ENDPOINTS,
+    *endorsements.ENDPOINTS,
 )

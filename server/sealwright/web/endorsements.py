@@ -1,0 +1,258 @@
+"""What waits for a trusted passkey, and endorsing it. The signer decides by it (`signer.trust`)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sealwright.db import (
+    Transaction,
+    certificate_orders,
+    endorsements,
+    groups,
+    passkeys,
+    projects,
+    users,
+)
+from sealwright.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError
+from sealwright.model.endorsement import (
+    MAX_APPROVERS,
+    Endorsement,
+    EndorsementKind,
+    TrustAnchor,
+    endorsement_challenge,
+    order_terms,
+    passkey_terms,
+    policy_terms,
+)
+from sealwright.model.identifiers import utc_now
+from sealwright.model.passkey import Assertion, RelyingParty, relying_party
+from sealwright.model.project import SigningPolicy, snapshot
+from sealwright.policy.endorsements import newest, verify_endorsement
+from sealwright.policy.permissions import Grant
+from sealwright.transparency.details import Change
+from sealwright.transparency.record import organization_entry, record
+from sealwright.web.passkeys import endorsement_options
+from sealwright.web.routes import Call
+
+_MAX_VERSION = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Something that does not count until it is endorsed.
+
+    Attributes:
+        version: the one that its next endorsement has.
+        terms: what is endorsed, for people to read.
+        approvers, certificate_id: of a policy; part of what is endorsed.
+    """
+
+    kind: EndorsementKind
+    subject_id: str
+    name: str
+    version: int
+    terms_sha256: str
+    terms: Mapping[str, Any]
+    approvers: tuple[str, ...] = ()
+    certificate_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What the organization has to endorse, and who may.
+
+    Attributes:
+        anchors: the passkeys that the signer trusts; none: nothing needs an endorsement.
+    """
+
+    anchors: Sequence[TrustAnchor]
+    waiting: Sequence[Waiting]
+
+    def mine(self, user_id: str) -> Sequence[TrustAnchor]:
+        """Those of one user."""
+        return [one for one in self.anchors if one.user_id == user_id]
+
+
+async def read_desk(call: Call) -> Desk:
+    """What waits in the caller's organization."""
+    async with call.services.database.read() as tx:
+        return await _read(tx, call.grant, relying_party(call.services.settings.url))
+
+
+def options(call: Call, desk: Desk, one: Waiting) -> dict[str, Any] | None:
+    """What `navigator.credentials.get` is to be given so that its answer endorses this; None where
+    no passkey of the caller's is trusted."""
+    user = call.grant.user
+    mine = [anchor.as_passkey() for anchor in desk.mine(user.id)]
+    if not mine:
+        return None
+    challenge = endorsement_challenge(
+        user.organization_id, one.kind, one.subject_id, one.version, one.terms_sha256, user.id
+    )
+    return endorsement_options(call.services, challenge, mine)
+
+
+async def endorse(
+    call: Call, kind: EndorsementKind, subject_id: str, version: int, assertion: Assertion
+) -> Endorsement:
+    """Record that a trusted passkey of the caller signed for what waits.
+
+    Raises:
+        NotFoundError: nothing of this kind waits.
+        ConflictError: somebody endorsed it meanwhile.
+        ForbiddenError: the passkey is not trusted, or signed for something else.
+    """
+    grant = call.grant
+    rp = relying_party(call.services.settings.url)
+    async with call.services.database.transaction() as tx:
+        desk = await _read(tx, grant, rp)
+        found = next(
+            (one for one in desk.waiting if (one.kind, one.subject_id) == (kind, subject_id)), None
+        )
+        if found is None:
+            message = "Nothing of this kind waits for an endorsement."
+            raise NotFoundError(message, advice="Read the list again.")
+        if found.version != version:
+            message = "It was endorsed or changed meanwhile."
+            raise ConflictError(message, advice="Read the list again.")
+        if len(found.approvers) > MAX_APPROVERS:
+            message = f"The policy has {len(found.approvers)} approvers; {MAX_APPROVERS} can be."
+            raise InvalidInputError(message, advice="Name a smaller group.")
+        if not desk.mine(grant.user.id):
+            message = "None of your passkeys is trusted by the signer."
+            raise ForbiddenError(message, advice="The operator runs 'sealwright trust add'.")
+        made = Endorsement(
+            grant.organization_id,
+            kind,
+            subject_id,
+            version,
+            found.terms_sha256,
+            found.approvers,
+            found.certificate_id,
+            grant.user.id,
+            assertion,
+            utc_now(),
+        )
+        verify_endorsement(made, desk.anchors, rp)
+        await endorsements.add(tx, made)
+        facts: dict[str, Any] = {
+            "kind": kind.value,
+            "subject": subject_id,
+            "version": version,
+            "terms_sha256": made.terms_sha256,
+            "endorsement": made.sha256,
+        }
+        if kind is EndorsementKind.POLICY:
+            facts["policy"] = subject_id
+        entry = organization_entry(
+            grant.organization_id,
+            "endorsement.made",
+            actor=grant.actor,
+            now=made.created_at,
+            data=facts,
+            change=Change(grant.principal.address, None, {"terms": found.terms}),
+        )
+        await record(tx, entry)
+    return made
+
+
+async def _read(tx: Transaction, grant: Grant, rp: RelyingParty) -> Desk:
+    organization = grant.organization_id
+    anchors = await endorsements.anchors(tx, organization)
+    if not anchors:
+        return Desk((), ())
+    listed = await projects.policies(tx, organization)
+    found = [await _policy(tx, one) for one in listed if one.enabled]
+    asked = {one for policy in listed if policy.passkey_required for one in policy.approvers}
+    approvers = await groups.people(tx, organization, asked)
+    found += await _passkeys(tx, organization, approvers, anchors)
+    found += await _orders(tx, organization)
+    return Desk(anchors, await _unendorsed(tx, organization, found, anchors, rp))
+
+
+async def _unendorsed(
+    tx: Transaction,
+    organization_id: str,
+    found: Sequence[Waiting],
+    anchors: Sequence[TrustAnchor],
+    rp: RelyingParty,
+) -> list[Waiting]:
+    waiting = []
+    for kind in EndorsementKind:
+        of_kind = [one for one in found if one.kind is kind]
+        ids = [one.subject_id for one in of_kind]
+        present = await endorsements.of_subjects(tx, organization_id, kind, ids)
+        for one in of_kind:
+            made = present.get(one.subject_id, [])
+            valid = newest(made, anchors, rp)
+            if valid is not None and valid.terms_sha256 == one.terms_sha256:
+                continue
+            last = max((earlier.version for earlier in made), default=0)
+            if last < _MAX_VERSION:
+                waiting.append(dataclasses.replace(one, version=last + 1))
+    return waiting
+
+
+async def _policy(tx: Transaction, policy: SigningPolicy) -> Waiting:
+    approvers = await groups.people(tx, policy.organization_id, policy.approvers)
+    fields = snapshot(policy, "", None, approvers).fields
+    left_out = {"certificate_sha256", "artifact_configuration_id", "artifact_configuration_sha256"}
+    return Waiting(
+        EndorsementKind.POLICY,
+        policy.id,
+        policy.name,
+        0,
+        policy_terms(fields, approvers, policy.certificate_id),
+        {name: value for name, value in fields.items() if name not in left_out},
+        tuple(sorted(approvers)),
+        policy.certificate_id,
+    )
+
+
+async def _passkeys(
+    tx: Transaction, organization_id: str, user_ids: frozenset[str], anchors: Sequence[TrustAnchor]
+) -> list[Waiting]:
+    if not user_ids:
+        return []
+    trusted = {one.passkey_id for one in anchors}
+    people = {one.id: one for one in await users.every(tx, organization_id)}
+    return [
+        Waiting(
+            EndorsementKind.PASSKEY,
+            one.id,
+            f"{one.name} of {people[one.user_id].name}",
+            0,
+            passkey_terms(one),
+            {
+                "user": people[one.user_id].email or people[one.user_id].name,
+                "user_id": one.user_id,
+                "fingerprint": one.fingerprint,
+                "added": one.created_at.isoformat(),
+            },
+        )
+        for one in await passkeys.of_users(tx, organization_id, user_ids)
+        if one.removed_at is None and one.id not in trusted
+    ]
+
+
+async def _orders(tx: Transaction, organization_id: str) -> list[Waiting]:
+    return [
+        Waiting(
+            EndorsementKind.ORDER,
+            one.id,
+            f"{one.operation.value} a certificate",
+            0,
+            order_terms(one),
+            {
+                "operation": one.operation.value,
+                "certificate": one.certificate_id,
+                "arguments": dict(one.arguments),
+                "requested_by": one.requested_by,
+            },
+        )
+        for one in await certificate_orders.waiting(tx)
+        if one.organization_id == organization_id and one.requested_by is not None
+    ]

@@ -1,0 +1,312 @@
+"""A web process that was taken over: it writes whatever rows it likes, and has nothing signed."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import httpx
+import pytest
+from tests.authenticator import Authenticator, from_text, text
+from tests.chaos.shim import Shim
+from tests.database import Scene, add_request, seed
+from tests.functional.test_passkeys import session
+from tests.signer import Keys, digests
+from tests.web import Web
+
+from sealwright.certify import Wish, order, wait_for
+from sealwright.config import Settings
+from sealwright.db import (
+    Database,
+    certificate_orders,
+    certificates,
+    endorsements,
+    passkeys,
+    projects,
+    requests,
+    users,
+)
+from sealwright.errors import NotFoundError, SignerRefusedError
+from sealwright.model.certificate import Operation, OrderState
+from sealwright.model.endorsement import (
+    Endorsement,
+    EndorsementKind,
+    TrustAnchor,
+    endorsement_challenge,
+    order_terms,
+    passkey_terms,
+    policy_terms,
+)
+from sealwright.model.identifiers import new_id, utc_now
+from sealwright.model.passkey import (
+    Assertion,
+    Passkey,
+    RelyingParty,
+    approval_challenge,
+    relying_party,
+)
+from sealwright.model.project import SigningPolicy, snapshot
+from sealwright.model.request import Approval, SigningRequest, StoredArtifact, Verdict
+from sealwright.model.user import Role, User
+from sealwright.policy.passkeys import verify_registration
+from sealwright.signing.signer_client import SignerClient
+
+sqlite_only = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+@dataclasses.dataclass
+class Person:
+    """A user with a passkey in the database."""
+
+    user: User
+    device: Authenticator
+    passkey: Passkey
+
+    def answer(self, challenge: bytes) -> Assertion:
+        answer = self.device.sign({"challenge": text(challenge)})
+        response = answer["response"]
+        return Assertion(
+            from_text(answer["rawId"]),
+            from_text(response["clientDataJSON"]),
+            from_text(response["authenticatorData"]),
+            from_text(response["signature"]),
+            from_text(response["userHandle"]),
+        )
+
+
+async def equip(database: Database, user: User, rp: RelyingParty) -> Person:
+    """Give the user a passkey, by a row: as registering does, or a web process that lies."""
+    device = Authenticator(rp.origin, rp.id)
+    options = {"user": {"id": text(user.id.encode())}, "challenge": text(b"x" * 32)}
+    made = device.register(options)["response"]
+    found = verify_registration(
+        from_text(made["clientDataJSON"]), from_text(made["attestationObject"]), b"x" * 32, rp
+    )
+    passkey = Passkey(
+        new_id(), user.organization_id, user.id, "Key", found.credential_id, found.public_key, 0,
+        utc_now(),
+    )  # fmt: skip
+    async with database.transaction() as tx:
+        await passkeys.add(tx, passkey)
+    return Person(user, device, passkey)
+
+
+@dataclasses.dataclass
+class Desk:
+    """An organization, and the officer whose passkey the signer trusts."""
+
+    database: Database
+    scene: Scene
+    officer: Person
+
+    async def endorse(
+        self,
+        kind: EndorsementKind,
+        subject: str,
+        terms: str,
+        version: int = 1,
+        *,
+        by: Person | None = None,
+        **policy: Any,
+    ) -> None:
+        who = by or self.officer
+        tenant = self.scene.organization.id
+        challenge = endorsement_challenge(tenant, kind, subject, version, terms, who.user.id)
+        made = Endorsement(
+            tenant, kind, subject, version, terms, policy.get("approvers", ()),
+            policy.get("certificate_id"), who.user.id, who.answer(challenge), utc_now(),
+        )  # fmt: skip
+        async with self.database.transaction() as tx:
+            await endorsements.add(tx, made)
+
+    async def endorse_policy(
+        self, policy: SigningPolicy, version: int = 1, by: Person | None = None
+    ) -> None:
+        approvers = tuple(sorted(policy.approvers))
+        terms = policy_terms(snapshot(policy, "", None).fields, approvers, policy.certificate_id)
+        await self.endorse(
+            EndorsementKind.POLICY, policy.id, terms, version, by=by, approvers=approvers,
+            certificate_id=policy.certificate_id,
+        )  # fmt: skip
+
+    async def approved(self, policy: SigningPolicy, by: Person) -> SigningRequest:
+        """A request under the policy as it is in the database now, approved by one passkey."""
+        frozen = snapshot(policy, self.scene.certificate.sha256, self.scene.configuration)
+        request = await add_request(
+            self.database, self.scene, signatures=1, snapshot=frozen, policy_hash=frozen.sha256,
+            input=StoredArtifact("key", "a.exe", 1, "ab" * 32),
+        )  # fmt: skip
+        challenge = approval_challenge(
+            request.id, request.content_digest, request.policy_hash, by.user.id
+        )
+        approval = Approval(
+            new_id(), request.id, by.user.id, by.user.name, Verdict.APPROVE, "", utc_now(),
+            by.answer(challenge),
+        )  # fmt: skip
+        async with self.database.transaction() as tx:
+            await requests.add_approval(tx, self.scene.organization.id, approval)
+            await projects.update_policy(tx, policy)
+        return request
+
+
+@sqlite_only
+async def test_rows_of_a_web_process_are_not_believed(
+    database: Database, signer: SignerClient, signer_settings: Settings, keys: Keys, shim: Shim
+) -> None:
+    rp = relying_party(signer_settings.url)
+    scene = await seed(database, keys.ec, quorum=1, passkey_required=True)
+    officer = await equip(database, scene.approvers[1], rp)
+    approver = await equip(database, scene.approvers[0], rp)
+    desk = Desk(database, scene, officer)
+    tenant, policy = scene.organization.id, scene.policy
+
+    # without a trusted passkey rows are enough, as before
+    assert await signer.sign((await desk.approved(policy, approver)).id, 1, digests(1, "a"))
+
+    with pytest.raises(NotFoundError, match="another key"):
+        await signer.trust_passkey(tenant, officer.passkey.id, approver.passkey.fingerprint)
+    await signer.trust_passkey(tenant, officer.passkey.id, officer.passkey.fingerprint)
+
+    async def refused(request: SigningRequest, reason: str) -> None:
+        with pytest.raises(SignerRefusedError, match=reason):
+            await signer.sign(request.id, 1, digests(1, request.id))
+
+    before = shim.count()
+    await refused(await desk.approved(policy, approver), "Nobody with a trusted passkey")
+    await desk.endorse_policy(policy, by=approver)  # whose passkey nobody trusts
+    await refused(await desk.approved(policy, approver), "Nobody with a trusted passkey")
+    await desk.endorse_policy(policy, 2)
+    await refused(await desk.approved(policy, approver), "passkey that nobody endorsed")
+    await desk.endorse(
+        EndorsementKind.PASSKEY, approver.passkey.id, passkey_terms(approver.passkey)
+    )
+    assert shim.count() == before
+    assert await signer.sign((await desk.approved(policy, approver)).id, 1, digests(1, "b"))
+    before = shim.count()
+
+    # a policy that asks for less, an approver more, another certificate: nobody endorsed those
+    looser = {
+        "quorum": 0, "passkey_required": False, "hash_signing_allowed": True,
+        "submitters": frozenset({approver.user.id}),
+    }  # fmt: skip
+    for name, value in looser.items():
+        changed = dataclasses.replace(policy, **{name: value})
+        await refused(await desk.approved(changed, approver), "not the one that was endorsed last")
+    accomplice = await equip(database, scene.approvers[2], rp)
+    invented = dataclasses.replace(policy, approvers=policy.approvers | {scene.submitter.id})
+    await refused(await desk.approved(invented, approver), "approvers that it had not")
+    spare = dataclasses.replace(scene.certificate, id=new_id(), slug="spare")
+    async with database.transaction() as tx:
+        await certificates.add(tx, spare)
+    swapped = dataclasses.replace(desk, scene=dataclasses.replace(scene, certificate=spare))
+    moved = dataclasses.replace(policy, certificate_id=spare.id)
+    await refused(await swapped.approved(moved, approver), "nor a renewal of it")
+    # a passkey that the web process gave to an approver, and one that it wrote over
+    await refused(await desk.approved(policy, accomplice), "passkey that nobody endorsed")
+    other = await equip(database, approver.user, rp)
+    await desk.endorse(EndorsementKind.PASSKEY, other.passkey.id, passkey_terms(approver.passkey))
+    await refused(await desk.approved(policy, other), "passkey that nobody endorsed")
+    # an endorsement for something else, or altered afterwards
+    await desk.endorse(EndorsementKind.POLICY, new_id(), "00" * 32, 3)
+    await refused(
+        await desk.approved(dataclasses.replace(policy, quorum=2), approver),
+        "not the one that was endorsed last",
+    )
+    # what was endorsed before and replaced since does not come back
+    stricter = dataclasses.replace(policy, timestamp_required=not policy.timestamp_required)
+    await desk.endorse_policy(stricter, 4)
+    await refused(await desk.approved(policy, approver), "not the one that was endorsed last")
+    assert shim.count() == before
+    assert await signer.sign((await desk.approved(stricter, approver)).id, 1, digests(1, "c"))
+    async with database.read() as tx:
+        found = await endorsements.of_subject(tx, tenant, EndorsementKind.POLICY, policy.id)
+    assert [one.version for one in found] == [4, 2, 1]
+    await signer.distrust_passkey(tenant, officer.passkey.id)
+    assert await signer.sign((await desk.approved(policy, approver)).id, 1, digests(1, "d"))
+
+
+@sqlite_only
+async def test_an_order_waits_for_its_endorsement(
+    database: Database, signer: SignerClient, signer_settings: Settings, shim: Shim
+) -> None:
+    scene = await seed(database)
+    tenant = scene.organization.id
+    admin = dataclasses.replace(
+        scene.submitter, id=new_id(), email=f"{new_id()}@example.com",
+        role=Role.CERTIFICATE_ADMINISTRATOR,
+    )  # fmt: skip
+    async with database.transaction() as tx:
+        await users.add(tx, admin)
+    officer = await equip(database, scene.approvers[0], relying_party(signer_settings.url))
+    await signer.trust_passkey(tenant, officer.passkey.id, officer.passkey.fingerprint)
+    desk = Desk(database, scene, officer)
+    asked = {"slug": "ordered", "subject": "CN=x", "key_type": "p-256"}
+    async with database.transaction() as tx:  # in an administrator's name, whom nobody asked
+        forged = await order(tx, Wish(tenant, Operation.REQUEST, "x", admin.id, asked))
+        wanted = await order(
+            tx, Wish(tenant, Operation.REQUEST, "x", admin.id, asked | {"slug": "wanted"})
+        )
+    await desk.endorse(EndorsementKind.ORDER, forged.id, order_terms(wanted))
+    await desk.endorse(EndorsementKind.ORDER, wanted.id, order_terms(wanted))
+    settled = await wait_for(database, tenant, wanted.id, 60)
+    assert settled.state is OrderState.DONE, settled.reason
+    async with database.read() as tx:
+        left = await certificate_orders.get(tx, tenant, forged.id)
+    assert left is not None
+    assert left.state is OrderState.QUEUED, "it came first, and was not carried out"
+
+
+async def test_endorsing_over_the_api_and_the_page(sqlite: Web) -> None:
+    rp = relying_party(sqlite.server.url)
+    admin = await sqlite.add_user(role=Role.GLOBAL_ADMINISTRATOR)
+    client = await session(sqlite, admin)
+
+    async def listed(who: httpx.AsyncClient = client) -> dict[str, Any]:
+        found: dict[str, Any] = (await who.get("/api/v1/endorsements")).json()
+        return found
+
+    assert await listed() == {"required": False, "items": []}
+    officer = await equip(sqlite.database, admin, rp)
+    await sqlite.change_policy(quorum=1, passkey_required=True)
+    approver = await equip(sqlite.database, sqlite.scene.approvers[0], rp)
+    key = officer.passkey
+    async with sqlite.database.transaction() as tx:
+        await endorsements.add_anchor(
+            tx,
+            TrustAnchor(
+                key.id, admin.organization_id, admin.id, key.credential_id, key.public_key,
+                utc_now(),
+            ),
+        )  # fmt: skip
+    found = await listed()
+    assert found["required"]
+    assert {(one["kind"], one["subject_id"]) for one in found["items"]} == {
+        ("signing-policy", sqlite.scene.policy.id),
+        ("passkey", approver.passkey.id),
+    }
+    other = await session(sqlite, await sqlite.add_user(role=Role.GLOBAL_ADMINISTRATOR))
+    assert [one["public_key"] for one in (await listed(other))["items"]] == [None, None]
+
+    async def endorse(
+        one: dict[str, Any], device: Authenticator, who: httpx.AsyncClient = client
+    ) -> httpx.Response:
+        body = {name: one[name] for name in ("kind", "subject_id", "version")}
+        options = found["items"][0]["public_key"] | (one["public_key"] or {})
+        return await who.post(
+            "/api/v1/endorsements", json=body | {"credential": device.sign(options)}
+        )
+
+    policy, passkey = found["items"]
+    assert (await endorse(policy, approver.device)).status_code == 403
+    assert (await endorse(policy, officer.device, other)).status_code == 403
+    crossed = policy | {"public_key": passkey["public_key"]}
+    assert (await endorse(crossed, officer.device)).status_code == 403
+    assert (await endorse(policy, officer.device)).status_code == 201
+    assert (await endorse(policy, officer.device)).status_code == 404
+    assert (await endorse(passkey, officer.device)).status_code == 201
+    assert (await listed())["items"] == []
+    await sqlite.change_policy(quorum=0)
+    [again] = (await listed())["items"]
+    assert (again["subject_id"], again["version"]) == (sqlite.scene.policy.id, 2)
+    assert again["terms"]["quorum"] == 0
+    assert (await endorse(again | {"version": 1}, officer.device)).status_code == 409
