@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from sealwright.db import requests
 from sealwright.model.identifiers import utc_now
+from sealwright.model.member_tree import FILE, FOLDER, SIGNATURE, Member, build
 from sealwright.model.request import FileResult
 from sealwright.signing.artifact import TimestampForm
 from sealwright.signing.configuration import Directive
@@ -54,10 +55,33 @@ def results(plan: Plan) -> Iterator[FileResult]:
             )  # fmt: skip
 
 
-async def store(web: Web, request_id: str, plan: Plan, *, done: bool = True) -> None:
+def listing(plan: Plan) -> dict[str, list[Member]]:
+    """What the containers of `release` hold: what is named, folders, and members that are not."""
+    found: dict[str, list[Member]] = {}
+    for node in plan.root.walk():
+        if node.members:
+            members = [(child.member, child.size, FILE) for child in node.children]
+            others = node.members - len(members)
+            if node is plan.root:
+                members += [("empty/", 0, FOLDER), ("META-INF/MANIFEST.MF", 90, SIGNATURE)]
+                others -= 2
+            members += [(f"docs/en/{n:05}.html", 1000 + n, FILE) for n in range(others)]
+            found[node.path] = members
+    return found
+
+
+def packed(plan: Plan) -> bytes:
+    """The tree of `release` as the worker stores it."""
+    return build(plan.root.to_json(), listing(plan)).pack()
+
+
+async def store(
+    web: Web, request_id: str, plan: Plan, *, done: bool = True, listed: bool = True
+) -> None:
     """Keep the plan as the worker does, and with `done` its results."""
+    tree = packed(plan) if listed else None
     async with web.database.transaction() as tx:
-        await requests.put_plan(tx, request_id, plan.plan_hash, plan.to_json(), utc_now())
+        await requests.put_plan(tx, request_id, plan.plan_hash, plan.to_json(), utc_now(), tree)
         if done:
             await requests.put_results(tx, request_id, list(results(plan)))
 

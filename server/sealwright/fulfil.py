@@ -38,6 +38,7 @@ from sealwright.errors import (
 from sealwright.intake.malware import scan_artifact
 from sealwright.intake.retrieval import ArtifactRetrievalLink, retrieval_timeouts, retrieve
 from sealwright.intake.upload import clean_file_name
+from sealwright.model import member_tree
 from sealwright.model.certificate import Certificate, CertificateKind, CertificateState
 from sealwright.model.identifiers import utc_now
 from sealwright.model.mechanism import Mechanism
@@ -331,9 +332,14 @@ async def _sign_artifact(bench: Workbench, request: SigningRequest, meter: Progr
             signing.output.replace(judging.output)
             await judges.share_input()
             meter.begin(Stage.VERIFYING, files)
-            found = await judges.verify(plan, certificate.certificate)
+            judgement = asyncio.create_task(judges.verify(plan, certificate.certificate))
+            try:
+                output = await _store(bench, request, judging.output, sha256, size, judgement)
+                found = await judgement
+            finally:
+                judgement.cancel()
+                await asyncio.gather(judgement, return_exceptions=True)
             meter.begin(Stage.RELEASING, files)
-            output = await _store(bench, request, judging.output, sha256, size)
     results = _results(made, found)
     await _release(bench, request, ARTIFACT_RELEASED, _facts(plan, output, results), results)
     await _complete(bench, request, output=output)
@@ -365,9 +371,11 @@ async def _plan(bench: Workbench, request: SigningRequest, team: Team, configura
                 message, advice="The server was upgraded in between: submit the artifact again."
             )
         return plan
+    members = team.listing
+    tree = await asyncio.to_thread(lambda: member_tree.build(plan.root.to_json(), members).pack())
     async with bench.database.transaction() as tx:
         await lease.require(tx, request)
-        await requests.put_plan(tx, request.id, plan.plan_hash, text, now)
+        await requests.put_plan(tx, request.id, plan.plan_hash, text, now, tree)
         signatures = sum(len(node.signs) for node in plan.root.walk())
         await requests.amend(tx, request, now, plan_hash=plan.plan_hash, signatures=signatures)
     return plan
@@ -380,13 +388,20 @@ def _measure(child: FormatChild) -> tuple[str, int]:
 
 
 async def _store(
-    bench: Workbench, request: SigningRequest, file: Path, sha256: str, size: int
+    bench: Workbench,
+    request: SigningRequest,
+    file: Path,
+    sha256: str,
+    size: int,
+    judgement: asyncio.Future[Any],
 ) -> StoredArtifact:
-    """Put the signed artifact into the store, under a name that no other content can have."""
+    """Put the signed artifact into the store, under a name that no other content can have. It is
+    copied while it is judged, and visible there only if the judges agree."""
     assert request.input is not None  # noqa: S101 - checked by the caller
     key = f"requests/{request.organization_id}/{request.id}/output-{sha256}"
     await patiently(
-        "storing the artifact", lambda: bench.store.put(key, file, sha256=sha256, size=size)
+        "storing the artifact",
+        lambda: bench.store.put(key, file, sha256=sha256, size=size, approval=judgement),
     )
     return StoredArtifact(key, request.input.file_name, size, sha256)
 

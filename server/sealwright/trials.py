@@ -16,8 +16,10 @@ from pathlib import Path
 from sealwright.db import proposals
 from sealwright.errors import InternalError, SealwrightError, VerificationError
 from sealwright.fulfil import Workbench
+from sealwright.model import member_tree
 from sealwright.model.identifiers import utc_now
 from sealwright.model.proposal import Trial, TrialState
+from sealwright.signing.shard import WHOLE
 
 _log = logging.getLogger(__name__)
 
@@ -89,15 +91,21 @@ async def _apply(bench: Workbench, trial: Trial) -> Trial:
             trial = dataclasses.replace(trial, xml=await child.analyze(name))
     async with bench.room, bench.children.child() as child:
         await _fetch(bench, trial, child.input)
-        plan = await child.plan(
-            trial.xml.encode(), {}, artifact_name=name, signing_time=int(utc_now().timestamp())
+        share = await child.plan_share(
+            WHOLE,
+            trial.xml.encode(),
+            trial.parameters,
+            artifact_name=name,
+            signing_time=int(utc_now().timestamp()),
         )
-    text = plan.to_json()
+    root = share.plan.root
+    tree = await asyncio.to_thread(lambda: member_tree.build(root.to_json(), share.listing).pack())
+    text = share.plan.to_json()
     if len(text) > _MAX_PLAN:
         return dataclasses.replace(
             trial, state=TrialState.FAILED, fault="The sample has too many files to show."
         )
-    return dataclasses.replace(trial, state=TrialState.DONE, plan=text)
+    return dataclasses.replace(trial, state=TrialState.DONE, plan=text, tree=tree)
 
 
 async def _fetch(bench: Workbench, trial: Trial, target: Path) -> None:

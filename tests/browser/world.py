@@ -126,6 +126,7 @@ async def spoil(web: Web, things: Things) -> None:
             tx,
             dataclasses.replace(
                 trial, state=TrialState.DONE, plan=plan.to_json(), xml=f"<!-- {SCRIPT} -->",
+                tree=artifact_plans.packed(plan),
                 fault=SCRIPT, advice=SCRIPT, where=SCRIPT,
             ),
         )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from tests.web import PASSWORD, Web
 
 from sealwright.db import log as db_log
 from sealwright.intake.passwords import hash_password
-from sealwright.model.user import Role, UserKind
+from sealwright.model.identifiers import new_id, utc_now
+from sealwright.model.user import Role, TokenKind, UserKind
 
 
 async def administrator(web: Web) -> Any:
@@ -103,6 +105,40 @@ async def test_interactive_users(sqlite: Web) -> None:
     path = f"/api/v1/users/{made.json()['id']}"
     off = await client.patch(path, json={"active": False, "name": "Ada L."})
     assert (off.json()["active"], off.json()["name"]) == (False, "Ada L.")
+
+
+async def test_what_opens_doors_needs_a_recent_log_in(sqlite: Web) -> None:
+    chief = await sqlite.add_user(role=Role.GLOBAL_ADMINISTRATOR)
+    target = await sqlite.add_user()
+    stale = utc_now() - dt.timedelta(hours=1)
+    provider = {
+        "slug": f"idp-{new_id()}", "name": "x", "issuer": "https://idp.example.com",
+        "client_id": "x", "client_secret": "x", "domains": ["example.com"],
+    }  # fmt: skip
+    person = f"/api/v1/users/{target.id}"
+    calls: list[tuple[str, str, dict[str, Any]]] = [
+        ("POST", "/api/v1/identity-providers", provider),
+        ("PATCH", f"/api/v1/identity-providers/{provider['slug']}", {"name": "y"}),
+        ("DELETE", f"/api/v1/identity-providers/{provider['slug']}", {}),
+        ("POST", "/api/v1/scim-tokens", {"name": "x"}),
+        ("POST", "/api/v1/users", {"kind": "ci", "name": "x", "role": "user-administrator"}),
+        ("PATCH", person, {"role": "global-administrator"}),
+    ]
+    text = "Bearer {}".format
+    token = text(await sqlite.token(chief))
+    late = text(await sqlite.token(chief, authenticated_at=stale, kind=TokenKind.SESSION))
+    recent = text(await sqlite.token(chief, authenticated_at=utc_now(), kind=TokenKind.SESSION))
+    client = await sqlite.client()
+    for method, path, body in calls:
+        for who in (token, late):
+            answer = await client.request(method, path, json=body, headers={"Authorization": who})
+            assert answer.status_code == 403, path
+            assert "/account/confirm" in answer.json()["advice"]
+    harmless = await client.patch(person, json={"name": "New"}, headers={"Authorization": token})
+    assert harmless.status_code == 200
+    for method, path, body in calls:
+        answer = await client.request(method, path, json=body, headers={"Authorization": recent})
+        assert answer.is_success, answer.text
 
 
 async def test_nobody_rises_by_themselves(sqlite: Web) -> None:

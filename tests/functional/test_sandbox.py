@@ -108,6 +108,7 @@ async def test_a_team_makes_what_one_child_makes(tmp_path: Path) -> None:
         return [made[each.request.digest] for each in batch]
 
     outputs = []
+    listings = []
     progress: list[tuple[int, int]] = []
     async with ChildPool(tmp_path, 3) as pool:
         for places in (1, 3):
@@ -124,6 +125,7 @@ async def test_a_team_makes_what_one_child_makes(tmp_path: Path) -> None:
                 assert room.locked() == (places == 1)
                 with team.first.open_output() as output:
                     outputs.append((plan, results, output.read()))
+                listings.append(team.listing)
                 async with team_of(pool, room, divisible=True) as judges:
                     assert len(judges.children) == places
                     judges.first.input.write_bytes(data)
@@ -132,6 +134,9 @@ async def test_a_team_makes_what_one_child_makes(tmp_path: Path) -> None:
                     found = await judges.verify(plan, identity.certificate)
                     assert len(found) == 11
     assert outputs[0] == outputs[1]
+    assert listings[0] == listings[1]
+    opened = {node.path: node.members for node in outputs[0][0].root.walk() if node.members}
+    assert {path: len(members) for path, members in listings[0].items()} == opened
     assert {all_ for _, all_ in progress} == {11}
 
 
@@ -365,7 +370,7 @@ async def test_too_little_memory_or_space(tmp_path: Path) -> None:
     async with started(tmp_path / "2", settings, small) as child:
         with pytest.raises(ArtifactError, match="temporary space"):
             await planned(child, body)
-    large = archive({"a.exe": image(overlay=b"x" * 500_000)})
+    large = archive({"a.exe": image(overlay=b"x" * 5_000_000)})
     settings = SandboxSettings(child=ChildLimits(file_size=100_000))
     async with started(tmp_path / "3", settings, large) as child:
         with pytest.raises(ArtifactError, match="larger temporary file"):
@@ -381,7 +386,7 @@ async def test_a_full_disk_is_not_the_artifacts_fault(tmp_path: Path) -> None:
     if mounted.returncode:
         missing("a small file system cannot be mounted without root")
     try:
-        small = archive({"a.exe": image(overlay=bytes(3_000_000))})
+        small = archive({"a.exe": image(overlay=bytes(6_000_000))})
         body = f'<zip-file><pe-file path="a.exe">{SIGN}</pe-file></zip-file>'
         async with started(full / "c", None, small) as child:
             with pytest.raises(UnavailableError, match="no space left"):
@@ -623,6 +628,20 @@ def test_malformed_requests_are_not_believed(change: dict[str, object]) -> None:
         child_protocol.pending_from_json([3])
     with pytest.raises(InternalError):
         child_protocol.pending_from_json({"a": 1})
+
+
+@pytest.mark.parametrize(
+    "listing",
+    [
+        None, [], {"a": None}, {"a": ["b"]}, {"a": [["b", 1]]}, {"a": [["b", 1, 3]]},
+        {"a": [["b", 1, []]]}, {"a": [["b", -1, 0]]}, {"a": [[1, 1, 0]]},
+        {"a": [["b" * 70_000, 1, 0]]},
+    ],
+)  # fmt: skip
+def test_malformed_listings_are_not_believed(listing: object) -> None:
+    assert child_protocol.listing_from_json({"a": [["b", 1, 0]]}) == {"a": [("b", 1, 0)]}
+    with pytest.raises(InternalError):
+        child_protocol.listing_from_json(listing)
 
 
 LIAR = """

@@ -8,6 +8,7 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.functional.test_passkeys import session
 from tests.web import Web
 
 from sealwright.errors import InvalidInputError
@@ -27,7 +28,7 @@ USER = "urn:ietf:params:scim:schemas:core:2.0:User"
 
 
 async def directory(web: Web) -> httpx.AsyncClient:
-    administrator = await web.client(await web.add_user(role=Role.GLOBAL_ADMINISTRATOR))
+    administrator = await session(web, await web.add_user(role=Role.GLOBAL_ADMINISTRATOR))
     made = await administrator.post("/api/v1/scim-tokens", json={"name": "Directory"})
     assert made.status_code == 201, made.text
     token = made.json()["token"]

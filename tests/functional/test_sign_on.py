@@ -16,6 +16,7 @@ import pytest
 from tests.fakes.identity_provider import CLIENT_ID, CLIENT_SECRET, IdentityProvider
 from tests.fakes.oidc import OTHER_KEY
 from tests.fakes.server import served
+from tests.functional.test_passkeys import session
 from tests.valkey import Valkey
 from tests.web import Web, opened, running
 
@@ -62,7 +63,7 @@ async def scene(valkey: Valkey, sqlite_template: Path, tmp_path: Path) -> AsyncI
         provider.at(f"http://127.0.0.1:{port}")
         provider.redirect_url = f"{server.url}/login/callback"
         async with opened(server) as web:
-            client = await web.client(await web.add_user(role=Role.GLOBAL_ADMINISTRATOR))
+            client = await session(web, await web.add_user(role=Role.GLOBAL_ADMINISTRATOR))
             body = {
                 "slug": "idp", "name": "Directory", "issuer": provider.issuer.url,
                 "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET,

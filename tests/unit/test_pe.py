@@ -85,6 +85,26 @@ def test_changes_nothing_but_checksum_and_table(shape: str) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+def test_comparing_is_as_comparing_digests(shape: str) -> None:
+    content, signed = SHAPES[shape], sign(SHAPES[shape])
+
+    def same(before: bytes, after: bytes) -> bool:
+        return pe.same_content(io.BytesIO(before), io.BytesIO(after))
+
+    assert same(content, signed)
+    assert same(signed, content)
+    assert same(signed, sign(content, APPEND))
+    end = pe.parse(io.BytesIO(signed)).content
+    for position in {0x10, len(content) // 2, len(content) - 1, end - 1}:
+        changed = bytearray(signed)
+        changed[position] ^= 0x40
+        digests = {pe.content_digest(io.BytesIO(each)) for each in (content, bytes(changed))}
+        assert len(digests) == 2
+        assert not same(content, bytes(changed))
+    assert not same(content, sign(content + bytes(8)))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_checksum_is_that_of_the_specification(shape: str) -> None:
     """Adds words and folds carries, one by one."""
     signed = sign(SHAPES[shape])
@@ -216,6 +236,7 @@ class HugeFile(io.RawIOBase):
         return len(data)
 
 
+@pytest.mark.untraced
 def test_file_over_two_gibibytes() -> None:
     size = (2 << 30) + 3
     source, target = HugeFile(pe_images.image(), size), HugeFile(b"", 0)
@@ -248,6 +269,7 @@ EXCLUDED = {
     st.integers(0, LAYOUT.content - 1).filter(lambda position: position not in EXCLUDED),
     st.integers(1, 255),
 )
+@pytest.mark.untraced
 def test_any_changed_byte_is_refused(position: int, difference: int) -> None:
     spoilt = bytearray(SIGNED)
     spoilt[position] ^= difference
@@ -255,6 +277,7 @@ def test_any_changed_byte_is_refused(position: int, difference: int) -> None:
         verify(bytes(spoilt))
 
 
+@pytest.mark.untraced
 def test_every_bit_of_the_certificate_table_matters() -> None:
     """A change there is refused by `verify` or, within the signer's certificate, by the path to its
     root; what is left are unsigned parts, such as certificates that are carried besides."""

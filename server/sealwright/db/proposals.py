@@ -88,8 +88,8 @@ async def end_trial(tx: Transaction, trial: Trial) -> None:
         trials.update()
         .where(trials.c.id == trial.id)
         .values(
-            state=trial.state.value, xml=trial.xml, plan=trial.plan, fault=trial.fault,
-            advice=trial.advice, where=trial.where,
+            state=trial.state.value, xml=trial.xml, plan=trial.plan, tree=trial.tree,
+            fault=trial.fault, advice=trial.advice, where=trial.where,
         )
     )  # fmt: skip
 

@@ -514,13 +514,15 @@ approvals = sa.Table(
     sa.UniqueConstraint("request_id", "user_id"),
 )
 
-#: The plan as stored by the worker before it signs: canonical JSON of `signing.plan`.
+#: The plan as stored by the worker before it signs: canonical JSON of `signing.plan`, and all
+#: members for people, as `model.member_tree` packs them.
 plans = sa.Table(
     "plans",
     METADATA,
     sa.Column("request_id", sa.String(36), sa.ForeignKey("signing_requests.id"), primary_key=True),
     sa.Column("sha256", sa.String(64), nullable=False),
     sa.Column("plan", sa.Text, nullable=False),
+    sa.Column("tree", sa.LargeBinary),
     _created(),
 )
 
@@ -873,6 +875,8 @@ trials = sa.Table(
     sa.Column("state", sa.String(20), nullable=False),
     sa.Column("started_at", UtcDateTime),
     sa.Column("plan", sa.Text, nullable=False),
+    sa.Column("tree", sa.LargeBinary),
+    sa.Column("parameters", JSON, nullable=False, server_default="{}"),
     sa.Column("fault", sa.Text, nullable=False),
     sa.Column("advice", sa.Text, nullable=False),
     sa.Column("where", sa.Text, nullable=False),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from sealwright.model.request import StoredArtifact
 
@@ -25,7 +26,9 @@ class Trial:
     Attributes:
         xml: the configuration; empty: one is to be made from the sample.
         sample: removed from the store once the trial has ended; name and digest stay.
+        parameters: name -> value, for the configuration.
         plan: JSON of `signing.plan`; empty until done.
+        tree: of all members, as `model.member_tree` packs it; None until done.
         fault: why it failed, for people; with `advice` and `where`.
     """
 
@@ -39,6 +42,8 @@ class Trial:
     state: TrialState = TrialState.WAITING
     started_at: dt.datetime | None = None
     plan: str = ""
+    tree: bytes | None = None
+    parameters: Mapping[str, str] = field(default_factory=dict)
     fault: str = ""
     advice: str = ""
     where: str = ""

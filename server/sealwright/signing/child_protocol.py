@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from sealwright import errors
 from sealwright.errors import ArtifactError, InternalError, SealwrightError
 from sealwright.model.mechanism import Mechanism
+from sealwright.model.member_tree import FILE, FOLDER, SIGNATURE, Member
 from sealwright.signing.artifact import (
     PackedMember,
     SignatureFact,
@@ -32,6 +33,7 @@ from sealwright.signing.verify_result import VerifiedSignature
 MAX_FRAME = 128 << 20
 HEADER = 4
 _MAX_TEXT = 16 << 10
+_MAX_PATH = 1 << 16
 _MAX_BLOB = 1 << 20
 _MAX_ITEMS = 1_000_000
 _MAX_VALUE_SIZE = 66  # bytes of a number modulo the order of P-521
@@ -255,6 +257,24 @@ def shard_from_json(value: object) -> Shard:
     return Shard(number, count)
 
 
+def listing_from_json(value: object) -> dict[str, list[Member]]:
+    """The members of opened containers, checked for shape. They are shown, and nothing else."""
+    if not isinstance(value, dict) or len(value) > _MAX_ITEMS:
+        raise malformed()
+    listing: dict[str, list[Member]] = {}
+    try:
+        for container, members in value.items():
+            found = listing[container] = []
+            for each in _list(members):
+                path, size, what = _list(each)
+                if what not in (FILE, FOLDER, SIGNATURE):
+                    raise malformed()
+                found.append((_path(path), _number(size), what))
+    except ValueError:
+        raise malformed() from None
+    return listing
+
+
 def part_to_json(part: Part) -> Message:
     """Where a shard's members are in its file."""
     return {
@@ -355,6 +375,13 @@ def _list(value: object) -> Sequence[Any]:
 
 def _text(value: object) -> str:
     if not isinstance(value, str) or len(value) > _MAX_TEXT:
+        raise malformed()
+    return value
+
+
+def _path(value: object) -> str:
+    """A member's path: a ZIP archive's may have 65,535 bytes."""
+    if not isinstance(value, str) or len(value) > _MAX_PATH:
         raise malformed()
     return value
 

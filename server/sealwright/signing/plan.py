@@ -10,11 +10,12 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, BinaryIO
 
 from sealwright.errors import ArtifactError, InternalError, InvalidInputError, VerificationError
+from sealwright.model.member_tree import Listing
 from sealwright.signing.artifact import (
     Container,
     Directive,
@@ -35,6 +36,7 @@ from sealwright.signing.elements import (
     Language,
     is_verification,
 )
+from sealwright.signing.member_listing import MemberListing
 from sealwright.signing.parameters import FILE_NAME, did_you_mean, substitute
 from sealwright.signing.shard import WHOLE, Shard
 from sealwright.signing.spool import KeptFiles, Spool, SpoolFile, sha256_of
@@ -95,6 +97,10 @@ class PlanNode:
     directives: tuple[Directive, ...]
     children: tuple[PlanNode, ...] = ()
     members: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is in the plan's JSON."""
+        return _node_to_json(self)
 
     @property
     def signs(self) -> tuple[Directive, ...]:
@@ -240,6 +246,7 @@ def build_plan(
     if share is not None:
         share.extracted = planner.budget.extracted
         share.members = planner.budget.members
+        share.listing = planner.listed.listing
     return Plan(
         artifact_name=artifact_name,
         configuration_sha256=configuration.sha256,
@@ -258,11 +265,13 @@ class Share:
         shard: whose.
         extracted: bytes, set by `build_plan`.
         members: of all containers that were opened, set by `build_plan`.
+        listing: what is in them, set by `build_plan`; the outermost one's is with the first shard.
     """
 
     shard: Shard
     extracted: int = 0
     members: int = 0
+    listing: Listing = field(default_factory=dict)
 
 
 @contextmanager
@@ -304,6 +313,11 @@ class Budget:
         entries = list(container.entries())
         self.members += len(entries)
         return container, entries
+
+    def reopen(self, opened: tuple[Container, list[Entry]]) -> tuple[Container, list[Entry]]:
+        """Count the members of a container that was opened before."""
+        self.members += len(opened[1])
+        return opened
 
     def extract(self, container: Container, entry: Entry, spool: Spool) -> SpoolFile:
         """Extract a member if the limits allow it."""
@@ -358,6 +372,7 @@ class Planner:
         self.kept = kept
         self.shard = share.shard if share else WHOLE
         self.budget = Budget(limits, size)
+        self.listed = MemberListing()
 
     def node(self, file: BinaryIO, place: Place, element: Element, include: Include) -> PlanNode:
         """Check one file and everything below that the configuration means."""
@@ -379,10 +394,14 @@ class Planner:
         if kind.container is None:
             return node
         opened = self.budget.open_container(kind.container.open, file, place.depth)
+        if self.kept is not None and place.depth == 1:
+            self.kept.opened = opened
         children = self.children(*opened, place, element)
         node = replace(node, children=children, members=len(opened[1]))
         _check_signature_members(node, self.language)
         self._check_seal(file, node, [entry.path for entry in opened[1]])
+        if place.depth > 1 or self.shard.number == 0:
+            self.listed.add(place.path, opened[1], member_signing_format(node, self.language))
         return node
 
     def _check_signed(self, file: BinaryIO, kind: ElementType, directive: Directive) -> None:

@@ -40,6 +40,7 @@ from sealwright.errors import (
     SealwrightError,
     UnavailableError,
 )
+from sealwright.model.member_tree import Listing
 from sealwright.signing import child_protocol as protocol
 from sealwright.signing.artifact import Identity, SignatureResult, TimestampForm
 from sealwright.signing.authenticode_trust import Trust, asks_for_trust
@@ -94,11 +95,13 @@ class PlannedShare:
         plan: with the shard's members alone.
         extracted: bytes.
         members: of all containers that were opened.
+        listing: what is in them; the outermost one's is with the first shard.
     """
 
     plan: Plan
     extracted: int
     members: int
+    listing: Listing
 
 
 class FormatChild:
@@ -242,7 +245,8 @@ class FormatChild:
             extracted, members = reply.get("extracted"), reply.get("members")
             if not isinstance(extracted, int) or not isinstance(members, int):
                 raise protocol.malformed()
-        return PlannedShare(plan, extracted, members)
+            listing = protocol.listing_from_json(reply.get("listing"))
+        return PlannedShare(plan, extracted, members, listing)
 
     async def deep_sign(
         self, plan: Plan, identity: Identity, answer: Answer, progress: Progress | None = None
@@ -593,19 +597,26 @@ class ChildPool:
             starting = self._waiting.popleft()
             try:
                 child = await starting
-            except (ConfigurationError, InternalError):
+            except (ConfigurationError, InternalError, UnavailableError):
                 continue
             await self.discard(child)
         self._nursery.close()
 
     async def take(self) -> FormatChild:
         """A child that nobody has used; start another in its place. Give it back to `discard`."""
+        spares = len(self._waiting)
         while True:
             if not self._waiting:
                 self._waiting.append(asyncio.create_task(self._start()))
             starting = self._waiting.popleft()
             self._refill_later()
-            child = await starting
+            try:
+                child = await starting
+            except UnavailableError:
+                if spares == 0:
+                    raise
+                spares -= 1  # it died with its forker, before anybody wanted it
+                continue
             if child.is_alive:
                 return child
             await self.discard(child)  # it was killed while it waited

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sealwright.errors import ArtifactError, InternalError
+from sealwright.model.member_tree import Member
 from sealwright.signing.artifact import Identity, TimestampForm
 from sealwright.signing.configuration import parse_configuration
 from sealwright.signing.confinement import part_of
@@ -61,6 +62,7 @@ class Team:
         self.children = children
         self._limits = limits
         self._others = others
+        self.listing: dict[str, Sequence[Member]] = {}
 
     @property
     def first(self) -> FormatChild:
@@ -81,7 +83,7 @@ class Team:
         signing_time: int,
         timestamp: TimestampForm = TimestampForm.NONE,
     ) -> Plan:
-        """See `FormatChild.plan`."""
+        """See `FormatChild.plan`. What the opened containers hold is in `listing` afterwards."""
         shares = await together(
             child.plan_share(
                 shard,
@@ -95,6 +97,8 @@ class Team:
         )
         plan = join_plans([share.plan for share in shares])
         self._check_limits(plan, shares)
+        for share in shares:
+            self.listing.update(share.listing)
         return plan
 
     async def deep_sign(

@@ -18,7 +18,7 @@ from sealwright.errors import ForbiddenError, UnauthenticatedError
 from sealwright.intake.passwords import password_fits
 from sealwright.intake.tokens import new_token, token_hash
 from sealwright.model.identifiers import new_id, utc_now
-from sealwright.model.user import ApiToken, Principal, TokenKind, TokenScope, User, UserKind
+from sealwright.model.user import ApiToken, Principal, Role, TokenKind, TokenScope, User, UserKind
 from sealwright.transparency.details import Change
 from sealwright.transparency.record import organization_entry, record
 from sealwright.web.services import Services
@@ -177,7 +177,22 @@ def check_fresh(principal: Principal) -> None:
     if proved is None or utc_now() - proved > FRESH:
         minutes = int(FRESH.total_seconds()) // 60
         message = f"This needs a log-in of the last {minutes} minutes."
-        raise ForbiddenError(message, advice="Log in again; an API token does not do.")
+        raise ForbiddenError(
+            message, advice="Confirm who you are at /account/confirm; an API token does not do."
+        )
+
+
+def check_fresh_for_role(principal: Principal, role: Role, before: Role | None = None) -> None:
+    """Demand a fresh session of who gives somebody a role that administers.
+
+    Args:
+        before: the role so far; None: of a new user.
+
+    Raises:
+        ForbiddenError: as `check_fresh`.
+    """
+    if role is not before and role not in {Role.REGULAR_USER, Role.GLOBAL_READER}:
+        check_fresh(principal)
 
 
 def make_token(

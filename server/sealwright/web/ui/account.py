@@ -66,7 +66,7 @@ async def set_password(call: Call) -> Response:
 
 async def new_passkey_page(call: Call) -> Response:
     """What the authenticator is to make."""
-    _need_fresh(call)
+    auth.check_fresh(call.grant.principal)
     options = await ceremonies.registration_options(call.services, call.grant.user)
     shown = {"options": json.dumps(options), "host": relying_party(call.services.settings.url).id}
     return page(call, "account/passkey.html", shown)
@@ -75,7 +75,7 @@ async def new_passkey_page(call: Call) -> Response:
 async def add_passkey(call: Call) -> Response:
     """Add what it has made."""
     form = await read_form(call)
-    _need_fresh(call)
+    auth.check_fresh(call.grant.principal)
     text = form.value("credential")
     if not text:
         message = "The browser sent no passkey."
@@ -101,7 +101,7 @@ async def add_token(call: Call) -> Response:
     form = await read_form(call)
     grant = call.grant
     try:
-        _need_fresh(call)
+        auth.check_fresh(call.grant.principal)
         given = form.parse(TokenIn)
         lifetime = dt.timedelta(days=given.expires_in_days) if given.expires_in_days else None
         async with call.services.database.transaction() as tx:
@@ -191,16 +191,6 @@ async def confirm(call: Call) -> Response:
     async with services.database.transaction() as tx:
         await users.authenticated_again(tx, call.grant.principal.token_id, utc_now())
     return redirect(call, "/account", "Thank you. Go on with what you wanted to do.")
-
-
-def _need_fresh(call: Call) -> None:
-    """Refuse a session that is not fresh, and say where it becomes so."""
-    try:
-        auth.check_fresh(call.grant.principal)
-    except ForbiddenError as error:
-        raise ForbiddenError(
-            error.message, advice="Confirm who you are at /account/confirm, then repeat it."
-        ) from None
 
 
 async def _confirm(call: Call, form: Form, status: int = 200) -> Response:

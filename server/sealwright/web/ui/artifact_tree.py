@@ -1,8 +1,8 @@
-"""The tree of an artifact: every file that the plan names, and what was done to it.
+"""The tree of an artifact: every member, and what was done to it.
 
-The stored plan (`signing.plan`, as JSON: the web process does not import what parses artifacts)
-gives the shape, the worker's results what came of it. Of each container a part is shown: plans have
-had 50,000 files.
+The stored tree (`model.member_tree`, made by the worker: the web process does not import what
+parses artifacts) gives the shape, the worker's results what came of it. Of each folder or container
+a part is shown, and those that hold nothing to sign are closed: artifacts have had 50,000 files.
 """
 
 from __future__ import annotations
@@ -10,19 +10,38 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeVar
 
 from sealwright.db import Transaction, requests
+from sealwright.model.member_tree import (
+    KIND,
+    NAME,
+    SIZE,
+    WRITTEN,
+    MemberTree,
+    Node,
+    build,
+    counts,
+    inside,
+    is_folder,
+)
+from sealwright.model.proposal import Trial, TrialState
 from sealwright.model.request import FileResult, SigningRequest
+from sealwright.visible import missing
 
-Node: TypeAlias = Mapping[str, Any]
+Stored = TypeVar("Stored", bytes, str)
 
-PART = 200  #: files of one folder or container that are shown at once
-_AT_ONCE = 300  #: files that the request's page shows
+PART = 200  #: members of one folder or container that are shown at once
+_AT_ONCE = 300  #: members that the request's page shows
+_DEEPEST = 12  #: levels that it shows
 _KEPT = 4
-_IN_A_THREAD = 200_000  #: characters of JSON from which on it is not read in the event loop
+_IN_A_THREAD = 50_000  #: bytes from which on a tree is not read in the event loop
+_SEPARATOR = "!/"
+WOULD = "would be signed"  #: what a directive is called that a trial does not carry out
+#: What an address in a tree looks like: positions, from the artifact inwards.
+ADDRESS = r"^(\d{1,7}(\.\d{1,7}){0,250})?$"
 
 
 @dataclass(frozen=True)
@@ -35,93 +54,176 @@ class Step:
 
 @dataclass(frozen=True)
 class TreeItem:
-    """One file.
+    """One file or folder.
 
     Attributes:
-        path: through all containers; `name`: within its own.
-        untouched: members inside that the configuration does not name: they stay as they are.
-        inside: what is shown of the files in it; `total`: how many there are.
+        path: through all containers; `name`: within its folder.
+        address: where it is in the tree, for links.
+        kind: ``folder``, ``planned`` (the configuration names it), ``unchanged`` or ``written``
+            (by the signature of its container).
+        steps: what is done to it.
+        files: how many are in it at any depth; `named`: those that the configuration names;
+            `unlisted`: members that the worker counted without listing them.
+        inside: what is shown of its members; `total`: how many there are.
     """
 
     path: str
     name: str
+    address: str
+    kind: str
     element: str
     size: int
     steps: tuple[Step, ...]
-    untouched: int
+    files: int
+    named: int
+    unlisted: int
     inside: tuple[TreeItem, ...]
     total: int
 
     @property
-    def done(self) -> bool:
-        """Whether something was done to it."""
-        return any(step.result for step in self.steps)
+    def is_container(self) -> bool:
+        """Whether it is a file that was opened."""
+        return self.kind != "folder" and bool(self.total or self.unlisted)
 
 
 @dataclass(frozen=True)
 class Level:
-    """A part of what is in one file: `item` with the part inside; the files shown end `after`."""
+    """A part of what is in one folder or container: `item` with the part inside; the members shown
+    end `after`. `way`: (name, address) of what it is in, from the artifact on."""
 
     item: TreeItem
     start: int
     after: int | None
+    way: tuple[tuple[str, str], ...]
 
 
-class PlanCache:
-    """Plans that were just shown: a page of a large artifact is followed by its next part."""
+@dataclass(frozen=True)
+class _Placed:
+    """A node, with the path of what is in it up to their names."""
+
+    node: Node
+    path: str
+    address: str
+
+    @property
+    def prefix(self) -> str:
+        if not is_folder(self.node):
+            return self.path + _SEPARATOR
+        return self.path + "/"
+
+    def child(self, position: int) -> _Placed:
+        node = inside(self.node)[position]
+        address = f"{self.address}.{position}" if self.address else str(position)
+        return _Placed(node, self.prefix + node[NAME], address)
+
+    def children(self, start: int = 0) -> list[_Placed]:
+        end = min(start + PART, len(inside(self.node)))
+        return [self.child(position) for position in range(start, end)]
+
+
+class TreeCache:
+    """Trees that were just shown: a page of a large artifact is followed by its next part."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[str, Node] = OrderedDict()
+        self._kept: OrderedDict[str, MemberTree] = OrderedDict()
 
-    async def root(self, tx: Transaction, request: SigningRequest) -> Node | None:
-        """The plan's root; None while there is no plan."""
-        key = f"{request.id}/{request.plan_hash}"
+    async def read(self, key: str, packed: bytes | None, plan: str | None) -> MemberTree | None:
+        """The tree that is packed, or that of the plan where none is stored with it."""
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
-        text = await requests.get_plan(tx, request.id)
-        if text is None:
+        if packed is not None:
+            tree = await _aside(packed, MemberTree.unpack)
+        elif plan is not None:
+            tree = await _aside(plan, lambda text: build(json.loads(text)["root"], {}))
+        else:
             return None
-        read = asyncio.to_thread(json.loads, text) if len(text) > _IN_A_THREAD else None
-        plan: Node = await read if read else json.loads(text)
-        root: Node = plan["root"]
-        self._kept[key] = root
+        self._kept[key] = tree
         if len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
-        return root
+        return tree
+
+    def has(self, key: str) -> bool:
+        """Whether it needs nothing to be read for this tree."""
+        return key in self._kept
 
 
-_PLANS = PlanCache()
+_TREES = TreeCache()
+
+
+async def _aside(value: Stored, read: Callable[[Stored], MemberTree]) -> MemberTree:
+    return await asyncio.to_thread(read, value) if len(value) > _IN_A_THREAD else read(value)
+
+
+async def _tree(tx: Transaction, request: SigningRequest) -> MemberTree | None:
+    key = f"{request.id}/{request.plan_hash}"
+    packed = plan = None
+    if not _TREES.has(key):
+        packed = await requests.get_tree(tx, request.id)
+        plan = None if packed else await requests.get_plan(tx, request.id)
+    return await _TREES.read(key, packed, plan)
 
 
 async def whole(tx: Transaction, request: SigningRequest) -> TreeItem | None:
-    """The tree as far as one page shows it, outer files first; None where nothing is known."""
-    root = await _PLANS.root(tx, request)
-    if root is None:
+    """The tree as far as one page shows it, outer members first; None where nothing is known."""
+    tree = await _tree(tx, request)
+    if tree is None:
         return await _without_plan(tx, request)
-    shown = _outermost(root, _AT_ONCE)
-    results = await _results(tx, request, (str(node["path"]) for node in shown.values()))
-    return _item(root, results, lambda node: [c for c in node["children"] if id(c) in shown])
+    shown = _outermost(_Placed(tree.root, tree.root[NAME], ""))
+    named = (one.path for part in shown.values() for one in part if _is_named(one.node))
+    results = await _results(tx, request, [tree.root[NAME], *named])
+    return _Shown(tree, results, shown).item(_Placed(tree.root, tree.root[NAME], ""))
 
 
-def planned(root: Node) -> TreeItem:
-    """The tree of a plan that nothing was done by, as far as one page shows it."""
-    shown = _outermost(root, _AT_ONCE)
-    return _item(root, {}, lambda node: [c for c in node["children"] if id(c) in shown])
-
-
-async def level(tx: Transaction, request: SigningRequest, path: str, start: int) -> Level | None:
-    """The files in the one at `path` (empty: the artifact), from the one at `start` on; None:
-    there is no such file."""
-    root = await _PLANS.root(tx, request)
-    found = _find(root, path or root["path"]) if root is not None else None
-    if found is None:
+async def of_trial(trial: Trial) -> TreeItem | None:
+    """The tree of a sample as far as one page shows it; None until the trial is done."""
+    tree = await _tree_of_trial(trial)
+    if tree is None:
         return None
-    part = found["children"][start : start + PART]
-    results = await _results(tx, request, (str(node["path"]) for node in (found, *part)))
-    item = _item(found, results, lambda node: part if node is found else [])
+    root = _Placed(tree.root, tree.root[NAME], "")
+    return _Shown(tree, {}, _outermost(root)).item(root)
+
+
+async def level(tx: Transaction, request: SigningRequest, address: str, start: int) -> Level | None:
+    """The members of what is at `address`, from the one at `start` on; None: there is no plan yet.
+
+    Raises:
+        NotFoundError: there is nothing at the address.
+    """
+    tree = await _tree(tx, request)
+    if tree is None:
+        return None
+    way = _way(tree, address)
+    part = way[-1].children(start)
+    paths = [one.path for one in (way[-1], *part) if _is_named(one.node)]
+    return _level(tree, way, start, part, await _results(tx, request, paths))
+
+
+async def _tree_of_trial(trial: Trial) -> MemberTree | None:
+    if trial.state is not TrialState.DONE:
+        return None
+    return await _TREES.read(f"trials/{trial.id}", trial.tree, trial.plan or None)
+
+
+async def level_of_trial(trial: Trial, address: str, start: int) -> Level | None:
+    """`level` of a sample."""
+    tree = await _tree_of_trial(trial)
+    if tree is None:
+        return None
+    way = _way(tree, address)
+    return _level(tree, way, start, way[-1].children(start), {})
+
+
+def _level(
+    tree: MemberTree,
+    way: Sequence[_Placed],
+    start: int,
+    part: Sequence[_Placed],
+    results: Mapping[str, Sequence[FileResult]],
+) -> Level:
+    item = _Shown(tree, results, {way[-1].address: part}).item(way[-1])
     after = start + PART if start + PART < item.total else None
-    return Level(item, start, after)
+    return Level(item, start, after, tuple((one.node[NAME], one.address) for one in way[:-1]))
 
 
 async def _without_plan(tx: Transaction, request: SigningRequest) -> TreeItem | None:
@@ -129,41 +231,48 @@ async def _without_plan(tx: Transaction, request: SigningRequest) -> TreeItem | 
     if not found:
         return None
     name = request.input.file_name if request.input else ""
-    inside = tuple(
+    members = tuple(
         TreeItem(
-            one.path, one.path or name, one.format, one.size_after,
-            (Step(one.directive, one),), 0, (), 0,
+            one.path, one.path or name, "", "planned", one.format, one.size_after,
+            (Step(one.directive, one),), 0, 0, 0, (), 0,
         )
         for one in found
     )  # fmt: skip
-    return TreeItem(name, name, "", 0, (), 0, inside, len(inside))
+    return TreeItem(
+        name, name, "", "folder", "", 0, (), len(members), len(members), 0, members, len(members)
+    )
 
 
-def _outermost(root: Node, count: int) -> dict[int, Node]:
-    """The first `count` nodes, level by level, of each no more children than one part."""
-    shown: dict[int, Node] = {}
+def _way(tree: MemberTree, address: str) -> list[_Placed]:
+    """What is at the address, behind all that it is in."""
+    way = [_Placed(tree.root, tree.root[NAME], "")]
+    for step in address.split(".") if address else ():
+        if int(step) >= len(inside(way[-1].node)):
+            raise missing(address, "place in the artifact")
+        way.append(way[-1].child(int(step)))
+    return way
+
+
+def _is_named(node: Node) -> bool:
+    return not is_folder(node) and node[KIND] > WRITTEN
+
+
+def _outermost(root: _Placed) -> dict[str, list[_Placed]]:
+    """By the address of each folder or container that is open: its first members. Level by level;
+    what holds nothing that the configuration names stays closed."""
+    shown: dict[str, list[_Placed]] = {}
     waiting = [root]
-    while waiting and len(shown) < count:
-        following: list[Node] = []
-        for node in waiting[: count - len(shown)]:
-            shown[id(node)] = node
-            following += node["children"][:PART]
+    left = _AT_ONCE
+    for _ in range(_DEEPEST):
+        following: list[_Placed] = []
+        for one in waiting:
+            if left <= 0 or not (counts(one.node)[1] or one is root):
+                continue
+            part = shown[one.address] = one.children()
+            left -= len(part)
+            following += part
         waiting = following
     return shown
-
-
-def _find(node: Node, path: str) -> Node | None:
-    """The node at `path`. Paths of what is inside begin with the container's own."""
-    while True:
-        if node["path"] == path:
-            return node
-        inner = next(
-            (c for c in node["children"] if path == c["path"] or path.startswith(c["path"] + "!/")),
-            None,
-        )
-        if inner is None:
-            return None
-        node = inner
 
 
 async def _results(
@@ -175,26 +284,50 @@ async def _results(
     return found
 
 
-def _item(node: Node, results: Mapping[str, Sequence[FileResult]], inside: Any) -> TreeItem:
-    return TreeItem(
-        path=node["path"],
-        name=node["member"] or node["path"],
-        element=node["element"],
-        size=node["size"],
-        steps=tuple(_steps(node, results.get(node["path"], ()))),
-        untouched=max(0, node["members"] - len(node["children"])),
-        inside=tuple(_item(child, results, inside) for child in inside(node)),
-        total=len(node["children"]),
-    )
+@dataclass(frozen=True)
+class _Shown:
+    """A tree with results, and which of its members a page shows."""
+
+    tree: MemberTree
+    results: Mapping[str, Sequence[FileResult]]
+    shown: Mapping[str, Sequence[_Placed]]
+
+    def item(self, placed: _Placed) -> TreeItem:
+        node = placed.node
+        files, named, unlisted = counts(node)
+        members = tuple(self.item(one) for one in self.shown.get(placed.address, ()))
+        kind, element, size = "folder", "", 0
+        directives: Sequence[str] = ()
+        if not is_folder(node):
+            element, directives = self.tree.kinds[node[KIND]]
+            size = node[SIZE]
+            kind = "planned"
+            if node[KIND] <= WRITTEN:
+                kind = "written" if node[KIND] == WRITTEN else "unchanged"
+        results = self.results.get(placed.path, ()) if kind == "planned" else ()
+        return TreeItem(
+            path=placed.path,
+            name=node[NAME],
+            address=placed.address,
+            kind=kind,
+            element=element,
+            size=size,
+            steps=tuple(_steps(directives, results)),
+            files=files,
+            named=named,
+            unlisted=unlisted,
+            inside=members,
+            total=len(inside(node)),
+        )
 
 
-def _steps(node: Node, results: Sequence[FileResult]) -> Iterator[Step]:
+def _steps(directives: Sequence[str], results: Sequence[FileResult]) -> Iterator[Step]:
     """The planned directives with their results, then what was done besides (repacking)."""
     left = list(results)
-    for directive in node["directives"]:
-        match = next((one for one in left if one.directive == directive["name"]), None)
+    for directive in directives:
+        match = next((one for one in left if one.directive == directive), None)
         if match is not None:
             left.remove(match)
-        yield Step(directive["name"], match)
+        yield Step(directive, match)
     for one in left:
         yield Step(one.directive, one)

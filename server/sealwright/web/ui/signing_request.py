@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from sealwright.approve import approve_or_deny
 from sealwright.cancel import cancel as cancel_request
-from sealwright.db import Transaction, build_systems, passkeys, projects, requests
+from sealwright.db import Transaction, build_systems, certificates, passkeys, projects, requests
 from sealwright.db import log as db_log
 from sealwright.errors import SealwrightError
 from sealwright.model.build_system import BuildSystemKind
@@ -23,7 +23,7 @@ from sealwright.policy.permissions import may_cancel
 from sealwright.submit import Submission
 from sealwright.submit import resubmit as resubmit_request
 from sealwright.submit import retry as retry_request
-from sealwright.visible import find_policy, find_request, missing
+from sealwright.visible import find_policy, find_request
 from sealwright.web import schemas, views
 from sealwright.web.api.v1.signing_requests import find, signed_of, unsigned_of
 from sealwright.web.downloads import artifact_response
@@ -46,7 +46,7 @@ class LevelQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    of: Annotated[str, Field(max_length=10_000)] = ""
+    of: Annotated[str, Field(max_length=2000, pattern=artifact_tree.ADDRESS)] = ""
     start: Annotated[int, Field(ge=0, le=10_000_000)] = 0
 
 
@@ -71,6 +71,7 @@ async def _detail(call: Call, form: Form, status: int = 200) -> Response:
         policy = await find_policy(tx, grant, None, request.signing_policy_id)
         entries = await db_log.time_line(tx, request.id, _TIME_LINE)
         tree = await artifact_tree.whole(tx, request)
+        signer = await _signer(tx, request)
         policies = await projects.policies(tx, grant.organization_id, request.project_id)
         links = await _links(tx, request.organization_id, request.origin)
         actors = [request.submitted_by, *_users(entry.about.actor for entry in entries)]
@@ -89,6 +90,8 @@ async def _detail(call: Call, form: Form, status: int = 200) -> Response:
         "people": people,
         "released": released[-1] if released else None,
         "tree": tree,
+        "state": planned_word(request),
+        "signer": signer,
         "links": links,
         "form": form,
         "passkey_options": options,
@@ -107,9 +110,40 @@ async def files(call: Call) -> Response:
     async with call.services.database.read() as tx:
         request = await find_request(tx, call.grant, call.path("request"))
         found = await artifact_tree.level(tx, request, query.of, query.start)
-    if found is None and query.of:
-        raise missing(query.of, "file in the plan")
-    return page(call, "requests/files.html", {"request": request, "level": found})
+        signer = await _signer(tx, request)
+    base = f"/signing-requests/{request.id}"
+    name = request.input.file_name if request.input else "Request"
+    shown = {
+        "level": found,
+        "base": base,
+        "state": planned_word(request),
+        "signer": signer,
+        "purpose": "Every member of this part of the artifact, and what was done to it.",
+        "crumbs": tree_crumbs(
+            [("Signing requests", "/signing-requests"), (name, base)], base, found
+        ),
+    }
+    return page(call, "requests/files.html", shown)
+
+
+def tree_crumbs(
+    crumbs: list[tuple[str, str]], base: str, level: artifact_tree.Level | None
+) -> list[tuple[str, str]]:
+    """The way to a part of a tree: behind the page that has the tree, what the part is in."""
+    way = level.way[1:] if level else ()
+    return [*crumbs, *((name, f"{base}/files?of={address}") for name, address in way)]
+
+
+def planned_word(request: SigningRequest) -> str:
+    """What a directive is called that was not carried out (yet)."""
+    if request.state is State.FAILED:
+        return "failed"
+    return "not done" if request.state.is_final else "planned"
+
+
+async def _signer(tx: Transaction, request: SigningRequest) -> str:
+    found = await certificates.get(tx, request.organization_id, request.certificate_id)
+    return found.name if found else ""
 
 
 async def events(call: Call) -> Response:

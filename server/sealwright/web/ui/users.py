@@ -85,6 +85,7 @@ async def create(call: Call) -> Response:
     try:
         given = form.parse(NewUserForm)
         check_may_grant(grant.user, given.role)
+        auth.check_fresh_for_role(grant.principal, given.role)
         if (given.kind is UserKind.INTERACTIVE) != (given.email is not None):
             message = "A person has an address, a CI user has none."
             raise InvalidInputError(message)
@@ -132,6 +133,7 @@ async def update(call: Call) -> Response:
             user = await find_user(tx, grant, call.path("user"))
             check_may_grant(grant.user, user.role)
             check_may_grant(grant.user, given.role)
+            auth.check_fresh_for_role(grant.principal, given.role, user.role)
             if user.id == grant.user.id and given.role is not user.role:
                 message = "Nobody changes their own role."
                 raise ConflictError(message, advice="Ask another administrator.")

@@ -13,6 +13,7 @@ from sealwright.model.identity_provider import IdentityProvider
 from sealwright.transparency.record import organization_entry, record
 from sealwright.visible import is_name, missing
 from sealwright.web.answers import json_answer, no_content
+from sealwright.web.auth import check_fresh
 from sealwright.web.routes import Answer, Call, Endpoint
 from sealwright.web.schemas.identity_providers import (
     IdentityProviderIn,
@@ -57,8 +58,10 @@ async def add(call: Call, given: IdentityProviderIn) -> IdentityProvider:
     """Insert one with its sealed secret.
 
     Raises:
+        ForbiddenError: the caller's log-in is too long ago.
         ConflictError: its slug is taken.
     """
+    check_fresh(call.grant.principal)
     fields = {name: getattr(given, name) for name in IdentityProviderIn.model_fields}
     secret = fields.pop("client_secret")
     provider = IdentityProvider(
@@ -81,8 +84,10 @@ async def change(call: Call, patch: IdentityProviderPatch) -> IdentityProvider:
     """Change the one that the path names.
 
     Raises:
+        ForbiddenError: the caller's log-in is too long ago.
         NotFoundError: missing or foreign.
     """
+    check_fresh(call.grant.principal)
     changes = patch.model_dump(exclude_none=True)
     secret = changes.pop("client_secret", None)
     async with call.services.database.transaction() as tx:
@@ -100,8 +105,10 @@ async def remove(call: Call) -> IdentityProvider:
     """Remove the one that the path names.
 
     Raises:
+        ForbiddenError: the caller's log-in is too long ago.
         NotFoundError: missing or foreign.
     """
+    check_fresh(call.grant.principal)
     async with call.services.database.transaction() as tx:
         provider = await find(tx, call)
         await identity_providers.remove(tx, provider)

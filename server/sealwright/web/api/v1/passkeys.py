@@ -55,6 +55,7 @@ async def delete(call: Call) -> Response:
         user = await find_user(tx, call.grant, call.path("user"))
         if user.id != call.grant.user.id:
             check_may_grant(call.grant.user, user.role)
+            auth.check_fresh(call.grant.principal)
         wanted = call.path("passkey")
         if not await ceremonies.remove(tx, user, wanted, actor_of(call.grant)):
             raise missing(wanted, "passkey")

@@ -17,7 +17,7 @@ from sealwright.model.user import ApiToken, Role, TokenKind, User, UserKind
 from sealwright.transparency.record import organization_entry, record
 from sealwright.visible import missing
 from sealwright.web.answers import json_answer, no_content
-from sealwright.web.auth import make_token
+from sealwright.web.auth import check_fresh, make_token
 from sealwright.web.routes import Answer, Call, Endpoint
 from sealwright.web.schemas import NewTokenOut, TokensOut
 from sealwright.web.schemas.scim import ScimTokenIn
@@ -38,7 +38,12 @@ async def create(call: Call) -> Response:
 
 
 async def add(call: Call, given: ScimTokenIn) -> tuple[str, ApiToken]:
-    """Insert a token with its user: the token's text, which is shown once, and its record."""
+    """Insert a token with its user: the token's text, which is shown once, and its record.
+
+    Raises:
+        ForbiddenError: the caller's log-in is too long ago.
+    """
+    check_fresh(call.grant.principal)
     lifetime = dt.timedelta(days=given.expires_in_days) if given.expires_in_days else None
     user = User(
         id=new_id(),

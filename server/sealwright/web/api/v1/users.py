@@ -60,6 +60,7 @@ async def create(call: Call) -> Response:
     given = await call.json(UserIn)
     grant = call.grant
     check_may_grant(grant.user, given.role)
+    auth.check_fresh_for_role(grant.principal, given.role)
     interactive = given.kind is UserKind.INTERACTIVE
     if interactive != (given.email is not None) or (given.password and not interactive):
         message = "An interactive user has an address; a CI user has neither it nor a password."
@@ -117,6 +118,7 @@ async def update(call: Call) -> Response:
         user = await find_user(tx, grant, call.path("user"))
         check_may_grant(grant.user, user.role)
         check_may_grant(grant.user, patch.role or user.role)
+        auth.check_fresh_for_role(grant.principal, patch.role or user.role, user.role)
         if password_hash and user.kind is UserKind.CI:
             message = "A CI user has no password."
             raise InvalidInputError(message, advice="Make an API token.")
