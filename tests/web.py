@@ -44,7 +44,7 @@ from tests.postgres import Postgres
 from tests.shared import REPOSITORY
 from tests.valkey import Valkey
 
-_START_SECONDS = 20
+_START_SECONDS = 120
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 PASSWORD = "correct horse battery staple"
 
