@@ -332,9 +332,14 @@ async def _sign_artifact(bench: Workbench, request: SigningRequest, meter: Progr
             signing.output.replace(judging.output)
             await judges.share_input()
             meter.begin(Stage.VERIFYING, files)
-            found = await judges.verify(plan, certificate.certificate)
+            judgement = asyncio.create_task(judges.verify(plan, certificate.certificate))
+            try:
+                output = await _store(bench, request, judging.output, sha256, size, judgement)
+                found = await judgement
+            finally:
+                judgement.cancel()
+                await asyncio.gather(judgement, return_exceptions=True)
             meter.begin(Stage.RELEASING, files)
-            output = await _store(bench, request, judging.output, sha256, size)
     results = _results(made, found)
     await _release(bench, request, ARTIFACT_RELEASED, _facts(plan, output, results), results)
     await _complete(bench, request, output=output)
@@ -383,13 +388,20 @@ def _measure(child: FormatChild) -> tuple[str, int]:
 
 
 async def _store(
-    bench: Workbench, request: SigningRequest, file: Path, sha256: str, size: int
+    bench: Workbench,
+    request: SigningRequest,
+    file: Path,
+    sha256: str,
+    size: int,
+    judgement: asyncio.Future[Any],
 ) -> StoredArtifact:
-    """Put the signed artifact into the store, under a name that no other content can have."""
+    """Put the signed artifact into the store, under a name that no other content can have. It is
+    copied while it is judged, and visible there only if the judges agree."""
     assert request.input is not None  # noqa: S101 - checked by the caller
     key = f"requests/{request.organization_id}/{request.id}/output-{sha256}"
     await patiently(
-        "storing the artifact", lambda: bench.store.put(key, file, sha256=sha256, size=size)
+        "storing the artifact",
+        lambda: bench.store.put(key, file, sha256=sha256, size=size, approval=judgement),
     )
     return StoredArtifact(key, request.input.file_name, size, sha256)
 

@@ -9,6 +9,7 @@ import pytest
 from playwright.async_api import Page, async_playwright
 
 from sealwright.intake.passwords import hash_password
+from tests import artifact_plans
 from tests.shared import missing
 from tests.web import PASSWORD, Web
 
@@ -48,8 +49,15 @@ async def test_log_in_approve_and_watch(sqlite: Web, width: int, scheme: str) ->
         await page.get_by_label("Comment").fill("Looks right")
         await page.get_by_role("button", name="Approve").click()
         await page.wait_for_selector(".state.QueuedForProcessing")
+        plan = artifact_plans.release(3)
+        await artifact_plans.store(sqlite, request["id"], plan, done=False)
         await sqlite.complete(request["id"], results=3)
         await page.wait_for_selector(".state.Completed", timeout=3000)
+        # a folder that holds nothing to sign is fetched when it is opened
+        assert "00037.html" not in await page.content()
+        await page.locator("summary", has_text="docs/en/").last.click()
+        await page.wait_for_selector("text=00000.html")
+        await check_width(page)
         async with page.expect_download() as download:
             await page.locator("a.button.primary").click()
         assert (await download.value).suggested_filename == "a.exe"
@@ -59,6 +67,16 @@ async def test_log_in_approve_and_watch(sqlite: Web, width: int, scheme: str) ->
             await check_width(page)
         if width < 960:
             await page.get_by_role("button", name="Menu").click()
+        ground = "getComputedStyle(document.body).colorScheme"
+        other = "dark" if scheme == "light" else "light"
+        await page.get_by_label("Theme").select_option(other)
+        assert await page.evaluate(ground) == other
+        await page.reload()
+        assert await page.evaluate(ground) == other
+        if width < 960:
+            await page.get_by_role("button", name="Menu").click()
+        await page.get_by_label("Theme").select_option("")
+        assert await page.evaluate(ground) == "light dark"
         await page.get_by_role("button", name="Log out").click()
         await page.wait_for_url("**/login")
         await browser.close()

@@ -27,6 +27,11 @@ from sealwright.model.user import Role, User
 from sealwright.trials import do_trial
 from sealwright.worker.bench import open_bench
 
+WITH_PARAMETER = CONFIGURATION.replace(
+    "  <zip-file>\n",
+    '  <parameters><parameter name="inner" required="true"/></parameters>\n  <zip-file>\n',
+    1,
+).replace("inner.zip", "${inner}.zip")
 ONE = CONFIGURATION.decode() if isinstance(CONFIGURATION, bytes) else CONFIGURATION
 
 
@@ -113,6 +118,51 @@ async def test_tried_proposed_and_accepted_on_pages(
         f"{proposal}/decline", data={"csrf": csrf((await administrator.get("/")).text)}
     )
     assert again.status_code == 409
+
+
+async def test_a_configuration_is_previewed_beside_its_editor(
+    web: Web, bench: Workbench, tmp_path: Path
+) -> None:
+    browser = await logged_in(web)
+    project = f"/projects/{web.scene.project.slug}"
+    editor = f"{project}/artifact-configurations/new"
+    given = {
+        "csrf": csrf((await browser.get(editor)).text), "how": "preview", "name": "Mine <b>",
+        "slug": "mine", "xml": WITH_PARAMETER, "parameters": "inner = inner\n",
+        "is_default": "true",
+    }  # fmt: skip
+    content = sample(tmp_path)
+    begun, _ = await asyncio.gather(
+        browser.post(
+            f"{project}/trials/new", data=given, files={"sample": ("product.zip", content)}
+        ),
+        work(web, bench),
+    )
+    assert begun.status_code == 303, begun.text
+    assert begun.headers["location"].startswith(f"{editor}?")
+    page = (await browser.get(begun.headers["location"])).text
+    assert page.count(">would be signed<") == 3
+    assert "Mine &lt;b&gt;" in page
+    assert "${inner}.zip" in page
+    assert "inner=inner" in page
+    assert "data-poll" not in page
+    # a fault in the XML is told where it is, in the same form, and nothing is kept
+    wrong = await browser.post(
+        f"{project}/trials/new",
+        data=given | {"xml": "<no/>"},
+        files={"sample": ("product.zip", content)},
+    )
+    assert wrong.status_code == 422
+    assert 'id="error-xml"' in wrong.text
+    assert "line 1" in wrong.text
+    assert 'value="mine"' in wrong.text
+    many = await browser.post(
+        f"{project}/trials/new",
+        data=given | {"parameters": "9 wrong"},
+        files={"sample": ("product.zip", content)},
+    )
+    assert many.status_code == 400
+    assert await stored(web) == []
 
 
 async def stored(web: Web) -> list[str]:

@@ -89,6 +89,32 @@ async def test_a_file_is_put_and_put_again(store: ArtifactStore, tmp_path: Path)
     assert await keys(store) == {KEY}
 
 
+async def test_a_file_is_visible_only_once_it_is_approved(
+    store: ArtifactStore, tmp_path: Path
+) -> None:
+    source = tmp_path / "signed"
+    source.write_bytes(b"signed" * 1000)
+    digest = hashlib.sha256(b"signed" * 1000).hexdigest()
+    loop = asyncio.get_running_loop()
+
+    async def put(approval: asyncio.Future[None]) -> StoredArtifact:
+        return await store.put("a/b", source, sha256=digest, size=6000, approval=approval)
+
+    refused: asyncio.Future[None] = loop.create_future()
+    putting = asyncio.create_task(put(refused))
+    done, _ = await asyncio.wait({putting}, timeout=0.3)
+    assert not done
+    assert [key async for key in store.list()] == []
+    refused.set_exception(VerificationError("Not as planned."))
+    with pytest.raises(VerificationError, match="Not as planned"):
+        await putting
+    assert [key async for key in store.list()] == []
+    agreed: asyncio.Future[None] = loop.create_future()
+    agreed.set_result(None)
+    assert (await put(agreed)).size == 6000
+    assert [key async for key in store.list()] == ["a/b"]
+
+
 async def test_other_content_never_replaces_an_artifact(
     store: ArtifactStore, tmp_path: Path
 ) -> None:

@@ -84,6 +84,19 @@ async def test_links_triggers_and_people(sqlite: Web) -> None:
         )
     assert {one.id: one.enabled for one in found}[first.id] is False
     assert ("refs/tags/v*", "refs/heads/main") in {one.refs for one in found}
+    edit = f"{path}/triggers/{first.id}/edit"
+    assert "refs/heads/main" in (await browser.get(edit)).text
+    saved = await post(browser, edit, refs="refs/tags/w*", artifact="other*", definition="")
+    assert saved.status_code == 303, saved.text
+    lacking = await post(browser, edit, refs="refs/tags/w*", artifact="", definition="")
+    assert (lacking.status_code, 'id="error-artifact"' in lacking.text) == (400, True)
+    async with sqlite.database.read() as tx:
+        found = await build_systems.find_triggers(
+            tx, scene.organization.id, project_id=scene.project.id
+        )
+    [changed] = [one for one in found if one.id == first.id]
+    assert (changed.refs, changed.artifact, changed.definition) == (("refs/tags/w*",), "other*", "")
+    assert not changed.enabled
     used = await post(browser, f"{path}/links/{link.id}/delete", path)
     assert used.status_code == 409
     # the build system cannot be reached: the page says so and keeps what was typed

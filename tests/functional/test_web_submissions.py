@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import httpx
 from tests.functional.test_web_pages import csrf, logged_in
 from tests.web import PASSWORD, Web
@@ -37,6 +39,28 @@ async def test_one_file_and_several(web: Web) -> None:
     listed = (await browser.get(several.headers["location"])).text
     assert "2 files are submitted" in listed
     assert all(name in listed for name in ("a.exe", "b.exe", "c.exe"))
+
+
+async def test_a_form_that_is_sent_twice_makes_one_request(sqlite: Web) -> None:
+    browser, _ = await submitter(sqlite)
+    page = (await browser.get("/submit")).text
+    found = re.search(r'name="once" value="([0-9a-f]{32})"', page)
+    assert found
+    fields = {
+        "csrf": csrf(page), "project": sqlite.scene.project.slug, "once": found[1],
+        "signing_policy": sqlite.scene.policy.slug, "description": "",
+    }  # fmt: skip
+
+    async def send(content: bytes = b"one", **changes: str) -> str:
+        files = {"artifact": ("a.exe", content)}
+        answer = await browser.post("/submit", data=fields | changes, files=files)
+        assert answer.status_code == 303, answer.text
+        return str(answer.headers["location"])
+
+    first = await send()
+    assert await send() == first
+    others = {await send(b"two"), await send(description="Other"), await send(once="f" * 32)}
+    assert len(others | {first}) == 4
 
 
 async def test_what_is_refused_leaves_nothing(sqlite: Web) -> None:

@@ -85,6 +85,26 @@ def test_changes_nothing_but_checksum_and_table(shape: str) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+def test_comparing_is_as_comparing_digests(shape: str) -> None:
+    content, signed = SHAPES[shape], sign(SHAPES[shape])
+
+    def same(before: bytes, after: bytes) -> bool:
+        return pe.same_content(io.BytesIO(before), io.BytesIO(after))
+
+    assert same(content, signed)
+    assert same(signed, content)
+    assert same(signed, sign(content, APPEND))
+    end = pe.parse(io.BytesIO(signed)).content
+    for position in {0x10, len(content) // 2, len(content) - 1, end - 1}:
+        changed = bytearray(signed)
+        changed[position] ^= 0x40
+        digests = {pe.content_digest(io.BytesIO(each)) for each in (content, bytes(changed))}
+        assert len(digests) == 2
+        assert not same(content, bytes(changed))
+    assert not same(content, sign(content + bytes(8)))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_checksum_is_that_of_the_specification(shape: str) -> None:
     """Adds words and folds carries, one by one."""
     signed = sign(SHAPES[shape])

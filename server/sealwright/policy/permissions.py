@@ -318,6 +318,8 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "ui.link_delete": _row("O - - O - -"),
     "ui.trigger_create": _row("O - - O - -"),
     "ui.trigger_update": _row("O - - O - -"),
+    "ui.trigger_edit": _row("O - - O - -"),
+    "ui.trigger_save": _row("O - - O - -"),
     "ui.build_systems": _row("O O O O O O"),
     "ui.build_system_new": _row("O - - - - -"),
     "ui.build_system_create": _row("O - - - - -"),

@@ -210,6 +210,15 @@ class Format(Protocol):
 
 
 @runtime_checkable
+class ComparedFormat(Protocol):
+    """What a `Format` has besides if comparing two files takes less than two digests."""
+
+    def same_content(self, before: BinaryIO, after: BinaryIO) -> bool:
+        """Whether `content_digest` is the same for both."""
+        ...
+
+
+@runtime_checkable
 class DetachedFormat(Protocol):
     """What a `Format` has besides if one of its directives creates a file beside the signed one."""
 

@@ -99,6 +99,7 @@ class Server:
         self.folder = folder
         self.spooled: Spool | None = None
         self.kept: KeptFiles | None = None
+        self.input: BinaryIO | None = None  # stays open: what is kept may read it
         self.source_sha256 = ""  # of the input, once it was computed here
 
     def serve(self) -> None:
@@ -130,25 +131,28 @@ class Server:
         self.spooled = self.spooled or Spool(self.folder / WORK, limits.spool)
         return self.spooled
 
+    def source(self) -> BinaryIO:
+        self.input = self.input or (self.folder / INPUT).open("rb")
+        return self.input
+
     def plan(self, message: protocol.Message) -> protocol.Message:
         limits = Limits(**message["limits"])
         document = protocol.blob_from_json(message["configuration"])
         configuration = parse_configuration(document).resolve(message["parameters"])
         share = Share(protocol.shard_from_json(message["shard"]))
         self.kept = KeptFiles(self.spool(limits), _KEPT)
-        with (self.folder / INPUT).open("rb") as source:
-            plan = build_plan(
-                source,
-                message["artifactName"],
-                configuration,
-                signing_time=message["signingTime"],
-                timestamp=TimestampForm(message["timestamp"]),
-                spool=self.spool(limits),
-                limits=limits,
-                trust=protocol.trust_from_json(message["trust"]),
-                kept=self.kept,
-                share=share,
-            )
+        plan = build_plan(
+            self.source(),
+            message["artifactName"],
+            configuration,
+            signing_time=message["signingTime"],
+            timestamp=TimestampForm(message["timestamp"]),
+            spool=self.spool(limits),
+            limits=limits,
+            trust=protocol.trust_from_json(message["trust"]),
+            kept=self.kept,
+            share=share,
+        )
         self.source_sha256 = plan.root.sha256
         return {
             "type": "plan",
@@ -213,24 +217,23 @@ class Server:
             protocol.blob_from_json(message["certificate"]),
             tuple(protocol.blob_from_json(each) for each in message["chain"]),
         )
-        with (self.folder / INPUT).open("rb") as source:
-            signing = DeepSign(
-                Plan.from_json(message["plan"]),
-                source,
-                out,
-                identity,
-                self.spool(limits),
-                limits=limits,
-                pace=Pace(**message["pace"]),
-                kept=self.kept,
-                source_sha256=self.source_sha256,
-                is_part=is_part,
-                parts=parts,
-            )
-            try:
-                self.drive(signing)
-            finally:
-                signing.close()
+        signing = DeepSign(
+            Plan.from_json(message["plan"]),
+            self.source(),
+            out,
+            identity,
+            self.spool(limits),
+            limits=limits,
+            pace=Pace(**message["pace"]),
+            kept=self.kept,
+            source_sha256=self.source_sha256,
+            is_part=is_part,
+            parts=parts,
+        )
+        try:
+            self.drive(signing)
+        finally:
+            signing.close()
         return signing
 
     def drive(self, signing: DeepSign) -> None:

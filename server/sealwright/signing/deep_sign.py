@@ -34,6 +34,7 @@ from sealwright.signing.parameters import FILE_NAME
 from sealwright.signing.parts import Part, PartMember, PartOutput
 from sealwright.signing.plan import Budget, Limits, Plan, PlanNode, at
 from sealwright.signing.spool import KeptFiles, OneAtATime, Spool, SpoolFile, sha256_of
+from sealwright.signing.streams import size_of
 
 REPACK = "repack"
 _SIGNATURE_ROOM = 64 << 10  # bytes that a signature may add, for the spool's account
@@ -223,6 +224,7 @@ class DeepSign:
         self._results: list[tuple[int, list[FileResult]]] = []
         self._equals = _find_equals(plan.root)
         self._files: set[BinaryIO] = set()  # open now
+        self._delivered = False
         self._positions = {id(node): index for index, node in enumerate(plan.root.walk())}
         self._walk = self._start()
 
@@ -349,6 +351,9 @@ class DeepSign:
             message = f"<{kind.name}> cannot be opened."
             raise InternalError(message)
         file = self._content(task)
+        if task.parent is None and self._kept is not None and self._kept.opened is not None:
+            task.opened = _Opened(file, *self._budget.reopen(self._kept.opened))
+            return
         depth = task.node.path.count("!/") + 1
         task.opened = _Opened(file, *self._budget.open_container(kind.container.open, file, depth))
 
@@ -670,9 +675,17 @@ class DeepSign:
             else:
                 opened.container.rebuild(target, changed, added)
 
-        rebuilt = self._spool.create(
-            fill, task.node.size + stored + sum(file.size for file in files)
-        )
+        rebuilt: SpoolFile | None = None
+        if task.parent is None and not task.node.directives:
+            fill(self._output)  # nothing follows: it is what is delivered
+            self._output.flush()
+            size, task.sha256 = size_of(self._output), sha256_of(self._output)
+            self._delivered = True
+        else:
+            expected = task.node.size + stored + sum(file.size for file in files)
+            rebuilt = self._spool.create(fill, expected)
+            with rebuilt.open() as content:
+                size, task.sha256 = rebuilt.size, sha256_of(content)
         for open_files in (changed, added, packed):
             open_files.close()
         for file in files:
@@ -680,8 +693,6 @@ class DeepSign:
         if task.content is not None:
             self._spool.release(task.content)
         task.content, task.replaced = rebuilt, True
-        with rebuilt.open() as content:
-            task.sha256 = sha256_of(content)
         count = len(task.changed) + len(task.packed)
         changes = f"{count} changed" + (f", {len(task.added)} added" * bool(task.added))
         task.results.append(
@@ -691,19 +702,21 @@ class DeepSign:
                 directive=REPACK,
                 sha256_before=before,
                 sha256_after=task.sha256,
-                size=rebuilt.size,
+                size=size,
                 summary=f"Rebuilt: {changes}",
             )
         )
 
     def _deliver(self, task: _Task) -> None:
+        self.done = True
+        if self._delivered:
+            return
         content = self._source if task.content is None else task.content.open()
         copy_range(content, 0, content.seek(0, 2), self._output)
         self._output.flush()
         if task.content is not None:
             content.close()
             self._spool.release(task.content)
-        self.done = True
 
 
 def _write(content: bytes, target: BinaryIO) -> None:

@@ -134,6 +134,11 @@ def read_oid(element: Element) -> str:
     content = element.content
     if element.tag != OBJECT_IDENTIFIER or not 0 < len(content) <= _MAX_OID_OCTETS:
         _refuse("an object identifier is expected")
+    return _dotted(bytes(content))
+
+
+@lru_cache(maxsize=1024)  # signatures use the same few over and over
+def _dotted(content: bytes) -> str:
     if content[-1] & 0x80:
         _refuse("an object identifier is cut off")
     arcs: list[int] = []

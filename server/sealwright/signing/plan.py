@@ -314,6 +314,11 @@ class Budget:
         self.members += len(entries)
         return container, entries
 
+    def reopen(self, opened: tuple[Container, list[Entry]]) -> tuple[Container, list[Entry]]:
+        """Count the members of a container that was opened before."""
+        self.members += len(opened[1])
+        return opened
+
     def extract(self, container: Container, entry: Entry, spool: Spool) -> SpoolFile:
         """Extract a member if the limits allow it."""
         self.extracted += entry.size
@@ -389,6 +394,8 @@ class Planner:
         if kind.container is None:
             return node
         opened = self.budget.open_container(kind.container.open, file, place.depth)
+        if self.kept is not None and place.depth == 1:
+            self.kept.opened = opened
         children = self.children(*opened, place, element)
         node = replace(node, children=children, members=len(opened[1]))
         _check_signature_members(node, self.language)

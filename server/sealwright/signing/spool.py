@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from sealwright.errors import ArtifactError
+from sealwright.signing.artifact import Container, Entry
 from sealwright.signing.streams import digest_of
 
 Key = TypeVar("Key", int, str)
 
 
-_SMALL = 256 << 10  # bytes up to which a file stays in memory
+_SMALL = 4 << 20  # bytes up to which a file stays in memory
 _MEMORY = 64 << 20  # bytes of all files in memory
 
 
@@ -115,11 +116,17 @@ class Spool:
 
 
 class KeptFiles:
-    """Extracted files that will be needed again, so that they need not be extracted twice.
+    """What planning has made that signing needs again: extracted files, so that they need not be
+    extracted twice, and the artifact as a container.
 
     Args:
-        limit: bytes of all of them.
+        limit: bytes of all files.
+
+    Attributes:
+        opened: the artifact, if it is a container, and its members. Its file must stay open.
     """
+
+    opened: tuple[Container, list[Entry]] | None = None
 
     def __init__(self, spool: Spool, limit: int) -> None:
         self._spool = spool

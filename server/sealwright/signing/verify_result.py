@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from sealwright.errors import InternalError, VerificationError
 from sealwright.signing.artifact import (
+    ComparedFormat,
     Container,
     DetachedFormat,
     Directive,
@@ -139,7 +140,7 @@ class _Check:
         detached = [d for d in node.signs if OUTPUT_FILE_NAME in d.options]
         if embedded:
             if not any(child.has_work for child in node.children):
-                same = format_.content_digest(source) == format_.content_digest(output)
+                same = _same_content(format_, source, output)
                 _require(same, "Signing changed more than the signature.")
             # What is replaced need not have been valid.
             appends = all(d.options.get("append") == "true" for d in embedded)
@@ -267,6 +268,12 @@ class _Check:
 
     def extract(self, budget: Budget, container: Container, entry: Entry) -> SpoolFile:
         return budget.extract(container, entry, self.spool)
+
+
+def _same_content(format_: Format, before: BinaryIO, after: BinaryIO) -> bool:
+    if isinstance(format_, ComparedFormat):
+        return format_.same_content(before, after)
+    return format_.content_digest(before) == format_.content_digest(after)
 
 
 def _compare_paths(expected: list[str], paths: list[str]) -> None:

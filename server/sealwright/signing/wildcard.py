@@ -26,7 +26,7 @@ class PatternError(ValueError):
 
 def fold(text: str) -> str:
     """Fold case character by character, so that ``?`` still stands for exactly one character."""
-    return "".join(_fold_character(c) for c in text)
+    return text.lower() if text.isascii() else "".join(_fold_character(c) for c in text)
 
 
 def escape(text: str) -> str:
@@ -74,17 +74,21 @@ class Pattern:
     Attributes:
         source: the pattern as written.
         literal: the folded path that alone matches, or None if the pattern has wildcards.
+        ending: what every path that matches ends with, folded; most can be told apart by it.
     """
 
     source: str
     literal: str | None
+    ending: str
     _tokens: tuple[_Token, ...] = field(repr=False)
     _steps: dict[str, _Step] = field(default_factory=dict, repr=False, compare=False)
 
     def matches(self, path: str) -> bool:
         """Tell whether the whole of `path` (relative, any case, either slash) matches."""
         folded = fold(path.replace("\\", "/"))
-        return folded == self.literal if self.literal is not None else self._run(folded)
+        if self.literal is not None:
+            return folded == self.literal
+        return folded.endswith(self.ending) and self._run(folded)
 
     def _run(self, folded: str) -> bool:
         stars = self._mask("star")
@@ -137,10 +141,13 @@ def compile_pattern(source: str) -> Pattern:
         tokens += _segment_tokens(segment)
         if not last:
             tokens.append(_Token("literal", "/"))
-    literal = None
-    if all(token.kind == "literal" for token in tokens):
-        literal = "".join(token.characters for token in tokens)
-    return Pattern(source, literal, tuple(tokens))
+    ending = ""
+    for token in reversed(tokens):
+        if token.kind != "literal":
+            break
+        ending = token.characters + ending
+    literal = ending if all(token.kind == "literal" for token in tokens) else None
+    return Pattern(source, literal, ending, tuple(tokens))
 
 
 def _close(states: int, stars: int, globstars: int) -> int:

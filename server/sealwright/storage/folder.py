@@ -23,6 +23,7 @@ from collections.abc import AsyncIterator, Iterator
 from io import FileIO
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from sealwright.errors import InternalError, NotFoundError, UnavailableError
 from sealwright.storage.store import (
@@ -60,8 +61,16 @@ class FolderStore:
             self._incoming.mkdir(mode=0o750, parents=True, exist_ok=True)
             _sweep(self._incoming)
 
-    async def put(self, key: str, source: Path, *, sha256: str, size: int) -> StoredArtifact:
-        return await put_file(self, key, source, sha256=sha256, size=size)
+    async def put(
+        self,
+        key: str,
+        source: Path,
+        *,
+        sha256: str,
+        size: int,
+        approval: asyncio.Future[Any] | None = None,
+    ) -> StoredArtifact:
+        return await put_file(self, key, source, sha256=sha256, size=size, approval=approval)
 
     async def put_stream(self, key: str, *, limit: int) -> StreamWriter:
         place = self._place(key)

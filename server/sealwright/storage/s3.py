@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 import boto3
@@ -130,8 +130,16 @@ class S3Store:
         self._prefix = f"{settings.prefix}/" if settings.prefix else ""
         self._bucket = _Bucket(settings)
 
-    async def put(self, key: str, source: Path, *, sha256: str, size: int) -> StoredArtifact:
-        return await put_file(self, key, source, sha256=sha256, size=size)
+    async def put(
+        self,
+        key: str,
+        source: Path,
+        *,
+        sha256: str,
+        size: int,
+        approval: asyncio.Future[Any] | None = None,
+    ) -> StoredArtifact:
+        return await put_file(self, key, source, sha256=sha256, size=size, approval=approval)
 
     async def put_stream(self, key: str, *, limit: int) -> StreamWriter:
         sink = _S3Sink(self._bucket, key, self._place(key), self._settings.part_size)

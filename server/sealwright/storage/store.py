@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from io import RawIOBase
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from sealwright.errors import (
     ConflictError,
@@ -94,10 +94,22 @@ class ArtifactStore(Protocol):
     with a dot; anything else raises `InvalidInputError`.
     """
 
-    async def put(self, key: str, source: Path, *, sha256: str, size: int) -> StoredArtifact:
+    async def put(
+        self,
+        key: str,
+        source: Path,
+        *,
+        sha256: str,
+        size: int,
+        approval: asyncio.Future[Any] | None = None,
+    ) -> StoredArtifact:
         """Store a copy of the file `source`, which must have this SHA-256 and size.
 
         The same content under the same key again is accepted and changes nothing.
+
+        Args:
+            approval: the copy is made meanwhile, but becomes visible only once this is done; what
+                it raises is raised here, and nothing becomes visible.
 
         Raises:
             VerificationError: `source` does not have this hash or size.
@@ -341,7 +353,13 @@ def explained(what: str) -> Iterator[None]:
 
 
 async def put_file(
-    store: ArtifactStore, key: str, source: Path, *, sha256: str, size: int
+    store: ArtifactStore,
+    key: str,
+    source: Path,
+    *,
+    sha256: str,
+    size: int,
+    approval: asyncio.Future[Any] | None = None,
 ) -> StoredArtifact:
     """`ArtifactStore.put` by way of `stat` and `put_stream`."""
     with contextlib.suppress(NotFoundError):
@@ -353,6 +371,9 @@ async def put_file(
         with file:
             while chunk := await _next_chunk(file):
                 await writer.write(chunk)
+        if approval is not None:
+            await asyncio.wait({approval})
+            approval.result()
         return await writer.commit(sha256=sha256, size=size)
     except TooLargeError as error:
         message = f"{source.name} has more bytes than the {size} announced."

@@ -39,6 +39,12 @@ def nested(fields: Mapping[str, str]) -> dict[str, Any]:
     return values
 
 
+def parameters_of(lines: str) -> dict[str, str]:
+    """What a form's text area holds: ``name=value``, one a line."""
+    pairs = (line.partition("=") for line in lines.splitlines() if line.strip())
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
 def submission_of(call: Call, given: SubmissionIn) -> Submission:
     """What `submit` takes."""
     return Submission(

@@ -104,6 +104,24 @@ def content_digest(file: BinaryIO) -> bytes:
     return _digest(file, parse(file), "sha256")
 
 
+def same_content(before: BinaryIO, after: BinaryIO) -> bool:
+    """Whether both have the same Authenticode digest; compared byte for byte, which is faster."""
+    old, new = parse(before), parse(after)
+    if (old.checksum, old.security) != (new.checksum, new.security):
+        return False
+    if _aligned(old.content) != _aligned(new.content):
+        return False
+    length = min(old.content, new.content)
+    both = zip(_covered(before, old, length), _covered(after, new, length), strict=True)
+    if any(ours != theirs for ours, theirs in both):
+        return False
+    padding = [
+        streams.read_at(file, length, image.content - length)
+        for file, image in ((before, old), (after, new))
+    ]
+    return not b"".join(padding).strip(b"\0")
+
+
 def sign(
     source: BinaryIO, directive: Directive, identity: Identity, target: BinaryIO
 ) -> SignGenerator:
@@ -291,6 +309,17 @@ def _aligned(length: int) -> int:
 # --- digest and writing -------------------------------------------------------------------------
 
 
+def _covered(file: BinaryIO, image: Image, end: int) -> Iterator[bytes]:
+    """The content up to `end` without its excluded fields."""
+    for number, data in enumerate(streams.chunks(file, 0, end)):
+        if number == 0:
+            yield data[: image.checksum]
+            yield data[image.checksum + 4 : image.security]
+            yield data[image.security + 8 :]
+        else:
+            yield data
+
+
 def _digest(
     file: BinaryIO, image: Image, hash_algorithm: str, words: _WordSum | None = None
 ) -> bytes:
@@ -324,10 +353,10 @@ class _WordSum:
 
     def add(self, data: bytes, *, at: int, sign: int = 1) -> None:
         """Add (or with ``sign=-1`` take away) data at an offset of which only the parity counts."""
-        shift = 8 * (at % 2)
+        total = 0
         for start in range(0, len(data), _SLICE):
-            number = int.from_bytes(data[start : start + _SLICE], "little") << shift
-            self._total += sign * number
+            total += int.from_bytes(data[start : start + _SLICE], "little")
+        self._total += sign * (total << 8 * (at % 2))
 
     def checksum(self, size: int) -> int:
         """CheckSum of a file of `size` bytes: carries folded into 16 bits, plus the size."""

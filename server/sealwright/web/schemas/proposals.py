@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field, StringConstraints
 
 from sealwright.model.proposal import ProposalState, TrialState
-from sealwright.web.schemas import In, Name, Out, PersonOut, Reference, Slug, Text
+from sealwright.web.schemas import In, Name, Out, Parameters, PersonOut, Reference, Slug, Text
 
 Xml = Annotated[str, StringConstraints(min_length=1, max_length=512_000)]
 
@@ -18,6 +18,9 @@ class TrialForm(In):
 
     xml: Annotated[str, StringConstraints(max_length=512_000)] = Field(
         default="", description="empty: one is made from the sample"
+    )
+    parameters: Parameters = Field(
+        default_factory=dict, description="in the form as `parameters[name]`"
     )
     sample: bytes = Field(
         description="the file", json_schema_extra={"contentMediaType": "application/octet-stream"}

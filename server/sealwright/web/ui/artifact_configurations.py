@@ -12,12 +12,14 @@ from sealwright.db import projects, proposals
 from sealwright.errors import ArtifactConfigurationError, ForbiddenError, SealwrightError
 from sealwright.model.identifiers import is_id
 from sealwright.model.project import ArtifactConfiguration, Project
+from sealwright.model.proposal import Trial
 from sealwright.policy.permissions import may_configure
 from sealwright.visible import find_project, is_name, missing
 from sealwright.web.api.v1.artifact_configurations import add_version
 from sealwright.web.problems import status_of
 from sealwright.web.routes import Call, Endpoint, Face
 from sealwright.web.schemas import ArtifactConfigurationIn
+from sealwright.web.ui import artifact_tree
 from sealwright.web.ui.forms import Form, read_form
 from sealwright.web.ui.navigation import may_open
 from sealwright.web.ui.projects import tabs
@@ -125,10 +127,15 @@ async def new(call: Call) -> Response:
         if is_id(tried):
             trial = await proposals.get_trial(tx, project.organization_id, project.id, tried)
     values = {"xml": trial.xml if trial else STARTING}
+    if trial:
+        lines = (f"{name}={value}" for name, value in trial.parameters.items())
+        query = call.request.query_params
+        values |= {name: query.get(name, "")[:200] for name in ("name", "slug", "is_default")}
+        values |= {"parameters": "\n".join(lines)}
     if found:
         values = {"slug": found.slug, "name": found.name, "xml": found.xml}
         values |= {"is_default": "true"} if found.is_default else {}
-    return _form(call, project, Form(values))
+    return await form_page(call, project, Form(values), trial)
 
 
 async def create(call: Call) -> Response:
@@ -141,7 +148,7 @@ async def create(call: Call) -> Response:
     except ForbiddenError:
         raise
     except SealwrightError as error:
-        return _form(call, project, refused(form, error), status_of(error))
+        return await form_page(call, project, refused(form, error), status=status_of(error))
     path = f"/projects/{project.slug}/artifact-configurations/{made.id}"
     return redirect(call, path, f"Version {made.version} is added.")
 
@@ -155,8 +162,17 @@ def refused(form: Form, error: SealwrightError) -> Form:
     return dataclasses.replace(form, errors={"xml": text})
 
 
-def _form(call: Call, project: Project, form: Form, status: int = 200) -> Response:
-    shown = {"project": project, "form": form, "tabs": tabs(call, project, "ui.configurations")}
+async def form_page(
+    call: Call, project: Project, form: Form, trial: Trial | None = None, status: int = 200
+) -> Response:
+    """The form of a version, with what its preview on a sample gave."""
+    shown = {
+        "project": project,
+        "form": form,
+        "tabs": tabs(call, project, "ui.configurations"),
+        "trial": trial,
+        "tree": await artifact_tree.of_trial(trial) if trial else None,
+    }
     return page(call, "configurations/form.html", shown, status)
 
 

@@ -27,6 +27,7 @@ from sealwright.model.member_tree import (
     inside,
     is_folder,
 )
+from sealwright.model.proposal import Trial, TrialState
 from sealwright.model.request import FileResult, SigningRequest
 from sealwright.visible import missing
 
@@ -38,6 +39,7 @@ _DEEPEST = 12  #: levels that it shows
 _KEPT = 4
 _IN_A_THREAD = 50_000  #: bytes from which on a tree is not read in the event loop
 _SEPARATOR = "!/"
+WOULD = "would be signed"  #: what a directive is called that a trial does not carry out
 #: What an address in a tree looks like: positions, from the artifact inwards.
 ADDRESS = r"^(\d{1,7}(\.\d{1,7}){0,250})?$"
 
@@ -173,9 +175,9 @@ async def whole(tx: Transaction, request: SigningRequest) -> TreeItem | None:
     return _Shown(tree, results, shown).item(_Placed(tree.root, tree.root[NAME], ""))
 
 
-async def planned(key: str, packed: bytes | None, plan: str) -> TreeItem | None:
-    """The tree of a plan that nothing was done by, as far as one page shows it."""
-    tree = await _TREES.read(key, packed, plan or None)
+async def of_trial(trial: Trial) -> TreeItem | None:
+    """The tree of a sample as far as one page shows it; None until the trial is done."""
+    tree = await _tree_of_trial(trial)
     if tree is None:
         return None
     root = _Placed(tree.root, tree.root[NAME], "")
@@ -197,11 +199,15 @@ async def level(tx: Transaction, request: SigningRequest, address: str, start: i
     return _level(tree, way, start, part, await _results(tx, request, paths))
 
 
-async def planned_level(
-    key: str, packed: bytes | None, plan: str, address: str, start: int
-) -> Level | None:
-    """`level` of a plan that nothing was done by."""
-    tree = await _TREES.read(key, packed, plan or None)
+async def _tree_of_trial(trial: Trial) -> MemberTree | None:
+    if trial.state is not TrialState.DONE:
+        return None
+    return await _TREES.read(f"trials/{trial.id}", trial.tree, trial.plan or None)
+
+
+async def level_of_trial(trial: Trial, address: str, start: int) -> Level | None:
+    """`level` of a sample."""
+    tree = await _tree_of_trial(trial)
     if tree is None:
         return None
     way = _way(tree, address)

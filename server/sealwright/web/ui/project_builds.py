@@ -7,9 +7,11 @@ from typing import Any
 from starlette.responses import Response
 
 from sealwright.db import build_systems, projects
-from sealwright.errors import ForbiddenError, SealwrightError
+from sealwright.errors import ForbiddenError, NotFoundError, SealwrightError
+from sealwright.model.build_system import Trigger
+from sealwright.model.project import Project
 from sealwright.policy.permissions import may_configure
-from sealwright.visible import find_project
+from sealwright.visible import find_project, missing
 from sealwright.web.api.v1.repository_links import add_link, remove_link
 from sealwright.web.api.v1.triggers import add_trigger, change_trigger
 from sealwright.web.problems import status_of
@@ -98,6 +100,53 @@ async def update_trigger(call: Call) -> Response:
     return _back(call, f"The trigger is {'enabled' if trigger.enabled else 'disabled'}.")
 
 
+async def edit_trigger(call: Call) -> Response:
+    """The form with what is there."""
+    project, trigger = await _trigger(call)
+    values = {
+        "definition": trigger.definition,
+        "refs": "\n".join(trigger.refs),
+        "artifact": trigger.artifact,
+    }
+    return _trigger_form(call, project, trigger, Form(values))
+
+
+async def save_trigger(call: Call) -> Response:
+    """Change what it waits for and what it fetches."""
+    form = await read_form(call)
+    project, trigger = await _trigger(call)
+    refs = tuple(line.strip() for line in form.value("refs").splitlines() if line.strip())
+    try:
+        patch = form.parse(TriggerPatch, refs=refs, definition=form.value("definition"))
+        form.require("artifact")
+        await change_trigger(call, patch)
+    except (ForbiddenError, NotFoundError):
+        raise
+    except SealwrightError as error:
+        return _trigger_form(call, project, trigger, form.refused(error), status_of(error))
+    return _back(call, "The trigger is changed.")
+
+
+async def _trigger(call: Call) -> tuple[Project, Trigger]:
+    async with call.services.database.read() as tx:
+        project = await find_project(tx, call.grant, call.path("project"))
+        found = await build_systems.find_triggers(
+            tx, project.organization_id, project_id=project.id
+        )
+    wanted = call.path("trigger")
+    trigger = next((one for one in found if one.id == wanted), None)
+    if trigger is None:
+        raise missing(wanted, "trigger")
+    return project, trigger
+
+
+def _trigger_form(
+    call: Call, project: Project, trigger: Trigger, form: Form, status: int = 200
+) -> Response:
+    shown = {"project": project, "trigger": trigger, "form": form}
+    return page(call, "projects/trigger.html", shown, status)
+
+
 async def _again(
     call: Call, error: SealwrightError, *, link: Form | None = None, trigger: Form | None = None
 ) -> Response:
@@ -127,5 +176,14 @@ ENDPOINTS = (
     _action("link_create", "/links", link),
     _action("link_delete", "/links/{link}/delete", unlink),
     _action("trigger_create", "/triggers", create_trigger),
+    Endpoint(
+        "ui.trigger_edit",
+        "GET",
+        f"{_PATH}/triggers/{{trigger}}/edit",
+        edit_trigger,
+        "",
+        face=Face.UI,
+    ),
+    _action("trigger_save", "/triggers/{trigger}/edit", save_trigger),
     _action("trigger_update", "/triggers/{trigger}", update_trigger),
 )

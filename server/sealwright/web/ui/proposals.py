@@ -22,6 +22,7 @@ from sealwright.web.api.v1.proposals import (
 from sealwright.web.problems import status_of
 from sealwright.web.routes import Call, Endpoint, Face
 from sealwright.web.schemas.proposals import AcceptanceIn, AnswerIn, ProposalIn
+from sealwright.web.ui import artifact_tree
 from sealwright.web.ui.artifact_configurations import (
     FORM_BYTES,
     STARTING,
@@ -32,7 +33,6 @@ from sealwright.web.ui.artifact_configurations import (
 from sealwright.web.ui.forms import Form, read_form
 from sealwright.web.ui.projects import tabs
 from sealwright.web.ui.rendering import page, redirect
-from sealwright.web.ui.trials import tree_of
 
 
 async def listing(call: Call) -> Response:
@@ -74,7 +74,7 @@ async def _detail(call: Call, form: Form, status: int = 200) -> Response:
         "present": present,
         "difference": difference(compared.xml, proposal.xml) if compared else [],
         "trial": trial,
-        "tree": await tree_of(trial) if trial else None,
+        "tree": await artifact_tree.of_trial(trial) if trial else None,
         "people": people,
         "form": form,
         **may(call, project),

@@ -28,6 +28,8 @@ from sealwright.web.ui.static_files import address
 
 _FLASH_SECONDS = 60
 _MAX_FLASH = 500
+_THEME_COOKIE = "sealwright-theme"
+_THEMES = frozenset({"light", "dark"})
 
 
 def _label(name: str) -> str:
@@ -110,7 +112,7 @@ def _rendered(
 ) -> HTMLResponse:
     context: dict[str, Any] = {
         "user": None, "csrf": "", "navigation": (), "account": False, "flash": "",
-        "here": "", "form": Form(),
+        "here": "", "form": Form(), "theme": _theme(request),
     }  # fmt: skip
     if principal is not None:
         token = auth.page_token(services, request)
@@ -132,6 +134,12 @@ def _rendered(
             _flash_name(services), path="/", secure=services.is_https, httponly=True, samesite="lax"
         )
     return response
+
+
+def _theme(request: Request) -> str:
+    """The theme that this browser has chosen; empty: the system's. Its script keeps the cookie."""
+    chosen = request.cookies.get(_THEME_COOKIE, "")
+    return chosen if chosen in _THEMES else ""
 
 
 def _flash_name(services: Services) -> str:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import hashlib
+import json
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -82,12 +86,20 @@ async def _receive(call: Call, fields: dict[str, str]) -> list[SigningRequest]:
             limits=FormLimits(files=MAX_FILES),
         )
         auth.check_csrf(services, call.request, fields.get("csrf", ""))
-        return await _hand_over(call, form, receptions, _given(fields))
+        return await _hand_over(
+            call, form, receptions, _given(fields), fields.get("once", "")[:100]
+        )
 
 
 async def _hand_over(
-    call: Call, form: FormData, receptions: Mapping[str, Reception], given: SubmissionIn
+    call: Call,
+    form: FormData,
+    receptions: Mapping[str, Reception],
+    given: SubmissionIn,
+    once: str,
 ) -> list[SigningRequest]:
+    """Submit each file. `once` is of the page that had the form: sent twice from it, by a double
+    click or by going back, the same file under the same policy is the same request."""
     if not form.files:
         message = "No file was chosen."
         raise InvalidInputError(message, advice="Choose the file that is to be signed.")
@@ -95,6 +107,10 @@ async def _hand_over(
     made = []
     for name, file in form.files.items():
         content = Content(received(file))
+        if once:
+            said = [once, file.file_name, file.artifact.sha256, given.model_dump_json()]
+            key = hashlib.sha256(json.dumps(said).encode()).hexdigest()
+            submission = dataclasses.replace(submission, idempotency_key=f"page-{key}")
         done = await submissions.hand_over(call, submission, content, receptions[name])
         made.append(done.request)
     return made
@@ -106,11 +122,7 @@ def _given(fields: Mapping[str, str]) -> SubmissionIn:
     Raises:
         FormError: they do not fit.
     """
-    parameters = {}
-    for line in fields.get("parameters", "").splitlines():
-        name, _, value = line.partition("=")
-        if line.strip():
-            parameters[name.strip()] = value.strip()
+    parameters = submissions.parameters_of(fields.get("parameters", ""))
     plain = {name: value for name, value in fields.items() if name != "parameters"}
     return Form(plain).parse(SubmissionIn, parameters=parameters)
 
@@ -118,7 +130,8 @@ def _given(fields: Mapping[str, str]) -> SubmissionIn:
 async def _form(call: Call, form: Form, status: int = 200) -> Response:
     async with call.services.database.read() as tx:
         shown = await _choices(tx, call.grant, form.value("project"))
-    shown |= {"form": form, "more": range(2, MAX_FILES + 1)}
+    once = form.value("once") or secrets.token_hex(16)
+    shown |= {"form": form, "once": once, "more": range(2, MAX_FILES + 1)}
     return page(call, "requests/submit.html", shown, status)
 
 

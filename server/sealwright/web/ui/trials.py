@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 from starlette.responses import Response
 
@@ -11,23 +12,21 @@ from sealwright.db import Transaction, projects
 from sealwright.errors import ForbiddenError, NotFoundError, SealwrightError
 from sealwright.model.identifiers import is_id
 from sealwright.model.project import Project
-from sealwright.model.proposal import Trial
 from sealwright.visible import find_project
 from sealwright.web import auth
 from sealwright.web.api.v1.trials import await_trial, begin_trial, find_trial
 from sealwright.web.problems import status_of
 from sealwright.web.routes import Call, Endpoint, Face
 from sealwright.web.ui import artifact_tree
-from sealwright.web.ui.artifact_configurations import STARTING, may, refused
+from sealwright.web.ui.artifact_configurations import STARTING, form_page, may, refused
 from sealwright.web.ui.forms import Form
 from sealwright.web.ui.projects import tabs
 from sealwright.web.ui.rendering import page, redirect
 from sealwright.web.ui.signing_request import LevelQuery, tree_crumbs
 
 #: how long the answer to the form waits for the trial; after it the page says to look again
-_PATIENCE = 20.0
-#: what a directive is called that a trial would carry out
-WOULD = "would be signed"
+#: (the page also looks by itself, where there is a script)
+_PATIENCE = 5.0
 
 
 async def new(call: Call) -> Response:
@@ -65,9 +64,23 @@ async def create(call: Call) -> Response:
     except SealwrightError as error:
         async with call.services.database.read() as tx:
             project = await find_project(tx, call.grant, call.path("project"))
-        return _form(call, project, refused(Form(fields), error), status_of(error))
+        form = refused(Form(fields), error)
+        if _is_beside(fields):
+            return await form_page(call, project, form, status=status_of(error))
+        return _form(call, project, form, status_of(error))
     await await_trial(call, _PATIENCE, trial.id)
+    if _is_beside(fields):
+        kept = {name: fields[name] for name in ("name", "slug", "is_default") if fields.get(name)}
+        query = urlencode(kept | {"trial": trial.id})
+        return redirect(
+            call, f"/projects/{call.path('project')}/artifact-configurations/new?{query}"
+        )
     return redirect(call, f"/projects/{call.path('project')}/trials/{trial.id}")
+
+
+def _is_beside(fields: Mapping[str, str]) -> bool:
+    """Whether it was asked for in the form of a configuration, to which its result belongs."""
+    return fields.get("how") == "preview"
 
 
 async def one(call: Call) -> Response:
@@ -78,16 +91,11 @@ async def one(call: Call) -> Response:
     shown = {
         "project": project,
         "trial": trial,
-        "tree": await tree_of(trial),
+        "tree": await artifact_tree.of_trial(trial),
         "tabs": tabs(call, project, "ui.configurations"),
         **may(call, project),
     }
     return page(call, "proposals/trial.html", shown)
-
-
-async def tree_of(trial: Trial) -> artifact_tree.TreeItem | None:
-    """The members of the sample, and which of them the configuration means."""
-    return await artifact_tree.planned(f"trials/{trial.id}", trial.tree, trial.plan)
 
 
 async def files(call: Call) -> Response:
@@ -96,16 +104,14 @@ async def files(call: Call) -> Response:
     async with call.services.database.read() as tx:
         project = await find_project(tx, call.grant, call.path("project"))
         trial = await find_trial(tx, call)
-    found = await artifact_tree.planned_level(
-        f"trials/{trial.id}", trial.tree, trial.plan, query.of, query.start
-    )
+    found = await artifact_tree.level_of_trial(trial, query.of, query.start)
     path = f"/projects/{project.slug}"
     base = f"{path}/trials/{trial.id}"
     crumbs = [("Projects", "/projects"), (project.name, path), ("Trial", base)]
     shown = {
         "level": found,
         "base": base,
-        "state": WOULD,
+        "state": artifact_tree.WOULD,
         "signer": "",
         "purpose": "Every member of this part of the sample, and what would be done to it.",
         "crumbs": tree_crumbs(crumbs, base, found),

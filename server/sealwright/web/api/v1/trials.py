@@ -7,6 +7,7 @@ import contextlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
 
+from pydantic import TypeAdapter, ValidationError
 from starlette.responses import Response
 
 from sealwright.db import Transaction, proposals
@@ -22,8 +23,9 @@ from sealwright.web import bodies
 from sealwright.web.answers import json_answer
 from sealwright.web.configuration_check import check_configuration
 from sealwright.web.routes import Answer, Call, Endpoint
-from sealwright.web.schemas import WaitQuery
+from sealwright.web.schemas import Parameters, WaitQuery
 from sealwright.web.schemas.proposals import TrialForm, TrialOut
+from sealwright.web.submissions import nested, parameters_of
 from sealwright.web.throttle import Rate
 
 _RATE = Rate(20, 20)
@@ -31,6 +33,7 @@ _MOST_AT_ONCE = 20  #: unfinished trials of one organization
 _ROOM = 2 << 20  #: bytes of a form besides its sample
 _LOOK_SECONDS = 0.3
 _ENDED = frozenset({TrialState.DONE, TrialState.FAILED})
+_PARAMETERS: TypeAdapter[dict[str, str]] = TypeAdapter(Parameters)
 Check = Callable[[Mapping[str, str]], Awaitable[None]]
 
 
@@ -89,6 +92,7 @@ async def begin_trial(call: Call, fields: dict[str, str], check: Check | None = 
         if check:
             await check(fields)
         file = _sample(form)
+        parameters = _parameters(fields)
         xml = fields.get("xml", "").replace("\r\n", "\n")
         trial = Trial(
             id=trial_id,
@@ -97,6 +101,7 @@ async def begin_trial(call: Call, fields: dict[str, str], check: Check | None = 
             requested_by=grant.user.id,
             created_at=utc_now(),
             xml=xml if xml.strip() else "",
+            parameters=parameters,
             sample=StoredArtifact(key, file.file_name, file.artifact.size, file.artifact.sha256),
         )
         async with services.database.transaction() as tx:
@@ -107,6 +112,23 @@ async def begin_trial(call: Call, fields: dict[str, str], check: Check | None = 
             with contextlib.suppress(Exception):
                 await asyncio.shield(services.store.delete(key))
     return trial
+
+
+def _parameters(fields: Mapping[str, str]) -> dict[str, str]:
+    """``parameters[name]``, or a page's text area with a line for each.
+
+    Raises:
+        InvalidInputError: they are too many or too long.
+    """
+    given = nested(fields).get("parameters", "")
+    if isinstance(given, str):
+        given = parameters_of(given)
+    try:
+        return _PARAMETERS.validate_python(given)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        message = f"The values of parameters are not valid: {fault['msg'][:200]}."
+        raise InvalidInputError(message, advice="One a line: name=value.") from None
 
 
 def _sample(form: FormData) -> ReceivedFile:
