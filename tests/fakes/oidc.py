@@ -108,7 +108,7 @@ class FakeIssuer:
             return hmac.new(secret, content.encode(), hashlib.sha256).digest()
         if algorithm in (None, "none", "nOnE"):
             return b""
-        if algorithm in OTHER_ALGORITHMS and not isinstance(key, rsa.RSAPrivateKey):
+        if isinstance(key, ec.EllipticCurvePrivateKey | Ed25519PrivateKey):
             return jwt.get_algorithm_by_name(algorithm).sign(content.encode(), key)
         if algorithm == "PS256":
             pss = padding.PSS(padding.MGF1(SHA256()), padding.PSS.DIGEST_LENGTH)
