@@ -25,7 +25,7 @@ test: ## lint, types, import contracts and all tests, with real parts
 
 test-fast: ## the unit tests alone
 	@scripts/setup test
-	@.venv/bin/python -m pytest -q tests/unit
+	@.venv/bin/python -m pytest -q -n auto --dist loadfile tests/unit
 
 bench: ## measure speed and memory into docs/performance.md: [BENCH=a,d] [SMALL=1]
 	@scripts/setup test

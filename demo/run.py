@@ -333,6 +333,8 @@ def main() -> int:
     else:
         artifact, configuration = build(wanted.data / "artifact")
     out = wanted.out or wanted.data / f"signed-{artifact.name}"
+    # before anything is started: whoever writes a configuration tries often
+    sealwright(wanted.data, "plan", str(artifact), "--configuration", str(configuration))
     with server(wanted.data) as url:
         known = set_up(wanted.data, url)
         known["artifact_configuration_slug"] = configure(wanted.data, known, configuration)

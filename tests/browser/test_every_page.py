@@ -20,6 +20,7 @@ _CONTRAST = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+@pytest.mark.untraced
 async def test_every_page(sqlite: Web, width: int, scheme: str) -> None:
     world = await worlds.make(sqlite)
     faults: list[str] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.routing import Route
 from tests.shared import REPOSITORY
@@ -15,6 +16,7 @@ from sealwright.web.openapi import describe
 from sealwright.web.routes import Face
 
 
+@pytest.mark.untraced
 async def test_it_is_valid_and_served(sqlite: Web) -> None:
     client = await sqlite.client()
     served = (await client.get("/api/openapi.json")).json()

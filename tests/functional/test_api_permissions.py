@@ -460,6 +460,7 @@ def credentials(endpoint: Endpoint, token: str) -> dict[str, Any]:
     return {"headers": {"Authorization": f"Bearer {token}"}}
 
 
+@pytest.mark.untraced
 async def test_the_table(world: World) -> None:
     wrong = []
     compared = 0
@@ -589,6 +590,7 @@ async def test_nothing_without_a_credential(sqlite: Web) -> None:
             assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
 
 
+@pytest.mark.untraced
 async def test_foreign_answers_exactly_as_missing(world: World) -> None:
     """Whatever the role: apart from the id that was asked for, the answers are the same bytes."""
     for endpoint in ENDPOINTS:
@@ -668,6 +670,7 @@ def test_what_changes_nothing_is_told_by_its_name() -> None:
     assert wrong == []
 
 
+@pytest.mark.untraced
 async def test_a_token_carries_no_more_than_its_scope(world: World) -> None:
     """Every route of the API with a global administrator's tokens of narrow scope: what a scope
     does not cover is refused before anything is looked at."""

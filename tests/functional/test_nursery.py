@@ -104,6 +104,20 @@ async def test_children_end_with_the_forker_and_the_next_has_a_new_one(tmp_path:
         await pool.discard(again)
 
 
+async def test_a_child_that_dies_at_its_birth_is_not_handed_out(tmp_path: Path) -> None:
+    """A spare is being born when its forker is killed: whoever wants it gets another."""
+    async with ChildPool(tmp_path, size=1) as pool:
+        [spare] = pool._waiting
+        dead = await spare
+        lost = asyncio.get_running_loop().create_future()
+        lost.set_exception(UnavailableError("The process was killed from outside."))
+        pool._waiting[0] = lost  # type: ignore[call-overload]
+        child = await pool.take()
+        assert child.is_alive
+        await pool.discard(dead)
+        await pool.discard(child)
+
+
 async def test_many_at_once(nursery: Nursery, tmp_path: Path) -> None:
     children = await asyncio.gather(
         *(born(nursery, tmp_path / str(number)) for number in range(12))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -93,11 +94,16 @@ async def test_an_identity_token_stands_for_the_caller(ci: Ci) -> None:
 
 async def test_one_address_comes_with_so_many_identity_tokens(ci: Ci) -> None:
     client = await ci.web.client(Authorization="Bearer a.b.c")
-    refused = [(await client.post(ci.url, json=ci.body())).status_code for _ in range(130)]
-    assert 429 in refused
-    answer = await client.post(ci.url, json=ci.body())
-    assert answer.status_code == 429
-    assert int(answer.headers["retry-after"]) > 0
+
+    async def submit() -> httpx.Response:
+        return await client.post(ci.url, json=ci.body())
+
+    answers = [await submit() for _ in range(60)]
+    assert {one.status_code for one in answers} == {403}
+    # 120 at once and two a second: together they come faster than that on any machine
+    while not (refused := [one for one in answers if one.status_code == 429]):
+        answers = await asyncio.gather(*(submit() for _ in range(40)))
+    assert int(refused[0].headers["retry-after"]) > 0
     assert (await ci.robot_client.post(ci.url, json=ci.body())).status_code == 201
     pool = await ci.web.queue.pool()  # the module's other tests come from the same address
     await pool.delete(*await pool.keys("sealwright:throttle:*"))

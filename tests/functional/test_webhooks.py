@@ -454,6 +454,7 @@ def real_payloads(check: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return [*found, ("workflow_job", {"action": "completed", "workflow_job": job})]
 
 
+@pytest.mark.untraced
 async def test_random_schedules(ci: Ci) -> None:
     """Deliveries of runs and buttons, and every published payload of the events that mean
     something: duplicated, reordered, replayed under new ids, forged.

@@ -374,6 +374,7 @@ _XSD = etree.XMLSchema(etree.fromstring(published_schema()))
 
 @settings(max_examples=300)
 @given(_document, st.integers(0, 1000), st.one_of(st.none(), st.sampled_from(_WORDS)))
+@pytest.mark.untraced
 def test_parser_and_schema_agree(body: str, position: int, word: str | None) -> None:
     document = configuration(body if word is None else _spoil(body, position, word))
     try:

@@ -118,6 +118,7 @@ def test_an_escaped_text_matches_itself_alone(text: str) -> None:
 @pytest.mark.parametrize(
     "pattern", ["*a" * 400 + "b", "**/" * 200 + "x", "a*" * 900, "[!b]*" * 200]
 )
+@pytest.mark.untraced
 def test_time_is_linear_in_the_path(pattern: str) -> None:
     compiled = compile_pattern(pattern)
     start = time.perf_counter()

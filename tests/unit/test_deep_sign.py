@@ -421,6 +421,7 @@ def test_the_submission_must_be_the_planned_one(tmp_path: Path) -> None:
         run.verify()
 
 
+@pytest.mark.untraced
 def test_every_single_byte_counts(tmp_path: Path) -> None:
     """Any changed byte of the signed archive is noticed, wherever it is.
 
@@ -490,6 +491,7 @@ def _expect(tree: Mapping[str, object], data: bytes) -> int:
 
 @settings(max_examples=60, deadline=None)
 @given(tree=_tree, requests=st.integers(1, 5))
+@pytest.mark.untraced
 def test_any_tree(
     tree: dict[str, object], requests: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

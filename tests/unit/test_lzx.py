@@ -45,6 +45,7 @@ def contents(cabinet: bytes) -> bytes:
 
 @pytest.mark.parametrize("window_bits", [15, 16, 21])
 @pytest.mark.parametrize("shape", range(len(SHAPES)))
+@pytest.mark.untraced
 def test_blocks_of_every_kind(window_bits: int, shape: int) -> None:
     for content in (PROGRAM, TEXT[:50_001], b"abc" * 20_000, random.Random(1).randbytes(1500)):
         assert contents(cabinet(content, window_bits, shape)) == content

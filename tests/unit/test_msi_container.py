@@ -446,6 +446,7 @@ NAMES = st.text("abcdeé", min_size=1, max_size=6)
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
+@pytest.mark.untraced
 def test_any_change_gives_what_was_asked_for(data: st.DataObject) -> None:
     files = [
         Installed(

@@ -46,6 +46,7 @@ def test_what_is_no_pattern() -> None:
     assert not is_pattern("x" * 301)
 
 
+@pytest.mark.untraced
 def test_no_pattern_is_slow() -> None:
     started = time.perf_counter()
     assert not matches("*a" * 100, "a" * 99 + "b" * 2000)

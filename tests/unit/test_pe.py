@@ -236,6 +236,7 @@ class HugeFile(io.RawIOBase):
         return len(data)
 
 
+@pytest.mark.untraced
 def test_file_over_two_gibibytes() -> None:
     size = (2 << 30) + 3
     source, target = HugeFile(pe_images.image(), size), HugeFile(b"", 0)
@@ -268,6 +269,7 @@ EXCLUDED = {
     st.integers(0, LAYOUT.content - 1).filter(lambda position: position not in EXCLUDED),
     st.integers(1, 255),
 )
+@pytest.mark.untraced
 def test_any_changed_byte_is_refused(position: int, difference: int) -> None:
     spoilt = bytearray(SIGNED)
     spoilt[position] ^= difference
@@ -275,6 +277,7 @@ def test_any_changed_byte_is_refused(position: int, difference: int) -> None:
         verify(bytes(spoilt))
 
 
+@pytest.mark.untraced
 def test_every_bit_of_the_certificate_table_matters() -> None:
     """A change there is refused by `verify` or, within the signer's certificate, by the path to its
     root; what is left are unsigned parts, such as certificates that are carried besides."""

@@ -152,6 +152,7 @@ SIGNED = {extension: sign(b"one\r\n</job>\r\ntwo", extension) for extension in F
 
 
 @pytest.mark.parametrize("extension", SIGNED)
+@pytest.mark.untraced
 def test_every_changed_character_is_noticed(extension: str) -> None:
     """All of the text, and the signature block but for the parts that are not signed."""
     signed = SIGNED[extension]
@@ -325,6 +326,7 @@ def test_never_more_than_a_refusal(extension: str, noise: bytes, offset: int, cu
 
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(sorted(SIGNED)), st.text(max_size=40), st.sampled_from([b"", UTF8, UTF16]))
+@pytest.mark.untraced
 def test_any_text_can_be_signed(extension: str, text: str, mark: bytes) -> None:
     text = "1" + text.replace("\0", "") + "</job>"
     assert len(verify(sign(encoded(text, mark), extension), extension)) == 1

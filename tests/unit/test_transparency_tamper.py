@@ -129,6 +129,7 @@ def test_the_untouched_log_verifies() -> None:
     ]
 
 
+@pytest.mark.untraced
 def test_damage_to_any_file_is_detected() -> None:
     pick = random.Random(2026)
     paths = sorted(STORE)
@@ -159,6 +160,7 @@ def test_lost_exchanged_and_outdated_files_are_detected() -> None:
     assert detected(MemoryTiles({**STORE, "checkpoint": older["checkpoint"]}))
 
 
+@pytest.mark.untraced
 def test_edits_without_the_key_are_detected() -> None:
     pick = random.Random(12)
     seen: Counter[str] = Counter()
@@ -177,6 +179,7 @@ def test_edits_without_the_key_are_detected() -> None:
     print(f"G12: {LEAF_EDITS} of {LEAF_EDITS} edits of leaves detected: {dict(seen)}")
 
 
+@pytest.mark.untraced
 def test_edits_with_the_key_are_detected_by_the_saved_checkpoint() -> None:
     pick = random.Random(77)
     seen: Counter[str] = Counter()

@@ -105,6 +105,7 @@ def test_missing_tiles_are_named() -> None:
         assert caught.value.where == path
 
 
+@pytest.mark.untraced
 def test_levels_above_the_first() -> None:
     """65,536 leaves fill a tile of level 1; a wrong hash up there is named."""
     store, checkpoint = log(plain(65_537))

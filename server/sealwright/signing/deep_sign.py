@@ -8,35 +8,42 @@ member is, which keeps the spool small.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError, InternalError
 from sealwright.signing.artifact import (
-    Container,
     Directive,
-    Entry,
     Identity,
     Outcome,
-    PackedMember,
     PackingContainer,
     SignatureRequest,
     SignatureResult,
-    SignGenerator,
 )
 from sealwright.signing.containers.bulk_copy import copy_range
 from sealwright.signing.elements import LANGUAGE, Language, is_verification
+from sealwright.signing.file_result import REPACK
+from sealwright.signing.file_result import FileResult as FileResult  # noqa: PLC0414 (exported)
 from sealwright.signing.parameters import FILE_NAME
 from sealwright.signing.parts import Part, PartMember, PartOutput
-from sealwright.signing.plan import Budget, Limits, Plan, PlanNode, at
+from sealwright.signing.plan import Budget, Limits, Plan, at
+from sealwright.signing.signing_task import (
+    Opened,
+    Packed,
+    Signing,
+    Task,
+    file_name,
+    find_equals,
+    key_of,
+    made_by,
+)
 from sealwright.signing.spool import KeptFiles, OneAtATime, Spool, SpoolFile, sha256_of
 from sealwright.signing.streams import size_of
 
-REPACK = "repack"
 _SIGNATURE_ROOM = 64 << 10  # bytes that a signature may add, for the spool's account
 
 
@@ -58,35 +65,6 @@ class PendingSignature:
 
 
 @dataclass(frozen=True)
-class FileResult:
-    """What was done to one file by one directive.
-
-    Attributes:
-        path: as in the plan.
-        element: ``pe-file``, ...
-        directive: its name, or ``repack`` for a container that was rebuilt around changed members.
-        sha256_before: of the content before, hexadecimal.
-        sha256_after: of the content after; the same if only a side file was made.
-        size: bytes after.
-        summary: a short phrase for people.
-        digests: signed digests, hexadecimal, in the order of their requests.
-        hash_algorithm: of those digests; empty without any.
-        outputs: paths of created side files, as in the plan's form.
-    """
-
-    path: str
-    element: str
-    directive: str
-    sha256_before: str
-    sha256_after: str
-    size: int
-    summary: str
-    digests: tuple[str, ...] = ()
-    hash_algorithm: str = ""
-    outputs: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class Pace:
     """How much may be under way at once.
 
@@ -97,71 +75,6 @@ class Pace:
 
     requests: int = 256
     spool: int = 4 << 30
-
-
-_Key = tuple[str, str, str, tuple[tuple[str, tuple[tuple[str, str], ...]], ...]]
-
-
-@dataclass(eq=False)
-class _Task:
-    """One node of the plan while it is worked on."""
-
-    node: PlanNode
-    parent: _Task | None
-    position: int  # in the plan, for the order of results
-    content: SpoolFile | None = None  # None: the artifact itself, or not extracted yet
-    sha256: str = ""
-    opened: _Opened | None = None
-    unfinished: int = 0  # children with work
-    changed: dict[int, SpoolFile] = field(default_factory=dict)
-    packed: dict[int, _Packed] = field(default_factory=dict)  # instead of changed, where it can be
-    added: dict[str, SpoolFile] = field(default_factory=dict)
-    outputs: dict[str, SpoolFile] = field(default_factory=dict)
-    replaced: bool = False
-    stage: int = 0  # directive under way
-    signing: _Signing | None = None
-    leads: _Equals | None = None
-    results: list[FileResult] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _Packed:
-    """A changed member as its container will hold it, in a file."""
-
-    member: PackedMember
-    file: SpoolFile
-    offset: int = 0
-
-
-@dataclass
-class _Equals:
-    """Files with equal content and directives: one is signed, the others get what it got."""
-
-    followers: int
-    leader: _Task | None = None
-    finished: bool = False
-    waiting: list[_Task] = field(default_factory=list)
-
-
-@dataclass
-class _Opened:
-    """A container while its members are worked on."""
-
-    file: BinaryIO
-    container: Container
-    entries: list[Entry]
-
-
-@dataclass
-class _Signing:
-    """One directive under way on one file."""
-
-    generator: SignGenerator
-    source: BinaryIO
-    target: BinaryIO
-    requests: list[SignatureRequest] = field(default_factory=list)
-    waiting: dict[int, int] = field(default_factory=dict)  # request number -> position in the batch
-    answers: dict[int, SignatureResult] = field(default_factory=dict)  # position -> result
 
 
 class DeepSign:
@@ -208,7 +121,7 @@ class DeepSign:
         self._parts = parts
         self._part_members: list[PartMember] = []
         self._part_outputs: list[PartOutput] = []
-        self._unpacked: deque[_Task] = deque()
+        self._unpacked: deque[Task] = deque()
         self._source = source
         self._output = output
         self._identity = replace(identity, signing_time=plan.signing_time)
@@ -218,11 +131,11 @@ class DeepSign:
         self._budget = Budget(limits or Limits(), plan.root.size)
         self._next_number = 0
         self._untaken: list[PendingSignature] = []
-        self._waiting: dict[int, _Task] = {}
-        self._answered: list[_Task] = []
-        self._ready: list[_Task] = []
+        self._waiting: dict[int, Task] = {}
+        self._answered: list[Task] = []
+        self._ready: list[Task] = []
         self._results: list[tuple[int, list[FileResult]]] = []
-        self._equals = _find_equals(plan.root)
+        self._equals = find_equals(plan.root)
         self._files: set[BinaryIO] = set()  # open now
         self._delivered = False
         self._positions = {id(node): index for index, node in enumerate(plan.root.walk())}
@@ -318,8 +231,8 @@ class DeepSign:
         enough = self._pace.requests // (4 if self._unpacked else 1)
         return len(self._waiting) < enough and self._spool.used < self._pace.spool
 
-    def _start(self) -> Iterator[_Task]:
-        root = _Task(self.plan.root, None, 0)
+    def _start(self) -> Iterator[Task]:
+        root = Task(self.plan.root, None, 0)
         with at(root.node.path):
             self._check_digest(root, self._source, self._source_sha256)
         if self._parts is not None:
@@ -333,7 +246,7 @@ class DeepSign:
             return
         yield from self._descend(root)
 
-    def _descend(self, task: _Task) -> Iterator[_Task]:
+    def _descend(self, task: Task) -> Iterator[Task]:
         """Yield the files to sign below `task`, opening containers on the way."""
         children = [child for child in task.node.children if child.has_work]
         if not children:
@@ -343,35 +256,35 @@ class DeepSign:
         with at(task.node.path):
             self._open(task)
         for child in children:
-            yield from self._descend(_Task(child, task, self._positions[id(child)]))
+            yield from self._descend(Task(child, task, self._positions[id(child)]))
 
-    def _open(self, task: _Task) -> None:
+    def _open(self, task: Task) -> None:
         kind = self._language.types[task.node.element]
         if kind.container is None:
             message = f"<{kind.name}> cannot be opened."
             raise InternalError(message)
         file = self._content(task)
         if task.parent is None and self._kept is not None and self._kept.opened is not None:
-            task.opened = _Opened(file, *self._budget.reopen(self._kept.opened))
+            task.opened = Opened(file, *self._budget.reopen(self._kept.opened))
             return
         depth = task.node.path.count("!/") + 1
-        task.opened = _Opened(file, *self._budget.open_container(kind.container.open, file, depth))
+        task.opened = Opened(file, *self._budget.open_container(kind.container.open, file, depth))
 
-    def _assemble(self, root: _Task, parts: Sequence[tuple[Path, Part]]) -> None:
+    def _assemble(self, root: Task, parts: Sequence[tuple[Path, Part]]) -> None:
         """Take over what shards have made, as if it had been made here."""
         with at(root.node.path):
             self._open(root)
             for path, part in parts:
                 file = SpoolFile(path, path.stat().st_size)
                 for member in part.members:
-                    root.packed[member.order] = _Packed(member.packed, file, member.offset)
+                    root.packed[member.order] = Packed(member.packed, file, member.offset)
                 for output in part.outputs:
                     with path.open("rb") as content:
                         copy = partial(copy_range, content, output.offset, output.size)
                         root.added[output.path] = self._spool.create(copy, output.size)
         self._ready.append(root)
 
-    def _content(self, task: _Task) -> BinaryIO:
+    def _content(self, task: Task) -> BinaryIO:
         """Open the task's present content, extracting it first where it lies in a container."""
         if task.content is not None:
             return self._hold(task.content.open())
@@ -402,7 +315,7 @@ class DeepSign:
             self._files.discard(file)
             file.close()
 
-    def _check_digest(self, task: _Task, file: BinaryIO, known: str = "") -> None:
+    def _check_digest(self, task: Task, file: BinaryIO, known: str = "") -> None:
         task.sha256 = known or sha256_of(file)
         if task.sha256 != task.node.sha256:
             message = "The content is not the planned one."
@@ -410,9 +323,9 @@ class DeepSign:
 
     # Signing
 
-    def _begin(self, task: _Task) -> None:
+    def _begin(self, task: Task) -> None:
         """Start a file without members to sign, or join the equal one that was started before."""
-        equals = self._equals.get(_key(task.node))
+        equals = self._equals.get(key_of(task.node))
         if equals is None:
             self._advance_stages(task)
         elif equals.leader is None:
@@ -423,7 +336,7 @@ class DeepSign:
         else:
             equals.waiting.append(task)
 
-    def _advance_stages(self, task: _Task) -> None:
+    def _advance_stages(self, task: Task) -> None:
         """Work through the directives until one waits for answers or all are done."""
         with at(task.node.path):
             while task.stage < len(task.node.directives):
@@ -437,7 +350,7 @@ class DeepSign:
                     return
         self._complete(task)
 
-    def _resume(self, task: _Task) -> None:
+    def _resume(self, task: Task) -> None:
         signing = task.signing
         assert signing is not None  # noqa: S101 - only signing tasks wait for answers
         results = [signing.answers[position] for position in range(len(signing.answers))]
@@ -446,7 +359,7 @@ class DeepSign:
         if not waits:
             self._advance_stages(task)
 
-    def _prepare(self, task: _Task, directive: Directive) -> _Signing:
+    def _prepare(self, task: Task, directive: Directive) -> Signing:
         kind = self._language.types[task.node.element]
         if kind.format is None:
             message = f"<{kind.name}> cannot be signed."
@@ -455,13 +368,13 @@ class DeepSign:
         size = source.seek(0, 2)
         target = self._hold(self._spool.start(size + _SIGNATURE_ROOM))
         source.seek(0)
-        engine_options = {"timestamp": self.plan.timestamp, FILE_NAME: _file_name(task.node)}
+        engine_options = {"timestamp": self.plan.timestamp, FILE_NAME: file_name(task.node)}
         options = {**directive.options, **engine_options}
         timed = replace(directive, options=options)
         generator = kind.format.sign(source, timed, self._identity, target)
-        return _Signing(generator, source, target)
+        return Signing(generator, source, target)
 
-    def _run(self, task: _Task, results: list[SignatureResult] | None) -> bool:
+    def _run(self, task: Task, results: list[SignatureResult] | None) -> bool:
         """Run the generator to its next batch (False) or its end (True)."""
         signing = task.signing
         assert signing is not None  # noqa: S101 - set by the caller
@@ -486,7 +399,7 @@ class DeepSign:
             self._untaken.append(pending)
         return False
 
-    def _finish_stage(self, task: _Task, outcome: Outcome) -> None:
+    def _finish_stage(self, task: Task, outcome: Outcome) -> None:
         signing, task.signing = task.signing, None
         assert signing is not None  # noqa: S101 - called while signing
         before = task.sha256
@@ -518,7 +431,7 @@ class DeepSign:
         )
         task.stage += 1
 
-    def _keep_outputs(self, task: _Task, outcome: Outcome) -> tuple[str, ...]:
+    def _keep_outputs(self, task: Task, outcome: Outcome) -> tuple[str, ...]:
         folder = task.node.member.rpartition("/")[0]
         kept = []
         for name, content in sorted(outcome.side_files.items()):
@@ -530,7 +443,7 @@ class DeepSign:
             kept.append(f"{task.parent.node.path}!/{path}")
         return tuple(kept)
 
-    def _record_verification(self, task: _Task, directive: Directive) -> None:
+    def _record_verification(self, task: Task, directive: Directive) -> None:
         # The planner has verified this very content; its digest was checked on the way here.
         digest = task.sha256 or task.node.sha256
         task.results.append(
@@ -547,20 +460,20 @@ class DeepSign:
 
     # Completing
 
-    def _complete(self, task: _Task) -> None:
+    def _complete(self, task: Task) -> None:
         """Everything about this file is done: hand it to its container, or to the caller."""
         equals = task.leads
         if equals is None:
             self._hand_over(task)
             return
         equals.finished = True
-        for file in _made(task):
+        for file in made_by(task):
             file.users += equals.followers
         self._hand_over(task)
         for follower in equals.waiting:
             self._follow(task, follower)
 
-    def _follow(self, leader: _Task, task: _Task) -> None:
+    def _follow(self, leader: Task, task: Task) -> None:
         """Give an equal file what the leader got; the leader has reserved a use of it."""
         assert task.parent is not None  # noqa: S101 - the artifact itself equals no other file
         if spare := self._kept and self._kept.take(task.node.path, task.node.sha256):
@@ -577,7 +490,7 @@ class DeepSign:
             task.results.append(replace(result, path=task.node.path, outputs=own))
         self._hand_over(task)
 
-    def _hand_over(self, task: _Task) -> None:
+    def _hand_over(self, task: Task) -> None:
         self._results.append((task.position, task.results))
         parent = task.parent
         if parent is None:
@@ -597,19 +510,19 @@ class DeepSign:
                 self._spool.release(task.content)
         self._leave(parent)
 
-    def _leave(self, parent: _Task) -> None:
+    def _leave(self, parent: Task) -> None:
         """One child less to wait for."""
         parent.unfinished -= 1
         if not parent.unfinished:
             self._ready.append(parent)
 
     @staticmethod
-    def _packing(task: _Task) -> PackingContainer | None:
+    def _packing(task: Task) -> PackingContainer | None:
         """The container if its members can be packed one by one."""
         container = task.opened.container if task.opened else None
         return container if isinstance(container, PackingContainer) else None
 
-    def _pack(self, task: _Task) -> None:
+    def _pack(self, task: Task) -> None:
         """Compress a changed member while signatures of others are waited for."""
         parent, signed = task.parent, task.content
         assert parent is not None  # noqa: S101 - only members are packed
@@ -628,11 +541,11 @@ class DeepSign:
                 except BaseException:
                     self._spool.abandon(target)
                     raise
-                parent.packed[order] = _Packed(member, self._spool.adopt(target))
+                parent.packed[order] = Packed(member, self._spool.adopt(target))
         self._spool.release(signed)
         self._leave(parent)
 
-    def _write_outputs(self, task: _Task) -> None:
+    def _write_outputs(self, task: Task) -> None:
         """Put the files that a shard's member adds into the part."""
         for path, file in task.outputs.items():
             with file.open() as content:
@@ -641,7 +554,7 @@ class DeepSign:
             self._part_outputs.append(PartOutput(path, offset, file.size))
             self._spool.release(file)
 
-    def _finish_container(self, task: _Task) -> None:
+    def _finish_container(self, task: Task) -> None:
         """All members are done: rebuild around the changed ones, then sign the container itself."""
         opened = task.opened
         assert opened is not None  # noqa: S101 - it had members
@@ -657,7 +570,7 @@ class DeepSign:
         self._drop(opened.file)
         self._advance_stages(task)
 
-    def _rebuild(self, task: _Task, opened: _Opened) -> None:
+    def _rebuild(self, task: Task, opened: Opened) -> None:
         before = task.sha256
         made = {} if self._parts is not None else task.packed
         files = [*task.changed.values(), *task.added.values(), *(one.file for one in made.values())]
@@ -707,7 +620,7 @@ class DeepSign:
             )
         )
 
-    def _deliver(self, task: _Task) -> None:
+    def _deliver(self, task: Task) -> None:
         self.done = True
         if self._delivered:
             return
@@ -721,29 +634,3 @@ class DeepSign:
 
 def _write(content: bytes, target: BinaryIO) -> None:
     target.write(content)
-
-
-def _made(task: _Task) -> list[SpoolFile]:
-    """Files that signing made, for the container to take in."""
-    content = [task.content] if task.replaced and task.content else []
-    return [*task.outputs.values(), *content]
-
-
-def _key(node: PlanNode) -> _Key:
-    directives = tuple((d.name, tuple(sorted(d.options.items()))) for d in node.directives)
-    extension = _file_name(node).lower().rpartition(".")[2]
-    return node.element, extension, node.sha256, directives
-
-
-def _file_name(node: PlanNode) -> str:
-    return node.path.rpartition("/")[2]
-
-
-def _find_equals(root: PlanNode) -> dict[_Key, _Equals]:
-    """Groups of files that need to be signed only once."""
-    counts = Counter(
-        _key(node)
-        for node in root.walk()
-        if node.has_work and not any(child.has_work for child in node.children)
-    )
-    return {key: _Equals(count - 1) for key, count in counts.items() if count > 1}

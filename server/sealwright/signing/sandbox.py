@@ -597,19 +597,26 @@ class ChildPool:
             starting = self._waiting.popleft()
             try:
                 child = await starting
-            except (ConfigurationError, InternalError):
+            except (ConfigurationError, InternalError, UnavailableError):
                 continue
             await self.discard(child)
         self._nursery.close()
 
     async def take(self) -> FormatChild:
         """A child that nobody has used; start another in its place. Give it back to `discard`."""
+        spares = len(self._waiting)
         while True:
             if not self._waiting:
                 self._waiting.append(asyncio.create_task(self._start()))
             starting = self._waiting.popleft()
             self._refill_later()
-            child = await starting
+            try:
+                child = await starting
+            except UnavailableError:
+                if spares == 0:
+                    raise
+                spares -= 1  # it died with its forker, before anybody wanted it
+                continue
             if child.is_alive:
                 return child
             await self.discard(child)  # it was killed while it waited

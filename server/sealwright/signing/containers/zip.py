@@ -16,7 +16,7 @@ from sealwright.signing.containers.deflate import DeflateError, crc32
 from sealwright.signing.containers.deflate_seams import Seams, seam_inflater
 from sealwright.signing.containers.deflate_splice import SMALLEST, OldStream, splice
 from sealwright.signing.containers.member_paths import folded
-from sealwright.signing.containers.zip_packing import PLAIN, Extent, Packing, compress
+from sealwright.signing.containers.zip_packing import PLAIN, Extent, Packing
 from sealwright.signing.containers.zip_records import (
     CENTRAL,
     CENTRAL_SIGNATURE,
@@ -34,17 +34,22 @@ from sealwright.signing.containers.zip_records import (
     MAX_32,
     STORED,
     UTF8,
-    ZIP64_FIELD,
     Record,
     read_end,
     read_records,
-    zip64_field,
+)
+from sealwright.signing.containers.zip_writing import (
+    PLAIN_VERSION,
+    ZIP64_VERSION,
+    central_record,
+    central_without_offset,
+    moved_central,
+    pack_content,
+    without_zip64,
+    write_member,
 )
 from sealwright.signing.streams import read_at, size_of
 
-_ZIP64_MARGIN = 16 << 20  # more than deflate can add to 4 GiB
-_PLAIN_VERSION = 20
-_ZIP64_VERSION = 45
 _UNIX = 3 << 8  # made by
 _ADDED_MODE = 0o100644
 _CONTENT_FLAGS = HAS_DESCRIPTOR | 1 << 1 | 1 << 2  # the others tell how hard deflate tried
@@ -186,7 +191,7 @@ class ZipContainer:
             return digest.digest()
         record = self._records[entry.order]
         if content:
-            digest.update(_central_without_offset(record))
+            digest.update(central_without_offset(record))
             for piece in chunks(self._file, record.offset, record.end - record.offset):
                 digest.update(piece)
             return digest.digest()
@@ -240,7 +245,7 @@ class ZipContainer:
     def pack(self, order: int, content: BinaryIO, target: BinaryIO) -> PackedMember:
         """Append a member's new content to `target` as `rebuild` would compress it."""
         record = self._records[order]
-        return self._splice(record, content, target) or _pack(content, target, record.method)
+        return self._splice(record, content, target) or pack_content(content, target, record.method)
 
     def _splice(self, record: Record, content: BinaryIO, target: BinaryIO) -> PackedMember | None:
         """Pack with what the member has compressed already, if that is worth while."""
@@ -300,7 +305,7 @@ class ZipContainer:
             unchanged = self._by_offset[at:until]
             moved = target.tell() - record.offset
             for each in unchanged:
-                directory[each.order] = _moved_central(each, each.offset + moved)
+                directory[each.order] = moved_central(each, each.offset + moved)
                 packing.placed(each.order, each.offset + moved, each.data + moved)
             copy_range(self._file, record.offset, unchanged[-1].end - record.offset, target)
             at = until
@@ -340,7 +345,7 @@ class ZipContainer:
         rows: dict[int, bytes] = {}
 
         def copy(record: Record) -> None:
-            rows[record.order] = _moved_central(record, target.tell())
+            rows[record.order] = moved_central(record, target.tell())
             copy_range(self._file, record.offset, record.end - record.offset, target)
 
         def add(members: Sequence[NewMember]) -> list[bytes]:
@@ -433,7 +438,7 @@ class ZipContainer:
         def write() -> PackedMember:
             if packing is PLAIN:
                 return self.pack(record.order, content, target)
-            return _pack(content, target, record.method, pack)
+            return pack_content(content, target, record.method, pack)
 
         return self._write_record(record, size_of(content), write, target, packing)
 
@@ -450,12 +455,12 @@ class ZipContainer:
         head = (version, flags & ~_CONTENT_FLAGS, method, time, date)
         extra = self._local_extra(record)
         offset = target.tell()
-        made = _write_member(target, head, record.name, extra, size, write)
+        made = write_member(target, head, record.name, extra, size, write)
         packing.placed(record.order, offset, target.tell() - made.stored)
         central = bytearray(record.central)
         struct.pack_into("<H", central, 8, record.flags & ~_CONTENT_FLAGS)
         struct.pack_into("<L", central, 16, made.crc)
-        return _central(bytes(central), without_zip64(record.extra), made, offset)
+        return central_record(bytes(central), without_zip64(record.extra), made, offset)
 
     def _write_added(self, member: NewMember, content: BinaryIO, target: BinaryIO) -> bytes:
         name = member.path.encode("utf-8")
@@ -465,15 +470,15 @@ class ZipContainer:
         flags = 0 if name.isascii() else UTF8
         date, time = self._newest
         offset = target.tell()
-        head = (_PLAIN_VERSION, flags, member.method, time, date)
+        head = (PLAIN_VERSION, flags, member.method, time, date)
 
         def write() -> PackedMember:
-            return _pack(content, target, member.method)
+            return pack_content(content, target, member.method)
 
-        made = _write_member(target, head, name, b"", size_of(content), write)
+        made = write_member(target, head, name, b"", size_of(content), write)
         central = CENTRAL.pack(
             CENTRAL_SIGNATURE,
-            (_UNIX if member.mode else 0) | _PLAIN_VERSION,
+            (_UNIX if member.mode else 0) | PLAIN_VERSION,
             *head,
             made.crc,
             0,
@@ -486,7 +491,7 @@ class ZipContainer:
             member.mode << 16,
             0,
         )
-        return _central(central + name, b"", made, offset)
+        return central_record(central + name, b"", made, offset)
 
     def _write_end(self, rows: list[bytes], target: BinaryIO) -> None:
         target.write(self._directory(rows, target.tell()))
@@ -506,7 +511,7 @@ class ZipContainer:
         ]
         if self._end.end64 or short != numbers:
             made, needed = (
-                END64.unpack(self._end.end64)[2:4] if self._end.end64 else (_ZIP64_VERSION,) * 2
+                END64.unpack(self._end.end64)[2:4] if self._end.end64 else (ZIP64_VERSION,) * 2
             )
             fields = (END64.size - 12, made, needed, 0, 0, count, count, size, start)
             directory += END64.pack(END64_SIGNATURE, *fields)
@@ -517,122 +522,13 @@ class ZipContainer:
         return directory + end + self._end.comment
 
 
-def without_zip64(extra: bytes) -> bytes:
-    """An extra field without its Zip64 part."""
-    place = zip64_field(extra)
-    return extra if place is None else extra[: place[0] - 4] + extra[place[1] :]
-
-
 def _kept_fields(fields: bytes) -> bytes:
     """Version needed, flags, method, time and date, less what new content may change in them."""
     version, flags, method, time, date = struct.unpack("<5H", fields)
-    version = _PLAIN_VERSION if version == _ZIP64_VERSION else version
+    version = PLAIN_VERSION if version == ZIP64_VERSION else version
     return struct.pack("<5H", version, flags & ~_CONTENT_FLAGS, method, time, date)
 
 
 def _damaged(record: Record, why: str) -> ArtifactError:
     message = f"The member is damaged or was made to deceive: {why}."
     return ArtifactError(message, advice="Pack the archive again.", where=record.path)
-
-
-def _zip64(values: list[int]) -> bytes:
-    if not values:
-        return b""
-    return struct.pack(f"<2H{len(values)}Q", ZIP64_FIELD, 8 * len(values), *values)
-
-
-def _write_member(
-    target: BinaryIO,
-    head: tuple[int, int, int, int, int],
-    name: bytes,
-    extra: bytes,
-    size: int,
-    write: Callable[[], PackedMember],
-) -> PackedMember:
-    """Write local header and, by `write`, the compressed content."""
-    version, flags, method, time, date = head
-    large = size >= MAX_32 - _ZIP64_MARGIN
-    version = max(version, _ZIP64_VERSION) if large else version
-    at = target.tell()
-
-    def header(crc: int, compressed: int) -> bytes:
-        sizes = (MAX_32, MAX_32) if large else (compressed, size)
-        field = _zip64([size, compressed]) + extra if large else extra
-        fields = (version, flags, method, time, date, crc, *sizes, len(name), len(field))
-        return LOCAL.pack(LOCAL_SIGNATURE, *fields) + name + field
-
-    target.write(header(0, 0))
-    made = write()
-    end = target.tell()
-    target.seek(at)
-    target.write(header(made.crc, made.stored))
-    target.seek(end)
-    return made
-
-
-def _pack(
-    content: BinaryIO,
-    target: BinaryIO,
-    method: int,
-    pack: Callable[[Iterable[bytes], int], Iterator[bytes]] = compress,
-) -> PackedMember:
-    """Append the content, compressed, to `target`."""
-    start = target.tell()
-    crc = size = 0
-    content.seek(0)
-
-    def read_through() -> Iterator[bytes]:
-        nonlocal crc, size
-        while piece := content.read(BUFFER):
-            crc = crc32(piece, crc)
-            size += len(piece)
-            yield piece
-
-    target.writelines(pack(read_through(), method))
-    return PackedMember(crc, size, target.tell() - start)
-
-
-def _central(central: bytes, extra: bytes, made: PackedMember, offset: int) -> bytes:
-    """A central record with new sizes and offset; `extra` has no Zip64 field yet."""
-    values = (made.size, made.stored, offset)
-    field = _zip64([value for value in values if value >= MAX_32]) + extra
-    name_length, old_extra = struct.unpack_from("<2H", central, 28)
-    record = bytearray(central[: CENTRAL.size + name_length])
-    if max(values) >= MAX_32:
-        record[6:8] = struct.pack("<H", max(_ZIP64_VERSION, record[6]))
-    struct.pack_into("<2L", record, 20, min(made.stored, MAX_32), min(made.size, MAX_32))
-    struct.pack_into("<H", record, 30, len(field))
-    struct.pack_into("<L", record, 42, min(offset, MAX_32))
-    return bytes(record) + field + central[CENTRAL.size + name_length + old_extra :]
-
-
-def _offset_place(record: Record) -> int | None:
-    """Where in the central record the Zip64 field holds the offset, or None."""
-    compressed, size, offset = struct.unpack(
-        "<2L14xL", record.central[20:42] + record.central[42:46]
-    )
-    place = zip64_field(record.extra)
-    if offset != MAX_32 or place is None:
-        return None
-    before = [size, compressed].count(MAX_32)
-    return CENTRAL.size + len(record.name) + place[0] + 8 * before
-
-
-def _moved_central(record: Record, offset: int) -> bytes:
-    """The central record of an unchanged member at its new offset."""
-    central = bytearray(record.central)
-    place = _offset_place(record)
-    if place is not None:
-        struct.pack_into("<Q", central, place, offset)
-    elif offset < MAX_32:
-        struct.pack_into("<L", central, 42, offset)
-    else:
-        extra = without_zip64(record.extra)
-        return _central(
-            record.central, extra, PackedMember(record.crc, record.size, record.compressed), offset
-        )
-    return bytes(central)
-
-
-def _central_without_offset(record: Record) -> bytes:
-    return _moved_central(record, 0)

@@ -1,0 +1,36 @@
+"""What was done to a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+REPACK = "repack"  #: the directive of a container that was rebuilt
+
+
+@dataclass(frozen=True)
+class FileResult:
+    """What was done to one file by one directive.
+
+    Attributes:
+        path: as in the plan.
+        element: ``pe-file``, ...
+        directive: its name, or ``repack`` for a container that was rebuilt around changed members.
+        sha256_before: of the content before, hexadecimal.
+        sha256_after: of the content after; the same if only a side file was made.
+        size: bytes after.
+        summary: a short phrase for people.
+        digests: signed digests, hexadecimal, in the order of their requests.
+        hash_algorithm: of those digests; empty without any.
+        outputs: paths of created side files, as in the plan's form.
+    """
+
+    path: str
+    element: str
+    directive: str
+    sha256_before: str
+    sha256_after: str
+    size: int
+    summary: str
+    digests: tuple[str, ...] = ()
+    hash_algorithm: str = ""
+    outputs: tuple[str, ...] = ()
