@@ -25,10 +25,12 @@ from sealwright.signing.containers.deflate import deflate, inflater
 from tests.artifacts import launcher
 from tests.bench import inputs
 from tests.bench.peers import PEERS, PeerMissingError, Signer, run_peer
+from tests.bench.profiles import profiled
 from tests.bench.relic_server import RelicServer
 from tests.bench.server import AUTHORITY_CALLS, Measured, Watch
 from tests.bench.tsa import late_authority
 
+PROFILES = Path(__file__).parent.parent.parent / "docs" / "performance" / "profiles"
 DELAY = 0.1  #: seconds that the time stamp authority takes
 
 Figures = dict[str, Any]
@@ -67,7 +69,11 @@ def a_wheel(bench: Bench, folder: Path) -> Figures:
     if bench.small:
         archive = _first_members(archive, folder / "some.zip", 12)
     with _running(folder, inputs.PROGRAMS) as measured:
-        return _against_peers(measured, archive, folder, runs=1 if bench.small else 3)
+        figures = _against_peers(measured, archive, folder, runs=1 if bench.small else 3)
+        if os.environ.get("PROFILE", "") not in ("", "0"):
+            with profiled(measured, PROFILES):
+                _repeat(lambda: measured.submit(archive, "stamped"), 2)
+        return figures
 
 
 def b_small(bench: Bench, folder: Path) -> Figures:
