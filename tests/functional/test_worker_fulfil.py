@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from tests.artifacts import CONFIGURATION, build_artifact
 from tests.chaos.shim import Shim
@@ -50,6 +49,7 @@ from sealwright.signing.engine import verify_file
 from sealwright.signing.signature_value import verify_signature_value
 from sealwright.signing.signer_client import SignerClient
 from sealwright.signing.timestamp_client import TimestampClient
+from sealwright.signing.timestamp_http import TimestampHttp
 from sealwright.storage import ArtifactStore
 from sealwright.worker.bench import open_bench
 from sealwright.worker.housekeeping import remove_orphans
@@ -141,7 +141,7 @@ async def at_work(
 ) -> AsyncIterator[Works]:
     settings = settings.model_copy(update={"redis_url": queue.url, "lease_seconds": 5.0})
     with ScriptedTsa() as tsa:
-        async with open_bench(settings) as opened, httpx.AsyncClient() as http:
+        async with open_bench(settings) as opened, TimestampHttp() as http:
             client = TimestampClient([tsa.authority()], http, budget=1.0)
             bench = dataclasses.replace(opened, timestamps=client)
             scene = await seed(bench.database, keys.ec, **{"timestamp_required": True} | policy)
@@ -273,7 +273,7 @@ async def test_time_stamp_authority_that_is_away_or_lies_is_left_to_a_later_atte
     assert given_back.state is State.PROCESSING
     works.tsa.behaviour = honest
     await works.due_now(request)
-    async with httpx.AsyncClient() as http:
+    async with TimestampHttp() as http:
         client = TimestampClient([works.tsa.authority()], http)
         works.bench = dataclasses.replace(works.bench, timestamps=client)
         assert (await works.fulfil(request)).state is State.COMPLETED

@@ -6,7 +6,6 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 
-import httpx
 import pytest
 from tests import keys
 from tests.fakes.tsa import LIES, Asked, Reply, ScriptedTsa, forgery, honest
@@ -14,6 +13,7 @@ from tests.fakes.tsa import LIES, Asked, Reply, ScriptedTsa, forgery, honest
 from sealwright.errors import ArtifactError, TimestampError, VerificationError
 from sealwright.signing import cms, der, embedded_tsa, timestamps
 from sealwright.signing.timestamp_client import TimestampClient
+from sealwright.signing.timestamp_http import TimestampHttp
 from sealwright.signing.timestamps import TimestampAuthority, TimestampRequest
 
 SIGNATURE = b"a signature value"
@@ -33,8 +33,8 @@ def _reply(request: TimestampRequest) -> bytes:
 
 
 @pytest.fixture
-async def http() -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(trust_env=False) as client:
+async def http() -> AsyncIterator[TimestampHttp]:
+    async with TimestampHttp() as client:
         yield client
 
 
@@ -114,7 +114,7 @@ def test_every_single_bit_of_a_reply_matters() -> None:
 
 
 @pytest.mark.parametrize("lie", LIES)
-async def test_lie_is_refused(lie: str, http: httpx.AsyncClient) -> None:
+async def test_lie_is_refused(lie: str, http: TimestampHttp) -> None:
     with ScriptedTsa(LIES[lie]) as tsa:
         timeout = 0.3 if lie in ("slow", "dripping") else 10
         client = TimestampClient([tsa.authority(timeout=timeout)], http, attempts=1)
@@ -123,7 +123,7 @@ async def test_lie_is_refused(lie: str, http: httpx.AsyncClient) -> None:
         assert tsa.requests == 1
 
 
-async def test_first_authority_that_works_is_used(http: httpx.AsyncClient) -> None:
+async def test_first_authority_that_works_is_used(http: TimestampHttp) -> None:
     with ScriptedTsa(LIES["other imprint"]) as liar, ScriptedTsa() as good, ScriptedTsa() as spare:
         authorities = [liar.authority("liar"), good.authority("good"), spare.authority("spare")]
         client = TimestampClient(authorities, http, back_off=30)
@@ -138,7 +138,7 @@ async def test_first_authority_that_works_is_used(http: httpx.AsyncClient) -> No
         assert liar.requests <= 8
 
 
-async def test_concurrency_is_bounded(http: httpx.AsyncClient) -> None:
+async def test_concurrency_is_bounded(http: TimestampHttp) -> None:
     def slow(asked: Asked) -> Reply:
         time.sleep(0.02)
         return honest(asked)
@@ -151,7 +151,7 @@ async def test_concurrency_is_bounded(http: httpx.AsyncClient) -> None:
         assert tsa.requests == 30
 
 
-async def test_retries_after_a_rest(http: httpx.AsyncClient) -> None:
+async def test_retries_after_a_rest(http: TimestampHttp) -> None:
     outcomes = [LIES["HTTP 500"], LIES["connection cut"], honest]
     with ScriptedTsa(lambda asked: outcomes.pop(0)(asked)) as tsa:  # noqa: PLW0108
         client = TimestampClient([tsa.authority()], http, back_off=0.01)
@@ -159,7 +159,7 @@ async def test_retries_after_a_rest(http: httpx.AsyncClient) -> None:
         timestamps.verify_token(token, SIGNATURE)
 
 
-async def test_budget_ends_everything_and_names_everyone(http: httpx.AsyncClient) -> None:
+async def test_budget_ends_everything_and_names_everyone(http: TimestampHttp) -> None:
     with ScriptedTsa(LIES["HTTP 500"]) as one, ScriptedTsa(LIES["slow"]) as two:
         client = TimestampClient(
             [one.authority("one"), two.authority("two", timeout=0.1)],
@@ -174,7 +174,7 @@ async def test_budget_ends_everything_and_names_everyone(http: httpx.AsyncClient
         assert time.monotonic() - started < 2
 
 
-async def test_one_failure_fails_all(http: httpx.AsyncClient) -> None:
+async def test_one_failure_fails_all(http: TimestampHttp) -> None:
     poisoned = cms.digest("sha256", b"poisoned")
 
     def behaviour(asked: Asked) -> Reply:
@@ -186,13 +186,13 @@ async def test_one_failure_fails_all(http: httpx.AsyncClient) -> None:
             await client.stamp([b"fine", b"poisoned", b"fine too"], "sha256")
 
 
-async def test_nobody_configured_or_there(http: httpx.AsyncClient) -> None:
+async def test_nobody_configured_or_there(http: TimestampHttp) -> None:
     with pytest.raises(TimestampError, match="None was asked"):
         await TimestampClient([], http).stamp([SIGNATURE], "sha256")
     with ScriptedTsa() as tsa:
         authority = tsa.authority("gone")
     client = TimestampClient([authority], http, attempts=1)
-    with pytest.raises(TimestampError, match=r"gone: It cannot be reached: ConnectError"):
+    with pytest.raises(TimestampError, match=r"gone: It cannot be reached: ConnectionRefusedError"):
         await client.stamp([SIGNATURE], "sha256")
     assert await client.stamp([], "sha256") == []
 

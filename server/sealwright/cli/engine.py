@@ -377,16 +377,15 @@ async def _token(
 @contextlib.asynccontextmanager
 async def _timestamps(urls: Sequence[str], roots: Path | None) -> AsyncIterator[Any]:
     """A client for the authorities; None without any."""
-    import httpx
-
     from sealwright.signing.timestamp_client import TimestampClient
+    from sealwright.signing.timestamp_http import TimestampHttp
     from sealwright.signing.timestamps import TimestampAuthority
 
     if not urls or roots is None:
         yield None
         return
     trusted = tuple(_certificates(roots))
-    async with httpx.AsyncClient() as http:
+    async with TimestampHttp() as http:
         yield TimestampClient([TimestampAuthority(url, url, trusted) for url in urls], http)
 
 

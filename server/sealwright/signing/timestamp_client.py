@@ -14,19 +14,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import httpx
-
 from sealwright.errors import TimestampError
+from sealwright.signing.timestamp_http import CrowdedError, TimestampHttp
+from sealwright.signing.timestamp_window import TimestampWindow
 from sealwright.signing.timestamps import TimestampAuthority, TimestampRequest, accept
 
-MAX_RESPONSE = 64 << 10  #: bytes
 _MAX_REST = 60.0
 _NO_TOKEN = "No time stamp authority gave an acceptable token."  # noqa: S105 - a message
-_HEADERS = {
-    "Content-Type": "application/timestamp-query",
-    "Accept": "application/timestamp-reply",
-    "Accept-Encoding": "identity",
-}
 
 
 @dataclass(eq=False)
@@ -34,24 +28,24 @@ class _Source:
     """An authority with what is known of its health."""
 
     authority: TimestampAuthority
-    gate: asyncio.Semaphore = field(init=False)
+    window: TimestampWindow = field(init=False)
     failures: int = 0
     rests_until: float = 0.0
 
     def __post_init__(self) -> None:
-        self.gate = asyncio.Semaphore(self.authority.concurrency)
+        self.window = TimestampWindow(self.authority.concurrency)
 
     @property
     def rests(self) -> bool:
         return time.monotonic() < self.rests_until
 
-    def failed(self, back_off: float) -> None:
-        """Rest twice as long as the last time. Requests that were under way together and failed
-        together count once."""
+    def failed(self, back_off: float, wanted: float = 0.0) -> None:
+        """Rest twice as long as the last time, or for the seconds that it wants. Requests that were
+        under way together and failed together count once."""
         if not self.rests:
             self.failures += 1
             pause = min(back_off * 2 ** min(self.failures - 1, 16), _MAX_REST)
-            self.rests_until = time.monotonic() + pause
+            self.rests_until = time.monotonic() + max(pause, wanted)
 
     def succeeded(self) -> None:
         self.failures = 0
@@ -62,7 +56,7 @@ class TimestampClient:
 
     Args:
         authorities: in the order of preference.
-        http: client to use; redirects are never followed.
+        http: connections to use.
         budget: seconds for one call of `stamp`, all authorities and retries together.
         attempts: how often one authority is asked for one signature.
         back_off: seconds of the first rest after a failure.
@@ -72,7 +66,7 @@ class TimestampClient:
     def __init__(
         self,
         authorities: Sequence[TimestampAuthority],
-        http: httpx.AsyncClient,
+        http: TimestampHttp,
         *,
         budget: float = 60.0,
         attempts: int = 3,
@@ -133,15 +127,16 @@ class TimestampClient:
         candidates = self._sources
         while candidates:
             for source in candidates:
-                async with source.gate:
+                async with source.window.place():
                     if source.rests:
                         continue
                     asked[source] += 1
                     try:
-                        token = await self._ask(source.authority, signature, hash_algorithm)
+                        token = await self._ask(source, signature, hash_algorithm)
                     except TimestampError as error:
                         reasons[source.authority.name] = error.message
-                        source.failed(self._back_off)
+                        pause = error.pause if isinstance(error, CrowdedError) else 0.0
+                        source.failed(self._back_off, pause)
                         continue
                     source.succeeded()
                     return token
@@ -150,40 +145,21 @@ class TimestampClient:
             await asyncio.sleep(max(0.0, soonest - time.monotonic()))
         raise TimestampError(_NO_TOKEN)
 
-    async def _ask(
-        self, authority: TimestampAuthority, signature: bytes, hash_algorithm: str
-    ) -> bytes:
+    async def _ask(self, source: _Source, signature: bytes, hash_algorithm: str) -> bytes:
+        authority = source.authority
         request = TimestampRequest.over(
             signature, hash_algorithm, secrets.token_bytes(16), authority.policy
         )
+        began = time.monotonic()
         try:
             async with asyncio.timeout(authority.timeout):
-                response = await self._post(authority, request.encode())
+                response = await self._http.post(authority.url, request.encode())
         except TimeoutError as error:
+            source.window.overrun(began)
             message = f"There was no reply within {authority.timeout:g} s."
             raise TimestampError(message) from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            message = f"It cannot be reached: {type(error).__name__} {error}".strip()
-            raise TimestampError(message) from error
+        except CrowdedError:
+            source.window.overrun(began)
+            raise
+        source.window.answered(began)
         return accept(response, request, authority, int(self._clock()))
-
-    async def _post(self, authority: TimestampAuthority, body: bytes) -> bytes:
-        """The reply's body as it was sent: nothing is decompressed and its size is limited."""
-        async with self._http.stream(
-            "POST",
-            authority.url,
-            content=body,
-            headers=_HEADERS,
-            follow_redirects=False,
-            timeout=authority.timeout,
-        ) as response:
-            if response.status_code != httpx.codes.OK:
-                message = f"It answered with HTTP status {response.status_code}."
-                raise TimestampError(message)
-            received = bytearray()
-            async for data in response.aiter_raw():
-                received += data
-                if len(received) > MAX_RESPONSE:
-                    message = f"Its reply is larger than {MAX_RESPONSE} bytes."
-                    raise TimestampError(message)
-        return bytes(received)

@@ -14,7 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from sealwright.errors import ArtifactError, SealwrightError, TimestampError, VerificationError
 from sealwright.signing import cms, der
-from sealwright.signing.x509 import Certificate, verify_chain
+from sealwright.signing.x509 import Certificate, VerifiedPaths
 
 TST_INFO = "1.2.840.113549.1.9.16.1.4"
 
@@ -38,6 +38,7 @@ _FAILURES = {
 }
 _MIN_NONCE_BITS = 64
 _MAX_NONCE_BITS = 256
+_PATHS = VerifiedPaths()
 
 
 @dataclass(frozen=True)
@@ -251,11 +252,10 @@ def _check_answers(
     if abs(stamp.time - now) > authority.tolerance:
         message = f"The time differs by {stamp.time - now} s from ours, more than is tolerated."
         raise TimestampError(message)
-    roots = [Certificate.parse(encoding) for encoding in authority.trusted_roots]
-    verify_chain(
+    _PATHS.verify(
         stamp.signer,
         [entry for entry in stamp.certificates if entry.encoding != stamp.signer.encoding],
-        roots,
+        [Certificate.parse(encoding) for encoding in authority.trusted_roots],
         at=stamp.time,
         purpose=ExtendedKeyUsageOID.TIME_STAMPING,
     )

@@ -28,6 +28,7 @@ from sealwright.errors import ArtifactError, VerificationError
 from sealwright.signing import der
 
 _MAX_ISSUERS = 6
+_KNOWN_PATHS = 64  # which take up to a megabyte
 MIN_RSA_BITS = 2048
 #: What the library raises for certificates that are malformed in one way or another.
 _MALFORMED = (
@@ -201,6 +202,45 @@ def verify_chain(
         message = f"No path to a trusted root for {leaf.name}: {error}."
         raise VerificationError(message) from error
     return tuple(Certificate.parse(entry.public_bytes(Encoding.DER)) for entry in path.chain)
+
+
+class VerifiedPaths:
+    """`verify_chain` for many signatures by the same few certificates.
+
+    What leads from given certificates to given roots depends on nothing but the time, and that only
+    by the validity of the certificates on the path: a path that was verified is one at every moment
+    at which all of them are valid. Only those are remembered; whatever is refused is judged anew.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[object, ...], tuple[float, float]] = {}  # first and last second
+
+    def verify(
+        self,
+        leaf: Certificate,
+        intermediates: Sequence[Certificate],
+        roots: Sequence[Certificate],
+        *,
+        at: int,
+        purpose: x509.ObjectIdentifier,
+    ) -> None:
+        """See `verify_chain`."""
+        key = (
+            leaf.encoding,
+            tuple(entry.encoding for entry in intermediates),
+            tuple(entry.encoding for entry in roots),
+            purpose,
+        )
+        begin, end = self._known.get(key, (1.0, 0.0))
+        if begin <= at <= end:
+            return
+        path = verify_chain(leaf, intermediates, roots, at=at, purpose=purpose)
+        if len(self._known) >= _KNOWN_PATHS:
+            self._known.clear()
+        self._known[key] = (
+            max(entry.loaded.not_valid_before_utc.timestamp() for entry in path),
+            min(entry.loaded.not_valid_after_utc.timestamp() for entry in path),
+        )
 
 
 def _leaf_policy(purpose: x509.ObjectIdentifier) -> ExtensionPolicy:

@@ -8,7 +8,6 @@ import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import httpx
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -26,6 +25,7 @@ from sealwright.signing.plan import Limits
 from sealwright.signing.sandbox import LAYERS, ChildPool, SandboxSettings
 from sealwright.signing.signer_client import SignerClient
 from sealwright.signing.timestamp_client import TimestampClient
+from sealwright.signing.timestamp_http import TimestampHttp
 from sealwright.signing.timestamps import TimestampAuthority
 from sealwright.storage import open_store
 from sealwright.storage.scratch import Scratch
@@ -53,7 +53,7 @@ async def open_bench(settings: Settings) -> AsyncIterator[Workbench]:
         stack.push_async_callback(queue.close)
         signer = SignerClient(settings.socket)
         stack.push_async_callback(signer.close)
-        http = await stack.enter_async_context(_timestamp_http(settings))
+        http = await stack.enter_async_context(TimestampHttp())
         pool = ChildPool(scratch.folder, children, sandbox_settings(settings))
         yield Workbench(
             settings=settings,
@@ -129,8 +129,3 @@ def timestamp_authority(settings: TimestampAuthoritySettings) -> TimestampAuthor
         timeout=settings.timeout,
         concurrency=settings.concurrency,
     )
-
-
-def _timestamp_http(settings: Settings) -> httpx.AsyncClient:
-    connections = sum(one.concurrency for one in settings.timestamp_authorities) or 1
-    return httpx.AsyncClient(limits=httpx.Limits(max_connections=connections))
