@@ -84,6 +84,15 @@ async def test_links_triggers_and_people(sqlite: Web) -> None:
         )
     assert {one.id: one.enabled for one in found}[first.id] is False
     assert ("refs/tags/v*", "refs/heads/main") in {one.refs for one in found}
+    for submitter, expected in (("", None), (robot.id, robot.id)):
+        moved = await post(browser, f"{path}/links/{link.id}", path, submitter=submitter)
+        assert moved.status_code == 303, moved.text
+        async with sqlite.database.read() as tx:
+            present = await build_systems.get_link(tx, scene.organization.id, link.id)
+        assert present
+        assert present.submitter_id == expected
+    person = await post(browser, f"{path}/links/{link.id}", path, submitter=scene.approvers[0].id)
+    assert person.status_code == 400
     edit = f"{path}/triggers/{first.id}/edit"
     assert "refs/heads/main" in (await browser.get(edit)).text
     saved = await post(browser, edit, refs="refs/tags/w*", artifact="other*", definition="")

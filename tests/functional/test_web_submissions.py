@@ -63,6 +63,30 @@ async def test_a_form_that_is_sent_twice_makes_one_request(sqlite: Web) -> None:
     assert len(others | {first}) == 4
 
 
+async def test_a_file_that_the_server_fetches(sqlite: Web) -> None:
+    browser, _ = await submitter(sqlite)
+    page = (await browser.get("/submit")).text
+    given = {
+        "csrf": csrf(page), "project": sqlite.scene.project.slug, "once": "a" * 32,
+        "signing_policy": sqlite.scene.policy.slug, "parameters": "version=2",
+        "url": "https://artifacts.example.com/a.zip", "file_name": "a.zip", "sha256": "0" * 64,
+    }  # fmt: skip
+    made = await browser.post("/submit/link", data=given)
+    assert made.status_code == 303, made.text
+    request = await sqlite.read(made.headers["location"].rpartition("/")[2])
+    assert request.retrieval is not None
+    assert (request.retrieval.url, request.retrieval.sha256) == (given["url"], "0" * 64)
+    assert dict(request.parameters) == {"version": "2"}
+    again = await browser.post("/submit/link", data=given)
+    assert again.headers["location"] == made.headers["location"]
+    for wrong in ({"url": "https://elsewhere.example.com/a.zip"}, {"url": "x"}, {"sha256": "1"}):
+        answer = await browser.post("/submit/link", data=given | wrong)
+        assert answer.status_code == 400
+        assert 'role="alert"' in answer.text
+    forged = await browser.post("/submit/link", data=given | {"csrf": "forged"})
+    assert forged.status_code == 403
+
+
 async def test_what_is_refused_leaves_nothing(sqlite: Web) -> None:
     browser, _ = await submitter(sqlite)
     fields = {"csrf": csrf((await browser.get("/submit")).text),

@@ -12,11 +12,17 @@ from sealwright.model.build_system import Trigger
 from sealwright.model.project import Project
 from sealwright.policy.permissions import may_configure
 from sealwright.visible import find_project, missing
-from sealwright.web.api.v1.repository_links import add_link, remove_link
+from sealwright.web.api.v1.repository_links import add_link, change_link, remove_link
 from sealwright.web.api.v1.triggers import add_trigger, change_trigger
 from sealwright.web.problems import status_of
 from sealwright.web.routes import Call, Endpoint, Face
-from sealwright.web.schemas import LinkProofIn, RepositoryLinkIn, TriggerIn, TriggerPatch
+from sealwright.web.schemas import (
+    LinkProofIn,
+    RepositoryLinkIn,
+    RepositoryLinkPatch,
+    TriggerIn,
+    TriggerPatch,
+)
 from sealwright.web.ui import people
 from sealwright.web.ui.forms import Form, read_form
 from sealwright.web.ui.projects import tabs
@@ -73,6 +79,18 @@ async def link(call: Call) -> Response:
     except SealwrightError as error:
         return await _again(call, error, link=form)
     return _back(call, "The repository is linked.")
+
+
+async def update_link(call: Call) -> Response:
+    """Say in whose name builds of the repository submit."""
+    form = await read_form(call)
+    try:
+        await change_link(call, RepositoryLinkPatch(submitter=form.value("submitter") or None))
+    except (ForbiddenError, NotFoundError):
+        raise
+    except SealwrightError as error:
+        return await _again(call, error, link=Form())
+    return _back(call, "From now on builds of the repository submit in that name.")
 
 
 async def unlink(call: Call) -> Response:
@@ -174,6 +192,7 @@ def _action(name: str, path: str, handler: Any) -> Endpoint:
 ENDPOINTS = (
     Endpoint("ui.project_builds", "GET", _PATH, builds, "", face=Face.UI),
     _action("link_create", "/links", link),
+    _action("link_update", "/links/{link}", update_link),
     _action("link_delete", "/links/{link}/delete", unlink),
     _action("trigger_create", "/triggers", create_trigger),
     Endpoint(

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from sealwright.db import Transaction, projects
 from sealwright.errors import InvalidInputError, SealwrightError
 from sealwright.intake.multipart import FormData, FormLimits, receive
-from sealwright.model.request import SigningRequest
+from sealwright.model.request import RetrievalLink, SigningRequest
 from sealwright.policy.permissions import Grant
 from sealwright.storage import ArtifactWriter
 from sealwright.submit import Content, Reception, received, receiving
@@ -23,8 +23,8 @@ from sealwright.visible import find_project, project_ids
 from sealwright.web import auth, bodies, submissions
 from sealwright.web.problems import status_of
 from sealwright.web.routes import Call, Endpoint, Face
-from sealwright.web.schemas import SubmissionIn
-from sealwright.web.ui.forms import Form
+from sealwright.web.schemas import RetrievalLinkIn, SubmissionIn
+from sealwright.web.ui.forms import Form, read_form
 from sealwright.web.ui.rendering import page, redirect
 
 MAX_FILES = 5  #: in one form; with a script each file is a form of its own
@@ -54,6 +54,32 @@ async def submit(call: Call) -> Response:
         return redirect(call, f"/signing-requests/{made[0].id}", "Submitted.")
     message = f"{len(made)} files are submitted, each as a request of its own."
     return redirect(call, "/signing-requests?submitter=me", message)
+
+
+async def submit_link(call: Call) -> Response:
+    """Have the server fetch a file, and go to its request."""
+    form = await read_form(call)
+    once = form.value("once")[:100]
+    try:
+        form.require("url", "file_name")
+        link = form.parse(RetrievalLinkIn)
+        given = _given(form.values)
+        submissions.check_link(call, link.url)
+        submission = submissions.submission_of(call, given)
+        if once:
+            said = [once, link.model_dump_json(), given.model_dump_json()]
+            submission = dataclasses.replace(submission, idempotency_key=_key(said))
+        content = Content(link=RetrievalLink(link.url, link.file_name, link.sha256, {}))
+        made = await submissions.hand_over(call, submission, content)
+    except SealwrightError as error:
+        if status_of(error) == 404:
+            raise
+        return await _form(call, form.refused(error), status_of(error))
+    return redirect(call, f"/signing-requests/{made.request.id}", "Submitted.")
+
+
+def _key(said: list[str]) -> str:
+    return f"page-{hashlib.sha256(json.dumps(said).encode()).hexdigest()}"
 
 
 async def _receive(call: Call, fields: dict[str, str]) -> list[SigningRequest]:
@@ -109,8 +135,7 @@ async def _hand_over(
         content = Content(received(file))
         if once:
             said = [once, file.file_name, file.artifact.sha256, given.model_dump_json()]
-            key = hashlib.sha256(json.dumps(said).encode()).hexdigest()
-            submission = dataclasses.replace(submission, idempotency_key=f"page-{key}")
+            submission = dataclasses.replace(submission, idempotency_key=_key(said))
         done = await submissions.hand_over(call, submission, content, receptions[name])
         made.append(done.request)
     return made
@@ -166,5 +191,6 @@ async def _choices(tx: Transaction, grant: Grant, chosen: str) -> dict[str, Any]
 
 ENDPOINTS = (
     Endpoint("ui.submit_page", "GET", "/submit", submit_page, "", face=Face.UI),
+    Endpoint("ui.submit_link", "POST", "/submit/link", submit_link, "", face=Face.UI),
     Endpoint("ui.submit_files", "POST", "/submit", submit, "", face=Face.UI),
 )

@@ -112,7 +112,16 @@ def _proven_again(earlier: RepositoryLink, found: RepositoryLink) -> RepositoryL
 
 async def update(call: Call) -> Response:
     """Change the CI user of a link."""
-    patch = await call.json(RepositoryLinkPatch)
+    return json_answer(_out(await change_link(call, await call.json(RepositoryLinkPatch))))
+
+
+async def change_link(call: Call, patch: RepositoryLinkPatch) -> RepositoryLink:
+    """Change the CI user of the path's link.
+
+    Raises:
+        NotFoundError: it is missing, or not for the caller.
+        InvalidInputError: it is no CI user.
+    """
     async with call.services.database.transaction() as tx:
         link = await _find(call, tx)
         await _check_submitter(tx, link.organization_id, patch.submitter)
@@ -120,7 +129,7 @@ async def update(call: Call) -> Response:
         link = dataclasses.replace(link, submitter_id=patch.submitter)
         await build_systems.update_link(tx, link)
         await record(tx, _entry(call, "repository_link.updated", before, link))
-    return json_answer(_out(link))
+    return link
 
 
 async def delete(call: Call) -> Response:
