@@ -29,6 +29,7 @@ test-fast: ## the unit tests alone
 
 bench: ## measure speed and memory into docs/performance.md: [BENCH=a,d] [SMALL=1]
 	@scripts/setup test
+	@scripts/setup-bench
 	@.venv/bin/python -m tests.bench
 
 lint: ## ruff, mypy and the import contracts

@@ -7,6 +7,7 @@ LC_ALL=C
 export LC_ALL
 
 poll_seconds=30
+progress_seconds=10 # while files are signed: their progress does not end a long poll
 work=$(umask 077 && mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 143' HUP INT TERM
@@ -206,7 +207,9 @@ follow() {
       sleep "$(least "$pause" "$left")"
       pause=$(least $((pause * 2)) 10)
     fi
-    wait=$(least $poll_seconds "$left")
+    wait=$poll_seconds
+    if [ "$state" = Processing ]; then wait=$progress_seconds; fi
+    wait=$(least "$wait" "$left")
   done
 }
 
@@ -216,6 +219,14 @@ look() {
 }
 
 describe() {
+  files=$(field progress.files)
+  case $state:$files in
+    Processing: | Processing:0 | Processing:*[!0-9]*) ;;
+    Processing:*)
+      echo "$state: $(field progress.stage), $(field progress.done) of $files files"
+      return
+      ;;
+  esac
   if [ "$state" != WaitingForApproval ]; then
     echo "$state"
     return

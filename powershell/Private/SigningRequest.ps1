@@ -67,8 +67,22 @@ function Wait-FinalStatus {
 }
 
 function Show-Waiting {
-    param([string] $SigningRequestId, [string] $State)
-    Write-Progress -Id $script:ProgressId -Activity "Signing request $SigningRequestId" -Status $State -PercentComplete -1
+    param([string] $SigningRequestId, [string] $Standing, [int] $Percent = -1)
+    Write-Progress -Id $script:ProgressId -Activity "Signing request $SigningRequestId" -Status $Standing -PercentComplete $Percent
+}
+
+function Get-Standing {
+    # The state in words, with how many files are done while they are signed, and that in percent (-1: unknown).
+    param([object] $Request)
+    $progress = $null
+    if ($Request.state -eq 'Processing' -and $Request.PSObject.Properties['progress']) {
+        $progress = $Request.progress
+    }
+    if (-not $progress -or $progress.files -le 0) {
+        return $Request.state, -1
+    }
+    $percent = [Math]::Min(100, [int] [Math]::Floor(100 * $progress.done / $progress.files))
+    "Processing: $($progress.stage), $($progress.done) of $($progress.files) files", $percent
 }
 
 function New-WaitError {
@@ -244,6 +258,8 @@ function Wait-Request {
     param([hashtable] $Connection, [string] $SigningRequestId, [int] $Seconds)
     $clock = [Diagnostics.Stopwatch]::StartNew()
     $state = 'Submitted'
+    $told = $state
+    $percent = -1
     $wait = 0
     $known = ''
     try {
@@ -252,17 +268,23 @@ function Wait-Request {
             if ($left -le 0) {
                 throw New-WaitError $SigningRequestId $state $Seconds
             }
-            Show-Waiting $SigningRequestId $state
+            Show-Waiting $SigningRequestId $told $percent
             # the first look does not wait, so that it is shown at once where the request stands
             $request = Get-Request $Connection $SigningRequestId -Wait ([Math]::Min($wait, $left)) -Known $known
             if ($request.is_final) {
                 return $request
             }
-            if ($state -ne $request.state) {
-                $state = $request.state
-                Write-Verbose "Signing request ${SigningRequestId}: $state"
+            $state = $request.state
+            $line, $percent = Get-Standing $request
+            if ($told -ne $line) {
+                $told = $line
+                Write-Verbose "Signing request ${SigningRequestId}: $told"
             }
+            # the progress of files does not end a call that the server holds
             $wait = 30
+            if ($state -eq 'Processing') {
+                $wait = 10
+            }
             if ($request.PSObject.Properties['version']) {
                 $known = $request.version
             }

@@ -272,6 +272,25 @@ Test 'waiting has its time limit' {
     }
 }
 
+Test 'waiting tells how many files are done' {
+    $answers = foreach ($done in 0, 17) {
+        $progress = "{`"stage`": `"signing`", `"files`": 242, `"done`": $done}"
+        @{ Status = '200 OK'; Body = "{`"state`": `"Processing`", `"is_final`": false, `"version`": `"v$done`", `"progress`": $progress}" }
+    }
+    Use-FakeServer $answers {
+        param($server)
+        $common = Get-Common $server
+        $told = [Collections.Generic.List[string]]::new()
+        $null = Assert-Fails 'Sealwright.WaitTimeout' {
+            Wait-SigningRequest @common -SigningRequestId $Id -WaitForCompletionTimeoutInSeconds 1 -Verbose 4>&1 |
+                ForEach-Object { $told.Add([string] $_) }
+        }
+        $lines = @($told | Where-Object { $_ -match 'files' }) -replace '^.*: Processing', 'Processing'
+        Assert-Equal ($lines -join '|') 'Processing: signing, 0 of 242 files|Processing: signing, 17 of 242 files'
+        Assert-True ($server.Requests[1].Line -match 'wait=1&known=v0') 'the server may hold the second call'
+    }
+}
+
 Test 'a download that breaks off goes on where it ended' {
     $bytes = [byte[]] (1..200000 | ForEach-Object { $_ % 251 })
     $rest = [byte[]]::new(150000)

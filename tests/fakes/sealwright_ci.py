@@ -433,6 +433,7 @@ class FakeServer:
             | request.submission.get("parameters", {}),
             "description": 'ü "state": "Completed", "is_final": true \\" } ] \n',
             "files": [file] if completed else [],
+            "file_count": 1 if completed else 0,
             "approvals": [],
             "id": request.id,
             "url": f"{self.url}/signing-requests/{request.id}",
@@ -460,7 +461,9 @@ class FakeServer:
             "is_final": request.state in _FINAL,
             "version": request.version,
             "scan": None,
-            "progress": None,
+            "progress": {"stage": "signing", "files": 12, "done": 5}
+            if request.state == "Processing"
+            else None,
             "reason": "",
             "advice": "",
         }

@@ -337,6 +337,7 @@ def test_no_waiting(dash: Script, fake: FakeServer) -> None:
     fake.steps = ((0.0, "Processing"),)
     done = dash.run(WAIT="false")
     assert done.status == 0, done.output
+    assert "Processing: signing, 5 of 12 files (after " in done.output
     assert "SEALWRIGHT_STATE=Processing" in (dash.folder / "sealwright.env").read_text()
 
 

@@ -193,6 +193,13 @@ def test_time_that_is_over(jenkins: Jenkins, fake: FakeServer) -> None:
     assert not fake.calls("signed-artifact")
 
 
+def test_progress_is_told(jenkins: Jenkins, fake: FakeServer) -> None:
+    fake.steps = ((0.0, "Processing"),)
+    done = jenkins.run(submit("waitForCompletionTimeoutInSeconds: 1"))
+    assert "is still Processing" in jenkins.failure
+    assert done.output.count("Processing: signing, 5 of 12 files (after ") == 1
+
+
 def test_server_that_stays_away(jenkins: Jenkins, fake: FakeServer) -> None:
     fake.faults = [Fault("POST", 503, times=999)]
     jenkins.run(submit("serviceUnavailableTimeoutInSeconds: 1"))

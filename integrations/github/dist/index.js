@@ -22159,6 +22159,7 @@ function status(answer) {
     advice: text(document, "advice"),
     quorum: typeof document["quorum"] === "number" ? document["quorum"] : 0,
     approvedBy: records(document["approvals"]).filter((one) => one["verdict"] === "approve").map((one) => isRecord(one["user"]) ? text(one["user"], "name") : ""),
+    progress: progress(document["progress"]),
     output: output(document["output"]),
     files: records(document["files"]).map((one) => ({
       path: text(one, "path"),
@@ -22167,6 +22168,12 @@ function status(answer) {
       sha256: text(one, "sha256_after")
     }))
   };
+}
+function progress(value) {
+  if (!isRecord(value)) return void 0;
+  const [done, files2] = [value["done"], value["files"]];
+  if (typeof done !== "number" || typeof files2 !== "number" || files2 <= 0) return void 0;
+  return { stage: text(value, "stage"), done, files: files2 };
 }
 function output(value) {
   if (!isRecord(value)) return void 0;
@@ -22267,6 +22274,7 @@ function isDiskError(error2) {
 
 // src/follow.ts
 var POLL_SECONDS = 30;
+var PROGRESS_SECONDS = 10;
 var QUICK = 1e3;
 var FIRST_PAUSE2 = 2e3;
 var LONGEST_PAUSE2 = 1e4;
@@ -22306,13 +22314,20 @@ async function follow(first, seconds2, following) {
       await clock.sleep(Math.min(pause, deadline - now));
       pause = Math.min(pause * 1.5, LONGEST_PAUSE2);
     }
-    [known, longest] = [status2.version, POLL_SECONDS];
+    [known, longest] = [status2.version, longestPoll(status2)];
   }
 }
 function isHeld(took, isNews) {
   return isNews || took >= QUICK;
 }
+function longestPoll(status2) {
+  return status2.state === "Processing" ? PROGRESS_SECONDS : POLL_SECONDS;
+}
 function describe(status2) {
+  if (status2.state === "Processing" && status2.progress) {
+    const { stage, done, files: files2 } = status2.progress;
+    return plain(`Processing: ${stage}, ${done} of ${files2} files`);
+  }
   if (status2.state !== "WaitingForApproval") return plain(status2.state);
   const approved = status2.approvedBy.length > 0 ? `, approved by ${status2.approvedBy.join(", ")}` : "";
   const needed = status2.quorum > 0 ? `: ${status2.approvedBy.length} of ${status2.quorum} approvals` : "";

@@ -6,6 +6,8 @@ import { RefusedError } from "./problems.js";
 import { duration, plain } from "./text.js";
 
 const POLL_SECONDS = 30;
+/** While files are signed: their progress does not end a long poll. */
+const PROGRESS_SECONDS = 10;
 const QUICK = 1_000;
 const FIRST_PAUSE = 2_000;
 const LONGEST_PAUSE = 10_000;
@@ -66,7 +68,7 @@ export async function follow(
       await clock.sleep(Math.min(pause, deadline - now));
       pause = Math.min(pause * 1.5, LONGEST_PAUSE);
     }
-    [known, longest] = [status.version, POLL_SECONDS];
+    [known, longest] = [status.version, longestPoll(status)];
   }
 }
 
@@ -75,8 +77,16 @@ function isHeld(took: number, isNews: boolean): boolean {
   return isNews || took >= QUICK;
 }
 
-/** The state, and whom it waits for. */
+function longestPoll(status: Status): number {
+  return status.state === "Processing" ? PROGRESS_SECONDS : POLL_SECONDS;
+}
+
+/** The state, and whom it waits for or how many files are done. */
 export function describe(status: Status): string {
+  if (status.state === "Processing" && status.progress) {
+    const { stage, done, files } = status.progress;
+    return plain(`Processing: ${stage}, ${done} of ${files} files`);
+  }
   if (status.state !== "WaitingForApproval") return plain(status.state);
   const approved = status.approvedBy.length > 0 ? `, approved by ${status.approvedBy.join(", ")}` : "";
   const needed = status.quorum > 0 ? `: ${status.approvedBy.length} of ${status.quorum} approvals` : "";

@@ -53,6 +53,8 @@ export interface Status {
   /** Approvals needed, and who has approved. */
   readonly quorum: number;
   readonly approvedBy: readonly string[];
+  /** How far the server has come with the files; undefined while there is nothing to tell. */
+  readonly progress: { readonly stage: string; readonly done: number; readonly files: number } | undefined;
   readonly output: { readonly fileName: string; readonly size: number; readonly sha256: string } | undefined;
   readonly files: readonly SignedFile[];
 }
@@ -182,6 +184,7 @@ function status(answer: unknown): Status {
     approvedBy: records(document["approvals"])
       .filter((one) => one["verdict"] === "approve")
       .map((one) => (isRecord(one["user"]) ? text(one["user"], "name") : "")),
+    progress: progress(document["progress"]),
     output: output(document["output"]),
     files: records(document["files"]).map((one) => ({
       path: text(one, "path"),
@@ -190,6 +193,13 @@ function status(answer: unknown): Status {
       sha256: text(one, "sha256_after"),
     })),
   };
+}
+
+function progress(value: unknown): Status["progress"] {
+  if (!isRecord(value)) return undefined;
+  const [done, files] = [value["done"], value["files"]];
+  if (typeof done !== "number" || typeof files !== "number" || files <= 0) return undefined;
+  return { stage: text(value, "stage"), done, files };
 }
 
 function output(value: unknown): Status["output"] {

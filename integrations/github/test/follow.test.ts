@@ -18,7 +18,7 @@ const SUBMITTED: Submitted = {
 
 function status(state: string, more: Partial<Status> = {}): Status {
   const isFinal = ["Completed", "Failed", "Denied", "Canceled"].includes(state);
-  const none = { reason: "", advice: "", quorum: 0, approvedBy: [], output: undefined, files: [] };
+  const none = { reason: "", advice: "", quorum: 0, approvedBy: [], progress: undefined, output: undefined, files: [] };
   return { state, isFinal, version: "", ...none, ...more };
 }
 
@@ -73,11 +73,24 @@ test("a long wait is told of now and then", async () => {
 });
 
 test("it ends when its time does, and the last poll is as long as what is left", async () => {
-  const { made, clock, waits } = following([status("Processing")]);
+  const { made, clock, waits } = following([status("QueuedForProcessing")]);
   const { status: last } = await follow(SUBMITTED, 75, made);
   assert.equal(last.isFinal, false);
   assert.deepEqual(waits.slice(0, 4), [0, 30, 30, 15]);
   assert.equal(clock.time, 75_000);
+});
+
+test("files are told of every ten seconds while they are signed", async () => {
+  const at = (done: number) => status("Processing", { progress: { stage: "signing", done, files: 242 } });
+  const { made, lines, waits } = following([at(0), at(17), at(17), at(230), status("Completed")]);
+  await follow(SUBMITTED, 600, made);
+  assert.deepEqual(waits, [0, 10, 10, 10, 10]);
+  assert.deepEqual(lines, [
+    "Processing: signing, 0 of 242 files (after 0 s)",
+    "Processing: signing, 17 of 242 files (after 10 s)",
+    "Processing: signing, 230 of 242 files (after 30 s)",
+    "Completed (after 40 s)",
+  ]);
 });
 
 test("no waiting is one look", async () => {

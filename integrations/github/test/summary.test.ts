@@ -17,6 +17,7 @@ test("nothing that others wrote changes the summary's form", () => {
     advice: evil,
     quorum: 0,
     approvedBy: [],
+  progress: undefined,
     output: { fileName: evil, size: 1, sha256: "0".repeat(64) },
     files: Array.from({ length: 150 }, () => ({ path: evil, format: evil, directive: evil, sha256: evil })),
   };

@@ -63,8 +63,12 @@ class Server implements Serializable {
         if (answer.outcome == 'ok') {
             Map<String, Object> body = answer.body as Map<String, Object>
             Map<String, Object> output = body.output instanceof Map ? body.output : [:]
+            Map<String, Object> progress = body.progress instanceof Map ? body.progress : [:]
             answer.body = [
                 state: plain(body.state),
+                stage: plain(progress.stage),
+                done: progress.done instanceof Integer ? progress.done : 0,
+                files: progress.files instanceof Integer ? progress.files : 0,
                 isFinal: body.is_final == true,
                 reason: plain(body.reason),
                 advice: plain(body.advice),

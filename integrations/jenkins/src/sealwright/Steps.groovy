@@ -8,6 +8,7 @@ class Steps implements Serializable {
     private static final int LONGEST_PAUSE = 30
     private static final int LONGEST_POLL = 5
     private static final int LONGEST_POLL_FOR_PEOPLE = 15
+    private static final int PROGRESS_MILLISECONDS = 10_000
 
     private final Object script
     private final Map<String, Object> settings
@@ -34,15 +35,21 @@ class Steps implements Serializable {
         long begun = System.currentTimeMillis()
         long deadline = begun + settings.waitForCompletionTimeoutInSeconds * 1000L
         String told = ''
+        String state = ''
+        long toldAt = begun
         int pause = FIRST_PAUSE
         while (true) {
             Map<String, Object> found = status(id)
             String line = describe(found)
-            if (line != told) {
-                script.echo("${line} (after ${(System.currentTimeMillis() - begun).intdiv(1000)} s)".toString())
+            long now = System.currentTimeMillis()
+            boolean isProgress = found.state == 'Processing' && state == 'Processing'
+            if (line != told && (!isProgress || now - toldAt >= PROGRESS_MILLISECONDS)) {
+                script.echo("${line} (after ${(now - begun).intdiv(1000)} s)".toString())
                 told = line
-                pause = FIRST_PAUSE
+                toldAt = now
+                pause = isProgress ? pause : FIRST_PAUSE
             }
+            state = found.state
             long left = deadline - System.currentTimeMillis()
             if (found.isFinal || left <= 0) {
                 return found
@@ -151,6 +158,9 @@ class Steps implements Serializable {
     private String describe(Map<String, Object> status) {
         if (status.state == 'WaitingForApproval') {
             return "WaitingForApproval: ${status.approvals} of ${status.quorum} approvals".toString()
+        }
+        if (status.state == 'Processing' && status.files > 0) {
+            return "Processing: ${status.stage}, ${status.done} of ${status.files} files".toString()
         }
         return status.state
     }
