@@ -9,8 +9,9 @@ OUT ?=
 DATA ?=
 BENCH ?=
 SMALL ?=
+PROFILE ?=
 KEEP ?=
-export ARTIFACT CONFIGURATION OUT DATA KEEP BENCH SMALL
+export ARTIFACT CONFIGURATION OUT DATA KEEP BENCH SMALL PROFILE
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -27,8 +28,9 @@ test-fast: ## the unit tests alone
 	@scripts/setup test
 	@.venv/bin/python -m pytest -q -n auto --dist loadfile tests/unit
 
-bench: ## measure speed and memory into docs/performance.md: [BENCH=a,d] [SMALL=1]
+bench: ## measure speed and memory into docs/performance.md: [BENCH=a,d] [SMALL=1] [PROFILE=1]
 	@scripts/setup test
+	@scripts/setup-bench
 	@.venv/bin/python -m tests.bench
 
 lint: ## ruff, mypy and the import contracts

@@ -118,9 +118,8 @@ async def _check_assertion(
     if assertion is None or rp is None:
         if request.snapshot.fields.get("passkey_required"):
             message = "The signing policy counts only approvals that a passkey has signed."
-            raise PolicyViolationError(
-                message, advice="Approve on the request's page, with your passkey."
-            )
+            page = f"{rp.origin if rp else ''}/signing-requests/{request.id}"
+            raise PolicyViolationError(message, advice=f"Approve with your passkey at {page}.")
         return None
     passkey = await passkeys.by_credential(tx, assertion.credential_id)
     if passkey is None or passkey.user_id != user.id:

@@ -399,10 +399,15 @@ async def _store(
     copied while it is judged, and visible there only if the judges agree."""
     assert request.input is not None  # noqa: S101 - checked by the caller
     key = f"requests/{request.organization_id}/{request.id}/output-{sha256}"
-    await patiently(
-        "storing the artifact",
-        lambda: bench.store.put(key, file, sha256=sha256, size=size, approval=judgement),
-    )
+
+    async def put() -> None:
+        try:
+            await bench.store.put(key, file, sha256=sha256, size=size, approval=judgement)
+        except UnavailableError:
+            if not judgement.done() or judgement.exception() is None:
+                raise  # the store's; a judgement that failed fails whoever waits for it, at once
+
+    await patiently("storing the artifact", put)
     return StoredArtifact(key, request.input.file_name, size, sha256)
 
 

@@ -25,9 +25,12 @@ from sealwright.signing.containers.deflate import deflate, inflater
 from tests.artifacts import launcher
 from tests.bench import inputs
 from tests.bench.peers import PEERS, PeerMissingError, Signer, run_peer
+from tests.bench.profiles import profiled
+from tests.bench.relic_server import RelicServer
 from tests.bench.server import AUTHORITY_CALLS, Measured, Watch
 from tests.bench.tsa import late_authority
 
+PROFILES = Path(__file__).parent.parent.parent / "docs" / "performance" / "profiles"
 DELAY = 0.1  #: seconds that the time stamp authority takes
 
 Figures = dict[str, Any]
@@ -66,7 +69,11 @@ def a_wheel(bench: Bench, folder: Path) -> Figures:
     if bench.small:
         archive = _first_members(archive, folder / "some.zip", 12)
     with _running(folder, inputs.PROGRAMS) as measured:
-        return _against_peers(measured, archive, folder, runs=1 if bench.small else 3)
+        figures = _against_peers(measured, archive, folder, runs=1 if bench.small else 3)
+        if os.environ.get("PROFILE", "") not in ("", "0"):
+            with profiled(measured, PROFILES):
+                _repeat(lambda: measured.submit(archive, "stamped"), 2)
+        return figures
 
 
 def b_small(bench: Bench, folder: Path) -> Figures:
@@ -109,26 +116,37 @@ def d_latency(bench: Bench, folder: Path) -> Figures:
 
 
 def e_digests(bench: Bench, folder: Path) -> Figures:
-    """Digests signed over HTTP, against the bare token in one process."""
+    """Digests signed over HTTP, against relic's server and the bare token in one process."""
     count, callers = (40, 4) if bench.small else (400, 8)
     digests = [_base64(secrets.token_bytes(32)) for _ in range(count)]
     with _running(folder, inputs.PROGRAM) as measured:
         for digest in digests[:5]:
             measured.sign_digest(_base64(hashlib.sha256(digest.encode()).digest()))
-        began = time.perf_counter()
-        with ThreadPoolExecutor(callers) as pool:
-            seconds = list(pool.map(measured.sign_digest, digests))
-        elapsed = time.perf_counter() - began
+        ours = _called(measured.sign_digest, digests, callers)
         alone = [measured.sign_digest(_base64(secrets.token_bytes(32))) for _ in range(20)]
+        try:
+            with RelicServer.run(Signer.of(measured, folder / "peers")) as server:
+                theirs = _called(server.sign, digests, callers)
+                theirs["one_caller"] = _spread([server.sign() for _ in range(20)])
+        except (PeerMissingError, OSError, subprocess.CalledProcessError) as error:
+            theirs = {"skipped": str(error)}
         bare = _bare_token(measured, count)
     return {
         "count": count,
         "callers": callers,
-        "per_second": count / elapsed,
-        **_spread(seconds),
+        **ours,
         "one_caller": _spread(alone),
+        "relic_server": theirs,
         "bare_token_per_second": bare,
     }
+
+
+def _called(call: Callable[[str], float], digests: Sequence[str], callers: int) -> Figures:
+    """Signatures a second by that many callers, and how long one takes."""
+    began = time.perf_counter()
+    with ThreadPoolExecutor(callers) as pool:
+        seconds = list(pool.map(call, digests))
+    return {"per_second": len(digests) / (time.perf_counter() - began), **_spread(seconds)}
 
 
 def f_memory(bench: Bench, folder: Path) -> Figures:

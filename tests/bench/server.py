@@ -20,8 +20,11 @@ from tests.softhsm import SoftHsmToken, make_token
 from tests.system import Api, Setup, System, children, command_line, set_up
 
 AUTHORITY_CALLS = 64  #: requests under way at the authority
+_CHILD = "format child"
+_FORKER = "forker"
 _KINDS = {
-    "sealwright.signing.child": "format child",
+    "sealwright.signing.forker": _FORKER,
+    "sealwright.signing.child": _CHILD,
     "sealwright.signer.session": "signer session",
     "sealwright worker": "worker",
     "sealwright web": "web",
@@ -125,13 +128,16 @@ class Watch:
 
     def __init__(self, system: System) -> None:
         self.peaks: dict[str, int] = defaultdict(int)  # kilobytes
-        self._seconds: dict[int, tuple[str, float, float]] = {}
+        self._used: dict[int, tuple[str, float]] = {}  # by process, at the last sample
+        self._reaped: dict[int, float] = {}  # by forker: of the children that have ended
+        self._before: dict[str, float] = {}
         self._root = system.supervisor
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Watch:
         self._sample()
+        self._before = self._totals()
         self._thread.start()
         return self
 
@@ -143,9 +149,14 @@ class Watch:
     @property
     def seconds(self) -> dict[str, float]:
         """Processor seconds by kind."""
+        return {kind: used - self._before.get(kind, 0.0) for kind, used in self._totals().items()}
+
+    def _totals(self) -> dict[str, float]:
         found: dict[str, float] = defaultdict(float)
-        for kind, first, last in self._seconds.values():
-            found[kind] += last - first
+        for kind, used in self._used.values():
+            found[kind] += used
+        if self._reaped:
+            found[_CHILD] += sum(self._reaped.values())
         return dict(found)
 
     def _run(self) -> None:
@@ -153,27 +164,39 @@ class Watch:
             self._sample()
 
     def _sample(self) -> None:
-        parents = [self._root]
+        seen = set()
+        parents = [(self._root, "")]
         while parents:
-            parent = parents.pop()
+            parent, parent_kind = parents.pop()
             for pid in children(parent):
-                parents.append(pid)
-                kind = self._kind(pid)
+                kind = self._kind(pid, parent_kind)
+                parents.append((pid, kind))
                 if kind:
+                    seen.add(pid)
                     self._note(pid, kind)
+        # what an ended child has used is in its forker's account of those it has waited for
+        for pid in [pid for pid, (kind, _) in self._used.items() if kind == _CHILD]:
+            if pid not in seen:
+                del self._used[pid]
 
-    def _kind(self, pid: int) -> str:
-        if pid in self._seconds:
-            return self._seconds[pid][0]
+    def _kind(self, pid: int, parent_kind: str) -> str:
+        if parent_kind == _FORKER:
+            return _CHILD  # its command line is the forker's
+        if pid in self._used:
+            return self._used[pid][0]
         line = " ".join(command_line(pid))
         return next((kind for mark, kind in _KINDS.items() if mark in line), "")
 
     def _note(self, pid: int, kind: str) -> None:
         with contextlib.suppress(OSError, ValueError, IndexError):
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            used = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-            began = self._seconds.get(pid, (kind, 0.0 if self._thread.is_alive() else used, 0.0))[1]
-            self._seconds[pid] = (kind, began, used)
+            own, reaped = (
+                (int(fields[at]) + int(fields[at + 1])) / os.sysconf("SC_CLK_TCK")
+                for at in (11, 13)
+            )
+            self._used[pid] = (kind, own)
+            if kind == _FORKER:
+                self._reaped[pid] = reaped
             status = Path(f"/proc/{pid}/status").read_text()
             peak = int(status.partition("VmHWM:")[2].split()[0])
             self.peaks[kind] = max(self.peaks[kind], peak)

@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from starlette.requests import Request
@@ -36,6 +38,23 @@ def public_jwk(key: rsa.RSAPublicKey, key_id: str, **more: Any) -> dict[str, Any
 
 _SIGNING_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 OTHER_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+#: algorithm, key id, and a key of its own
+OTHER_ALGORITHMS: dict[str, Any] = {
+    "ES256": ec.generate_private_key(ec.SECP256R1()),
+    "ES384": ec.generate_private_key(ec.SECP384R1()),
+    "EdDSA": Ed25519PrivateKey.generate(),
+}
+
+
+def other_jwks() -> list[dict[str, Any]]:
+    """Public keys of `OTHER_ALGORITHMS`, by their names, and one for PS256 alone."""
+    found: list[dict[str, Any]] = [public_jwk(OTHER_KEY.public_key(), "PS256", alg="PS256")]
+    for name, key in OTHER_ALGORITHMS.items():
+        made: Any = jwt.get_algorithm_by_name(name).to_jwk(key.public_key(), as_dict=True)
+        found.append({**made, "kid": name, "use": "sig"})
+    return found
 
 
 @dataclass
@@ -73,7 +92,7 @@ class FakeIssuer:
         claims: Mapping[str, Any],
         *,
         header: Mapping[str, Any] | None = None,
-        key: rsa.RSAPrivateKey | None = None,
+        key: Any = None,
     ) -> str:
         """A signed token. `header` changes or adds parameters, and with None as value drops one."""
         parameters = {"typ": "JWT", "alg": "RS256", "kid": self.key_id, "x5t": "eGY"}
@@ -82,15 +101,15 @@ class FakeIssuer:
         content = f"{_json(parameters)}.{_json(claims)}"
         return f"{content}.{encode(self._signature(parameters.get('alg'), content, key))}"
 
-    def _signature(
-        self, algorithm: str | None, content: str, key: rsa.RSAPrivateKey | None
-    ) -> bytes:
+    def _signature(self, algorithm: str | None, content: str, key: Any) -> bytes:
         if algorithm == "HS256":  # the classic confusion: the public key as the shared secret
             pem = (key or self.key).public_key()
             secret = pem.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
             return hmac.new(secret, content.encode(), hashlib.sha256).digest()
         if algorithm in (None, "none", "nOnE"):
             return b""
+        if isinstance(key, ec.EllipticCurvePrivateKey | Ed25519PrivateKey):
+            return jwt.get_algorithm_by_name(algorithm).sign(content.encode(), key)
         if algorithm == "PS256":
             pss = padding.PSS(padding.MGF1(SHA256()), padding.PSS.DIGEST_LENGTH)
             return (key or self.key).sign(content.encode(), pss, SHA256())

@@ -101,6 +101,39 @@ async def test_invited_forgotten_and_back(mailing: tuple[Web, MailServer]) -> No
             "/api/v1/sessions", json={"email": "ann@example.com", "password": password}
         )
         assert answer.status_code == status
+    await by_api(mail, administrator, stranger)
+
+
+async def by_api(
+    mail: MailServer, administrator: httpx.AsyncClient, stranger: httpx.AsyncClient
+) -> None:
+    """The same without a page."""
+    address = "bob@example.com"
+    body = {"kind": "interactive", "name": "Bob", "email": address}
+    made = (await administrator.post("/api/v1/users", json=body)).json()
+    await administrator.post(f"/api/v1/users/{made['id']}/invitation")
+
+    async def post(path: str, **given: str) -> int:
+        return (await stranger.post(f"/api/v1/{path}", json=given)).status_code
+
+    code = link_of(mail, address).partition("code=")[2]
+    answer = {"code": code, "name": "Bob Doe", "password": PASSWORD}
+    assert await post("invitations/accept", **answer | {"password": "short"}) == 400
+    assert await post("invitations/accept", **answer | {"code": "guessed"}) == 404
+    assert await post("invitations/accept", **answer) == 204
+    assert await post("invitations/accept", **answer) == 404, "it works once"
+    assert await post("sessions", email=address, password=PASSWORD) == 201
+    for asked in (address, "nobody@example.com"):
+        assert await post("password-resets", email=asked) == 202
+    await _until(lambda: len(mail.to(address)) == 2)
+    code = link_of(mail, address).partition("code=")[2]
+    assert await post("invitations/accept", **answer | {"code": code}) == 404, "another purpose"
+    assert await post("password-resets/complete", code=code, password=NEW) == 204
+    assert await post("password-resets/complete", code=code, password=NEW) == 404
+    assert await post("sessions", email=address, password=PASSWORD) == 401
+    assert await post("sessions", email=address, password=NEW) == 201
+    limited = [await post("password-resets", email=address) for _ in range(4)]
+    assert 429 in limited
 
 
 async def _until(condition: object) -> None:

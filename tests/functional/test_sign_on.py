@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.fakes.identity_provider import CLIENT_ID, CLIENT_SECRET, IdentityProvider
-from tests.fakes.oidc import OTHER_KEY
+from tests.fakes.oidc import OTHER_ALGORITHMS, OTHER_KEY, other_jwks
 from tests.fakes.server import served
 from tests.functional.test_passkeys import session
 from tests.valkey import Valkey
@@ -56,6 +56,7 @@ async def scene(valkey: Valkey, sqlite_template: Path, tmp_path: Path) -> AsyncI
     shutil.copyfile(sqlite_template, file)
     provider = IdentityProvider()
     provider.issuer.documents.clear()
+    provider.issuer.jwks += other_jwks()
     with (
         served(provider.app()) as port,
         running(valkey, f"sqlite:///{file}", build_system_hosts=["127.0.0.1"]) as server,
@@ -165,6 +166,21 @@ async def test_each_fact_of_an_id_token_counts(scene: Scene) -> None:
             wrong.append((fact, answer.status_code))
     assert not wrong
     assert not scene.provider.refused
+
+
+async def test_the_key_decides_how_a_token_is_signed(scene: Scene) -> None:
+    provider = scene.provider
+    for algorithm in ("PS256", *OTHER_ALGORITHMS):
+        provider.key = OTHER_ALGORITHMS.get(algorithm, OTHER_KEY)
+        provider.header = {"alg": algorithm, "kid": algorithm}
+        assert scene.is_in(await scene.come_in()), algorithm
+    provider.key = OTHER_KEY  # of RSA, and of the PS256 key alone
+    wrong = [{"alg": name, "kid": "PS256"} for name in ("none", "HS256", "RS256", "RS512", "ES256")]
+    wrong += [{"alg": name, "kid": "ES256"} for name in ("HS256", "RS256", "ES384")]
+    for provider.header in wrong:
+        answer = await scene.come_in()
+        assert answer.status_code in {401, 403}
+        assert not scene.is_in(answer), provider.header
 
 
 async def test_an_answer_counts_once_and_in_its_own_browser(scene: Scene) -> None:

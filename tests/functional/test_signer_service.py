@@ -467,8 +467,10 @@ async def test_certificates_are_made_on_the_token(
     async with database.read() as tx:
         found = {one.id: one for one in await certificates.every(tx, tenant)}
         entries = await log.page(tx, tenant)
+        of_leaf = await log.page(tx, tenant, wanted=log.Filter(certificate_id=leaf))
     actions = [entry.action for entry in reversed(entries)]
     assert actions == ["certificate.intended", "certificate.created"] * 3
+    assert [entry.action for entry in reversed(of_leaf)] == actions[:2], "its own audit page"
     assert found[leaf].chain == (found[root].certificate,)
     assert found[leaf].subject == "CN=Leaf,O=Example"
     issued = x509.load_der_x509_certificate(found[leaf].certificate)

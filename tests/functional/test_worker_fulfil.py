@@ -48,6 +48,7 @@ from sealwright.signing.artifact import SignatureRequest
 from sealwright.signing.engine import verify_file
 from sealwright.signing.signature_value import verify_signature_value
 from sealwright.signing.signer_client import SignerClient
+from sealwright.signing.team import Team
 from sealwright.signing.timestamp_client import TimestampClient
 from sealwright.signing.timestamp_http import TimestampHttp
 from sealwright.storage import ArtifactStore
@@ -245,6 +246,31 @@ async def test_parts_that_are_away_for_a_moment_cost_no_attempt(works: Works) ->
     works.bench = dataclasses.replace(works.bench, store=Failing(store, "put", 2))  # type: ignore[arg-type]
     done = await works.fulfil(request)
     assert (done.state, done.attempt) == (State.COMPLETED, 1)
+
+
+async def test_a_killed_judge_is_not_a_store_that_is_away(
+    works: Works, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def killed(*_: object) -> None:
+        message = "The process that read the artifact was killed from outside."
+        raise UnavailableError(message)
+
+    puts = []
+    store = works.bench.store
+
+    async def count(key: str, source: Path, **named: Any) -> Any:
+        puts.append(key)
+        return await store.put(key, source, **named)
+
+    class Counting(Failing):
+        put = staticmethod(count)
+
+    works.bench = dataclasses.replace(works.bench, store=Counting(store, "", 0))
+    monkeypatch.setattr(Team, "verify", killed)
+    request = await works.request()
+    assert (await works.fulfil(request)).state is State.PROCESSING  # given back, to be tried again
+    [output] = [key for key in puts if "/output-" in key]
+    assert output not in [key async for key in store.list()]
 
 
 async def test_what_stays_away_fails_after_the_last_attempt(

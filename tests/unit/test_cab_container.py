@@ -20,7 +20,7 @@ from tests.shared import sample
 from tests.unit.test_cab import sign as sign_whole
 
 from sealwright.errors import ArtifactError, SealwrightError
-from sealwright.signing.containers import cab as cab_module
+from sealwright.signing.containers import cab_layout
 from sealwright.signing.containers.cab import CabContainer, Cabinet
 from sealwright.signing.formats import cab, pe
 
@@ -103,11 +103,41 @@ def test_nothing_changed_is_the_same_file() -> None:
 
 
 def test_only_the_folder_of_a_changed_file_is_written_anew() -> None:
-    changed = rebuilt(BASIC, {0: b"new" * 50_000})
-    assert contents(changed) == contents(BASIC) | {"a/one.txt": b"new" * 50_000}
+    changed = rebuilt(BASIC, {0: b"new" * 40_000})
+    assert contents(changed) == contents(BASIC) | {"a/one.txt": b"new" * 40_000}
     before, after = folder_data(BASIC), folder_data(changed)
     assert [old == new for old, new in zip(before, after, strict=True)] == [False, True, True]
-    assert rebuilt(BASIC, {0: b"new" * 50_000}) == changed
+    assert rebuilt(BASIC, {0: b"new" * 40_000}) == changed
+
+
+def test_large_changed_files_get_a_folder_of_their_own() -> None:
+    content = build(
+        [Folder([File(b"%d" % number, TEXT if number % 2 else b"") for number in range(8)])]
+    )
+    changed = rebuilt(content, {1: NOISE * 2, 4: b"4", 5: NOISE * 3})
+    cabinet = Cabinet(io.BytesIO(changed), 1000)
+    assert [member.folder for member in cabinet.members] == [0, 0, 0, 1, 1, 2, 2, 3]
+    assert contents(changed) == contents(content) | {"1": NOISE * 2, "4": b"4", "5": NOISE * 3}
+    assert [member.order for member in cabinet.members] == list(range(8))
+
+
+@pytest.mark.parametrize("kind", [STORED, MSZIP])
+def test_packing_ahead_makes_the_same_cabinet(kind: int) -> None:
+    files = [File(b"%d" % number, TEXT[number:]) for number in range(6)]
+    others = Folder([File(b"y", NOISE)], data_reserve=b"y")
+    content = build([Folder(files, kind, data_reserve=b"x"), others])
+    new = {1: NOISE * 2, 2: TEXT * 3, 4: b"short", 6: b""}
+    container, parts, packed, places = opened(content), io.BytesIO(), {}, {}
+    for order in (4, 2, 6, 1):
+        places[order] = parts.tell()
+        packed[order] = container.pack(order, io.BytesIO(new[order]), parts)
+    assert [packed[order].size for order in sorted(new)] == [
+        len(new[order]) for order in sorted(new)
+    ]
+    target = io.BytesIO()
+    added = {"z": io.BytesIO(b"added")}
+    container.rebuild_packed(target, packed, lambda order: (parts, places[order]), added)
+    assert target.getvalue() == rebuilt(content, new, {"z": b"added"})
 
 
 def test_a_stored_folder_stays_stored() -> None:
@@ -169,14 +199,16 @@ def test_reserved_areas_and_fields_are_kept(folder: Folder, fields: Fields) -> N
     assert rebuilt(content, {}) == content
 
 
-def test_blocks_keep_their_reserved_areas() -> None:
-    content = build([Folder([File(b"a", NOISE)], data_reserve=b"mark")])
-    assert contents(content) == {"a": NOISE}
-    assert rebuilt(content, {0: NOISE + NOISE}).count(b"mark") == 3
+def test_blocks_keep_their_reserved_areas_as_long_as_they_are_the_same() -> None:
+    marked = Folder([File(b"a", NOISE)], data_reserve=b"mark")
+    content = build([marked, Folder([File(b"b", NOISE)], data_reserve=b"more")])
+    assert contents(content) == {"a": NOISE, "b": NOISE}
+    changed = rebuilt(content, {0: NOISE + NOISE})
+    assert (changed.count(b"mark"), changed.count(b"more")) == (0, 3)
 
 
 def test_long_folders_are_split(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cab_module, "_MAX_FOLDER", 4 * BLOCK)
+    monkeypatch.setattr(cab_layout, "MAX_FOLDER", 4 * BLOCK)
     changed = rebuilt(BASIC, {0: NOISE, 2: TEXT[: 2 * BLOCK]}, {"x": b"x"})
     cabinet = Cabinet(io.BytesIO(changed), 1000)
     assert [member.folder for member in cabinet.members] == [0, 1, 2, 3, 3, 4, 4, 5]

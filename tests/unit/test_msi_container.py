@@ -72,6 +72,14 @@ def rebuilt(content: bytes, changed: dict[str, bytes]) -> bytes:
     streams = {orders[path]: io.BytesIO(new) for path, new in changed.items()}
     target = io.BytesIO()
     container.rebuild(target, streams, {})
+    ahead, parts = io.BytesIO(), io.BytesIO(b"part")
+    parts.seek(0, io.SEEK_END)
+    places, packed = {}, {}
+    for order in sorted(streams, reverse=True):
+        places[order] = parts.tell()
+        packed[order] = container.pack(order, streams[order], parts)
+    container.rebuild_packed(ahead, packed, lambda order: (parts, places[order]), {})
+    assert ahead.getvalue() == target.getvalue()
     return target.getvalue()
 
 
@@ -415,26 +423,26 @@ def test_what_others_made(tmp_path: Path) -> None:
 def test_a_wrong_result_is_refused(
     change: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    genuine = MsiContainer.rebuild
+    genuine = MsiContainer.rebuild_packed
 
-    def wrong(self: MsiContainer, target: io.BytesIO, changed: object, added: object) -> None:
-        genuine(self, target, changed, added)  # type: ignore[arg-type] # passed on as they are
+    def wrong(self: MsiContainer, target: io.BytesIO, *arguments: object) -> None:
+        genuine(self, target, *arguments)  # type: ignore[arg-type] # passed on as they are
         target.seek(0)
         made = rebuilt(target.read(), change)
         target.seek(0)
         target.truncate()
         target.write(made)
 
-    monkeypatch.setattr(MsiContainer, "rebuild", wrong)
+    monkeypatch.setattr(MsiContainer, "rebuild_packed", wrong)
     with monkeypatch.context() as patch:
-        patch.setattr(MsiContainer, "rebuild", genuine)
+        patch.setattr(MsiContainer, "rebuild_packed", genuine)
         sign_deeply(PROGRAMS, DEEP, tmp_path)
     calls = iter([wrong, genuine, genuine])
 
     def once(self: MsiContainer, *arguments: object) -> None:
         next(calls, genuine)(self, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(MsiContainer, "rebuild", once)
+    monkeypatch.setattr(MsiContainer, "rebuild_packed", once)
     with pytest.raises(VerificationError, match=r"changed|signatures in the file"):
         sign_deeply(PROGRAMS, DEEP, tmp_path)
 

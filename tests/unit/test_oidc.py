@@ -367,7 +367,7 @@ def test_an_issuer_that_is_away_is_asked_again_later(issuer: FakeIssuer) -> None
     assert len(issuer.asked) == 1
     issuer.documents.clear()
     clock.now += 6
-    assert keys.find("key-1").key_size == 2048
+    assert keys.find("key-1").key.key_size == 2048
 
 
 def test_addresses_are_judged() -> None:

@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.fakes.cabinets import File, Folder
+from tests.fakes.cabinets import build as build_cabinet
+from tests.fakes.installers import Installed, Options
+from tests.fakes.installers import build as build_installer
 from tests.toy import BOX_SIGNATURE, IDENTITY, LANGUAGE, answers, archive, configuration, toy
 
 from sealwright.errors import ArtifactError, InternalError, VerificationError
@@ -118,11 +122,13 @@ class Divided:
         return sorted(found, key=lambda one: order.index(one.path))
 
 
-def undivided(folder: Path, body: str = BODY) -> tuple[Plan, bytes, tuple[FileResult, ...]]:
+def undivided(
+    folder: Path, body: str = BODY, data: bytes = DATA
+) -> tuple[Plan, bytes, tuple[FileResult, ...]]:
     """Plan, output and results of `DeepSign` alone."""
     folder.mkdir(parents=True)
     spool = Spool(folder, 1 << 30)
-    source, output = io.BytesIO(DATA), io.BytesIO()
+    source, output = io.BytesIO(data), io.BytesIO()
     parsed = parse_configuration(configuration(body), LANGUAGE).resolve({})
     plan = build_plan(
         source, "a", parsed, signing_time=1_700_000_000, spool=spool, language=LANGUAGE
@@ -158,6 +164,36 @@ def test_any_number_of_shards_makes_the_same(tmp_path: Path, count: int, body: s
     assert divided.output.getvalue() == output
     assert (BOX_SIGNATURE.encode() in output) == (body is BOX_BODY)
     assert len(divided.verify()) == len([one for one in results if one.digests])
+
+
+TOYS = {f"{n}.toy": toy(b"%d" % (n % 5) * 60_000 * n) for n in range(9)}
+TOY_FILES = '<toy-file path="**/*.toy" max-matches="unbounded"><toy-sign/></toy-file>'
+
+
+@pytest.mark.parametrize(
+    ("element", "data"),
+    [
+        ("cab-file", build_cabinet([Folder([File(n.encode(), c) for n, c in TOYS.items()])])),
+        (
+            "msi-file",
+            build_installer(
+                [Installed(f"f{n[0]}", n, c, hashed=n < "4") for n, c in TOYS.items()],
+                Options(seed=1),
+            ),
+        ),
+    ],
+)
+def test_cabinets_and_installers_are_divided_too(tmp_path: Path, element: str, data: bytes) -> None:
+    body = f"<{element}>{TOY_FILES}</{element}>"
+    plan, output, results = undivided(tmp_path / "alone", body, data)
+    divided = Divided(tmp_path / "divided", 3, body, data)
+    assert divided.plan == plan
+    assert tuple(divided.sign()) == results
+    assert divided.output.getvalue() == output != data
+    assert len(divided.verify()) == len(TOYS)
+    container = LANGUAGE.types[element].container
+    assert container is not None
+    assert container.packs
 
 
 def test_some_shard_sees_each_change(tmp_path: Path) -> None:

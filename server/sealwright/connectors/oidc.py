@@ -1,4 +1,5 @@
-"""Identity tokens of CI systems: OpenID Connect ID tokens, RS256, verified with the issuer's keys.
+"""Identity tokens of CI systems: OpenID Connect ID tokens, RS256, verified with the issuer's keys;
+and the keys of any issuer.
 
 Sources: OpenID Connect Core 1.0, 3.1.3.7; OpenID Connect Discovery 1.0, 4; RFC 7517 (keys); RFC
 8725 (best practices): one algorithm, chosen here and never by the token; keys only from the
@@ -19,6 +20,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import jwt
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from sealwright.connectors.blocking import RETRY_AFTER, BlockingClient
@@ -26,6 +29,15 @@ from sealwright.connectors.connector import RemoteError
 from sealwright.errors import ConfigurationError, OriginError
 
 ALGORITHM = "RS256"
+#: Signatures that single sign-on takes (RFC 7518, 3.1; RFC 8037, 3.1), by the keys they fit; none
+#: with a shared secret.
+_FITTING: Mapping[str, frozenset[str]] = {
+    "RSA": frozenset({"RS256", "PS256"}),
+    "P-256": frozenset({"ES256"}),
+    "P-384": frozenset({"ES384"}),
+    "Ed25519": frozenset({"EdDSA"}),
+}
+ALGORITHMS = frozenset().union(*_FITTING.values())
 _MAX_TOKEN = 16 * 1024
 _MAX_DOCUMENT = 256 * 1024
 _MAX_KEYS = 64
@@ -39,6 +51,18 @@ _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _HEADERS = frozenset({"alg", "kid", "typ", "x5t", "x5t#S256"})
 _REQUIRED = ("iss", "aud", "exp", "iat", "jti")
 _ADVICE = "Request a fresh identity token in the job that submits."
+
+
+PublicKey = RSAPublicKey | ec.EllipticCurvePublicKey | Ed25519PublicKey
+
+
+@dataclass(frozen=True)
+class IssuerKey:
+    """One key, and the algorithms that its signatures may have: what the key is for decides, and
+    never the token (RFC 8725, 3.1)."""
+
+    key: PublicKey
+    algorithms: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -66,6 +90,7 @@ class IssuerKeys:
         lifetime: float = 600.0,
         cooldown: float = 60.0,
         own_host: bool = True,
+        algorithms: frozenset[str] = frozenset({ALGORITHM}),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """
@@ -74,6 +99,7 @@ class IssuerKeys:
             lifetime: seconds for which fetched keys are used.
             cooldown: least seconds between two fetches that unknown key ids cause.
             own_host: take keys from the issuer's own host alone.
+            algorithms: signatures that are taken, of `ALGORITHMS`.
 
         Raises:
             ConfigurationError: `issuer` is not a plain URL.
@@ -87,15 +113,16 @@ class IssuerKeys:
         self._lifetime = lifetime
         self._cooldown = cooldown
         self._own_host = own_host
+        self._algorithms = algorithms
         self._discovery: Mapping[str, Any] = {}
         self._clock = clock
         self._lock = threading.Lock()
-        self._keys: Mapping[str, RSAPublicKey] = {}
+        self._keys: Mapping[str, IssuerKey] = {}
         self._fetched_at = float("-inf")
         self._failure: tuple[float, RemoteError] | None = None
 
-    def find(self, key_id: str) -> RSAPublicKey:
-        """The issuer's RSA key of that id.
+    def find(self, key_id: str) -> IssuerKey:
+        """The issuer's key of that id.
 
         Raises:
             OriginError: the issuer has no such key.
@@ -134,7 +161,7 @@ class IssuerKeys:
             raise
         self._fetched_at, self._failure = self._clock(), None
 
-    def _fetch(self) -> Mapping[str, RSAPublicKey]:
+    def _fetch(self) -> Mapping[str, IssuerKey]:
         discovery = self._document(f"{self.issuer.rstrip('/')}/.well-known/openid-configuration")
         if discovery.get("issuer") != self.issuer:
             message = "The issuer's discovery document names another issuer."
@@ -149,7 +176,7 @@ class IssuerKeys:
         if not isinstance(address, str) or not fine:
             message = "The issuer's keys are not on the issuer's own host."
             raise RemoteError(message, where=self.issuer)
-        return _usable_keys(self._document(address), self.issuer)
+        return _usable_keys(self._document(address), self.issuer, self._algorithms)
 
     def _document(self, url: str) -> dict[str, Any]:
         answer = self._http.send(
@@ -200,7 +227,7 @@ class IdentityTokenVerifier:
         try:
             claims = jwt.decode(
                 token,
-                key=key,
+                key=key.key,
                 algorithms=[ALGORITHM],
                 issuer=self._keys.issuer,
                 audience=self._audience,
@@ -264,14 +291,16 @@ def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _usable_keys(document: Mapping[str, Any], where: str) -> Mapping[str, RSAPublicKey]:
+def _usable_keys(
+    document: Mapping[str, Any], where: str, algorithms: frozenset[str]
+) -> Mapping[str, IssuerKey]:
     listed = document.get("keys")
     if not isinstance(listed, list) or len(listed) > _MAX_KEYS:
         message = f"The issuer's key set is not a list of at most {_MAX_KEYS} keys."
         raise RemoteError(message, where=where)
-    keys: dict[str, RSAPublicKey] = {}
+    keys: dict[str, IssuerKey] = {}
     for entry in listed:
-        key = _usable_key(entry) if isinstance(entry, dict) else None
+        key = _usable_key(entry, algorithms) if isinstance(entry, dict) else None
         if key is None:
             continue
         if entry["kid"] in keys:
@@ -281,18 +310,35 @@ def _usable_keys(document: Mapping[str, Any], where: str) -> Mapping[str, RSAPub
     return keys
 
 
-def _usable_key(entry: dict[str, Any]) -> RSAPublicKey | None:
-    """An RSA key for RS256 signatures; None for every other one (issuers may publish such too)."""
-    if entry.get("kty") != "RSA" or not isinstance(entry.get("kid"), str) or not entry["kid"]:
+def _usable_key(entry: dict[str, Any], algorithms: frozenset[str]) -> IssuerKey | None:
+    """A key for signatures of these algorithms; None for every other (issuers publish such too)."""
+    kind = entry.get("kty") if entry.get("kty") == "RSA" else entry.get("crv")
+    fitting = _FITTING.get(kind, frozenset()) if isinstance(kind, str) else frozenset()
+    fitting &= algorithms
+    named = entry.get("alg")
+    if named is not None:
+        fitting &= {named} if isinstance(named, str) else frozenset()
+    if not fitting or entry.get("use", "sig") != "sig":
         return None
-    if entry.get("use", "sig") != "sig" or entry.get("alg", ALGORITHM) != ALGORITHM:
+    if not isinstance(entry.get("kid"), str) or not entry["kid"]:
         return None
     try:
-        key = jwt.PyJWK(entry, algorithm=ALGORITHM).key
+        key = jwt.PyJWK(entry, algorithm=min(fitting)).key
     except (jwt.PyJWTError, ValueError, TypeError):
         return None
-    usable = isinstance(key, RSAPublicKey) and key.key_size in _KEY_BITS
-    return key if usable else None
+    return IssuerKey(key, fitting) if _is_usable(key, kind) else None
+
+
+def _is_usable(key: object, kind: object) -> bool:
+    """Whether the key is what it says, and not too weak."""
+    match key:
+        case RSAPublicKey():
+            return kind == "RSA" and key.key_size in _KEY_BITS
+        case ec.EllipticCurvePublicKey():
+            return {"secp256r1": "P-256", "secp384r1": "P-384"}.get(key.curve.name) == kind
+        case Ed25519PublicKey():
+            return kind == "Ed25519"
+    return False
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

@@ -1,8 +1,8 @@
 """Single sign-on: OpenID Connect's authorization code flow with PKCE, as the relying party.
 
 Sources: OpenID Connect Core 1.0, 3.1; Discovery 1.0, 4; RFC 7636 (PKCE, S256 alone); RFC 9700 (best
-practices). ID tokens are RS256, which every issuer has to offer
-(Core, 15.1); the algorithm is never the token's to choose. Blocking: enter it from a thread.
+practices). ID tokens have an asymmetric signature of the kind that the issuer's key is for; the
+algorithm is never the token's to choose (RFC 8725, 3.1). Blocking: enter it from a thread.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import jwt
 
 from sealwright.connectors.blocking import BlockingClient
 from sealwright.connectors.connector import RemoteError
-from sealwright.connectors.oidc import ALGORITHM, IssuerKeys
+from sealwright.connectors.oidc import ALGORITHMS, IssuerKeys
 from sealwright.errors import UnauthenticatedError
 
 _MAX_DOCUMENT = 256 * 1024
@@ -88,7 +88,7 @@ class SignOnClient:
         self._redirect_url = redirect_url
         self._http = http
         # Google and others publish their keys on another host than the issuer's
-        self._keys = IssuerKeys(issuer, http, own_host=False)
+        self._keys = IssuerKeys(issuer, http, own_host=False, algorithms=ALGORITHMS)
 
     def authorization_url(self, ceremony: Ceremony) -> str:
         """Where to send the browser.
@@ -155,13 +155,13 @@ class SignOnClient:
     def _verified(self, token: str, ceremony: Ceremony, group_claim: str) -> SignedOn:
         try:
             header = jwt.get_unverified_header(token)
-            if header.get("alg") != ALGORITHM or "crit" in header:
-                raise _refusal("it is not signed with RS256")  # noqa: EM101
             key = self._keys.find(str(header.get("kid", "")))
+            if header.get("alg") not in key.algorithms or "crit" in header:
+                raise _refusal("its signature is of another kind than the key")  # noqa: EM101
             claims: dict[str, Any] = jwt.decode(
                 token,
-                key=key,
-                algorithms=[ALGORITHM],
+                key=key.key,
+                algorithms=sorted(key.algorithms),
                 issuer=self._issuer,
                 audience=self._client_id,
                 leeway=_LEEWAY,

@@ -49,6 +49,10 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "sessions.create": PUBLIC,
     "sessions.passkey_options": PUBLIC,
     "sessions.create_by_passkey": PUBLIC,
+    # their codes are one-time secrets
+    "invitations.accept": PUBLIC,
+    "password_resets.create": PUBLIC,
+    "password_resets.complete": PUBLIC,
     "sessions.delete": _row("O O O O O O"),
     "me.get": _row("O O O O O O"),
     "users.list": _row("O - O - O -"),

@@ -145,7 +145,7 @@ async def create(database: Database, token: KeyMaker, token_uri: Pkcs11Uri, orde
     """
     identifier = new_id()
     facts = {
-        "certificate_id": identifier,
+        "certificate": identifier,
         "slug": order.slug,
         "subject": order.subject,
         "key_type": order.key_type.value,

@@ -327,7 +327,7 @@ class PackingContainer(Container, Protocol):
         """`rebuild` with what `pack` has made.
 
         Args:
-            read: gives for an `order` the file in which it was packed and the offset there; it is
-                asked once for each, and the file before may be closed then.
+            read: gives for an `order` the file in which it was packed and the offset there; the
+                file before may be closed then.
         """
         ...

@@ -25,6 +25,7 @@ from sealwright.reporting.mail import open_mailer
 from sealwright.storage import open_store
 from sealwright.web.api import compatible, github_connector, scim, webhooks
 from sealwright.web.api.v1 import (
+    accounts,
     artifact_configurations,
     build_systems,
     certificates,
@@ -87,6 +88,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *users.ENDPOINTS,
     *groups.ENDPOINTS,
     *passkeys.ENDPOINTS,
+    *accounts.ENDPOINTS,
     *endorsements.ENDPOINTS,
     *identity_providers.ENDPOINTS,
     *scim_tokens.ENDPOINTS,

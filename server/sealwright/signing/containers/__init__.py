@@ -39,6 +39,6 @@ CONTAINERS: tuple[ContainerType, ...] = (
     ContainerType("opc-file", is_zip, ZipContainer, packs=True),
     ContainerType("appx-file", is_appx, AppxContainer),
     ContainerType("msix-file", is_appx, AppxContainer),
-    ContainerType("cab-file", is_cabinet, CabContainer),
-    ContainerType("msi-file", is_installer, MsiContainer),
+    ContainerType("cab-file", is_cabinet, CabContainer, packs=True),
+    ContainerType("msi-file", is_installer, MsiContainer, packs=True),
 )

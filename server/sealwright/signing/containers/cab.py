@@ -1,31 +1,37 @@
 """Cabinets: members read with bounds, rebuilt with everything else left as it is.
 
 Files of a folder are compressed together. A folder whose files are unchanged is copied byte for
-byte; one with a changed file is written anew, stored if it was and by MSZIP otherwise. `Cabinet`
-serves installers too, whose cabinets name files by keys; `CabContainer` is a cabinet whose names
-are paths.
+byte; one with a changed file is written anew, stored if it was and by MSZIP otherwise. Its large
+changed files get a folder of their own each: they can be compressed one by one, by several
+processes, and what cannot refer to the files before them costs little. `Cabinet` serves installers
+too, whose cabinets name files by keys; `CabContainer` is a cabinet whose names are paths.
 """
 
 from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError
-from sealwright.signing.artifact import Entry
+from sealwright.signing.artifact import Entry, PackedMember
 from sealwright.signing.containers.bulk_copy import BUFFER, chunks, copy_range
 from sealwright.signing.containers.cab_data import FolderReader, FolderWriter, why_closed
+from sealwright.signing.containers.cab_layout import (
+    OWN_FOLDER,
+    NewFolder,
+    NewMember,
+    runs_of,
+    split,
+)
 from sealwright.signing.containers.cab_records import (
     BLOCK,
-    CFDATA,
     CFFILE,
     CFFOLDER,
     CFHEADER,
     CFRESERVE,
-    MAX_BLOCKS,
     MAX_FOLDERS,
     MAX_NAME,
     MAX_SIZE,
@@ -38,32 +44,31 @@ from sealwright.signing.containers.cab_records import (
     encode_name,
     read_records,
 )
+from sealwright.signing.containers.deflate import crc32
 from sealwright.signing.containers.member_paths import check_distinct, check_path, folded
-from sealwright.signing.streams import read_at
 
-_MAX_FOLDER = MAX_BLOCKS * BLOCK
 _ARCHIVE = 0x0020  # attribute of an ordinary file
 
-
-@dataclass
-class _New:
-    """A folder as it is written: `source` is its index in the cabinet, None for added files."""
-
-    source: int | None
-    members: list[_NewMember]
-    is_copied: bool = False
-    data: int = 0
-    blocks: int = 0
+#: Gives for a changed member's order the file in which it was packed, and the offset there.
+ReadPacked = Callable[[int], tuple[BinaryIO, int]]
 
 
-@dataclass
-class _NewMember:
-    """A file as it is written: an old one, or one that is added at a path."""
+@dataclass(frozen=True)
+class _Contents:
+    """New content, as `Cabinet.rebuild` or `Cabinet.rebuild_packed` got it.
 
-    old: Member | None
-    path: str
-    size: int
-    offset: int = 0
+    Attributes:
+        sizes: bytes of changed members, by order.
+        changed: their content, or
+        packed: what `Cabinet.pack` has made of it.
+        added: content by path.
+    """
+
+    sizes: Mapping[int, int]
+    changed: Mapping[int, BinaryIO]
+    packed: Mapping[int, PackedMember]
+    read: ReadPacked
+    added: Mapping[str, BinaryIO]
 
 
 class Cabinet:
@@ -177,9 +182,42 @@ class Cabinet:
             ArtifactError: a changed folder cannot be decompressed, the cabinet would grow too
                 large, or an added path cannot be stored.
         """
-        added = added or {}
-        folders = self._new_folders(changed, added)
-        if len(folders) > MAX_FOLDERS or len(self.members) + len(added) > 0xFFFF:
+        sizes = {order: _size(changed[order]) for order in sorted(changed)}
+        self._rebuild(target, _Contents(sizes, changed, {}, _unpacked, added or {}))
+
+    def pack(self, member: Member, content: BinaryIO, target: BinaryIO) -> PackedMember:
+        """Append a member's new content to `target` as a folder of its own holds it.
+
+        Short content, which will share a folder, is left as it is.
+        """
+        start = target.tell()
+        crc = size = 0
+        is_long = _size(content) >= OWN_FOLDER
+        writer = self._writer(target, self._folders[member.folder])
+        for piece in _read_all(content):
+            crc = crc32(piece, crc)
+            size += len(piece)
+            if is_long:
+                writer.write(piece)
+            else:
+                target.write(piece)
+        writer.finish()
+        return PackedMember(crc, size, target.tell() - start)
+
+    def rebuild_packed(
+        self,
+        target: BinaryIO,
+        packed: Mapping[int, PackedMember],
+        read: ReadPacked,
+        added: Mapping[str, BinaryIO] | None = None,
+    ) -> None:
+        """What `rebuild` writes, with members that `pack` has made before."""
+        sizes = {order: packed[order].size for order in sorted(packed)}
+        self._rebuild(target, _Contents(sizes, {}, packed, read, added or {}))
+
+    def _rebuild(self, target: BinaryIO, contents: _Contents) -> None:
+        folders = self._new_folders(contents)
+        if len(folders) > MAX_FOLDERS or len(self.members) + len(contents.added) > 0xFFFF:
             message = "The cabinet would have too many files or folders."
             raise ArtifactError(message)
         target.write(self._head(folders, 0))
@@ -190,8 +228,10 @@ class Cabinet:
                 old = self._folders[folder.source]
                 folder.blocks = old.blocks
                 copy_range(self._file, old.data, old.end - old.data, target)
+            elif folder.has_one and contents.packed:
+                self._copy_packed(folder, contents, target)
             else:
-                self._write_folder(folder, changed, added, target)
+                self._write_folder(folder, contents, target)
             _check_size(target.tell())
         size = target.tell()
         target.seek(0)
@@ -223,52 +263,46 @@ class Cabinet:
                 content.update(piece)
             self._digests[member.order] = content.digest()
 
-    def _new_folders(
-        self, changed: Mapping[int, BinaryIO], added: Mapping[str, BinaryIO]
-    ) -> list[_New]:
-        folders: list[_New] = []
+    def _new_folders(self, contents: _Contents) -> list[NewFolder]:
+        folders: list[NewFolder] = []
         by_folder: list[list[Member]] = [[] for _ in self._folders]
         for member in self.members:
             by_folder[member.folder].append(member)
         for index, members in enumerate(by_folder):
-            is_copied = not any(member.order in changed for member in members)
+            is_copied = not any(member.order in contents.sizes for member in members)
             news = [
-                _NewMember(
+                NewMember(
                     member,
                     member.name,
-                    _size(changed[member.order]) if member.order in changed else member.size,
+                    contents.sizes.get(member.order, member.size),
+                    member.order in contents.sizes,
                 )
                 for member in members
             ]
-            folders += _split(index, news, is_copied=is_copied)
-        if added:
-            paths = sorted(added)
-            folders += _split(
+            runs = [news] if is_copied else runs_of(news)
+            for run in runs:
+                folders += split(index, run, is_copied=is_copied)
+        if contents.added:
+            paths = sorted(contents.added)
+            folders += split(
                 None,
-                [_NewMember(None, path, _size(added[path])) for path in paths],
+                [NewMember(None, path, _size(contents.added[path])) for path in paths],
                 is_copied=False,
             )
         return folders
 
-    def _write_folder(
-        self,
-        folder: _New,
-        changed: Mapping[int, BinaryIO],
-        added: Mapping[str, BinaryIO],
-        target: BinaryIO,
-    ) -> None:
-        old = None if folder.source is None else self._folders[folder.source]
-        kind = STORED if old is not None and old.kind == STORED else MSZIP
-        writer = FolderWriter(target, kind, self._block_reserves(old))
+    def _copy_packed(self, folder: NewFolder, contents: _Contents, target: BinaryIO) -> None:
+        [order] = [each.old.order for each in folder.members if each.old and each.size]
+        file, offset = contents.read(order)
+        member = contents.packed[order]
+        copy_range(file, offset, member.stored, target)
+        folder.blocks = -(-member.size // BLOCK)
+
+    def _write_folder(self, folder: NewFolder, contents: _Contents, target: BinaryIO) -> None:
+        writer = self._writer(target, self._source_of(folder))
         for member in folder.members:
-            if member.old is None:
-                pieces = _read_all(added[member.path])
-            elif member.old.order in changed:
-                pieces = _read_all(changed[member.old.order])
-            else:
-                pieces = self.read(member.old)
             start = writer.size
-            for piece in pieces:
+            for piece in self._pieces(member, contents):
                 writer.write(piece)
                 _check_size(target.tell())
             if writer.size - start != member.size:
@@ -277,19 +311,27 @@ class Cabinet:
         writer.finish()
         folder.blocks = writer.blocks
 
-    def _block_reserves(self, old: Folder | None) -> Iterator[bytes]:
-        """Reserved areas for new blocks: those of the old ones, as far as there are any."""
-        length = self._header.data_reserve
-        at, left = (0, 0) if old is None else (old.data, old.blocks)
-        while left and length:
-            _, compressed, _ = CFDATA.unpack(read_at(self._file, at, CFDATA.size))
-            yield read_at(self._file, at + CFDATA.size, length)
-            at += CFDATA.size + length + compressed
-            left -= 1
-        while True:
-            yield bytes(length)
+    def _pieces(self, member: NewMember, contents: _Contents) -> Iterator[bytes]:
+        """What a member of a folder that is written anew holds then."""
+        if member.old is None:
+            return _read_all(contents.added[member.path])
+        order = member.old.order
+        if order in contents.packed:
+            file, offset = contents.read(order)
+            return chunks(file, offset, contents.packed[order].stored)
+        if order in contents.changed:
+            return _read_all(contents.changed[order])
+        return self.read(member.old)
 
-    def _head(self, folders: Sequence[_New], size: int) -> bytes:
+    def _source_of(self, folder: NewFolder) -> Folder | None:
+        return None if folder.source is None else self._folders[folder.source]
+
+    def _writer(self, target: BinaryIO, old: Folder | None) -> FolderWriter:
+        """Writes a folder's data, in the way of an old one."""
+        kind = STORED if old is not None and old.kind == STORED else MSZIP
+        return FolderWriter(target, kind, bytes(self._header.data_reserve))
+
+    def _head(self, folders: Sequence[NewFolder], size: int) -> bytes:
         """Everything before the data."""
         header = self._header
         reserve = header.unsigned_reserve
@@ -298,7 +340,7 @@ class Cabinet:
             sizes = (len(reserve), header.folder_reserve, header.data_reserve)
             middle = CFRESERVE.pack(*sizes) + reserve
         for folder in folders:
-            old = None if folder.source is None else self._folders[folder.source]
+            old = self._source_of(folder)
             middle += CFFOLDER.pack(folder.data, folder.blocks, self._method(folder, old))
             middle += old.reserve if old else bytes(header.folder_reserve)
         rows: dict[int, bytes] = {}
@@ -312,14 +354,14 @@ class Cabinet:
         fields = (SIGNATURE, 0, size, 0, files, 0, *header.version, *numbers)
         return CFHEADER.pack(*fields) + middle + b"".join(rows[each] for each in sorted(rows))
 
-    def _method(self, folder: _New, old: Folder | None) -> int:
+    def _method(self, folder: NewFolder, old: Folder | None) -> int:
         if old is None:
             return MSZIP
         if folder.is_copied:
             return old.method
         return STORED if old.kind == STORED else MSZIP
 
-    def _row(self, member: _NewMember, folder: int) -> bytes:
+    def _row(self, member: NewMember, folder: int) -> bytes:
         if member.old is None:
             raw, attributes = _added_name(member.path)
             attributes, stamp = attributes | _ARCHIVE, self._newest
@@ -380,12 +422,30 @@ class CabContainer:
         added: Mapping[str, BinaryIO],
     ) -> None:
         """See `Cabinet.rebuild`; an added path must not be taken."""
+        self._check_added(added)
+        self._cabinet.rebuild(target, changed, added)
+
+    def pack(self, order: int, content: BinaryIO, target: BinaryIO) -> PackedMember:
+        """See `Cabinet.pack`."""
+        return self._cabinet.pack(self._cabinet.members[order], content, target)
+
+    def rebuild_packed(
+        self,
+        target: BinaryIO,
+        packed: Mapping[int, PackedMember],
+        read: ReadPacked,
+        added: Mapping[str, BinaryIO],
+    ) -> None:
+        """What `rebuild` writes, with members that `pack` has made before."""
+        self._check_added(added)
+        self._cabinet.rebuild_packed(target, packed, read, added)
+
+    def _check_added(self, added: Mapping[str, BinaryIO]) -> None:
         taken = {folded(path) for path in self._paths}
         for path in added:
             if folded(path) in taken:
                 message = "An output would replace a member that exists already."
                 raise ArtifactError(message, advice="Choose another output-file-name.", where=path)
-        self._cabinet.rebuild(target, changed, added)
 
 
 def _path(member: Member) -> str:
@@ -395,24 +455,6 @@ def _path(member: Member) -> str:
         raise ArtifactError(message, where=path)
     check_path(path)
     return path
-
-
-def _split(source: int | None, members: Sequence[_NewMember], *, is_copied: bool) -> list[_New]:
-    """Give members their offsets, in as many folders as their blocks need."""
-    room = MAX_SIZE if is_copied else _MAX_FOLDER
-    made = [_New(source, [], is_copied)]
-    size = 0
-    for member in members:
-        if member.size > room:
-            message = f"The member would have {member.size} bytes; a cabinet holds {room}."
-            raise ArtifactError(message, where=member.path)
-        if size + member.size > room:
-            made.append(_New(source, []))
-            size = 0
-        member.offset = size
-        size += member.size
-        made[-1].members.append(member)
-    return made
 
 
 def _added_name(path: str) -> tuple[bytes, int]:
@@ -430,6 +472,10 @@ def _attributes(raw_name: bytes, attributes: int, stamp: tuple[int, int]) -> byt
 def _kind(folder: Folder) -> bytes:
     """Whether a folder is compressed, which stays so; how may change."""
     return bytes([folder.kind != STORED])
+
+
+def _unpacked(order: int) -> tuple[BinaryIO, int]:
+    raise KeyError(order)
 
 
 def _size(file: BinaryIO) -> int:

@@ -98,13 +98,13 @@ class FolderWriter:
     Args:
         target: receives the blocks at its position.
         kind: `STORED` or `MSZIP`.
-        reserves: gives the reserved area of each block, without end.
+        reserve: the reserved area of each block.
     """
 
-    def __init__(self, target: BinaryIO, kind: int, reserves: Iterator[bytes]) -> None:
+    def __init__(self, target: BinaryIO, kind: int, reserve: bytes) -> None:
         self._target = target
         self._kind = kind
-        self._reserves = reserves
+        self._reserve = reserve
         self._waiting = bytearray()
         self._history = b""
         self.blocks = 0
@@ -112,11 +112,19 @@ class FolderWriter:
 
     def write(self, data: bytes) -> None:
         """Add to the folder's content."""
-        self._waiting += data
         self.size += len(data)
-        while len(self._waiting) >= BLOCK:
-            self._write_block(bytes(self._waiting[:BLOCK]))
-            del self._waiting[:BLOCK]
+        at = 0
+        if self._waiting:
+            at = min(BLOCK - len(self._waiting), len(data))
+            self._waiting += data[:at]
+            if len(self._waiting) < BLOCK:
+                return
+            self._write_block(bytes(self._waiting))
+            self._waiting.clear()
+        while len(data) - at >= BLOCK:
+            self._write_block(data[at : at + BLOCK])
+            at += BLOCK
+        self._waiting += data[at:]
 
     def finish(self) -> None:
         """Write what is left as the last, shorter block."""
@@ -129,9 +137,8 @@ class FolderWriter:
         if self._kind == MSZIP:
             data = mszip.compress_block(content, self._history)
             self._history = content
-        reserve = next(self._reserves)
-        sum_ = block_checksum(data, len(content), reserve)
-        self._target.write(CFDATA.pack(sum_, len(data), len(content)) + reserve + data)
+        sum_ = block_checksum(data, len(content), self._reserve)
+        self._target.write(CFDATA.pack(sum_, len(data), len(content)) + self._reserve + data)
         self.blocks += 1
 
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError, InternalError
-from sealwright.signing.artifact import Entry
-from sealwright.signing.containers.cab import Cabinet
+from sealwright.signing.artifact import Entry, PackedMember
+from sealwright.signing.containers.bulk_copy import copy_range
+from sealwright.signing.containers.cab import Cabinet, ReadPacked
 from sealwright.signing.containers.cab_records import Member
 from sealwright.signing.containers.compound_file import CompoundFile, Node, root_class
 from sealwright.signing.containers.compound_writer import Content, rewrite
@@ -24,7 +25,7 @@ from sealwright.signing.containers.member_paths import folded
 from sealwright.signing.containers.msi_database import STRING_POOL, Database, Table, patched
 from sealwright.signing.containers.msi_layout import BINARY, FileRow, binary_rows, file_rows
 from sealwright.signing.containers.msi_names import SIGNATURE_STREAMS, stream_name, table_name
-from sealwright.signing.streams import CHUNK, digest_of, size_of
+from sealwright.signing.streams import CHUNK, digest_of, read_at, size_of
 
 #: Class identifiers of root storages: of packages and merge modules, and of patches.
 PACKAGE = bytes.fromhex("84100c0000000000c000000000000046")
@@ -32,6 +33,7 @@ PATCH = bytes.fromhex("86100c0000000000c000000000000046")
 
 _HASH_PARTS = ("HashPart1", "HashPart2", "HashPart3", "HashPart4")
 _SIZE = ("FileSize",)
+_MD5 = 16  # bytes
 _REBUILD = "Build the package again, with one cabinet of its own inside it."
 
 
@@ -125,7 +127,7 @@ class MsiContainer:
                 something else about it.
         """
         if entry.order >= len(self._files):
-            for piece in self._package.chunks(self._binary(entry)):
+            for piece in self._package.chunks(self._binary(entry.order)):
                 target.write(piece)
             return
         each = self._files[entry.order]
@@ -150,7 +152,7 @@ class MsiContainer:
         if entry is None:
             return self._surroundings()
         if entry.order >= len(self._files):
-            node = self._binary(entry)
+            node = self._binary(entry.order)
             digest = _metadata(node)
             if content:
                 for piece in self._package.chunks(node):
@@ -196,28 +198,83 @@ class MsiContainer:
             ArtifactError: a file is to be added, a cabinet cannot be written, or the result would
                 be too large.
         """
-        for path in added:
-            self.added_fingerprint(path)
         contents: dict[bytes, Content] = {}
-        files = [order for order in sorted(changed) if order < len(self._files)]
-        by_cabinet: dict[int, dict[int, int]] = {}
-        for order in files:
-            each = self._files[order]
-            if each.member is not None and each.cabinet is not None:
-                by_cabinet.setdefault(each.cabinet, {})[each.member.order] = order
-        for index, members in by_cabinet.items():
-            embedded = self._embedded[index]
+        for embedded, members in self._changed_cabinets(changed):
             contents[embedded.node.name] = partial(
                 _rebuild, embedded.cabinet, _Renumbered(changed, members)
             )
         for order in sorted(changed):
             if order >= len(self._files):
-                node = self._binaries[order - len(self._files)][1]
-                contents[node.name] = partial(_copy, changed, order)
+                contents[self._binary(order).name] = partial(_copy, changed, order)
         facts = {
             order: _measure(changed[order], hashes=self._files[order].hash_row is not None)
-            for order in files
+            for order in sorted(changed)
+            if order < len(self._files)
         }
+        self._rewrite(target, contents, facts, added)
+
+    def pack(self, order: int, content: BinaryIO, target: BinaryIO) -> PackedMember:
+        """Append a member's new content to `target` as its cabinet will hold it.
+
+        Before a file of the File table comes its MD5 where the database holds one, zeros otherwise.
+        """
+        start = target.tell()
+        if order >= len(self._files):
+            copy_range(content, 0, size_of(content), target)
+            return PackedMember(0, target.tell() - start, target.tell() - start)
+        each = self._files[order]
+        if each.member is None or each.cabinet is None:
+            message = "A file that is not in the package was changed."
+            raise InternalError(message, where=each.row.path)
+        _, digest = _measure(content, hashes=each.hash_row is not None)
+        target.write(digest.ljust(_MD5, b"\0"))
+        packed = self._embedded[each.cabinet].cabinet.pack(each.member, content, target)
+        return replace(packed, stored=target.tell() - start)
+
+    def rebuild_packed(
+        self,
+        target: BinaryIO,
+        packed: Mapping[int, PackedMember],
+        read: ReadPacked,
+        added: Mapping[str, BinaryIO],
+    ) -> None:
+        """What `rebuild` writes, with members that `pack` has made before."""
+        contents: dict[bytes, Content] = {}
+        for embedded, members in self._changed_cabinets(packed):
+            contents[embedded.node.name] = partial(
+                _rebuild_packed, embedded.cabinet, packed, read, members
+            )
+        facts: dict[int, tuple[int, bytes]] = {}
+        for order in sorted(packed):
+            if order >= len(self._files):
+                contents[self._binary(order).name] = partial(_copy_packed, packed, read, order)
+                continue
+            file, offset = read(order)
+            digest = b"" if self._files[order].hash_row is None else read_at(file, offset, _MD5)
+            facts[order] = packed[order].size, digest
+        self._rewrite(target, contents, facts, added)
+
+    def _changed_cabinets(
+        self, changed: Collection[int]
+    ) -> Iterator[tuple[_Embedded, dict[int, int]]]:
+        """Cabinets with changed files: the files' order by that in the cabinet."""
+        by_cabinet: dict[int, dict[int, int]] = {}
+        for order in sorted(changed):
+            each = self._files[order] if order < len(self._files) else None
+            if each is not None and each.member is not None and each.cabinet is not None:
+                by_cabinet.setdefault(each.cabinet, {})[each.member.order] = order
+        for index, members in by_cabinet.items():
+            yield self._embedded[index], members
+
+    def _rewrite(
+        self,
+        target: BinaryIO,
+        contents: dict[bytes, Content],
+        facts: Mapping[int, tuple[int, bytes]],
+        added: Collection[str],
+    ) -> None:
+        for path in added:
+            self.added_fingerprint(path)
         if facts:
             contents |= self._patched_tables(facts)
         rewrite(self._package, target, contents, SIGNATURE_STREAMS)
@@ -298,8 +355,8 @@ class MsiContainer:
         self._embedded.append(_Embedded(node, cabinet))
         return len(self._embedded) - 1, ""
 
-    def _binary(self, entry: Entry) -> Node:
-        return self._binaries[entry.order - len(self._files)][1]
+    def _binary(self, order: int) -> Node:
+        return self._binaries[order - len(self._files)][1]
 
     def _check_size(self, each: _File, size: int) -> None:
         if each.row.size != size:
@@ -371,6 +428,31 @@ class _Renumbered(Mapping[int, BinaryIO]):
 
 def _rebuild(cabinet: Cabinet, changed: Mapping[int, BinaryIO], target: BinaryIO) -> None:
     cabinet.rebuild(target, changed)
+
+
+def _rebuild_packed(
+    cabinet: Cabinet,
+    packed: Mapping[int, PackedMember],
+    read: ReadPacked,
+    orders: Mapping[int, int],
+    target: BinaryIO,
+) -> None:
+    def read_member(number: int) -> tuple[BinaryIO, int]:
+        file, offset = read(orders[number])
+        return file, offset + _MD5
+
+    members = {
+        number: replace(packed[order], stored=packed[order].stored - _MD5)
+        for number, order in orders.items()
+    }
+    cabinet.rebuild_packed(target, members, read_member)
+
+
+def _copy_packed(
+    packed: Mapping[int, PackedMember], read: ReadPacked, order: int, target: BinaryIO
+) -> None:
+    file, offset = read(order)
+    copy_range(file, offset, packed[order].stored, target)
 
 
 def _copy(changed: Mapping[int, BinaryIO], order: int, target: BinaryIO) -> None:

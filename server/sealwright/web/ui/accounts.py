@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Mapping
 
 from pydantic import Field
@@ -12,19 +10,14 @@ from starlette.responses import RedirectResponse, Response
 from sealwright import accounts
 from sealwright.errors import SealwrightError
 from sealwright.model.user import User
-from sealwright.reporting.mail import Mail, Mailer
 from sealwright.web import auth, bodies
+from sealwright.web.api.v1.accounts import send_reset, take_turn
 from sealwright.web.problems import status_of
 from sealwright.web.routes import Call, Endpoint, Face
 from sealwright.web.schemas import Email, In, Name, Slug
-from sealwright.web.throttle import Rate
+from sealwright.web.schemas.accounts import AddressIn
 from sealwright.web.ui.forms import Form, FormError
 from sealwright.web.ui.rendering import page
-
-_log = logging.getLogger(__name__)
-_RESETS_OF_ONE = Rate(3, 0.2)
-_LINKS_FROM_ONE = Rate(100, 60)
-_sending: set[asyncio.Task[None]] = set()
 
 
 class SetupForm(In):
@@ -41,12 +34,6 @@ class InvitationForm(In):
     """How the user is called."""
 
     name: Name
-
-
-class AddressForm(In):
-    """Whose password is forgotten."""
-
-    email: Email
 
 
 async def setup_page(call: Call) -> Response:
@@ -113,20 +100,11 @@ async def forgotten_page(call: Call) -> Response:
 async def forgotten(call: Call) -> Response:
     """Send a link, if the address has an account: what the page does not tell."""
     form, _ = await _public_form(call)
-    services = call.services
-    shown = {"sent": False, "possible": services.mailer is not None}
+    shown = {"sent": False, "possible": call.services.mailer is not None}
     try:
-        given = form.parse(AddressForm)
-        await services.throttle.take(f"password-reset/{given.email}", _RESETS_OF_ONE)
+        await send_reset(call, form.parse(AddressIn).email)
     except SealwrightError as error:
         return _again(call, "accounts/forgotten.html", shown, form, error)
-    if services.mailer is not None:
-        reset = await accounts.forgotten(services.database, given.email, services.settings.url)
-        if reset is not None:
-            # not awaited: the time that it takes would tell that there is an account
-            task = asyncio.create_task(_send(services.mailer, reset.mail()))
-            _sending.add(task)
-            task.add_done_callback(_sending.discard)
     return page(call, "accounts/forgotten.html", shown | {"sent": True})
 
 
@@ -153,8 +131,7 @@ async def new_password(call: Call) -> Response:
 async def _public_form(call: Call) -> tuple[Form, str]:
     """A form of somebody who has no session, and the code of the link that led to it."""
     auth.check_same_site(call.request)
-    address = call.request.client.host if call.request.client else ""
-    await call.services.throttle.take(f"account-forms-from/{address}", _LINKS_FROM_ONE)
+    await take_turn(call)
     form = Form(await bodies.read_page_form(call.request))
     return form, form.value("code")[:200]
 
@@ -175,13 +152,6 @@ async def _logged_in(call: Call, user: User, method: str, target: str) -> Respon
     response = RedirectResponse(target, 303)
     auth.set_session(call.services, response, text)
     return response
-
-
-async def _send(mailer: Mailer, mail: Mail) -> None:
-    try:
-        await mailer.send(mail)
-    except SealwrightError as error:
-        _log.warning("a link to a new password was not sent: %s", error)
 
 
 ENDPOINTS = (
