@@ -117,7 +117,8 @@ class ArtifactError(SealwrightError):
 
 
 class ClosedMemberError(ArtifactError):
-    """A member that is kept as it is cannot be read: a link, encrypted, or compressed otherwise."""
+    """A member that is kept as it is cannot be read: a link, encrypted, compressed otherwise, or
+    outside of the file."""
 
 
 class VerificationError(SealwrightError):

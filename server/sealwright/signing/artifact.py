@@ -275,6 +275,19 @@ class SealedFormat(Protocol):
 
 
 @runtime_checkable
+class ParticularFormat(Protocol):
+    """What a `Format` has besides if some of its files can be read but not signed."""
+
+    def check_signable(self, file: BinaryIO) -> None:
+        """Tell when the file is planned, rather than when it is signed.
+
+        Raises:
+            ArtifactError: it cannot be signed; says why.
+        """
+        ...
+
+
+@runtime_checkable
 class Container(Protocol):
     """A module in `containers/` opened on one file."""
 

@@ -21,6 +21,7 @@ from sealwright.signing.artifact import (
     Directive,
     Entry,
     MemberSigningFormat,
+    ParticularFormat,
     SealedFormat,
     TimestampForm,
 )
@@ -391,6 +392,7 @@ class Planner:
             where=include.where,
             directives=tuple(_for_file(d, place.name) for d in element.directives),
         )
+        _check_signable(file, kind, node)
         if kind.container is None:
             return node
         opened = self.budget.open_container(kind.container.open, file, place.depth)
@@ -399,7 +401,11 @@ class Planner:
         children = self.children(*opened, place, element)
         node = replace(node, children=children, members=len(opened[1]))
         _check_signature_members(node, self.language)
+        for output in (output for child in node.children for output in child.outputs):
+            with at(place.path):
+                opened[0].added_fingerprint(output)  # not every container takes further members
         self._check_seal(file, node, [entry.path for entry in opened[1]])
+        self._check_index(file, node)
         if place.depth > 1 or self.shard.number == 0:
             self.listed.add(place.path, opened[1], member_signing_format(node, self.language))
         return node
@@ -441,6 +447,20 @@ class Planner:
                 )
                 raise ArtifactError(message, advice=advice)
 
+    def _check_index(self, file: BinaryIO, node: PlanNode) -> None:
+        """A container that says what is in its members is opened as what writes that anew."""
+        if not any(child.is_replaced or child.outputs for child in node.children):
+            return
+        own = self.language.types[node.element].container
+        for kind in self.language.file_types:
+            other = kind.container
+            if other is None or own is None or not other.has_index or other.open is own.open:
+                continue
+            if other.recognize(file):
+                message = f"It is an app package: as <{node.element}> its block map would be wrong."
+                advice = f"Use <{kind.name}> at {node.where}."
+                raise ArtifactError(message, advice=advice)
+
     def children(
         self, container: Container, entries: Sequence[Entry], place: Place, element: Element
     ) -> tuple[PlanNode, ...]:
@@ -470,8 +490,6 @@ class Planner:
             else:
                 self.spool.release(extracted)
         _check_outputs(nodes, entries)
-        for output in (output for node in nodes for output in node.outputs):
-            container.added_fingerprint(output)  # not every container can take further members
         return tuple(nodes)
 
 
@@ -541,6 +559,14 @@ def _check_file(file: BinaryIO, kind: ElementType, place: Place, include: Includ
         raise ArtifactError(message, advice=advice)
     if include.restrictions:
         _check_metadata(kind.format.metadata(file), place, include)
+
+
+def _check_signable(file: BinaryIO, kind: ElementType, node: PlanNode) -> None:
+    """Before anything is signed, whether the file can take a signature."""
+    format_ = kind.format
+    signs = any(OUTPUT_FILE_NAME not in directive.options for directive in node.signs)
+    if format_ is not None and signs and isinstance(format_, ParticularFormat):
+        format_.check_signable(file)
 
 
 def _check_metadata(metadata: Mapping[str, str], place: Place, include: Include) -> None:

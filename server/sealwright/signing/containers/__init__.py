@@ -23,6 +23,7 @@ class ContainerType:
         recognize: tells by the file's own header whether it may be one.
         open: takes the seekable file and the most members it may have. Raises ArtifactError for
             anything malformed or hostile; the file stays open as long as the container is used.
+        has_index: the file says itself what is in its members, which only this type writes anew.
         packs: what it opens is a `PackingContainer`, so that several processes may work on it.
     """
 
@@ -30,6 +31,7 @@ class ContainerType:
     recognize: Callable[[BinaryIO], bool]
     open: Callable[[BinaryIO, int], Container]
     packs: bool = False
+    has_index: bool = False
 
 
 CONTAINERS: tuple[ContainerType, ...] = (
@@ -37,8 +39,8 @@ CONTAINERS: tuple[ContainerType, ...] = (
     ContainerType("jar-file", is_zip, ZipContainer, packs=True),
     ContainerType("nupkg-file", is_zip, ZipContainer, packs=True),
     ContainerType("opc-file", is_zip, ZipContainer, packs=True),
-    ContainerType("appx-file", is_appx, AppxContainer),
-    ContainerType("msix-file", is_appx, AppxContainer),
+    ContainerType("appx-file", is_appx, AppxContainer, has_index=True),
+    ContainerType("msix-file", is_appx, AppxContainer, has_index=True),
     ContainerType("cab-file", is_cabinet, CabContainer, packs=True),
     ContainerType("msi-file", is_installer, MsiContainer, packs=True),
 )

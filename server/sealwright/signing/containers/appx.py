@@ -109,8 +109,14 @@ class AppxContainer:
         return self.zip.fingerprint(entry, content=content)
 
     def added_fingerprint(self, path: str) -> bytes:
-        """See `ZipContainer.added_fingerprint`."""
-        return self.zip.added_fingerprint(path)
+        """Nothing can be added.
+
+        Raises:
+            ArtifactError: always.
+        """
+        message = "No file can be added to an app package."
+        advice = "Put the package into a ZIP archive, and have the file made beside it."
+        raise ArtifactError(message, advice=advice, where=path)
 
     def read(self, path: str) -> bytes:
         """Content of a manifest, block map or other small member.
@@ -179,10 +185,8 @@ class AppxContainer:
         Raises:
             ArtifactError: files are added, which packages do not provide for.
         """
-        if added:
-            message = "No file can be added to an app package."
-            advice = "Put the package into a ZIP archive, and have the file made beside it."
-            raise ArtifactError(message, advice=advice, where=min(added))
+        for path in sorted(added):
+            self.added_fingerprint(path)
         packing = BlockPacking(self.block_map().hash_algorithm)
         self.zip.rebuild(target, _Changes(self, changed, packing), added, packing)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import BinaryIO
 
-from sealwright.errors import ArtifactError, InternalError
+from sealwright.errors import ArtifactError, ClosedMemberError, InternalError
 from sealwright.signing.artifact import Entry, PackedMember
 from sealwright.signing.containers.bulk_copy import copy_range
 from sealwright.signing.containers.cab import Cabinet, ReadPacked
@@ -123,8 +123,8 @@ class MsiContainer:
         """Write the member's content to `target`.
 
         Raises:
-            ArtifactError: the file is not in an embedded cabinet, or damaged, or the database says
-                something else about it.
+            ClosedMemberError: the file is not in an embedded cabinet that can be opened.
+            ArtifactError: it is damaged, or the database says something else about it.
         """
         if entry.order >= len(self._files):
             for piece in self._package.chunks(self._binary(entry.order)):
@@ -133,7 +133,7 @@ class MsiContainer:
         each = self._files[entry.order]
         if each.member is None or each.cabinet is None:
             message = f"The file {each.closed}."
-            raise ArtifactError(message, advice=_REBUILD, where=entry.path)
+            raise ClosedMemberError(message, advice=_REBUILD, where=entry.path)
         self._check_size(each, each.member.size)
         cabinet = self._embedded[each.cabinet].cabinet
         if each.hash_row is None:

@@ -99,6 +99,11 @@ def sign(
     raise ArtifactConfigurationError(message, where=directive.where)
 
 
+def check_signable(file: BinaryIO) -> None:
+    """See `artifact.ParticularFormat`."""
+    parse(file)
+
+
 def verify(file: BinaryIO) -> list[SignatureFact]:
     """The signature and those nested in it. Other reserved areas leave no room for one."""
     if _has_other_areas(file):

@@ -134,6 +134,18 @@ def sign(
     raise ArtifactConfigurationError(message, where=directive.where)
 
 
+def check_signable(file: BinaryIO) -> None:
+    """See `artifact.ParticularFormat`."""
+    image = parse(file)
+    if image.content > _MAX_CONTENT:
+        message = "The file is too large: what is signed must stay below 4 GiB."
+        raise ArtifactError(message)
+    if image.is_efi and image.has_gaps:
+        # Firmware hashes section by section and not the file in its order.
+        message = "The EFI image has gaps between its sections: firmware would refuse a signature."
+        raise ArtifactError(message, advice="Link it so that the sections follow one another.")
+
+
 def verify(file: BinaryIO) -> list[SignatureFact]:
     """Every signature, nested ones included, of every WIN_CERTIFICATE."""
     image = parse(file)
@@ -157,14 +169,8 @@ def verify(file: BinaryIO) -> list[SignatureFact]:
 def _sign(
     source: BinaryIO, directive: Directive, identity: Identity, target: BinaryIO
 ) -> SignGenerator:
+    check_signable(source)
     image = parse(source)
-    if image.content > _MAX_CONTENT:
-        message = "The file is too large: what is signed must stay below 4 GiB."
-        raise ArtifactError(message)
-    if image.is_efi and image.has_gaps:
-        # Firmware hashes section by section and not the file in its order.
-        message = "The EFI image has gaps between its sections: firmware would refuse a signature."
-        raise ArtifactError(message, advice="Link it so that the sections follow one another.")
     hash_algorithm = cms.hash_algorithm_of(directive)
     existing = list(_certificates(source, image)) if _appends(directive) else []
     if existing and image.content % 8:
