@@ -93,9 +93,10 @@ def c_installer(bench: Bench, folder: Path) -> Figures:
         raise CaseSkippedError(message) from None
     with _running(folder, inputs.INSTALLER) as measured, Watch(measured.system) as watch:
         signed = measured.submit(installer, "stamped")
+        signatures = _signatures(measured, signed)
     return {
         "bytes": installer.stat().st_size,
-        "signatures": _signatures(signed),
+        "signatures": signatures,
         "seconds": signed["seconds"],
         "cpu_seconds": watch.seconds,
         "peak_kilobytes": dict(watch.peaks),
@@ -216,9 +217,10 @@ def _ours(measured: Measured, archive: Path, *, runs: int) -> Figures:
     with Watch(measured.system) as watch:
         found = [measured.submit(archive, "stamped") for _ in range(runs)]
     best = min(found, key=lambda one: float(one["seconds"]))
-    bound = _bound(measured, archive, _signatures(best))
+    signatures = _signatures(measured, best)
+    bound = _bound(measured, archive, signatures)
     return {
-        "files": _signatures(best),
+        "files": signatures,
         "bytes": archive.stat().st_size,
         "signed_bytes": best["output"]["size"],
         "seconds": best["seconds"],
@@ -228,13 +230,16 @@ def _ours(measured: Measured, archive: Path, *, runs: int) -> Figures:
         "peak_kilobytes": dict(watch.peaks),
         "bound": bound,
         "times_bound": best["seconds"] / bound["seconds"],
+        "times_bound_without_deflating": best["seconds"] / bound["seconds_without_deflating"],
     }
 
 
 def _bound(measured: Measured, archive: Path, signatures: int) -> Figures:
-    """What cannot be undercut: each byte inflated twice (the submitted and the signed version),
-    hashed four times and deflated once, and each signature made by the token, on all cores without
-    a pause; or the authority's replies one behind another in as many calls as it takes at once."""
+    """What cannot be undercut by who packs anew: each byte inflated twice (the submitted and the
+    signed version), hashed four times and deflated once, and each signature made by the token, on
+    all cores without a pause; or the authority's replies one behind another in as many calls as it
+    takes at once. Compressed blocks between the changes can be kept: the second figure leaves out
+    deflating altogether."""
     with zipfile.ZipFile(archive) as source:
         members = [each for each in source.infolist() if each.file_size]
         total = sum(each.file_size for each in members)
@@ -244,14 +249,16 @@ def _bound(measured: Measured, archive: Path, signatures: int) -> Figures:
     packed, deflating = _timed(lambda: b"".join(deflate(pieces)))
     _, inflating = _timed(lambda: inflater().decompress(packed, len(content) + 1))
     _, hashing = _timed(lambda: hashlib.sha256(content).digest())
-    per_byte = (deflating + 2 * inflating + 4 * hashing) / len(content)
+    reading = (2 * inflating + 4 * hashing) / len(content)
     token = _bare_token(measured, 100)
     cores = os.cpu_count() or 1
-    processor = (total * per_byte + signatures / token) / cores
+    kept = (total * reading + signatures / token) / cores
+    processor = kept + total * deflating / len(content) / cores
     rounds = -(-signatures // AUTHORITY_CALLS)
     authority = rounds * DELAY
     return {
         "seconds": max(processor, authority) + DELAY,
+        "seconds_without_deflating": max(kept, authority) + DELAY,
         "processor_seconds": processor,
         "authority_seconds": authority,
         "cores": cores,
@@ -285,8 +292,8 @@ def _timed(work: Callable[[], bytes]) -> tuple[bytes, float]:
     return made, best
 
 
-def _signatures(request: Figures) -> int:
-    return sum(1 for one in request["files"] if one["directive"] != "repack")
+def _signatures(measured: Measured, request: Figures) -> int:
+    return sum(1 for one in measured.files(request) if one["directive"] != "repack")
 
 
 def _spread(seconds: Sequence[float]) -> Figures:

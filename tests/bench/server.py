@@ -89,6 +89,17 @@ class Measured:
         ended = time.perf_counter()
         return request | {"seconds": ended - began, "upload_seconds": uploaded - began}
 
+    def files(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """What was done to each file of a request."""
+        params: dict[str, str] = {}
+        while True:
+            path = f"signing-requests/{request['id']}/files"
+            page = self.http.get(path, params=params).raise_for_status().json()
+            yield from page["items"]
+            if page["next_cursor"] is None:
+                return
+            params = {"cursor": page["next_cursor"]}
+
     def sign_digest(self, digest: str) -> float:
         """Have a digest signed; the seconds that took."""
         began = time.perf_counter()
