@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from sealwright.db import (
     build_systems,
+    enrolment,
     notifications,
     outgoing_webhooks,
     projects,
@@ -105,6 +106,9 @@ async def spoil(web: Web, things: Things) -> None:
                 settings={"client_id": "one", "oidc_audience": SCRIPT},
             ),
         )
+        server = await enrolment.find(tx, organization, things.enrolment_server)
+        assert server
+        await enrolment.update(tx, dataclasses.replace(server, name=f"EST {SCRIPT}"), {})
         for link in await build_systems.links(tx, organization, project_id=project):
             await build_systems.update_link(tx, dataclasses.replace(link, path=f"octo/{SCRIPT}"))
         for trigger in await build_systems.find_triggers(tx, organization, project_id=project):

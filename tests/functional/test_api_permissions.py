@@ -369,7 +369,10 @@ WANTS_A_RECENT_LOG_IN = {
     "scim_tokens.create", "ui.add_scim_token", "passkeys.delete",
 }  # fmt: skip
 #: these ask the CI system, which is at a name that never resolves: told so, a call is permitted
-CALLS_OUT = {"remote_identities.create", "ci_signing_requests.create", "compatible.github_submit"}
+CALLS_OUT = {
+    "remote_identities.create", "ci_signing_requests.create", "compatible.github_submit",
+    "ui.try_enrolment_server",
+}  # fmt: skip
 
 
 def outcome(endpoint: Endpoint, answer: httpx.Response) -> str:
@@ -489,6 +492,9 @@ async def test_the_table(world: World) -> None:
                     things = dataclasses.replace(
                         things, passkey=await add_passkey(world.web, owner)
                     )
+                if endpoint.name == "ui.remove_enrolment_server" and word in {"own", "unrelated"}:
+                    gone = await add_enrolment_server(world.web, world.web.scene.organization.id)
+                    things = dataclasses.replace(things, enrolment_server=gone)
                 removes = {"outgoing_webhooks.delete", "ui.outgoing_webhook_delete"}
                 if endpoint.name in removes and word in {"own", "unrelated"}:
                     webhook, _ = await add_webhook(

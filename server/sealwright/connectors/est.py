@@ -71,7 +71,10 @@ class EstClient:
         Raises:
             UnavailableError: the server is away, or has none.
         """
-        return _content(await self._client.send("GET", f"{self._url}/cacerts", follow=False))
+        response = await self._client.send(
+            "GET", f"{self._url}/cacerts", limit=_MAX_ANSWER, follow=False
+        )
+        return _content(response)
 
     async def enrol(self, csr: bytes, *, again: bool) -> Answer:
         """Send a request (4.2).

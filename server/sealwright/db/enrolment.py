@@ -36,6 +36,13 @@ async def update(tx: Transaction, server: EnrolmentServer, sealed: Mapping[str, 
     )
 
 
+async def remove(tx: Transaction, server: EnrolmentServer) -> None:
+    """Delete a server and its credentials."""
+    await tx.change(
+        _T.delete().where(_T.c.id == server.id, _T.c.organization_id == server.organization_id)
+    )
+
+
 async def find(tx: Transaction, organization_id: str, id_or_slug: str) -> EnrolmentServer | None:
     """The server with this id or slug in this organization."""
     row = await tx.one(

@@ -104,6 +104,7 @@ async def listing(call: Call) -> Response:
     shown = {
         "certificates": [certificate_out(one, now) for one in ordered],
         "may_create": may_open(call.grant.principal, "ui.certificate_new"),
+        "sees_servers": may_open(call.grant.principal, "ui.enrolment_servers"),
     }
     return page(call, "certificates/list.html", shown)
 
@@ -234,13 +235,23 @@ async def _detail(
     async with call.services.database.read() as tx:
         others = {one.id: one for one in await certificates.every(tx, certificate.organization_id)}
         used = await _policies(tx, call, certificate, others)
+        server = None
+        if certificate.enrolment_id:
+            server = await enrolment.find(tx, certificate.organization_id, certificate.enrolment_id)
+        failure = await enrolment.error_of(tx, certificate.id)
         wanted = log.Filter(certificate_id=certificate.id)
         activity = (
             await log.page(tx, certificate.organization_id, wanted=wanted, limit=_ACTIVITY)
             if sees_log
             else []
         )
-    renewal = Form({"method": certificate_method(certificate), "valid_days": "365"})
+    renewals = [("self-signed", "Self-signed"), ("request", "By a request")]
+    method = certificate_method(certificate)
+    if server and server.enabled:
+        renewals.append(("enrolment", f"By the EST server {server.name}"))
+    elif method == "enrolment":
+        method = "request"
+    renewal = Form({"method": method, "valid_days": "365"})
     shown: dict[str, Any] = {
         "certificate": certificate_out(certificate),
         "request": request_pem(certificate) if certificate.csr else "",
@@ -249,6 +260,9 @@ async def _detail(
         "policies": used,
         "activity": activity if sees_log else None,
         "may_edit": may_open(principal, "ui.certificate_update"),
+        "server": server,
+        "waits_for": failure,
+        "renewals": renewals,
         "upload": Form(),
         "renewal": renewal,
     }

@@ -34,6 +34,7 @@ _ACCOUNT = "ui.account"
 #: Paths that belong to a section of another name.
 _BELONG = {
     "/endorsements": "/organization",
+    "/enrolment-servers": "/certificates",
     "/groups": "/users",
     "/identity-providers": "/users",
     "/submit": "/signing-requests",

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from starlette.responses import Response
 
 from sealwright.connectors.est import CREDENTIALS, EstClient
-from sealwright.db import Transaction, enrolment
+from sealwright.db import Transaction, certificates, enrolment
 from sealwright.db.log import NewEntry
 from sealwright.errors import ConflictError, InvalidInputError
+from sealwright.model.certificate import CertificateState
 from sealwright.model.enrolment import EnrolmentServer
 from sealwright.model.identifiers import new_id, utc_now
 from sealwright.transparency.record import organization_entry, record
@@ -37,12 +38,32 @@ async def listing(call: Call) -> Response:
 async def get(call: Call) -> Response:
     """One of them."""
     async with call.services.database.read() as tx:
-        return json_answer(await _out(tx, await _find(tx, call)))
+        return json_answer(await _out(tx, await find(tx, call)))
 
 
 async def create(call: Call) -> Response:
     """Name one."""
-    given = await call.json(EnrolmentServerIn)
+    server = await add(call, await call.json(EnrolmentServerIn))
+    async with call.services.database.read() as tx:
+        out = await _out(tx, server)
+    location = f"{call.services.settings.url}/api/v1/enrolment-servers/{server.slug}"
+    return json_answer(out, 201, {"Location": location})
+
+
+async def update(call: Call) -> Response:
+    """Change it, or give it other credentials."""
+    server = await change(call, await call.json(EnrolmentServerPatch))
+    async with call.services.database.read() as tx:
+        return json_answer(await _out(tx, server))
+
+
+async def add(call: Call, given: EnrolmentServerIn) -> EnrolmentServer:
+    """Insert one with its sealed credentials.
+
+    Raises:
+        InvalidInputError, ConfigurationError: it cannot work.
+        ConflictError: its slug is taken.
+    """
     server = EnrolmentServer(
         id=new_id(),
         organization_id=call.grant.organization_id,
@@ -63,17 +84,19 @@ async def create(call: Call) -> Response:
             raise ConflictError(message)
         await enrolment.add(tx, server, sealed)
         await record(tx, _entry(call, "enrolment_server.created", server, sealed))
-        out = await _out(tx, server)
-    location = f"{call.services.settings.url}/api/v1/enrolment-servers/{server.slug}"
-    return json_answer(out, 201, {"Location": location})
+    return server
 
 
-async def update(call: Call) -> Response:
-    """Change it, or give it other credentials."""
-    patch = await call.json(EnrolmentServerPatch)
+async def change(call: Call, patch: EnrolmentServerPatch) -> EnrolmentServer:
+    """Change the one of the path.
+
+    Raises:
+        NotFoundError
+        InvalidInputError, ConfigurationError: it could not work any more.
+    """
     vault = call.services.systems.vault()
     async with call.services.database.transaction() as tx:
-        server = await _find(tx, call)
+        server = await find(tx, call)
         changes = patch.model_dump(exclude_none=True, exclude={"credentials"})
         server = dataclasses.replace(server, **changes)
         given = patch.credentials or {}
@@ -81,7 +104,26 @@ async def update(call: Call) -> Response:
         _check(server, vault.open(server.id, sealed))
         await enrolment.update(tx, server, sealed)
         await record(tx, _entry(call, "enrolment_server.updated", server, given))
-        return json_answer(await _out(tx, server))
+    return server
+
+
+async def remove(call: Call) -> EnrolmentServer:
+    """Delete the one of the path, with its credentials.
+
+    Raises:
+        NotFoundError
+        ConflictError: a certificate would not be issued or renewed any more.
+    """
+    async with call.services.database.transaction() as tx:
+        server = await find(tx, call)
+        for one in await certificates.every(tx, server.organization_id):
+            live = one.state is CertificateState.ACTIVE and one.replaced_by_id is None
+            if one.enrolment_id == server.id and live:
+                message = f"The certificate {one.slug!r} is issued and renewed by this EST server."
+                raise ConflictError(message, advice="Disable the certificate, or the server.")
+        await enrolment.remove(tx, server)
+        await record(tx, _entry(call, "enrolment_server.deleted", server, {}))
+    return server
 
 
 def _check(server: EnrolmentServer, credentials: Mapping[str, str]) -> None:
@@ -102,7 +144,12 @@ def _check(server: EnrolmentServer, credentials: Mapping[str, str]) -> None:
     EstClient(server, credentials)  # refuses roots and certificates that are none
 
 
-async def _find(tx: Transaction, call: Call) -> EnrolmentServer:
+async def find(tx: Transaction, call: Call) -> EnrolmentServer:
+    """The one of the path, by id or slug.
+
+    Raises:
+        NotFoundError
+    """
     name = call.path("enrolment_server")
     found = None
     if is_name(name):
