@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import datetime as dt
 from typing import Any
 
 import pytest
-from tests.database import CONFIGURATION
+from tests.database import CONFIGURATION, certificate
 from tests.web import PASSWORD, Web
 
+from sealwright.db import certificates
 from sealwright.db import log as db_log
 from sealwright.intake.passwords import hash_password
+from sealwright.model.certificate import KeyType
 from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.user import Role, TokenKind, UserKind
 
@@ -255,3 +258,50 @@ async def test_bodies_are_bounded_and_typed(sqlite: Web) -> None:
     assert (large.status_code, large.json()["code"]) == (413, "too_large")
     plain = await client.post("/api/v1/projects", content=b"{}", headers={"Content-Type": "text/x"})
     assert plain.status_code == 400
+
+
+async def test_the_restriction_of_a_certificate_changes(sqlite: Web) -> None:
+    organization, policy = sqlite.scene.organization.id, sqlite.scene.policy
+    keeper = await sqlite.add_user(role=Role.CERTIFICATE_ADMINISTRATOR)
+    used = f"/api/v1/certificates/{policy.certificate_id}"
+    weak = dataclasses.replace(
+        sqlite.scene.certificate, id=new_id(), slug="weak", key_type=KeyType.RSA_2048
+    )
+    waiting = certificate(
+        organization, slug="next", certificate=b"", sha256="", replaces_id=policy.certificate_id
+    )
+    async with sqlite.database.transaction() as tx:
+        await certificates.add(tx, weak)
+        await certificates.add(tx, waiting)
+    client = await sqlite.client(keeper)
+
+    async def refused(path: str, told: str, *, release: bool = True) -> None:
+        answer = await client.patch(path, json={"release": release, "name": "Not this"})
+        assert answer.status_code == 403, answer.text
+        assert told in answer.json()["detail"]
+        kept = (await client.get(path)).json()
+        assert (kept["release"], kept["name"] != "Not this") == (not release, True)
+
+    await refused(f"/api/v1/certificates/{weak.id}", "is rsa-2048, which is too weak")
+    await sqlite.change_policy(quorum=0)
+    await refused(used, f"{sqlite.scene.project.slug}/{policy.slug}")
+    await sqlite.change_policy(quorum=1, approvers=frozenset({sqlite.scene.approvers[0].id}))
+    assert (await client.patch(used, json={"release": True})).json()["release"] is True
+    held = (await client.get(f"/api/v1/certificates/{waiting.id}")).json()
+    assert held["release"] is True, "what takes its place is as strict"
+
+    await refused(used, "needs a log-in of the last 15 minutes", release=False)
+    stale = utc_now() - dt.timedelta(hours=1)
+    for proved, status in ((stale, 403), (utc_now(), 200)):
+        session = await sqlite.token(keeper, authenticated_at=proved, kind=TokenKind.SESSION)
+        headers = {"Authorization": f"Bearer {session}"}
+        answer = await client.patch(used, json={"release": False}, headers=headers)
+        assert answer.status_code == status, answer.text
+    assert answer.json()["release"] is False
+
+    chief = await administrator(sqlite)
+    query = {"action": "certificate.updated"}
+    found = (await chief.get("/api/v1/log-entries", params=query)).json()["items"]
+    told = {(one["before"]["release"], one["after"]["release"]) for one in found}
+    assert (len(found), told) == (3, {(False, True), (True, False)})
+    assert {one["actor"] for one in found} == {f"user:{keeper.id}"}

@@ -75,6 +75,12 @@ async def test_from_nothing_to_a_release_certificate(
         browser, path, {"method": "request", "valid_days": "90"}, to=f"{path}/renew"
     )
     assert "release-2" in await follow(browser, answer)
+    answer = await fill(browser, path, {"release": "false"}, to=f"{path}/edit")
+    page = await follow(browser, answer)
+    assert "Policies without approval may use it" in page
+    assert "release certificate: only" not in page
+    answer = await fill(browser, path, {"release": "true"}, to=f"{path}/edit")
+    assert "Nothing is signed with it without approval" in await follow(browser, answer)
     answer = await fill(browser, path, {"state": "disabled"}, to=f"{path}/edit")
     assert "Nothing is signed with it" in await follow(browser, answer)
     listed = (await browser.get("/certificates")).text

@@ -218,6 +218,10 @@ CHANGED: dict[str, tuple[Spoil, str]] = {
         lambda c: c.set("certificate", state=CertificateState.DISABLED),
         "is disabled",
     ),
+    "certificate restricted since": (
+        lambda c: c.snapshot(quorum=0).set("certificate", release=True),
+        "nothing without approval",
+    ),
     "certificate expired": (
         lambda c: c.set("certificate", not_after=NOW - dt.timedelta(seconds=1)),
         "not valid",

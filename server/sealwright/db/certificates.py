@@ -125,6 +125,20 @@ async def set_state(
     )
 
 
+async def set_release(
+    tx: Transaction, organization_id: str, certificate_id: str, *, release: bool
+) -> bool:
+    """Make it a release certificate, or none any more; False where there is none."""
+    return (
+        await tx.change(
+            _T.update()
+            .where(_T.c.id == certificate_id, _T.c.organization_id == organization_id)
+            .values(release=release)
+        )
+        == 1
+    )
+
+
 async def rename(tx: Transaction, organization_id: str, certificate_id: str, name: str) -> bool:
     """Give a certificate another name; False where there is none."""
     return (

@@ -62,6 +62,9 @@ class CertificatePatch(In):
 
     state: CertificateState | None = None
     name: Name | None = None
+    release: bool | None = Field(
+        None, description="false where it is true only in a session with a recent log-in"
+    )
 
 
 class CertificatesOut(Out):

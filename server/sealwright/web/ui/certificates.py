@@ -182,14 +182,19 @@ async def renew(call: Call) -> Response:
 
 
 async def update(call: Call) -> Response:
-    """Rename, enable or disable it."""
+    """Rename, enable, disable or restrict it."""
     form = await read_form(call)
     async with call.services.database.read() as tx:
         await find(tx, call)
-    if not (form.value("name").strip() or form.value("state")):
+    release = {"true": True, "false": False}.get(form.value("release"))
+    if not (form.value("name").strip() or form.value("state") or release is not None):
         message = "The form names nothing to change."
         raise InvalidInputError(message)
-    changed = await change(call, form.parse(CertificatePatch))
+    changed = await change(call, form.parse(CertificatePatch, release=release))
+    if release is not None:
+        freed = "Policies without approval may use it from now on."
+        held = "Nothing is signed with it without approval from now on."
+        return redirect(call, f"/certificates/{changed.slug}", held if release else freed)
     told = {
         CertificateState.DISABLED: "Nothing is signed with it from now on.",
         CertificateState.ACTIVE: "The signer may use it.",

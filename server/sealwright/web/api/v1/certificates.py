@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.responses import Response
 
 from sealwright.certify import MAX_UPLOAD, Wish, check, import_payload, order, wait_for
-from sealwright.db import Transaction, certificate_orders, certificates, enrolment
-from sealwright.errors import ConflictError, InvalidInputError
+from sealwright.db import Transaction, certificate_orders, certificates, enrolment, projects
+from sealwright.errors import ConflictError, InvalidInputError, PolicyViolationError
 from sealwright.model.certificate import (
     Certificate,
     CertificateKind,
     CertificateOrder,
     Operation,
     OrderState,
+    current,
 )
 from sealwright.model.identifiers import is_id, is_slug, utc_now
+from sealwright.policy.decide import check_restrictions
 from sealwright.transparency.record import organization_entry, record
-from sealwright.visible import is_name, missing
+from sealwright.visible import is_name, missing, project_ids
 from sealwright.web import bodies
 from sealwright.web.answers import json_answer, page_of
+from sealwright.web.auth import check_fresh
 from sealwright.web.certificate_views import certificate_out, order_out, request_pem
 from sealwright.web.routes import Answer, Call, Endpoint
 from sealwright.web.schemas import PageQuery
@@ -36,6 +40,8 @@ from sealwright.web.schemas.certificates import (
     CertificatesOut,
     OrderQuery,
 )
+
+_MAX_NAMED = 10  #: policies that an error names
 
 
 async def listing(call: Call) -> Response:
@@ -66,7 +72,7 @@ async def request(call: Call) -> Response:
 
 
 async def update(call: Call) -> Response:
-    """Rename, enable or disable a certificate: the signer uses no disabled one."""
+    """Rename, enable, disable or restrict a certificate: the signer uses no disabled one."""
     return json_answer(certificate_out(await change(call, await call.json(CertificatePatch))))
 
 
@@ -75,24 +81,85 @@ async def change(call: Call, patch: CertificatePatch) -> Certificate:
 
     Raises:
         NotFoundError
+        ForbiddenError: the restriction would fall, and the caller's log-in is too long ago.
+        PolicyViolationError: it cannot become a release certificate; names what is in the way.
     """
     changes: dict[str, Any] = patch.model_dump(exclude_none=True)
     async with call.services.database.transaction() as tx:
         certificate = await find(tx, call)
+        if patch.release is not None and patch.release != certificate.release:
+            await _restrict(tx, call, certificate, release=patch.release)
         ids = certificate.organization_id, certificate.id
         if patch.state is not None:
             await certificates.set_state(tx, *ids, patch.state)
         if patch.name is not None:
             await certificates.rename(tx, *ids, patch.name)
-        entry = organization_entry(
-            certificate.organization_id,
-            "certificate.updated",
-            actor=call.grant.actor,
-            now=utc_now(),
-            data={"certificate": certificate.id} | patch.model_dump(mode="json", exclude_none=True),
-        )
-        await record(tx, entry)
-    return dataclasses.replace(certificate, **changes)
+        changed = dataclasses.replace(certificate, **changes)
+        facts = patch.model_dump(mode="json", exclude_none=True)
+        await _log_update(tx, call, certificate, changed, facts)
+    return changed
+
+
+async def _restrict(
+    tx: Transaction, call: Call, certificate: Certificate, *, release: bool
+) -> None:
+    """Make it a release certificate, also renewals not issued yet; or lift that."""
+    organization_id = certificate.organization_id
+    if not release:
+        check_fresh(call.grant.principal)
+        await certificates.set_release(tx, organization_id, certificate.id, release=False)
+        return
+    others = {one.id: one for one in await certificates.every(tx, organization_id)}
+    check_restrictions(dataclasses.replace(certificate, release=True), quorum=1)
+    await _check_policies(tx, call, certificate, others)
+    await certificates.set_release(tx, organization_id, certificate.id, release=True)
+    for one in others.values():
+        # what takes its place must not be freer than it is
+        if one.replaces_id == certificate.id and one.is_pending and not one.release:
+            await certificates.set_release(tx, organization_id, one.id, release=True)
+            after = dataclasses.replace(one, release=True)
+            await _log_update(tx, call, one, after, {"release": True})
+
+
+async def _check_policies(
+    tx: Transaction, call: Call, certificate: Certificate, others: Mapping[str, Certificate]
+) -> None:
+    """Refuse while policies without approval use it; names those that the caller may see."""
+    visible = await project_ids(tx, call.grant)
+    slugs = {one.id: one.slug for one in await projects.every(tx, certificate.organization_id)}
+    open_ones = [
+        policy
+        for policy in await projects.policies(tx, certificate.organization_id)
+        if policy.quorum < 1 and current(others[policy.certificate_id], others).id == certificate.id
+    ]
+    if not open_ones:
+        return
+    named = [
+        f"{slugs[one.project_id]}/{one.slug}"
+        for one in open_ones
+        if visible is None or one.project_id in visible
+    ][:_MAX_NAMED]
+    if rest := len(open_ones) - len(named):
+        named.append(f"{rest} more" if named else f"{rest} that you cannot see")
+    message = f"Signing policies without approval use {certificate.slug}: {', '.join(named)}."
+    raise PolicyViolationError(
+        message, advice="Set a quorum of at least 1 in them, or another certificate."
+    )
+
+
+async def _log_update(
+    tx: Transaction, call: Call, before: Certificate, after: Certificate, facts: Mapping[str, Any]
+) -> None:
+    now = utc_now()
+    entry = organization_entry(
+        before.organization_id,
+        "certificate.updated",
+        actor=call.grant.actor,
+        now=now,
+        data={"certificate": before.id} | dict(facts),
+        change=call.change(certificate_out(before, now), certificate_out(after, now)),
+    )
+    await record(tx, entry)
 
 
 async def create(call: Call) -> Response:
