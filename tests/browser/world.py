@@ -34,7 +34,7 @@ LONG = "word " * 60 + "x" * 150
 NO_PAGES = re.compile(
     r"ui\.(static|events|.*artifact|.*proof|.*export.*|.*download.*"
     r"|sign_on|sign_on_callback|invitation_page|new_password_page"  # with a secret of their own
-    r"|link_remote_account|remote_account_callback)"  # to a build system and back
+    r"|link_prove|link_remote_account|remote_account_callback)"  # to a build system and back
 )
 
 
