@@ -634,6 +634,7 @@ async def test_a_repository_is_linked_by_confirming_who_one_is(ci: Ci) -> None:
         assert (await other.get(back, params=answer)).status_code == 403
     for odd in ({"code": ""}, {"state": "link."}, {"state": state.replace(project.id, "x")}):
         assert (await browser.get(back, params=answer | odd)).status_code == 403
+    assert back in (await browser.get("/build-systems/github")).text, "to be registered there"
     page = await browser.get(back, params=answer)
     assert page.status_code == 200, page.text
     fields = dict(re.findall(r'name="(\w+)"[^>]* value="([^"]*)"', page.text))
