@@ -84,7 +84,8 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cabinet by gcab: a program and a text, compressed together over many blocks."""
     folder = tmp_path_factory.mktemp("packed")
     (folder / "bin").mkdir()
-    (folder / "app.exe").write_bytes(launcher().read_bytes())
+    # long enough to get a folder of its own
+    (folder / "app.exe").write_bytes(launcher().read_bytes() + b"more of it" * 8000)
     (folder / "bin" / "größe.txt").write_bytes(TEXT)
     command = [tool("gcab"), "--create", "--zip", "made.cab", "app.exe", "bin/größe.txt"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)

@@ -148,7 +148,8 @@ DEEP = """<msi-file subject="Example" author="Example">
 def made_by_wixl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wixl")
     (folder / "package.wxs").write_text(SOURCE)
-    (folder / "app.exe").write_bytes(launcher().read_bytes())
+    # long enough to get a folder of its own
+    (folder / "app.exe").write_bytes(launcher().read_bytes() + b"more of it" * 8000)
     (folder / "tool.exe").write_bytes(launcher("t64.exe").read_bytes())
     (folder / "read.me").write_bytes(b"Read me.\r\n" * 4000)
     (folder / "run.ps1").write_bytes(b"Write-Output 1\r\n")
