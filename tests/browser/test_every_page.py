@@ -62,8 +62,9 @@ async def _visit(page: Page, name: str, url: str, scheme: str, status: int = 200
     # in light everything, in dark what differs there: the colours
     faults = await _axe(page, name, {} if scheme == "light" else _CONTRAST)
     faults += await _shape(page, name)
-    width = (page.viewport_size or {}).get("width")
-    await _picture(page, f"{name}-{width}-{scheme}")
+    size = page.viewport_size
+    assert size is not None
+    await _picture(page, f"{name}-{size['width']}-{scheme}")
     return faults
 
 
