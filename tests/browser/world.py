@@ -7,9 +7,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from sealwright import accounts
+from sealwright.connectors.vault import open_vault
 from sealwright.db import (
     build_systems,
     enrolment,
+    identity_providers,
     notifications,
     outgoing_webhooks,
     projects,
@@ -17,6 +20,7 @@ from sealwright.db import (
     requests,
 )
 from sealwright.intake.passwords import hash_password
+from sealwright.membership import Actor
 from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.origin import Origin, Proof
 from sealwright.model.proposal import Proposal, ProposalState, TrialState
@@ -33,8 +37,8 @@ LONG = "word " * 60 + "x" * 150
 #: endpoints that answer no page
 NO_PAGES = re.compile(
     r"ui\.(static|events|.*artifact|.*proof|.*export.*|.*download.*"
-    r"|sign_on|sign_on_callback|invitation_page|new_password_page"  # with a secret of their own
-    r"|link_remote_account|remote_account_callback)"  # to a build system and back
+    r"|sign_on|sign_on_callback|invitation_page|new_password_page"  # see `World.outside`
+    r"|link_prove|link_remote_account|remote_account_callback)"  # see `World.proof`
 )
 
 
@@ -60,6 +64,37 @@ class World:
                     endpoint.name,
                     re.sub(r"\{(\w+)(?::\w+)?\}", lambda m: values[m[1]], endpoint.path),
                 )
+
+    async def outside(self) -> list[tuple[str, str, int]]:
+        """Name, path and status of the pages for who has no session: some have a secret in their
+        address, some say why there is no log-in."""
+        database = self.web.database
+        guest = await self.web.add_user(name=f"Guest {SCRIPT}"[:200])
+        owner = await self.web.add_user(password_hash=await hash_password(PASSWORD))
+        async with database.transaction() as tx:
+            invitation = await accounts.invite(tx, guest, Actor("system"), "")
+            provider = await identity_providers.find(
+                tx, self.web.scene.organization.id, self.things.provider
+            )
+            assert provider
+            vault = open_vault(self.web.server.settings.vault_key)
+            sealed = vault.seal(provider.id, {"client_secret": "x"})
+            await identity_providers.update(tx, provider, sealed)
+        reset = await accounts.forgotten(database, str(owner.email), "")
+        assert reset
+        return [
+            ("ui.invitation_page", invitation.url, 200),
+            ("ui.invitation_page-used", "/invitation?code=none", 404),
+            ("ui.new_password_page", reset.url, 200),
+            ("ui.new_password_page-used", "/new-password?code=none", 404),
+            ("ui.sign_on-away", f"/login/with/{provider.slug}", 503),
+            ("ui.sign_on_callback-refused", "/login/callback?state=none&code=none", 401),
+        ]
+
+    @property
+    def proof(self) -> str:
+        """Where the way to the build system and back to the form of a link begins."""
+        return f"/projects/{self.things.project}/builds/prove/{self.things.build_system}"
 
 
 async def make(web: Web) -> World:

@@ -10,6 +10,7 @@ import hmac
 import json
 import os
 import random
+import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from sealwright.model.build_system import BuildSystemKind, TrustedBuildSystem
 from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.origin import Proof
 from sealwright.model.request import State, Verdict
+from sealwright.model.user import Role
 from sealwright.web.auth import csrf_token
 
 #: G9 asks for 10,000: SEALWRIGHT_SCHEDULES=10000
@@ -609,3 +611,41 @@ async def test_a_user_links_their_account_in_the_browser(ci: Ci) -> None:
     assert gone.status_code == 303
     async with ci.database.read() as tx:
         assert await build_systems.identities(tx, user.organization_id) == []
+
+
+async def test_a_repository_is_linked_by_confirming_who_one_is(ci: Ci) -> None:
+    """GitHub's code links it once, for the session that asked, if the user administers it."""
+    project = ci.web.scene.project
+    builds = f"/projects/{project.slug}/builds"
+    async with ci.database.transaction() as tx:
+        present = await build_systems.get_link(tx, project.organization_id, ci.link_id)
+        assert present
+        await build_systems.delete_link(tx, present)
+    token = await ci.web.token(await ci.web.add_user(role=Role.PROJECT_ADMINISTRATOR))
+    browser = await ci.web.client(Cookie=f"sealwright={token}")
+    assert f'href="{builds}/prove/github"' in (await browser.get(builds)).text
+    target = httpx.URL((await browser.get(f"{builds}/prove/github")).headers["location"])
+    assert target.path == "/login/oauth/authorize"
+    back, state = target.params["redirect_uri"], target.params["state"]
+    answer = {"code": "code-9", "state": state, "installation_id": "3001"}
+    for role in (Role.PROJECT_ADMINISTRATOR, Role.REGULAR_USER):
+        stranger = await ci.web.token(await ci.web.add_user(role=role))
+        other = await ci.web.client(Cookie=f"sealwright={stranger}")
+        assert (await other.get(back, params=answer)).status_code == 403
+    for odd in ({"code": ""}, {"state": "link."}, {"state": state.replace(project.id, "x")}):
+        assert (await browser.get(back, params=answer | odd)).status_code == 403
+    assert back in (await browser.get("/build-systems/github")).text, "to be registered there"
+    page = await browser.get(back, params=answer)
+    assert page.status_code == 200, page.text
+    fields = dict(re.findall(r'name="(\w+)"[^>]* value="([^"]*)"', page.text))
+    assert (fields["code"], fields["installation_id"]) == ("code-9", "3001")
+    for repository, works in (("octo-org/foreign", False), ("octo-org/app", True)):
+        ci.world.state.codes["code-9"] = "ghu_octocat"
+        sent = fields | {"csrf": csrf_token(token), "repository": repository}
+        linked = await browser.post(f"{builds}/links", data=sent)
+        assert (linked.status_code == 303) is works, linked.text
+    async with ci.database.read() as tx:
+        [link] = await build_systems.links(tx, project.organization_id, project_id=project.id)
+    assert (link.path, link.repository_id, link.installation_id) == ("octo-org/app", "1001", "3001")
+    again = await browser.post(f"{builds}/links", data=sent)
+    assert again.status_code == 403, "a code counts once"

@@ -1,8 +1,7 @@
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
-import { mkdtempSync, readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { test } from "node:test";
 
@@ -10,6 +9,7 @@ import { download } from "../src/download.js";
 import { Http } from "../src/http.js";
 import type { Status, Submitted } from "../src/server.js";
 import { FakeClock } from "./clock.js";
+import { temporaryFolder } from "./folders.js";
 import { served } from "./served.js";
 
 const BYTES = randomBytes(300_000);
@@ -19,7 +19,7 @@ async function fetched(
   handle: (request: IncomingMessage, response: ServerResponse, start: number) => void,
   fileName = "app.exe",
 ): Promise<{ path: string; folder: string; ranges: string[] }> {
-  const folder = mkdtempSync(join(tmpdir(), "sealwright-"));
+  const folder = temporaryFolder();
   const ranges: string[] = [];
   let path = "";
   try {

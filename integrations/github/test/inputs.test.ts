@@ -1,13 +1,13 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 
 import { readInputs, readParameters, type Inputs } from "../src/inputs.js";
 import { ActionError } from "../src/problems.js";
+import { temporaryFolder } from "./folders.js";
 
-const folder = mkdtempSync(join(tmpdir(), "sealwright-"));
+const folder = temporaryFolder();
 writeFileSync(join(folder, "app.exe"), "MZ");
 
 const GIVEN = {

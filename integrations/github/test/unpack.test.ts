@@ -1,15 +1,15 @@
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 
 import { ActionError } from "../src/problems.js";
 import { unpack } from "../src/unpack.js";
+import { temporaryFolder } from "./folders.js";
 import { zip, type Member } from "./zips.js";
 
 function prepared(members: readonly Member[] | Buffer) {
-  const root = mkdtempSync(join(tmpdir(), "sealwright-"));
+  const root = temporaryFolder();
   const folder = join(root, "out");
   mkdirSync(folder);
   const archive = join(root, "a.zip");

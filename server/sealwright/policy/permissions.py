@@ -323,6 +323,7 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "ui.policy_update": _row("O - - O - -"),
     "ui.project_builds": _row("O P P O O P"),
     "ui.link_create": _row("O - - O - -"),
+    "ui.link_prove": _row("O - - O - -"),
     "ui.link_delete": _row("O - - O - -"),
     "ui.trigger_create": _row("O - - O - -"),
     "ui.trigger_update": _row("O - - O - -"),

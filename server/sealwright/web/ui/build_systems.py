@@ -18,6 +18,7 @@ from sealwright.web.api.v1.remote_identities import add_identity, remove_identit
 from sealwright.web.problems import status_of
 from sealwright.web.routes import Call, Endpoint, Face
 from sealwright.web.schemas import BuildSystemIn, BuildSystemPatch, RemoteIdentityIn
+from sealwright.web.ui import repository_proofs
 from sealwright.web.ui.forms import Form, read_form
 from sealwright.web.ui.navigation import may_open
 from sealwright.web.ui.rendering import page, redirect
@@ -102,6 +103,7 @@ async def _detail(call: Call, form: Form, status: int = 200) -> Response:
         ]
     shown: dict[str, Any] = {
         "system": out,
+        "callback": repository_proofs.callback(call),
         "deliveries": deliveries,
         "may_see_deliveries": sees,
         "may_edit": whole,

@@ -59,6 +59,7 @@ async def _page(call: Call, link: Form, trigger: Form, status: int = 200) -> Res
         "link_names": named,
         "system_names": {one.id: one for one in systems},
         "systems": [(one.slug, one.name) for one in systems if one.enabled],
+        "flows": [one for one in systems if one.enabled and one.settings.get("client_id")],
         "policies": [(one.id, one.name) for one in policies],
         "policy_names": {one.id: one.name for one in policies},
         "configurations": list(configurations.items()),

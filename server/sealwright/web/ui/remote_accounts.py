@@ -15,6 +15,7 @@ from sealwright.web import auth
 from sealwright.web.api.v1.remote_identities import add_identity, remove_identity
 from sealwright.web.routes import Call, Endpoint, Face
 from sealwright.web.schemas import RemoteIdentityIn
+from sealwright.web.ui import repository_proofs
 from sealwright.web.ui.forms import read_form
 from sealwright.web.ui.rendering import page, redirect
 
@@ -49,11 +50,15 @@ async def begin(call: Call) -> Response:
         message = "This kind of build system has no buttons to decide with."
         raise InvalidInputError(message)
     state = f"{system.id}.{_mac(call, system.id)}"
-    return RedirectResponse(connector.linking().authorize_url(state, _redirect_url(call)), 303)
+    return RedirectResponse(
+        connector.linking().authorize_url(state, repository_proofs.callback(call)), 303
+    )
 
 
 async def finish(call: Call) -> Response:
     """Back from it: the code proves who this session's user is over there."""
+    if repository_proofs.began(call):
+        return await repository_proofs.finish(call)
     query = call.request.query_params
     system_id, _, mac = query.get("state", "").partition(".")
     if not hmac.compare_digest(mac.encode(), _mac(call, system_id).encode()):
@@ -64,7 +69,7 @@ async def finish(call: Call) -> Response:
         message = "The build system did not confirm who you are."
         raise ForbiddenError(message, advice="Begin again on your account's page.")
     given = RemoteIdentityIn(
-        build_system=system_id, code=code, redirect_url=_redirect_url(call), user=None
+        build_system=system_id, code=code, redirect_url=repository_proofs.callback(call), user=None
     )
     identity = await add_identity(call, given)
     return redirect(call, "/account/remote", f"You are {identity.login} there.")
@@ -75,10 +80,6 @@ async def remove(call: Call) -> Response:
     await read_form(call)
     await remove_identity(call)
     return redirect(call, "/account/remote", "It is forgotten.")
-
-
-def _redirect_url(call: Call) -> str:
-    return f"{call.services.settings.url}/account/remote/callback"
 
 
 def _mac(call: Call, system_id: str) -> str:
