@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sealwright.errors import ConfigurationError, ConflictError, UnavailableError
 
 SQLITE_BUSY_SECONDS = 30
+_BUSY_PAUSE = 0.001  # seconds; a short transaction takes about as long
 
 # PostgreSQL, appendix A. Classes: connection, transaction rollback (deadlock, serialization),
 # insufficient resources, operator intervention, system error.
@@ -60,14 +62,16 @@ class Database:
     def __init__(self, url: str, *, pool_size: int = 10) -> None:
         self.url = url
         self.engine = _engine(url, pool_size)
+        # writers of one process queue here for SQLite's one lock, rather than all ask for it
+        alone = self.engine.dialect.name == "sqlite"
+        self._writers = asyncio.Lock() if alone else contextlib.nullcontext()
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """Open a transaction that may write; commit at the end, roll back on an exception."""
-        async with self._connection() as connection:
+        async with self._writers, self._connection() as connection:
             if connection.dialect.name == "sqlite":
-                # take the write lock at once: an upgrade in the middle fails without waiting
-                await connection.exec_driver_sql("BEGIN IMMEDIATE")
+                await _begin_writing(connection)
             try:
                 yield Transaction(connection)
             except BaseException:
@@ -112,6 +116,30 @@ class Database:
     async def close(self) -> None:
         """Close every connection."""
         await self.engine.dispose()
+
+
+async def _begin_writing(connection: AsyncConnection) -> None:
+    """Take SQLite's write lock at once: an upgrade in the middle fails without waiting.
+
+    SQLite's own waiting sleeps longer and longer, up to 0.1 s at a time, while others come and get
+    the lock: many short transactions of several processes would starve some. This asks often.
+    """
+    loop = asyncio.get_running_loop()
+    end = loop.time() + SQLITE_BUSY_SECONDS
+    await connection.exec_driver_sql("PRAGMA busy_timeout = 0")
+    try:
+        while True:
+            try:
+                await connection.exec_driver_sql("BEGIN IMMEDIATE")
+            except OperationalError as error:
+                is_busy = getattr(error.orig, "sqlite_errorname", "") == "SQLITE_BUSY"
+                if not is_busy or loop.time() > end:
+                    raise
+                await asyncio.sleep(_BUSY_PAUSE)
+            else:
+                return
+    finally:
+        await connection.exec_driver_sql(f"PRAGMA busy_timeout = {1000 * SQLITE_BUSY_SECONDS}")
 
 
 def _is_outage(error: DBAPIError) -> bool:
