@@ -734,10 +734,10 @@ SECONDARY = (
                 403,
                 PRIMARY,
                 x_ratelimit_remaining="0",
-                x_ratelimit_reset=f"{time.time() + 600:.0f}",
+                x_ratelimit_reset=f"{time.time() + 36_000:.0f}",  # counted from collection
             ),
-            500,
-            602,
+            30_000,
+            36_002,
         ),
         (limited(403, PRIMARY, x_ratelimit_remaining="0", x_ratelimit_reset="5"), 1, 1),
         (limited(403, PRIMARY, retry_after="999999999999"), 86_400, 86_400),
