@@ -1,4 +1,8 @@
-"""A real token for tests: `from tests.softhsm import softhsm_token, token`."""
+"""A real token for tests. The fixtures are every test's by `tests/conftest.py`.
+
+A file that imported them would have a second token of the same name, and `SOFTHSM2_CONF` would
+name the one that was made last.
+"""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 from tests.chaos import shim as ckr
-from tests.chaos.shim import Shim, shim, shim_module  # noqa: F401 - fixtures
-from tests.softhsm import SoftHsmToken, softhsm_token  # noqa: F401 - fixtures
+from tests.chaos.shim import Shim
+from tests.softhsm import SoftHsmToken
 
 from sealwright.errors import KeyStoreError, UnavailableError
 from sealwright.keystores.faults import SignatureUncertainError
@@ -32,7 +32,7 @@ _STALL = 1.0
 
 
 @pytest.fixture
-def pin_file(softhsm_token: SoftHsmToken, tmp_path: Path) -> Path:  # noqa: F811
+def pin_file(softhsm_token: SoftHsmToken, tmp_path: Path) -> Path:
     file = tmp_path / "pin"
     file.write_text(read_pin(softhsm_token.pin_file))
     file.chmod(0o600)
@@ -40,7 +40,7 @@ def pin_file(softhsm_token: SoftHsmToken, tmp_path: Path) -> Path:  # noqa: F811
 
 
 @pytest.fixture
-async def pool(shim: Shim, pin_file: Path) -> AsyncIterator[SessionPool]:  # noqa: F811
+async def pool(shim: Shim, pin_file: Path) -> AsyncIterator[SessionPool]:
     pool = SessionPool(
         shim.uri, pin_file=pin_file, environment=shim.environment, stall_timeout=_STALL
     )
@@ -72,7 +72,7 @@ def _count(answers: list[sessions.Answer], kind: type) -> int:
 async def test_of_a_killed_session_one_item_is_uncertain(
     pool: SessionPool,
     key: KeyInfo,
-    shim: Shim,  # noqa: F811
+    shim: Shim,
     skip: int,
     *,
     after: bool,
@@ -89,7 +89,7 @@ async def test_of_a_killed_session_one_item_is_uncertain(
 async def test_a_stuck_session_is_replaced(
     pool: SessionPool,
     key: KeyInfo,
-    shim: Shim,  # noqa: F811
+    shim: Shim,
 ) -> None:
     shim.delay("C_Sign", 60)
     before = time.monotonic()
@@ -100,7 +100,7 @@ async def test_a_stuck_session_is_replaced(
     assert shim.count() == _COUNT - 1
 
 
-async def test_a_slow_session_is_not(pool: SessionPool, key: KeyInfo, shim: Shim) -> None:  # noqa: F811
+async def test_a_slow_session_is_not(pool: SessionPool, key: KeyInfo, shim: Shim) -> None:
     shim.delay("C_Sign", _STALL / 4, times=12)
     assert _count(await pool.sign_batch(_items(key, 16)), bytes) == 16
     assert shim.logins() == 2
@@ -109,7 +109,7 @@ async def test_a_slow_session_is_not(pool: SessionPool, key: KeyInfo, shim: Shim
 async def test_sessions_that_died_idle_cost_nothing(
     pool: SessionPool,
     key: KeyInfo,
-    shim: Shim,  # noqa: F811
+    shim: Shim,
 ) -> None:
     for pid in _pids(pool):
         os.kill(pid, signal.SIGKILL)
@@ -121,7 +121,7 @@ async def test_sessions_that_died_idle_cost_nothing(
 async def test_sessions_that_keep_dying_do_not_keep_logging_in(
     pool: SessionPool,
     key: KeyInfo,
-    shim: Shim,  # noqa: F811
+    shim: Shim,
 ) -> None:
     for _ in range(20):
         shim.kill("C_Sign")
@@ -135,7 +135,7 @@ async def test_sessions_that_keep_dying_do_not_keep_logging_in(
 async def test_a_pin_refused_to_a_replacement_is_not_offered_again(
     pool: SessionPool,
     key: KeyInfo,
-    shim: Shim,  # noqa: F811
+    shim: Shim,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sessions, "LOGIN_PAUSE", 0.0)
@@ -153,7 +153,7 @@ async def test_a_pin_refused_to_a_replacement_is_not_offered_again(
 async def test_sessions_that_lose_the_token_together_offer_a_wrong_pin_once(
     pool: SessionPool,
     key: KeyInfo,
-    shim: Shim,  # noqa: F811
+    shim: Shim,
     pin_file: Path,
 ) -> None:
     pin_file.write_text("meanwhile changed")
@@ -168,7 +168,7 @@ async def test_sessions_that_lose_the_token_together_offer_a_wrong_pin_once(
 async def test_a_key_generation_cut_off_is_uncertain(
     pool: SessionPool,
     key: KeyInfo,
-    shim: Shim,  # noqa: F811
+    shim: Shim,
 ) -> None:
     shim.kill("C_OpenSession")  # the writable one
     with pytest.raises(SignatureUncertainError, match="generate_key"):
@@ -193,7 +193,7 @@ asyncio.run(main())
 """
 
 
-def test_sessions_end_with_their_parent(softhsm_token: SoftHsmToken) -> None:  # noqa: F811
+def test_sessions_end_with_their_parent(softhsm_token: SoftHsmToken) -> None:
     environment = [f"{name}={value}" for name, value in softhsm_token.environment.items()]
     parent = subprocess.Popen(
         [sys.executable, "-c", _ORPHANS, str(softhsm_token.uri), *environment],

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from tests.chaos import shim as ckr
-from tests.chaos.shim import Shim, Signature, shim, shim_module  # noqa: F401 - fixtures
-from tests.softhsm import SoftHsmToken, softhsm_token  # noqa: F401 - fixtures
+from tests.chaos.shim import Shim, Signature
+from tests.softhsm import SoftHsmToken
 
 from sealwright.errors import KeyStoreError, SealwrightError, UnavailableError
 from sealwright.keystores import pkcs11
@@ -26,7 +26,7 @@ _DIGEST_INFO = bytes.fromhex("3031300d060960864801650304020105000420")
 
 
 @pytest.fixture
-def pin_file(softhsm_token: SoftHsmToken, tmp_path: Path) -> Path:  # noqa: F811
+def pin_file(softhsm_token: SoftHsmToken, tmp_path: Path) -> Path:
     """The token's PIN in a file that a test may change."""
     file = tmp_path / "pin"
     _write_pin(file, read_pin(softhsm_token.pin_file))
@@ -34,13 +34,13 @@ def pin_file(softhsm_token: SoftHsmToken, tmp_path: Path) -> Path:  # noqa: F811
 
 
 @pytest.fixture
-def environment(shim: Shim, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def environment(shim: Shim, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in shim.environment.items():
         monkeypatch.setenv(name, value)
 
 
 @pytest.fixture
-def token(shim: Shim, environment: None, pin_file: Path) -> Iterator[Token]:  # noqa: F811
+def token(shim: Shim, environment: None, pin_file: Path) -> Iterator[Token]:
     with Token.open(shim.uri, pin_file=pin_file) as opened:
         yield opened
 
@@ -59,7 +59,7 @@ def _sign(token: Token, key: KeyInfo) -> bytes:
     return token.sign(key.id, Mechanism.ECDSA, "sha256", _DIGEST)
 
 
-def test_every_signature_is_counted(token: Token, key: KeyInfo, shim: Shim) -> None:  # noqa: F811
+def test_every_signature_is_counted(token: Token, key: KeyInfo, shim: Shim) -> None:
     rsa = token.generate_key(KeyAlgorithm.RSA_3072, "chaos")
     assert shim.count() == 0
     token.sign(rsa.id, Mechanism.RSA_PKCS1, "sha256", _DIGEST)
@@ -78,7 +78,7 @@ def test_every_signature_is_counted(token: Token, key: KeyInfo, shim: Shim) -> N
 def test_a_lost_session_is_opened_anew_and_the_call_repeated(
     token: Token,
     key: KeyInfo,
-    shim: Shim,  # noqa: F811
+    shim: Shim,
     function: str,
     code: int,
 ) -> None:
@@ -98,7 +98,7 @@ def test_a_lost_session_is_opened_anew_and_the_call_repeated(
 def test_a_lost_answer_is_reported_and_not_repeated(
     token: Token,
     key: KeyInfo,
-    shim: Shim,  # noqa: F811
+    shim: Shim,
     code: int,
     *,
     after: bool,
@@ -114,7 +114,7 @@ def test_a_lost_answer_is_reported_and_not_repeated(
 def test_one_login_per_incident(
     token: Token,
     key: KeyInfo,
-    shim: Shim,  # noqa: F811
+    shim: Shim,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     shim.inject("C_Sign", ckr.DEVICE_REMOVED, times=20)
@@ -135,7 +135,7 @@ def test_one_login_per_incident(
 def test_a_removed_token_is_waited_for(
     token: Token,
     key: KeyInfo,
-    shim: Shim,  # noqa: F811
+    shim: Shim,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pkcs11, "LOGIN_PAUSE", 0.0)
@@ -150,7 +150,7 @@ def test_a_removed_token_is_waited_for(
     assert (shim.count(), shim.logins()) == (1, 2)
 
 
-def test_a_full_token_keeps_its_session(token: Token, key: KeyInfo, shim: Shim) -> None:  # noqa: F811
+def test_a_full_token_keeps_its_session(token: Token, key: KeyInfo, shim: Shim) -> None:
     shim.inject("C_Sign", ckr.DEVICE_MEMORY)
     with pytest.raises(UnavailableError):
         _sign(token, key)
@@ -161,7 +161,7 @@ def test_a_full_token_keeps_its_session(token: Token, key: KeyInfo, shim: Shim) 
 @pytest.mark.parametrize("algorithm", [KeyAlgorithm.EC_P256, KeyAlgorithm.RSA_3072])
 def test_a_wrong_signature_is_never_released(
     token: Token,
-    shim: Shim,  # noqa: F811
+    shim: Shim,
     algorithm: KeyAlgorithm,
 ) -> None:
     key = token.generate_key(algorithm, "spoiled")
@@ -175,7 +175,7 @@ def test_a_wrong_signature_is_never_released(
 
 @pytest.mark.usefixtures("environment")
 def test_simultaneous_opening_is_repeated_before_the_pin_goes_out(
-    shim: Shim,  # noqa: F811
+    shim: Shim,
     pin_file: Path,
 ) -> None:
     shim.inject("C_OpenSession", ckr.GENERAL_ERROR, times=3)
@@ -189,9 +189,9 @@ def test_simultaneous_opening_is_repeated_before_the_pin_goes_out(
 
 @pytest.mark.usefixtures("environment")
 def test_a_wrong_pin_is_offered_once(
-    shim: Shim,  # noqa: F811
+    shim: Shim,
     pin_file: Path,
-    softhsm_token: SoftHsmToken,  # noqa: F811
+    softhsm_token: SoftHsmToken,
 ) -> None:
     right = read_pin(pin_file)
     _write_pin(pin_file, "canary-wrong")
@@ -212,7 +212,7 @@ def test_a_wrong_pin_is_offered_once(
 @pytest.mark.usefixtures("environment")
 @pytest.mark.parametrize("code", [ckr.PIN_INCORRECT, ckr.PIN_LOCKED])
 def test_a_pin_refused_during_an_incident_is_not_offered_again(
-    shim: Shim,  # noqa: F811
+    shim: Shim,
     pin_file: Path,
     monkeypatch: pytest.MonkeyPatch,
     code: int,
@@ -233,7 +233,7 @@ def test_a_pin_refused_during_an_incident_is_not_offered_again(
 
 @pytest.mark.parametrize("code", [ckr.DEVICE_ERROR, ckr.GENERAL_ERROR])
 def test_a_failing_login_is_no_refusal(
-    shim: Shim,  # noqa: F811
+    shim: Shim,
     environment: None,
     pin_file: Path,
     code: int,
@@ -245,7 +245,7 @@ def test_a_failing_login_is_no_refusal(
         assert shim.logins() == 2
 
 
-def test_no_code_goes_unexplained(token: Token, key: KeyInfo, shim: Shim) -> None:  # noqa: F811
+def test_no_code_goes_unexplained(token: Token, key: KeyInfo, shim: Shim) -> None:
     """A code, known or not, becomes an error with advice, or the call is repeated."""
     unexplained = []
     for code in (*range(1, 0x202, 3), 0x80000000):

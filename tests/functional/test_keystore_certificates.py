@@ -12,7 +12,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from tests.softhsm import softhsm_token, token  # noqa: F401 - fixtures
 
 from sealwright.errors import InvalidInputError, KeyStoreError
 from sealwright.keystores import certificates
@@ -24,7 +23,7 @@ _SUBJECT = "CN=Example,O=Example\\, Ltd,C=AT"
 
 
 @pytest.fixture(params=[KeyAlgorithm.RSA_3072, KeyAlgorithm.EC_P256, KeyAlgorithm.EC_P384])
-def key(request: pytest.FixtureRequest, token: Token) -> KeyInfo:  # noqa: F811
+def key(request: pytest.FixtureRequest, token: Token) -> KeyInfo:
     return token.generate_key(request.param, "certified")
 
 
@@ -40,7 +39,7 @@ def _pem(folder: Path, name: str, der: bytes) -> x509.Certificate:
     return certificate
 
 
-def test_self_signed(token: Token, key: KeyInfo, tmp_path: Path) -> None:  # noqa: F811
+def test_self_signed(token: Token, key: KeyInfo, tmp_path: Path) -> None:
     der = certificates.self_signed_certificate(token, key.id, _SUBJECT, _YEAR)
     certificate = _pem(tmp_path, "self.pem", der)
     _openssl(tmp_path, "verify", "-check_ss_sig", "-CAfile", "self.pem", "self.pem")
@@ -61,7 +60,7 @@ def test_self_signed(token: Token, key: KeyInfo, tmp_path: Path) -> None:  # noq
     assert list(extended) == [ExtendedKeyUsageOID.CODE_SIGNING]
 
 
-def test_authority_and_leaf(token: Token, key: KeyInfo, tmp_path: Path) -> None:  # noqa: F811
+def test_authority_and_leaf(token: Token, key: KeyInfo, tmp_path: Path) -> None:
     leaf_key = token.generate_key(KeyAlgorithm.EC_P256, "leaf")
     root = certificates.certificate_authority(token, key.id, "CN=Root", 10 * _YEAR)
     leaf = certificates.issue_certificate(
@@ -76,7 +75,7 @@ def test_authority_and_leaf(token: Token, key: KeyInfo, tmp_path: Path) -> None:
     assert "leaf.pem: OK" in shown
 
 
-def test_request(token: Token, key: KeyInfo, tmp_path: Path) -> None:  # noqa: F811
+def test_request(token: Token, key: KeyInfo, tmp_path: Path) -> None:
     der = certificates.certificate_signing_request(token, key.id, _SUBJECT)
     (tmp_path / "request.der").write_bytes(der)
     shown = _openssl(tmp_path, "req", "-inform", "DER", "-in", "request.der", "-verify", "-noout")
@@ -85,7 +84,7 @@ def test_request(token: Token, key: KeyInfo, tmp_path: Path) -> None:  # noqa: F
     assert request.public_key() == serialization.load_der_public_key(key.public_key)
 
 
-def test_refuses_issuers_and_periods(token: Token) -> None:  # noqa: F811
+def test_refuses_issuers_and_periods(token: Token) -> None:
     key = token.generate_key(KeyAlgorithm.EC_P256, "root")
     other = token.generate_key(KeyAlgorithm.EC_P256, "other")
     root = certificates.certificate_authority(token, key.id, "CN=Root", _YEAR)
@@ -107,7 +106,7 @@ def test_refuses_issuers_and_periods(token: Token) -> None:  # noqa: F811
             issue(key.id, _YEAR / 2, subject)
 
 
-def test_a_key_on_the_token_only_signs(token: Token) -> None:  # noqa: F811
+def test_a_key_on_the_token_only_signs(token: Token) -> None:
     for algorithm in (KeyAlgorithm.EC_P256, KeyAlgorithm.RSA_3072):
         key = token.generate_key(algorithm, "locked")
         held = certificates._token_key(token, key.id)

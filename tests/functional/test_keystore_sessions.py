@@ -15,7 +15,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from tests.softhsm import SoftHsmToken, softhsm_token  # noqa: F401 - fixtures
+from tests.softhsm import SoftHsmToken
 
 from sealwright.errors import InvalidInputError, NotFoundError, UnavailableError
 from sealwright.keystores.pkcs11 import KeyInfo
@@ -25,7 +25,7 @@ from sealwright.signer.sessions import SessionPool, SignItem
 
 
 @pytest.fixture
-async def pool(softhsm_token: SoftHsmToken) -> AsyncIterator[SessionPool]:  # noqa: F811
+async def pool(softhsm_token: SoftHsmToken) -> AsyncIterator[SessionPool]:
     pool = SessionPool(softhsm_token.uri, environment=softhsm_token.environment)
     await pool.start(2)
     yield pool
@@ -132,7 +132,7 @@ async def test_a_canceled_batch_does_not_disturb_the_next(pool: SessionPool, key
         _verify(key, await pool.sign_batch(_items(key, 30)))
 
 
-async def test_closing_ends_the_processes(softhsm_token: SoftHsmToken) -> None:  # noqa: F811
+async def test_closing_ends_the_processes(softhsm_token: SoftHsmToken) -> None:
     before = _children()
     pool = SessionPool(softhsm_token.uri, environment=softhsm_token.environment)
     await pool.start(2)
@@ -149,7 +149,7 @@ async def test_closing_ends_the_processes(softhsm_token: SoftHsmToken) -> None: 
         await pool.list_keys()
 
 
-async def test_a_start_that_fails_leaves_nothing(softhsm_token: SoftHsmToken) -> None:  # noqa: F811
+async def test_a_start_that_fails_leaves_nothing(softhsm_token: SoftHsmToken) -> None:
     before = _children()
     absent = replace(softhsm_token.uri, token="absent")
     pool = SessionPool(absent, environment=softhsm_token.environment)
@@ -159,7 +159,7 @@ async def test_a_start_that_fails_leaves_nothing(softhsm_token: SoftHsmToken) ->
 
 
 def test_sessions_inherit_only_what_they_need(
-    softhsm_token: SoftHsmToken,  # noqa: F811
+    softhsm_token: SoftHsmToken,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SEALWRIGHT_DATABASE_URL", "canary")

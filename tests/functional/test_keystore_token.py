@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pkcs11
 import pytest
-from tests.softhsm import SoftHsmToken, softhsm_token, token  # noqa: F401 - fixtures
+from tests.softhsm import SoftHsmToken
 
 from sealwright.errors import (
     ConfigurationError,
@@ -29,11 +29,11 @@ _EC = (KeyAlgorithm.EC_P256, KeyAlgorithm.EC_P384)
 
 
 @pytest.fixture(params=list(KeyAlgorithm))
-def key(request: pytest.FixtureRequest, token: Token) -> KeyInfo:  # noqa: F811
+def key(request: pytest.FixtureRequest, token: Token) -> KeyInfo:
     return _key(token, request.param)
 
 
-def _key(token: Token, algorithm: KeyAlgorithm) -> KeyInfo:  # noqa: F811
+def _key(token: Token, algorithm: KeyAlgorithm) -> KeyInfo:
     """One key of each kind serves all tests: RSA-4096 takes its time."""
     label = f"shared {algorithm}"
     found = [key for key in token.list_keys() if key.label == label]
@@ -65,7 +65,7 @@ def _verify(
 
 @pytest.mark.parametrize("hash_algorithm", ["sha256", "sha384", "sha512"])
 def test_signatures_verify(
-    token: Token,  # noqa: F811
+    token: Token,
     key: KeyInfo,
     hash_algorithm: str,
     tmp_path: Path,
@@ -77,7 +77,7 @@ def test_signatures_verify(
         _verify(tmp_path, key, mechanism, hash_algorithm, signature)
 
 
-def test_generated_keys_stay_on_the_token(token: Token, softhsm_token: SoftHsmToken) -> None:  # noqa: F811
+def test_generated_keys_stay_on_the_token(token: Token, softhsm_token: SoftHsmToken) -> None:
     key = token.generate_key(KeyAlgorithm.EC_P256, "stays")
     assert not key.exposed
     assert token.key(key.id) == key
@@ -103,7 +103,7 @@ def test_generated_keys_stay_on_the_token(token: Token, softhsm_token: SoftHsmTo
         library.finalize()
 
 
-def test_imported_keys_are_exposed(softhsm_token: SoftHsmToken, tmp_path: Path) -> None:  # noqa: F811
+def test_imported_keys_are_exposed(softhsm_token: SoftHsmToken, tmp_path: Path) -> None:
     run = lambda *command: subprocess.run(command, check=True, capture_output=True)  # noqa: E731
     pem, der = tmp_path / "key.pem", tmp_path / "public.der"
     run("openssl", "genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", pem)
@@ -112,7 +112,7 @@ def test_imported_keys_are_exposed(softhsm_token: SoftHsmToken, tmp_path: Path) 
     pin = read_pin(softhsm_token.pin_file)
     where = ("--token", softhsm_token.label, "--pin", pin)
     run("softhsm2-util", "--import", pem, *where, "--label", "imported", "--id", "a0b1c2")
-    with Token.open(softhsm_token.uri) as token:  # noqa: F811
+    with Token.open(softhsm_token.uri) as token:
         key = token.key(bytes.fromhex("a0b1c2"))
         assert (key.label, key.algorithm, key.exposed) == ("imported", "rsa-2048", True)
         assert key.public_key == der.read_bytes()
@@ -136,7 +136,7 @@ def test_imported_keys_are_exposed(softhsm_token: SoftHsmToken, tmp_path: Path) 
     ],
 )
 def test_refuses_what_does_not_fit(
-    token: Token,  # noqa: F811
+    token: Token,
     algorithm: KeyAlgorithm,
     mechanism: Mechanism,
     hash_algorithm: str,
@@ -148,37 +148,37 @@ def test_refuses_what_does_not_fit(
 
 
 @pytest.mark.parametrize("key_id", [b"", b"unknown", bytes(255)])
-def test_unknown_keys(token: Token, key_id: bytes) -> None:  # noqa: F811
+def test_unknown_keys(token: Token, key_id: bytes) -> None:
     with pytest.raises(NotFoundError):
         token.sign(key_id, Mechanism.ECDSA, "sha256", bytes(32))
 
 
 @pytest.mark.parametrize("label", ["", "x" * 65, "line\nbreak"])
-def test_refuses_labels(token: Token, label: str) -> None:  # noqa: F811
+def test_refuses_labels(token: Token, label: str) -> None:
     with pytest.raises(InvalidInputError):
         token.generate_key(KeyAlgorithm.EC_P256, label)
 
 
-def test_refuses_a_second_token_of_the_module(token: Token, softhsm_token: SoftHsmToken) -> None:  # noqa: F811
+def test_refuses_a_second_token_of_the_module(token: Token, softhsm_token: SoftHsmToken) -> None:
     with pytest.raises(InternalError):
         Token.open(softhsm_token.uri)
     assert token.list_keys() is not None
 
 
-def test_can_be_opened_again(softhsm_token: SoftHsmToken) -> None:  # noqa: F811
+def test_can_be_opened_again(softhsm_token: SoftHsmToken) -> None:
     for _ in range(3):
         with Token.open(softhsm_token.uri) as opened:
             opened.list_keys()
 
 
-def test_absent_token(softhsm_token: SoftHsmToken) -> None:  # noqa: F811
+def test_absent_token(softhsm_token: SoftHsmToken) -> None:
     with pytest.raises(UnavailableError, match="No token"):
         Token.open(replace(softhsm_token.uri, token="another"))
     with pytest.raises(UnavailableError, match="No token"):
         Token.open(replace(softhsm_token.uri, serial="0"))
 
 
-def test_unusable_module(softhsm_token: SoftHsmToken, tmp_path: Path) -> None:  # noqa: F811
+def test_unusable_module(softhsm_token: SoftHsmToken, tmp_path: Path) -> None:
     garbage = tmp_path / "module.so"
     garbage.write_bytes(b"not a library")
     for module in (tmp_path / "missing.so", garbage):
@@ -248,7 +248,7 @@ def test_refusals_are_remembered_until_the_pin_changes(tmp_path: Path) -> None:
     PinRefusals(record).check("1234")
 
 
-def test_refusals_need_a_folder(softhsm_token: SoftHsmToken, tmp_path: Path) -> None:  # noqa: F811
+def test_refusals_need_a_folder(softhsm_token: SoftHsmToken, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="record of refused PINs"):
         Token.open(softhsm_token.uri, state_folder=tmp_path / "missing")
     with Token.open(softhsm_token.uri, state_folder=tmp_path):

@@ -17,7 +17,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from tests.chaos.shim import Shim, shim_module  # noqa: F401 - fixture
+from tests.chaos.shim import Shim, shim_module  # noqa: F401 - a copy that is before no SoftHSM yet
 
 from sealwright.errors import KeyStoreError
 from sealwright.keystores.certificates import self_signed_certificate
