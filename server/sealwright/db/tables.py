@@ -162,7 +162,7 @@ for _name, _event in (("passkeys_stay_removed", "UPDATE"), ("passkeys_removed_st
     sa.event.listen(
         passkeys,
         "after_create",
-        sa.DDL(
+        sa.DDL(  # type: ignore[no-untyped-call]
             f"CREATE TRIGGER {_name} BEFORE {_event} ON passkeys WHEN OLD.removed_at IS NOT NULL "
             "BEGIN SELECT RAISE(ABORT, 'a removed passkey stays removed'); END"
         ).execute_if(dialect="sqlite"),
