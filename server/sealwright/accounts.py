@@ -20,7 +20,9 @@ from sealwright.model.identifiers import is_slug, new_id, utc_now
 from sealwright.model.one_time_secret import OneTimeSecret, Purpose
 from sealwright.model.organization import Organization
 from sealwright.model.user import Role, User, UserKind
+from sealwright.reporting.letters import render
 from sealwright.reporting.mail import Mail
+from sealwright.reporting.notify import Letter
 from sealwright.transparency.record import organization_entry, record
 
 INVITATION_LIFE = dt.timedelta(days=7)
@@ -40,12 +42,15 @@ class Invitation:
 
     def mail(self) -> Mail:
         """What to send."""
-        text = (
-            f"You are invited to sign code with the organization {self.organization}.\n\n"
-            f"Open this link to set up your account. It works once, until "
-            f"{self.expires_at:%Y-%m-%d %H:%M} UTC:\n\n{self.url}\n"
+        letter = Letter(
+            f"Invitation to {self.organization}",
+            f"{self.user.name}, you are invited to sign code with the organization "
+            f"{self.organization}. Choose a password or a passkey to set up your account. The "
+            f"link works once, until {self.expires_at:%Y-%m-%d %H:%M} UTC.",
+            path=self.url,
+            link="Set up your account",
         )
-        return Mail(_address(self.user), f"Invitation to {self.organization}", text)
+        return render(letter, _address(self.user), footer=_footer(self.url))
 
 
 @dataclass(frozen=True)
@@ -57,12 +62,18 @@ class Reset:
 
     def mail(self) -> Mail:
         """What to send."""
-        text = (
-            "Somebody, we hope you, asked for a new password. Open this link to set it. It works "
-            f"once, within an hour:\n\n{self.url}\n\n"
-            "If it was not you, do nothing: your password stays as it is.\n"
+        letter = Letter(
+            "A new password",
+            "Somebody, we hope you, asked for a new password. The link to set it works once, "
+            "within an hour. If it was not you, do nothing: your password stays as it is.",
+            path=self.url,
+            link="Set a new password",
         )
-        return Mail(_address(self.user), "A new password", text)
+        return render(letter, _address(self.user), footer=_footer(self.url))
+
+
+def _footer(link: str) -> str:
+    return f"Sealwright at {link.rpartition('/')[0]}."
 
 
 async def invite(tx: Transaction, user: User, by: Actor, server_url: str) -> Invitation:

@@ -60,6 +60,8 @@ async def do_trial(bench: Workbench, trial: Trial) -> None:
     """
     try:
         async with asyncio.timeout(_MAX_SECONDS):
+            # what was made of the sample is kept, also where it cannot be applied as it is
+            trial = await _configured(bench, trial)
             ended = await _apply(bench, trial)
     except SealwrightError as error:
         ended = dataclasses.replace(
@@ -81,14 +83,19 @@ async def do_trial(bench: Workbench, trial: Trial) -> None:
     await bench.store.delete(trial.sample.key)
 
 
-async def _apply(bench: Workbench, trial: Trial) -> Trial:
-    """The trial with its plan, and with a configuration made from the sample where it had none."""
-    name = trial.sample.file_name
+async def _configured(bench: Workbench, trial: Trial) -> Trial:
+    """The trial, with a configuration made from the sample where it had none."""
     bench.scratch.require_room(trial.sample.size)
-    if not trial.xml:
-        async with bench.room, bench.children.child() as child:
-            await _fetch(bench, trial, child.input)
-            trial = dataclasses.replace(trial, xml=await child.analyze(name))
+    if trial.xml:
+        return trial
+    async with bench.room, bench.children.child() as child:
+        await _fetch(bench, trial, child.input)
+        return dataclasses.replace(trial, xml=await child.analyze(trial.sample.file_name))
+
+
+async def _apply(bench: Workbench, trial: Trial) -> Trial:
+    """The trial with its plan."""
+    name = trial.sample.file_name
     async with bench.room, bench.children.child() as child:
         await _fetch(bench, trial, child.input)
         share = await child.plan_share(

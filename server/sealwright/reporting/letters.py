@@ -44,9 +44,9 @@ async def compose(tx: Transaction, message: Notification, url: str) -> Mail | No
     return render(letter, user.email, url, f"{message.id}.notification") if letter else None
 
 
-def render(letter: Letter, to: str, url: str, message_id: str) -> Mail:
-    """The letter as text and HTML."""
-    footer = (
+def render(letter: Letter, to: str, url: str = "", message_id: str = "", footer: str = "") -> Mail:
+    """The letter as text and HTML. Without `url` the letter's path is a whole address."""
+    footer = footer or (
         f"Sealwright at {url}. Who hears what is set in the signing policy; your own address is "
         "in your account."
     )

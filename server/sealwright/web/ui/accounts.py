@@ -88,7 +88,7 @@ async def invitation(call: Call) -> Response:
     except SealwrightError as error:
         shown = {"code": code, "email": user.email}
         return _again(call, "accounts/invitation.html", shown, form, error)
-    return await _logged_in(call, user, "invitation", "/account" if passkey else "/")
+    return await _logged_in(call, user, "invitation", "/account/passkeys/new" if passkey else "/")
 
 
 async def forgotten_page(call: Call) -> Response:

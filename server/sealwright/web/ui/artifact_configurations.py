@@ -166,7 +166,10 @@ async def form_page(
     call: Call, project: Project, form: Form, trial: Trial | None = None, status: int = 200
 ) -> Response:
     """The form of a version, with what its preview on a sample gave."""
+    async with call.services.database.read() as tx:
+        known = await projects.configurations(tx, project.organization_id, project.id)
     shown = {
+        "version": form.value("slug") in {one.slug for one in known},
         "project": project,
         "form": form,
         "tabs": tabs(call, project, "ui.configurations"),

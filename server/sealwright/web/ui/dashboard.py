@@ -19,6 +19,7 @@ from sealwright.policy.permissions import Grant, may_configure
 from sealwright.visible import project_ids
 from sealwright.web import views
 from sealwright.web.routes import Call, Endpoint, Face
+from sealwright.web.ui.first_steps import first_steps
 from sealwright.web.ui.navigation import may_open
 from sealwright.web.ui.rendering import page
 
@@ -44,6 +45,7 @@ async def home(call: Call) -> Response:
         proposed, answered = await _proposals(tx, grant, visible)
         found = [*waiting, *failed, *signed[:_SHOWN]]
         people = await views.names(tx, grant.organization_id, [one.submitted_by for one in found])
+        steps = await first_steps(tx, grant)
         ending = [
             one
             for one in await certificates.every(tx, grant.organization_id)
@@ -56,6 +58,8 @@ async def home(call: Call) -> Response:
         "signed": signed[:_SHOWN],
         "signed_count": f"{_COUNTED} or more" if len(signed) == _COUNTED else str(len(signed)),
         "ending": sorted(ending, key=lambda one: one.not_after),
+        "steps": steps,
+        "outside": visible == [],
         "now": now,
         "today": today.date().isoformat(),
         "people": people,

@@ -133,5 +133,6 @@ def _faults(error: ValidationError) -> dict[str, str]:
     for one in error.errors(include_url=False, include_context=False, include_input=False):
         name = str(one["loc"][0]) if one["loc"] else ""
         text = "This is needed." if one["type"] == "missing" else one["msg"]
-        faults.setdefault(name, text.removeprefix("Value error, ")[:300])
+        text = text.removeprefix("Value error, ")[:300]
+        faults.setdefault(name, text[:1].upper() + text[1:])
     return faults

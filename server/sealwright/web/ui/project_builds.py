@@ -25,6 +25,7 @@ from sealwright.web.schemas import (
 )
 from sealwright.web.ui import people
 from sealwright.web.ui.forms import Form, read_form
+from sealwright.web.ui.navigation import may_open
 from sealwright.web.ui.projects import tabs
 from sealwright.web.ui.rendering import page, redirect
 
@@ -65,6 +66,7 @@ async def _page(call: Call, link: Form, trigger: Form, status: int = 200) -> Res
         "configurations": list(configurations.items()),
         "link_form": link,
         "trigger_form": trigger,
+        "may_trust": may_open(grant.principal, "ui.build_system_new"),
         "may_configure": may_configure(grant.user, project),
     }
     return page(call, "projects/builds.html", shown, status)

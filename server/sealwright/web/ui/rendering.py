@@ -30,6 +30,10 @@ _FLASH_SECONDS = 60
 _MAX_FLASH = 500
 _THEME_COOKIE = "sealwright-theme"
 _THEMES = frozenset({"light", "dark"})
+_TITLES = {
+    403: "Not allowed", 404: "Not found", 429: "Too fast", 500: "The server failed",
+    503: "Not available just now",
+}  # fmt: skip
 _INITIALS = {one.lower(): one for one in ("API", "CI", "EST", "ID", "OIDC", "SCIM", "URL", "XML")}
 
 
@@ -95,7 +99,7 @@ def error_page(request: Request, error: SealwrightError) -> Response:
         return RedirectResponse(f"/login?next={quote(_page_of(request), safe='/')}", 303)
     status = status_of(error)
     shown = {
-        "title": "The server failed" if status == 500 else "That did not work",
+        "title": _TITLES.get(status, "That did not work"),
         "message": "Try again later." if status == 500 else error.message,
         "advice": "" if status == 500 else error.advice,
     }

@@ -35,7 +35,8 @@ async def new(call: Call) -> Response:
         project = await find_project(tx, call.grant, call.path("project"))
         start = call.request.query_params.get("from", "")
         xml = await xml_to_start_from(tx, project, start)
-    return _form(call, project, Form({"xml": xml or STARTING}))
+    how = call.request.query_params.get("how", "")
+    return _form(call, project, Form({"xml": xml or STARTING, "how": how}))
 
 
 async def xml_to_start_from(tx: Transaction, project: Project, configuration_id: str) -> str:
