@@ -9,6 +9,7 @@ import pytest
 from playwright.async_api import Page, async_playwright
 
 from sealwright.intake.passwords import hash_password
+from sealwright.model.user import Role, User
 from tests import artifact_plans
 from tests.shared import missing
 from tests.web import PASSWORD, Web
@@ -83,11 +84,19 @@ async def test_log_in_approve_and_watch(sqlite: Web, width: int, scheme: str) ->
     assert faults == []
 
 
-async def test_the_keyboard_alone_approves(sqlite: Web) -> None:
-    """From the log-in to the decision with Tab, letters and Enter; the focus can be seen."""
-    user = await sqlite.add_user(password_hash=await hash_password(PASSWORD))
-    await sqlite.change_policy(quorum=1, approvers=sqlite.scene.policy.approvers | {user.id})
+async def test_the_keyboard_alone_does_the_whole_job(sqlite: Web, tmp_path: Path) -> None:
+    """Log in, submit, approve, follow, download, audit, log out, with Tab, letters, Enter and
+    Escape; the focus can be seen, is not lost, and what changes is told."""
+    user = await sqlite.add_user(
+        password_hash=await hash_password(PASSWORD), role=Role.GLOBAL_ADMINISTRATOR
+    )
+    policy = sqlite.scene.policy
+    await sqlite.change_policy(
+        quorum=1, approvers=policy.approvers | {user.id}, submitters=policy.submitters | {user.id}
+    )
     request = await sqlite.submit()
+    mine = tmp_path / "mine.exe"
+    mine.write_bytes(b"x")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
             executable_path=chromium(), args=["--no-sandbox"]
@@ -99,6 +108,26 @@ async def test_the_keyboard_alone_approves(sqlite: Web) -> None:
         await page.keyboard.type(PASSWORD)
         await page.keyboard.press("Enter")
         await page.wait_for_selector("text=Waits for me")
+
+        await tab_to(page, "Submit files")
+        await page.keyboard.press("Enter")
+        await page.wait_for_selector("#artifact")
+        while await page.evaluate("document.activeElement.id") != "artifact":
+            await page.keyboard.press("Tab")
+        async with page.expect_file_chooser() as chooser:
+            await page.keyboard.press("Enter")
+        await (await chooser.value).set_files(mine)
+        await tab_to(page, "Submit")
+        await page.keyboard.press("Enter")
+        await page.wait_for_selector(".state.WaitingForApproval")
+        await tab_to(page, "Cancel this request")
+        await page.keyboard.press("Enter")
+        await tab_to(page, "Yes, cancel it")
+        await page.keyboard.press("Escape")
+        assert await focused(page) == "Cancel this request"
+        assert await page.locator("details.confirm[open]").count() == 0
+
+        await page.goto(sqlite.server.url)
         await page.keyboard.press("Tab")
         assert await focused(page) == "Skip to content"
         await page.keyboard.press("Enter")
@@ -113,7 +142,73 @@ async def test_the_keyboard_alone_approves(sqlite: Web) -> None:
         assert shape == "solid"
         await page.keyboard.press("Enter")
         await page.wait_for_selector(".state.QueuedForProcessing")
+
+        await tab_to(page, "Download unsigned")  # it is there before and after the change
+        await sqlite.complete(request["id"])
+        await page.wait_for_selector(".state.Completed")
+        told = page.locator("#told")
+        await page.wait_for_function("document.getElementById('told').textContent != ''")
+        assert await told.inner_text() == "a.exe: Completed"
+        assert await focused(page) == "Download unsigned"
+        async with page.expect_download() as download:
+            await tab_to(page, "Download signed")
+            await page.keyboard.press("Enter")
+        assert (await download.value).suggested_filename == "a.exe"
+        await tab_to(page, "Activity")
+        await page.keyboard.press("Enter")
+        await page.wait_for_selector("text=Activity of the signing request")
+        while await page.evaluate("document.activeElement.name") != "action":
+            await page.keyboard.press("Tab")
+        await page.keyboard.press("ArrowDown")  # the next choice is not yet meant
+        await tab_to(page, "Filter")
+        assert "action=activity." not in page.url
+        await page.keyboard.press("Enter")
+        await page.wait_for_url("**action=activity.*")
+        await tab_to(page, "Log out")
+        await page.keyboard.press("Enter")
+        await page.wait_for_url("**/login")
         await browser.close()
+
+
+async def test_what_was_typed_outlives_the_session(sqlite: Web) -> None:
+    """The session ends while a form is filled in: after the log-in the form is there again, with
+    all but the secrets, and only for the same user."""
+    hashed = await hash_password(PASSWORD)
+    user = await sqlite.add_user(password_hash=hashed, role=Role.GLOBAL_ADMINISTRATOR)
+    other = await sqlite.add_user(password_hash=hashed, role=Role.GLOBAL_ADMINISTRATOR)
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=chromium(), args=["--no-sandbox"]
+        )
+        page = await browser.new_page()
+        form = f"{sqlite.server.url}/build-systems/new?kind=gitlab"
+        await page.goto(form)
+        await log_in(page, user)
+        await page.wait_for_url(form)  # with its query
+        for again in (user, other):
+            await page.fill("[name=name]", "Our GitLab")
+            await page.fill("[name=slug]", "ours")
+            await page.fill("[name='credential.token']", "glpat-secret")
+            await page.context.clear_cookies()
+            await page.click("main button.primary")
+            await page.wait_for_url(lambda address: "/login?next=" in address)
+            stored = await page.evaluate("JSON.stringify(sessionStorage)")
+            assert "Our GitLab" in stored
+            assert "glpat-secret" not in stored
+            await log_in(page, again)
+            await page.wait_for_url(form)
+            name = await page.input_value("[name=name]")
+            assert name == ("Our GitLab" if again is user else "")
+            assert await page.input_value("[name='credential.token']") == ""
+        assert await page.evaluate("sessionStorage.length") == 0
+        await browser.close()
+
+
+async def log_in(page: Page, user: User) -> None:
+    """Fill in the log-in form and send it."""
+    await page.fill("input[name=email]", str(user.email))
+    await page.fill("input[name=password]", PASSWORD)
+    await page.keyboard.press("Enter")
 
 
 async def focused(page: Page) -> str:
@@ -144,9 +239,7 @@ async def test_files_are_uploaded_with_progress(sqlite: Web, tmp_path: Path) -> 
         )
         page = await browser.new_page()
         await page.goto(f"{sqlite.server.url}/submit")
-        await page.fill("input[name=email]", str(user.email))
-        await page.fill("input[name=password]", PASSWORD)
-        await page.keyboard.press("Enter")
+        await log_in(page, user)
         await page.wait_for_url("**/submit")
         await page.set_input_files("#artifact", files)
         await page.click("form[data-upload] button")

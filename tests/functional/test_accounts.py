@@ -43,7 +43,8 @@ async def mailing(
 
 
 def link_of(mail: MailServer, address: str) -> str:
-    text = mail.to(address)[-1].get_content()
+    letter = mail.to(address)[-1]
+    text = letter.get_body(("plain",)).get_content()
     found = re.search(r"http://\S+", text)
     assert found
     return found[0]

@@ -41,6 +41,9 @@ async def bench(web: Web) -> AsyncIterator[Workbench]:
         yield opened
 
 
+SIGNED = Path(__file__).parent.parent / "vectors" / "pe"
+
+
 async def work(web: Web, bench: Workbench) -> None:
     """Do what a worker's loop does with the trial that waits."""
     for _ in range(100):
@@ -206,6 +209,27 @@ async def test_what_cannot_be_tried_is_told_with_its_place(web: Web, bench: Work
     assert (trial["state"], trial["plan"]) == ("failed", None)
     assert trial["fault"]
     assert await stored(web) == []
+
+
+async def test_what_was_made_of_a_sample_is_kept_where_it_cannot_be_applied(
+    web: Web, bench: Workbench
+) -> None:
+    """Of a signed file comes a demand to verify it, and no roots are configured here."""
+    user = await web.add_user(
+        password_hash=await hash_password(PASSWORD), role=Role.PROJECT_ADMINISTRATOR
+    )
+    browser = await logged_in(web, user)
+    path = f"/projects/{web.scene.project.slug}"
+    signed = (SIGNED / "osslsigncode-sha256-page-hashes.exe").read_bytes()
+    client = await web.client(user)
+    begun = await client.post(f"/api/v1{path}/trials", files={"sample": ("signed.exe", signed)})
+    await work(web, bench)
+    page = await browser.get(f"{path}/trials/{begun.json()['id']}")
+    assert "none are configured" in page.text
+    assert "&lt;authenticode-verify/&gt;" in page.text
+    mended = f"{path}/artifact-configurations/new?trial={begun.json()['id']}"
+    assert f'href="{mended}"' in page.text
+    assert "&lt;authenticode-verify/&gt;" in (await browser.get(mended)).text
 
 
 async def test_two_answers_at_once_make_one_version(web: Web) -> None:

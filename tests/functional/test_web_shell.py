@@ -62,3 +62,38 @@ async def test_static_files_are_named_by_their_content(sqlite: Web) -> None:
     assert found
     answer = await browser.get(found[1])
     assert answer.headers["content-type"] == "text/css; charset=utf-8"
+
+
+async def test_the_first_steps_lead_to_a_first_request(sqlite: Web) -> None:
+    browser = await logged_in(sqlite)
+    page = (await browser.get("/")).text
+    assert "First steps" in page
+    assert f'<a href="/projects/{sqlite.scene.project.slug}">Submit a first artifact</a>' in page
+    assert '<a href="/certificates/new">' not in page, "there is one"
+    regular = await sqlite.add_user(password_hash=await hash_password(PASSWORD))
+    other = (await (await logged_in(sqlite, regular)).get("/")).text
+    assert "First steps" not in other
+    assert "You take part in no project yet" in other
+    made = await sqlite.submit()
+    await sqlite.fail(made["id"], "Secret reason")
+    page = (await browser.get("/")).text
+    assert "First steps" not in page
+    assert "Secret reason" in page
+    other = (await (await logged_in(sqlite, regular)).get("/")).text
+    assert "Secret reason" not in other, "nothing of projects that one takes no part in"
+
+
+async def test_a_log_in_leads_back_to_the_page_or_the_form(sqlite: Web) -> None:
+    client = await sqlite.client()
+    got = await client.get("/signing-requests?text=a%26b")
+    assert got.headers["location"] == "/login?next=/signing-requests%3Ftext%3Da%2526b"
+    for referer, expected in (
+        (f"{sqlite.server.url}/certificates/new?way=import", "/certificates/new%3Fway%3Dimport"),
+        ("https://evil.example/certificates/new", "/"),
+        ("https://[", "/"),
+        ("", "/"),
+    ):
+        posted = await client.post("/certificates/new", headers={"Referer": referer})
+        assert posted.headers["location"] == f"/login?next={expected}"
+    wrong = await client.post("/login", data={"email": "ann@example.com", "password": "wrong"})
+    assert 'value="ann@example.com"' in wrong.text

@@ -279,7 +279,7 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "ui.update_group": _row("O - O - - -"),
     "ui.delete_group": _row("O - O - - -"),
     "ui.logout": _row("O O O O O O"),
-    "ui.home": _row("O O O O O O"),
+    "ui.home": _row("O P P O O P"),
     "ui.submit_page": _row("O P P O P P"),
     "ui.submit_files": _row("O P P O P P"),
     "ui.submit_link": _row("O P P O P P"),

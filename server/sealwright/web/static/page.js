@@ -21,8 +21,12 @@ const addCopies = (within) => {
 addCopies(document);
 for (const one of document.querySelectorAll("[data-without-script]")) one.remove();
 for (const form of document.querySelectorAll("form[data-at-once]")) {
+  // with the keyboard one passes over options on the way to the one that is meant
+  let keyed = false;
+  form.addEventListener("keydown", () => { keyed = true; });
+  form.addEventListener("pointerdown", () => { keyed = false; });
   form.addEventListener("change", (event) => {
-    if (event.target.matches("select")) form.requestSubmit();
+    if (event.target.matches("select") && !keyed) form.requestSubmit();
   });
 }
 for (const choice of document.querySelectorAll("[data-themes]")) {

@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from sealwright.db import Transaction, certificates, projects, proposals, requests
+from sealwright.db import Transaction, certificates, log, projects, proposals, requests
 from sealwright.db.request_search import RequestFilter
 from sealwright.model.certificate import CertificateState
 from sealwright.model.identifiers import utc_now
@@ -16,8 +16,10 @@ from sealwright.model.proposal import Proposal, ProposalState
 from sealwright.model.request import SigningRequest, State
 from sealwright.policy.approvals import may_decide
 from sealwright.policy.permissions import Grant, may_configure
+from sealwright.reporting.unusual import ACTION
 from sealwright.visible import project_ids
 from sealwright.web import views
+from sealwright.web.audit import audit_page, subject_names
 from sealwright.web.routes import Call, Endpoint, Face
 from sealwright.web.ui.first_steps import first_steps
 from sealwright.web.ui.navigation import may_open
@@ -45,6 +47,14 @@ async def home(call: Call) -> Response:
         proposed, answered = await _proposals(tx, grant, visible)
         found = [*waiting, *failed, *signed[:_SHOWN]]
         people = await views.names(tx, grant.organization_id, [one.submitted_by for one in found])
+        unusual, names = [], {}
+        if may_open(grant.principal, "ui.audit"):
+            since = now - dt.timedelta(days=_FAILED_DAYS)
+            unusual = await audit_page(
+                tx, grant.organization_id, log.Filter(action=ACTION, since=since), before=None,
+                limit=_SHOWN,
+            )  # fmt: skip
+            names = await subject_names(tx, grant.organization_id)
         steps = await first_steps(tx, grant)
         ending = [
             one
@@ -59,6 +69,8 @@ async def home(call: Call) -> Response:
         "signed_count": f"{_COUNTED} or more" if len(signed) == _COUNTED else str(len(signed)),
         "ending": sorted(ending, key=lambda one: one.not_after),
         "steps": steps,
+        "unusual": unusual,
+        "names": names,
         "outside": visible == [],
         "now": now,
         "today": today.date().isoformat(),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,13 +12,22 @@ from starlette.responses import Response
 
 from sealwright.approve import approve_or_deny
 from sealwright.cancel import cancel as cancel_request
-from sealwright.db import Transaction, build_systems, certificates, passkeys, projects, requests
+from sealwright.db import (
+    Transaction,
+    build_systems,
+    certificates,
+    passkeys,
+    projects,
+    requests,
+    users,
+)
 from sealwright.db import log as db_log
 from sealwright.errors import SealwrightError
 from sealwright.model.build_system import BuildSystemKind
 from sealwright.model.origin import Origin
 from sealwright.model.passkey import relying_party
-from sealwright.model.request import SigningRequest, State, Verdict
+from sealwright.model.project import SigningPolicy
+from sealwright.model.request import Approval, SigningRequest, State, Verdict
 from sealwright.policy.approvals import may_decide
 from sealwright.policy.permissions import may_cancel
 from sealwright.submit import Submission
@@ -39,6 +49,7 @@ from sealwright.web.waiting import event_stream
 
 _MAX_COMMENT = 4000
 _TIME_LINE = 100
+_NAMED = 10
 
 
 class LevelQuery(BaseModel):
@@ -77,6 +88,7 @@ async def _detail(call: Call, form: Form, status: int = 200) -> Response:
         actors = [request.submitted_by, *_users(entry.about.actor for entry in entries)]
         people = await views.names(tx, request.organization_id, actors)
         keys = await passkeys.of_user(tx, grant.organization_id, user.id)
+        approvers = await _who_may_still(tx, request, policy, decisions)
     options = ""
     if request.snapshot.fields.get("passkey_required"):
         options = json.dumps(approval_options(call.services, request, user, keys))
@@ -95,6 +107,9 @@ async def _detail(call: Call, form: Form, status: int = 200) -> Response:
         "links": links,
         "form": form,
         "passkey_options": options,
+        "approvers": approvers,
+        "needed": policy.quorum - sum(one.verdict is Verdict.APPROVE for one in decisions),
+        "check": _check(call.services.settings.url, request) if released else "",
         "may_decide": may_decide(user, request, policy, decisions),
         "may_cancel": may_cancel(user, request),
         "may_retry": request.state is State.FAILED and policy in submits,
@@ -236,6 +251,30 @@ async def unsigned_artifact(call: Call) -> Response:
 async def proof(call: Call) -> Response:
     """The proof of the release."""
     return await proof_response(call.services, await find(call))
+
+
+async def _who_may_still(
+    tx: Transaction, request: SigningRequest, policy: SigningPolicy, decisions: Sequence[Approval]
+) -> list[str]:
+    """Names of whom the request waits for."""
+    if request.state is not State.WAITING_FOR_APPROVAL:
+        return []
+    people = await users.every(tx, request.organization_id)
+    found = sorted(one.name for one in people if may_decide(one, request, policy, decisions))
+    more = len(found) - _NAMED
+    return [*found[:_NAMED], f"{more} more"] if more > 0 else found
+
+
+def _check(url: str, request: SigningRequest) -> str:
+    """Commands that check the release offline; empty before there is one."""
+    if request.output is None:
+        return ""
+    name = shlex.quote(request.output.file_name)
+    proof_name = shlex.quote(f"{request.output.file_name}.tlog-proof")
+    return (
+        f"curl --fail --output verifier.key {url}/log/key\n"
+        f"sealwright log proof verify {proof_name} --artifact {name} --key verifier.key"
+    )
 
 
 def _back(call: Call, message: str) -> Response:
