@@ -137,7 +137,12 @@ async def world(sqlite_web: WebServer) -> AsyncIterator[World]:
             "missing": missing,
         }
         tokens = {role: await web.token(user) for role, user in people.items()}
-        clients = {role: httpx.AsyncClient(base_url=web.server.url, timeout=30) for role in people}
+        # the server closes what was idle for five seconds, perhaps just as a call is sent
+        limits = httpx.Limits(max_connections=4, keepalive_expiry=1)
+        clients = {
+            role: httpx.AsyncClient(base_url=web.server.url, timeout=60, limits=limits)
+            for role in people
+        }
         scim = {role: await web.token(user, kind=TokenKind.SCIM) for role, user in people.items()}
         yield World(web, things, people, clients, tokens, scim)
         for client in clients.values():
