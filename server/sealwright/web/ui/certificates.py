@@ -33,7 +33,7 @@ from sealwright.model.certificate import (
 )
 from sealwright.model.identifiers import is_id, utc_now
 from sealwright.visible import missing, project_ids
-from sealwright.web import auth, bodies
+from sealwright.web import auth, awaited, bodies
 from sealwright.web.api.v1.certificates import (
     change,
     find,
@@ -214,7 +214,10 @@ async def show_order(call: Call) -> Response:
         result = None
         if found.result_id:
             result = await certificates.get(tx, found.organization_id, found.result_id)
-    return page(call, "certificates/order.html", {"order": found, "result": result})
+        url = call.services.settings.url
+        waiting = await awaited.orders(tx, found.organization_id, [found], url)
+    shown = {"order": found, "result": result, "awaited": waiting.get(found.id)}
+    return page(call, "certificates/order.html", shown)
 
 
 async def _settled(call: Call, made: CertificateOrder, message: str) -> Response:
@@ -224,6 +227,11 @@ async def _settled(call: Call, made: CertificateOrder, message: str) -> Response
         SealwrightError: why the signer refused.
     """
     database = call.services.database
+    async with database.read() as tx:
+        url = call.services.settings.url
+        endorsing = await awaited.orders(tx, made.organization_id, [made], url)
+    if endorsing:  # that is for people, and takes longer
+        return redirect(call, f"/certificates/orders/{made.id}")
     waiting = wait_for(database, made.organization_id, made.id, WAIT_SECONDS)
     settled = await call.until_gone(waiting)
     check(settled)
