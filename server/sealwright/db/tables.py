@@ -157,6 +157,17 @@ passkeys = sa.Table(
     sa.Index("ix_passkeys_user_id", "user_id"),
 )
 
+# where there are roles, row security does it: see `roles`
+for _name, _event in (("passkeys_stay_removed", "UPDATE"), ("passkeys_removed_stay", "DELETE")):
+    sa.event.listen(
+        passkeys,
+        "after_create",
+        sa.DDL(  # type: ignore[no-untyped-call]
+            f"CREATE TRIGGER {_name} BEFORE {_event} ON passkeys WHEN OLD.removed_at IS NOT NULL "
+            "BEGIN SELECT RAISE(ABORT, 'a removed passkey stays removed'); END"
+        ).execute_if(dialect="sqlite"),
+    )
+
 #: Passkeys that the operator told the signer to believe: the signer's own, like certificates.
 trust_anchors = sa.Table(
     "trust_anchors",
