@@ -340,6 +340,7 @@ async def certificate_renew(
     type=click.Choice([one.value for one in RevocationReason]),
     default=RevocationReason.UNSPECIFIED.value,
     show_default=True,
+    help="What a compromised key has signed counts no more; of the others it stays good.",
 )
 @click.option("--comment", default="", help="For people; it is in the exported key.")
 @organization_option

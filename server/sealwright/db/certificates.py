@@ -37,10 +37,12 @@ def _select() -> sa.Select[Any]:
 
 def _certificate(row: sa.RowMapping) -> Certificate:
     fields = {field.name: row[field.name] for field in dataclasses.fields(Certificate)}
+    # the signer writes the revocation, the switch is not its own
+    state = row["state"] if row["revoked_at"] is None else CertificateState.DISABLED
     return Certificate(
         **fields
         | {
-            "state": CertificateState(row["state"]),
+            "state": CertificateState(state),
             "key_type": KeyType(row["key_type"]),
             "kind": CertificateKind(row["kind"]),
             "source": CertificateSource(row["source"]),
@@ -172,8 +174,8 @@ async def install(tx: Transaction, issued: Certificate) -> bool:
 async def revoke(
     tx: Transaction, certificate: Certificate, revocation: bytes, reason: str, now: dt.datetime
 ) -> list[str]:
-    """Disable every certificate of the same key for good; ids of those that were not revoked
-    before."""
+    """Note the revocation for every certificate of the same key, which disables them for good; ids
+    of those that were not revoked before."""
     same = (
         _T.c.organization_id == certificate.organization_id,
         _T.c.key_uri == certificate.key_uri,
@@ -185,7 +187,6 @@ async def revoke(
         _T.update()
         .where(*same)
         .values(
-            state=CertificateState.DISABLED.value,
             revocation=revocation,
             revocation_reason=reason,
             revoked_at=now,

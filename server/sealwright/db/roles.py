@@ -66,7 +66,7 @@ _SIGNER = {
         "SELECT",
         "INSERT",
         "UPDATE (certificate, chain, sha256, subject, not_before, not_after)",
-        "UPDATE (state, revocation, revocation_reason, revoked_at)",
+        "UPDATE (revocation, revocation_reason, revoked_at)",
     ),
     "endorsements": ("SELECT",),
     "enrolment_servers": ("SELECT (id, organization_id, enabled)",),
