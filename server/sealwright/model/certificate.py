@@ -98,7 +98,7 @@ class Certificate:
     """What the signer signs with.
 
     Attributes:
-        state: the administrator's switch, off for good where the key is revoked; `status` tells more.
+        state: the administrator's switch, off for good once the key is revoked; see `status`.
         key_uri: RFC 7512 URI of the private key (token and object id; never a PIN).
         certificate: DER of the leaf, or a binary OpenPGP public key; empty while it is pending.
         chain: DER of its issuers, the leaf's issuer first.
