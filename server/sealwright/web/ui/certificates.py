@@ -20,6 +20,7 @@ from sealwright.db import (
     log,
     projects,
 )
+from sealwright.db.log_search import Filter
 from sealwright.errors import ForbiddenError, InvalidInputError, NotFoundError, SealwrightError
 from sealwright.model.certificate import (
     GENERATED_KEYS,
@@ -244,7 +245,7 @@ async def _detail(
         if certificate.enrolment_id:
             server = await enrolment.find(tx, certificate.organization_id, certificate.enrolment_id)
         failure = await enrolment.error_of(tx, certificate.id)
-        wanted = log.Filter(certificate_id=certificate.id)
+        wanted = Filter(certificate_id=certificate.id)
         activity = (
             await log.page(tx, certificate.organization_id, wanted=wanted, limit=_ACTIVITY)
             if sees_log
