@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from sealwright.db.database import Transaction
+from sealwright.db.loose_scan import values_of
 from sealwright.db.tables import COMMON_LEAVES, NO_COMMON_LEAF, log_entries
 
 _T = log_entries
@@ -150,15 +151,11 @@ async def _names(tx: Transaction, organization_id: str, action: str) -> list[str
 
 
 async def _known_actions(tx: Transaction, organization_id: str) -> list[str]:
-    """Every action of the organization's leaves but the common ones. Each is found by one look into
-    the index, after the one before: counting groups would read all of it."""
-    least = sa.func.min(_T.c.action)
+    """Every action of the organization's leaves but the common ones."""
     own = sa.and_(_T.c.organization_id == organization_id, sa.text(NO_COMMON_LEAF))
-    found = sa.select(least.label("action")).where(own).cte("found", recursive=True)
-    following = sa.select(least).where(own, _T.c.action > found.c.action).scalar_subquery()
-    found = found.union_all(sa.select(following).where(found.c.action.is_not(None)))
-    rows = await tx.all(sa.select(found.c.action).limit(_MOST_ACTIONS))
-    return [row["action"] for row in rows if row["action"] is not None]
+    found = values_of(_T.c.action, own, "actions")
+    rows = await tx.all(sa.select(found.c.value).limit(_MOST_ACTIONS))
+    return [row["value"] for row in rows if row["value"] is not None]
 
 
 async def _rare(tx: Transaction, organization_id: str, names: Sequence[str]) -> list[int] | None:
