@@ -17,7 +17,7 @@ from tests.shared import sample, tool
 
 from sealwright.signing import cms
 from sealwright.signing.artifact import Directive, SignatureFact
-from sealwright.signing.containers.cab import CabContainer
+from sealwright.signing.containers.cab_container import CabContainer
 from sealwright.signing.formats import cab
 
 UNSIGNED = Path(__file__).resolve().parent.parent / "vectors" / "cab" / "unsigned.cab"

@@ -21,7 +21,8 @@ from tests.unit.test_cab import sign as sign_whole
 
 from sealwright.errors import ArtifactError, SealwrightError
 from sealwright.signing.containers import cab_layout
-from sealwright.signing.containers.cab import CabContainer, Cabinet
+from sealwright.signing.containers.cab import Cabinet
+from sealwright.signing.containers.cab_container import CabContainer
 from sealwright.signing.formats import cab, pe
 
 VECTORS = Path(__file__).resolve().parent.parent / "vectors" / "cab"
