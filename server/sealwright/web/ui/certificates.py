@@ -17,9 +17,9 @@ from sealwright.db import (
     certificate_orders,
     certificates,
     enrolment,
-    log,
     projects,
 )
+from sealwright.db.log_search import Filter
 from sealwright.errors import ForbiddenError, InvalidInputError, NotFoundError, SealwrightError
 from sealwright.model.certificate import (
     GENERATED_KEYS,
@@ -252,7 +252,7 @@ async def _detail(
         if certificate.enrolment_id:
             server = await enrolment.find(tx, certificate.organization_id, certificate.enrolment_id)
         failure = await enrolment.error_of(tx, certificate.id)
-        wanted = log.Filter(certificate_id=certificate.id)
+        wanted = Filter(certificate_id=certificate.id)
         activity = names = None
         if may_open(principal, "ui.audit"):
             activity = await audit_page(
