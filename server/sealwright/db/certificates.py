@@ -35,6 +35,11 @@ def _select() -> sa.Select[Any]:
     )
 
 
+_BY_ID = _select().where(
+    _T.c.id == sa.bindparam("certificate"), _T.c.organization_id == sa.bindparam("organization")
+)
+
+
 def _certificate(row: sa.RowMapping) -> Certificate:
     fields = {field.name: row[field.name] for field in dataclasses.fields(Certificate)}
     # the signer writes the revocation, the switch is not its own
@@ -68,9 +73,7 @@ async def add(tx: Transaction, certificate: Certificate) -> None:
 
 async def get(tx: Transaction, organization_id: str, certificate_id: str) -> Certificate | None:
     """The certificate with this id in this organization."""
-    row = await tx.one(
-        _select().where(_T.c.id == certificate_id, _T.c.organization_id == organization_id)
-    )
+    row = await tx.one(_BY_ID, certificate=certificate_id, organization=organization_id)
     return _certificate(row) if row else None
 
 
