@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from tests.chaos.shim import Shim
 from tests.database import add_request, decide, seed, user
-from tests.functional.test_signer_trust import Desk, equip
+from tests.endorsing import Desk, equip
 from tests.postgres import Postgres
 from tests.signer import Keys, digests, intents_of, running_signer
 
@@ -212,13 +212,13 @@ async def test_the_application_cannot_bring_back_a_removed_passkey(
         assert other.name == "x", "only what was removed cannot be changed"
         # neither what it endorsed before counts, nor what it endorses now, nor its approvals
         request = await desk.approved(scene.policy, approver)
-        with pytest.raises(SignerRefusedError, match="endorsed the artifact configuration"):
+        with pytest.raises(SignerRefusedError, match=r"configuration waits for .* nobody"):
             await client.sign(request.id, 1, digests(1, "a"))
         looser = dataclasses.replace(scene.policy, quorum=0)
         await desk.endorse_policy(looser, 2)
         await desk.endorse_configuration(scene.configuration, 2)
         request = await desk.approved(looser, approver)
-        with pytest.raises(SignerRefusedError, match="not the one that was endorsed last"):
+        with pytest.raises(SignerRefusedError, match="it is not as it was endorsed"):
             await client.sign(request.id, 1, digests(1, "b"))
         await desk.endorse_configuration(scene.configuration, 3, by=approver)
         request = await desk.approved(scene.policy, officer)

@@ -10,9 +10,10 @@ from typing import Any
 import httpx
 import pytest
 import sqlalchemy as sa
-from tests.authenticator import Authenticator, from_text, text
+from tests.authenticator import Authenticator
 from tests.chaos.shim import Shim
-from tests.database import Scene, add_request, seed
+from tests.database import add_request, seed
+from tests.endorsing import Desk, equip, trust
 from tests.functional.test_passkeys import session
 from tests.signer import Keys, digests
 from tests.web import Web
@@ -27,151 +28,32 @@ from sealwright.db import (
     log,
     passkeys,
     projects,
-    requests,
     users,
 )
 from sealwright.db.tables import METADATA
 from sealwright.errors import NotFoundError, SignerRefusedError
 from sealwright.model.certificate import Operation, OrderState
 from sealwright.model.endorsement import (
-    Endorsement,
     EndorsementKind,
-    TrustAnchor,
     configuration_subject,
-    configuration_terms,
     disabled_terms,
-    endorsement_challenge,
     order_terms,
     passkey_terms,
-    policy_terms,
 )
 from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.passkey import (
-    Assertion,
-    Passkey,
-    RelyingParty,
-    approval_challenge,
     relying_party,
 )
-from sealwright.model.project import ArtifactConfiguration, SigningPolicy, snapshot
+from sealwright.model.project import ArtifactConfiguration, snapshot
 from sealwright.model.request import (
-    Approval,
     HashToSign,
     RequestKind,
     SigningRequest,
-    StoredArtifact,
-    Verdict,
 )
-from sealwright.model.user import Role, User
-from sealwright.policy.passkeys import verify_registration
+from sealwright.model.user import Role
 from sealwright.signing.signer_client import SignerClient
 
 sqlite_only = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-
-
-@dataclasses.dataclass
-class Person:
-    """A user with a passkey in the database."""
-
-    user: User
-    device: Authenticator
-    passkey: Passkey
-
-    def answer(self, challenge: bytes) -> Assertion:
-        answer = self.device.sign({"challenge": text(challenge)})
-        response = answer["response"]
-        return Assertion(
-            from_text(answer["rawId"]),
-            from_text(response["clientDataJSON"]),
-            from_text(response["authenticatorData"]),
-            from_text(response["signature"]),
-            from_text(response["userHandle"]),
-        )
-
-
-async def equip(database: Database, user: User, rp: RelyingParty) -> Person:
-    """Give the user a passkey, by a row: as registering does, or a web process that lies."""
-    device = Authenticator(rp.origin, rp.id)
-    options = {"user": {"id": text(user.id.encode())}, "challenge": text(b"x" * 32)}
-    made = device.register(options)["response"]
-    found = verify_registration(
-        from_text(made["clientDataJSON"]), from_text(made["attestationObject"]), b"x" * 32, rp
-    )
-    passkey = Passkey(
-        new_id(), user.organization_id, user.id, "Key", found.credential_id, found.public_key, 0,
-        utc_now(),
-    )  # fmt: skip
-    async with database.transaction() as tx:
-        await passkeys.add(tx, passkey)
-    return Person(user, device, passkey)
-
-
-@dataclasses.dataclass
-class Desk:
-    """An organization, and the officer whose passkey the signer trusts."""
-
-    database: Database
-    scene: Scene
-    officer: Person
-
-    async def endorse(
-        self,
-        kind: EndorsementKind,
-        subject: str,
-        terms: str,
-        version: int = 1,
-        *,
-        by: Person | None = None,
-        **policy: Any,
-    ) -> None:
-        who = by or self.officer
-        tenant = self.scene.organization.id
-        challenge = endorsement_challenge(tenant, kind, subject, version, terms, who.user.id)
-        made = Endorsement(
-            tenant, kind, subject, version, terms, policy.get("approvers", ()),
-            policy.get("certificate_id"), who.user.id, who.answer(challenge), utc_now(),
-        )  # fmt: skip
-        async with self.database.transaction() as tx:
-            await endorsements.add(tx, made)
-
-    async def endorse_policy(
-        self, policy: SigningPolicy, version: int = 1, by: Person | None = None
-    ) -> None:
-        approvers = tuple(sorted(policy.approvers))
-        terms = policy_terms(snapshot(policy, "", None).fields, approvers, policy.certificate_id)
-        await self.endorse(
-            EndorsementKind.POLICY, policy.id, terms, version, by=by, approvers=approvers,
-            certificate_id=policy.certificate_id,
-        )  # fmt: skip
-
-    async def endorse_configuration(
-        self, configuration: ArtifactConfiguration, version: int = 1, by: Person | None = None
-    ) -> None:
-        subject = configuration_subject(configuration.project_id, configuration.slug)
-        terms = configuration_terms(configuration)
-        await self.endorse(EndorsementKind.CONFIGURATION, subject, terms, version, by=by)
-
-    async def approved(
-        self, policy: SigningPolicy, by: Person, **of_request: Any
-    ) -> SigningRequest:
-        """A request under the policy as it is in the database now, approved by one passkey."""
-        frozen = snapshot(policy, self.scene.certificate.sha256, self.scene.configuration)
-        fields = {
-            "signatures": 1, "snapshot": frozen, "policy_hash": frozen.sha256,
-            "input": StoredArtifact("key", "a.exe", 1, "ab" * 32),
-        }  # fmt: skip
-        request = await add_request(self.database, self.scene, **fields | of_request)
-        challenge = approval_challenge(
-            request.id, request.content_digest, request.policy_hash, by.user.id
-        )
-        approval = Approval(
-            new_id(), request.id, by.user.id, by.user.name, Verdict.APPROVE, "", utc_now(),
-            by.answer(challenge),
-        )  # fmt: skip
-        async with self.database.transaction() as tx:
-            await requests.add_approval(tx, self.scene.organization.id, approval)
-            await projects.update_policy(tx, policy)
-        return request
 
 
 @sqlite_only
@@ -197,11 +79,11 @@ async def test_rows_of_a_web_process_are_not_believed(
             await signer.sign(request.id, 1, digests(1, request.id))
 
     before = shim.count()
-    await refused(await desk.approved(policy, approver), "Nobody with a trusted passkey")
+    await refused(await desk.approved(policy, approver), "policy waits for .* nobody")
     await desk.endorse_policy(policy, by=approver)  # whose passkey nobody trusts
-    await refused(await desk.approved(policy, approver), "Nobody with a trusted passkey")
+    await refused(await desk.approved(policy, approver), "policy waits for .* nobody")
     await desk.endorse_policy(policy, 2)
-    await refused(await desk.approved(policy, approver), "endorsed the artifact configuration")
+    await refused(await desk.approved(policy, approver), "configuration waits for .* nobody")
     await desk.endorse_configuration(scene.configuration)
     await refused(await desk.approved(policy, approver), "passkey that nobody endorsed")
     await desk.endorse(
@@ -234,7 +116,7 @@ async def test_rows_of_a_web_process_are_not_believed(
     }  # fmt: skip
     for name, value in looser.items():
         changed = dataclasses.replace(policy, **{name: value})
-        await refused(await desk.approved(changed, approver), "not the one that was endorsed last")
+        await refused(await desk.approved(changed, approver), "it is not as it was endorsed")
     accomplice = await equip(database, scene.approvers[2], rp)
     invented = dataclasses.replace(policy, approvers=policy.approvers | {scene.submitter.id})
     await refused(await desk.approved(invented, approver), "approvers that it had not")
@@ -253,20 +135,20 @@ async def test_rows_of_a_web_process_are_not_believed(
     await desk.endorse(EndorsementKind.POLICY, new_id(), "00" * 32, 3)
     await refused(
         await desk.approved(dataclasses.replace(policy, quorum=2), approver),
-        "not the one that was endorsed last",
+        "it is not as it was endorsed",
     )
     # what was endorsed before and replaced since does not come back
     stricter = dataclasses.replace(policy, timestamp_required=not policy.timestamp_required)
     decided = await desk.approved(policy, approver)
     await desk.endorse_policy(stricter, 4)
-    await refused(await desk.approved(policy, approver), "not the one that was endorsed last")
+    await refused(await desk.approved(policy, approver), "it is not as it was endorsed")
     async with database.transaction() as tx:
         await projects.update_policy(tx, stricter)
-    with pytest.raises(SignerRefusedError, match="changed after the request was decided") as told:
+    with pytest.raises(SignerRefusedError, match="it has to be submitted again") as told:
         await signer.sign(decided.id, 1, digests(1, decided.id))
     assert told.value.advice == (
-        "Submit it again: requests decided before a policy or its artifact configuration changed "
-        "under endorsements have to be submitted again."
+        "Requests decided before a policy or an artifact configuration changed under endorsements "
+        "have to be submitted again."
     )
     assert shim.count() == before
     assert await signer.sign((await desk.approved(stricter, approver)).id, 1, digests(1, "c"))
@@ -281,7 +163,7 @@ async def test_rows_of_a_web_process_are_not_believed(
     # a passkey that its owner removed endorses nothing, and what it endorsed holds no more
     async with database.transaction() as tx:
         await passkeys.remove(tx, tenant, officer.user.id, officer.passkey.id, utc_now())
-    await refused(await desk.approved(stricter, approver), "Nobody with a trusted passkey")
+    await refused(await desk.approved(stricter, approver), "policy waits for .* nobody")
     assert shim.count() == before
     await signer.distrust_passkey(tenant, officer.passkey.id)
     assert await signer.sign((await desk.approved(policy, approver)).id, 1, digests(1, "d"))
@@ -328,7 +210,7 @@ async def test_an_artifact_configuration_counts_by_its_newest_endorsement(
     await refused(forged, "not the one that was decided on")
     await refused(None, "not the one that was decided on")
     await desk.endorse_configuration(looser, 2)
-    await refused(first, "Another version of the artifact configuration was endorsed since")
+    await refused(first, "configuration changed under endorsements after")
     assert shim.count() == before
     assert await signer.sign((await asked(looser)).id, 1, digests(1, "b"))
     # a bare digest is signed by no configuration
@@ -405,14 +287,7 @@ async def test_endorsing_over_the_api_and_the_page(sqlite: Web) -> None:
     await sqlite.change_policy(quorum=1, passkey_required=True)
     approver = await equip(sqlite.database, sqlite.scene.approvers[0], rp)
     key = officer.passkey
-    async with sqlite.database.transaction() as tx:
-        await endorsements.add_anchor(
-            tx,
-            TrustAnchor(
-                key.id, admin.organization_id, admin.id, key.credential_id, key.public_key,
-                utc_now(),
-            ),
-        )  # fmt: skip
+    await trust(sqlite.database, key)
     found = await listed()
     project, configuration = sqlite.scene.project, sqlite.scene.configuration
     assert found["required"]

@@ -47,6 +47,9 @@ NO_SIGNATURE = (
     "action <> 'signature.intended' AND action <> 'signature.made' "
     "AND action <> 'signature.abandoned'"
 )
+#: what most leaves are; the index of actions leaves them out
+COMMON_LEAVES = frozenset({"signature.intended", "signature.made"})
+NO_COMMON_LEAF = "action <> 'signature.intended' AND action <> 'signature.made'"
 BIGINT_KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
@@ -96,6 +99,7 @@ users = sa.Table(
     sa.Column("active", sa.Boolean, nullable=False),
     _created(),
     sa.Column("external_id", sa.String(200)),
+    sa.Index("ix_users_external_id", "organization_id", "external_id"),
 )
 
 api_tokens = sa.Table(
@@ -271,6 +275,9 @@ certificates = sa.Table(
     sa.Column("csr", sa.LargeBinary),
     sa.Column("replaces_id", sa.String(36)),
     sa.Column("enrolment_id", sa.String(36)),
+    sa.Column("revocation", sa.LargeBinary),
+    sa.Column("revocation_reason", sa.String(20), nullable=False, server_default=""),
+    sa.Column("revoked_at", UtcDateTime),
     sa.UniqueConstraint("organization_id", "slug"),
     # of the renewals of one certificate, one is issued at most; `sha256` is empty until then
     sa.Index(
@@ -476,6 +483,14 @@ signing_requests = sa.Table(
     sa.Index("ix_signing_requests_organization_id_state_id", "organization_id", "state", "id"),
     sa.Index("ix_signing_requests_signing_policy_id_id", "signing_policy_id", "id"),
     sa.Index("ix_signing_requests_submitted_by_id", "submitted_by", "id"),
+    sa.Index("ix_signing_requests_submitted_by_state_id", "submitted_by", "state", "id"),
+    sa.Index("ix_signing_requests_project_id_submitted_by_id", "project_id", "submitted_by", "id"),
+    sa.Index(
+        "ix_signing_requests_original_request_id",
+        "original_request_id",
+        sqlite_where=sa.text("original_request_id IS NOT NULL"),
+        postgresql_where=sa.text("original_request_id IS NOT NULL"),
+    ),
     # what is unfinished is always a small part, and it is what the reconciler asks for
     sa.Index(
         "ix_signing_requests_unfinished",
@@ -606,6 +621,14 @@ log_entries = sa.Table(
         postgresql_where=sa.text(NO_SIGNATURE),
     ),
     sa.Index("ix_log_entries_organization_id_id", "organization_id", "id"),
+    sa.Index(
+        "ix_log_entries_organization_id_action_id",
+        "organization_id",
+        "action",
+        "id",
+        sqlite_where=sa.text(NO_COMMON_LEAF),
+        postgresql_where=sa.text(NO_COMMON_LEAF),
+    ),
     *(
         sa.Index(
             f"ix_log_entries_{column}_id",
@@ -817,12 +840,14 @@ outbox = sa.Table(
     sa.Column("error", sa.Text, nullable=False, server_default=""),
     sa.Column("reference", sa.String(200), nullable=False, server_default=""),
     sa.Column("url", sa.Text, nullable=False, server_default=""),
+    sa.Column("build_system_id", sa.String(36), nullable=False, server_default=""),
     sa.Index("ix_outbox_subject_id", "subject", "id"),
     sa.Index("ix_outbox_reference", "reference"),
     sa.Index("ix_outbox_request_id", "request_id"),
     sa.Index(
-        "ix_outbox_due",
-        "due_at",
+        "ix_outbox_waiting",
+        "build_system_id",
+        "id",
         sqlite_where=sa.text("due_at IS NOT NULL"),
         postgresql_where=sa.text("due_at IS NOT NULL"),
     ),
@@ -865,8 +890,17 @@ notifications = sa.Table(
     sa.Column("milliseconds", sa.Integer),
     sa.Index("ix_notifications_target_id_id", "target_id", "id"),
     sa.Index(
-        "ix_notifications_due",
+        "ix_notifications_done",
+        "created_at",
+        sqlite_where=sa.text("due_at IS NULL"),
+        postgresql_where=sa.text("due_at IS NULL"),
+    ),
+    sa.Index(
+        "ix_notifications_waiting",
+        "channel",
+        "target_id",
         "due_at",
+        "id",
         sqlite_where=sa.text("due_at IS NOT NULL"),
         postgresql_where=sa.text("due_at IS NOT NULL"),
     ),

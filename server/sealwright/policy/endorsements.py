@@ -22,11 +22,14 @@ from sealwright.model.project import SigningPolicy, snapshot
 from sealwright.model.request import RequestKind, SigningRequest
 from sealwright.policy.passkeys import verify_assertion
 
-ENDORSE = "Have it endorsed at /endorsements with a passkey that the signer trusts."
-#: What becomes of a request that is refused for a change which was endorsed since.
+#: What is to be done about what waits, and about requests that were decided by what holds no more.
+_ENDORSE = (
+    "Have it endorsed at /endorsements with a passkey that the signer trusts. What was refused "
+    "meanwhile has to be submitted again."
+)
 _AGAIN = (
-    "Submit it again: requests decided before a policy or its artifact configuration changed under "
-    "endorsements have to be submitted again."
+    "Requests decided before a policy or an artifact configuration changed under endorsements have "
+    "to be submitted again."
 )
 
 
@@ -78,21 +81,36 @@ def check_policy(
     """
     found = newest(trust.of_policy, trust.anchors, rp)
     if found is None:
-        _refuse("Nobody with a trusted passkey has endorsed the signing policy.", ENDORSE)
+        _refuse(
+            "The signing policy waits for an endorsement: nobody with a trusted passkey has "
+            "endorsed it.",
+            _ENDORSE,
+        )
     if found.terms_sha256 == disabled_terms(fields["policy_id"]):
         message = "The signing policy was disabled, and that was endorsed."
-        _refuse(message, f"Once it is enabled again: {ENDORSE}")
+        _refuse(message, f"Once it is enabled again: {_ENDORSE}")
     terms = policy_terms(fields, found.approvers, found.certificate_id)
     if terms != found.terms_sha256:
         if present is not None and _as_decided(fields, present):
-            _refuse("The signing policy is not the one that was endorsed last.", ENDORSE)
-        _refuse("The signing policy was changed after the request was decided.", _AGAIN)
+            message = "The signing policy waits for an endorsement: it is not as it was endorsed."
+            _refuse(message, _ENDORSE)
+        _refuse(
+            "The signing policy changed under endorsements after the request was decided: it has "
+            "to be submitted again.",
+            _AGAIN,
+        )
     if not set(fields["approvers"]) <= set(found.approvers):
-        message = "The signing policy has approvers that it had not when it was endorsed."
-        _refuse(message, ENDORSE)
+        _refuse(
+            "The signing policy waits for an endorsement: it has approvers that it had not when it "
+            "was endorsed.",
+            _ENDORSE,
+        )
     if found.certificate_id not in trust.lineage:
-        message = "The certificate is not the one of the endorsed policy, nor a renewal of it."
-        _refuse(message, ENDORSE)
+        _refuse(
+            "The signing policy waits for an endorsement: its certificate is not the endorsed one, "
+            "nor a renewal of it.",
+            _ENDORSE,
+        )
     return found
 
 
@@ -117,15 +135,24 @@ def check_configuration(
         _refuse("The artifact configuration is not the one that was decided on.", _AGAIN)
     found = newest(trust.of_configuration, trust.anchors, rp)
     if found is None:
-        message = "Nobody with a trusted passkey has endorsed the artifact configuration."
-        _refuse(message, ENDORSE)
+        _refuse(
+            "The artifact configuration waits for an endorsement: nobody with a trusted passkey "
+            "has endorsed it.",
+            _ENDORSE,
+        )
     terms = configuration_terms(configuration)
     if terms != found.terms_sha256:
         if any(terms == one.terms_sha256 for one in trust.of_configuration):
-            message = "Another version of the artifact configuration was endorsed since."
-            _refuse(message, _AGAIN)
-        message = "The artifact configuration is not the version that was endorsed last."
-        _refuse(message, ENDORSE)
+            _refuse(
+                "The artifact configuration changed under endorsements after the request was "
+                "decided: it has to be submitted again.",
+                _AGAIN,
+            )
+        _refuse(
+            "The artifact configuration waits for an endorsement: it is not the version that was "
+            "endorsed last.",
+            _ENDORSE,
+        )
     return found
 
 

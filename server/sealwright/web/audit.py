@@ -10,7 +10,8 @@ from typing import Any
 
 from sealwright.db import Database, Transaction, certificates, projects, users
 from sealwright.db import log as db_log
-from sealwright.db.log import Entry, Filter
+from sealwright.db.log import Entry
+from sealwright.db.log_search import Filter
 from sealwright.transparency.details import MEMBER, fits
 from sealwright.web import views
 from sealwright.web.schemas.audit import AuditEntryOut, AuditFilter, DetailsState, ExportFormat

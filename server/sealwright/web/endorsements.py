@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from sealwright.db import (
     users,
 )
 from sealwright.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError
-from sealwright.model.certificate import CertificateOrder, OrderState
+from sealwright.model.certificate import CertificateOrder
 from sealwright.model.endorsement import (
     MAX_APPROVERS,
     Endorsement,
@@ -176,78 +176,23 @@ async def _read(tx: Transaction, grant: Grant, rp: RelyingParty) -> Desk:
     if not anchors:
         return Desk((), ())
     listed = await projects.policies(tx, organization)
-    found = [await _policy(tx, one) for one in listed]
-    found += [_configuration(one) for one in await projects.newest_configurations(tx, organization)]
+    found = [await describe_policy(tx, one) for one in listed]
+    found += [
+        describe_configuration(one)
+        for one in await projects.newest_configurations(tx, organization)
+    ]
     asked = {one for policy in listed if policy.passkey_required for one in policy.approvers}
     approvers = await groups.people(tx, organization, asked)
     found += await _passkeys(tx, organization, approvers, anchors)
     found += await _orders(tx, organization)
-    waiting = await _unendorsed(tx, organization, found, anchors, rp)
-    return Desk(anchors, waiting, await _endorsers(tx, organization, anchors))
+    waiting = await unendorsed(tx, organization, found, anchors, rp)
+    return Desk(anchors, waiting, await endorsers(tx, organization, anchors))
 
 
-async def endorsers_of_policy(
-    tx: Transaction, policy: SigningPolicy, rp: RelyingParty
-) -> tuple[str, ...] | None:
-    """Names of those for whose endorsement the policy waits; None: it waits for none."""
-    return await _awaited(tx, policy.organization_id, rp, lambda: _policy(tx, policy))
-
-
-async def endorsers_of_configuration(
-    tx: Transaction, configuration: ArtifactConfiguration, rp: RelyingParty
-) -> tuple[str, ...] | None:
-    """Names of those for whose endorsement the newest version of the configuration waits; None: it
-    waits for none, or there is a newer one."""
-
-    async def described() -> Waiting | None:
-        last = await projects.find_configuration(
-            tx, configuration.organization_id, configuration.project_id, configuration.slug
-        )
-        return _configuration(configuration) if last and last.id == configuration.id else None
-
-    return await _awaited(tx, configuration.organization_id, rp, described)
-
-
-async def endorsers_of_order(
-    tx: Transaction, order: CertificateOrder, rp: RelyingParty
-) -> tuple[str, ...] | None:
-    """Names of those for whose endorsement the order waits; None: it waits for none."""
-
-    async def described() -> Waiting | None:
-        waits = order.state is OrderState.QUEUED and order.requested_by is not None
-        return _order(order) if waits else None
-
-    return await _awaited(tx, order.organization_id, rp, described)
-
-
-def sentence(endorsers: Sequence[str] | None) -> str:
-    """What somebody is told who has just changed what waits for these; empty where it does not."""
-    if endorsers is None:
-        return ""
-    who = " or ".join(endorsers) or "somebody whose passkey the operator has to name first"
-    return f"It counts once it is endorsed by {who}."
-
-
-async def _awaited(
-    tx: Transaction,
-    organization_id: str,
-    rp: RelyingParty,
-    describe: Callable[[], Awaitable[Waiting | None]],
-) -> tuple[str, ...] | None:
-    anchors = await endorsements.anchors(tx, organization_id)
-    if not anchors:
-        return None
-    described = await describe()
-    if described is None:
-        return None
-    if not await _unendorsed(tx, organization_id, [described], anchors, rp):
-        return None
-    return await _endorsers(tx, organization_id, anchors)
-
-
-async def _endorsers(
+async def endorsers(
     tx: Transaction, organization_id: str, anchors: Sequence[TrustAnchor]
 ) -> tuple[str, ...]:
+    """Names of those who may endorse."""
     names = set()
     for user_id in {one.user_id for one in anchors if one.removed_at is None}:
         found = await users.get(tx, organization_id, user_id)
@@ -256,13 +201,14 @@ async def _endorsers(
     return tuple(sorted(names))
 
 
-async def _unendorsed(
+async def unendorsed(
     tx: Transaction,
     organization_id: str,
     found: Sequence[Waiting],
     anchors: Sequence[TrustAnchor],
     rp: RelyingParty,
 ) -> list[Waiting]:
+    """Those of `found` that nobody with a trusted passkey has endorsed as they are."""
     waiting = []
     for kind in EndorsementKind:
         of_kind = [one for one in found if one.kind is kind]
@@ -281,7 +227,8 @@ async def _unendorsed(
     return waiting
 
 
-async def _policy(tx: Transaction, policy: SigningPolicy) -> Waiting:
+async def describe_policy(tx: Transaction, policy: SigningPolicy) -> Waiting:
+    """What is endorsed of a policy: its terms, or that it is disabled."""
     path = f"/projects/{policy.project_id}/signing-policies/{policy.id}"
     if not policy.enabled:
         return Waiting(
@@ -310,7 +257,8 @@ async def _policy(tx: Transaction, policy: SigningPolicy) -> Waiting:
     )
 
 
-def _configuration(one: ArtifactConfiguration) -> Waiting:
+def describe_configuration(one: ArtifactConfiguration) -> Waiting:
+    """What is endorsed of a version of an artifact configuration."""
     return Waiting(
         EndorsementKind.CONFIGURATION,
         configuration_subject(one.project_id, one.slug),
@@ -356,13 +304,14 @@ async def _passkeys(
 
 async def _orders(tx: Transaction, organization_id: str) -> list[Waiting]:
     return [
-        _order(one)
+        describe_order(one)
         for one in await certificate_orders.waiting(tx)
         if one.organization_id == organization_id and one.requested_by is not None
     ]
 
 
-def _order(one: CertificateOrder) -> Waiting:
+def describe_order(one: CertificateOrder) -> Waiting:
+    """What is endorsed of an order."""
     return Waiting(
         EndorsementKind.ORDER,
         one.id,

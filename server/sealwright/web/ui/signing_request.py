@@ -34,7 +34,7 @@ from sealwright.submit import Submission
 from sealwright.submit import resubmit as resubmit_request
 from sealwright.submit import retry as retry_request
 from sealwright.visible import find_policy, find_request
-from sealwright.web import schemas, views
+from sealwright.web import awaited, schemas, views
 from sealwright.web.api.v1.signing_requests import find, signed_of, unsigned_of
 from sealwright.web.downloads import artifact_response
 from sealwright.web.passkeys import approval_options
@@ -89,6 +89,7 @@ async def _detail(call: Call, form: Form, status: int = 200) -> Response:
         people = await views.names(tx, request.organization_id, actors)
         keys = await passkeys.of_user(tx, grant.organization_id, user.id)
         approvers = await _who_may_still(tx, request, policy, decisions)
+        needed = await awaited.request(tx, request, call.services.settings.url)
     options = ""
     if request.snapshot.fields.get("passkey_required"):
         options = json.dumps(approval_options(call.services, request, user, keys))
@@ -108,8 +109,10 @@ async def _detail(call: Call, form: Form, status: int = 200) -> Response:
         "form": form,
         "passkey_options": options,
         "approvers": approvers,
-        "needed": policy.quorum - sum(one.verdict is Verdict.APPROVE for one in decisions),
+        "approvals_needed": policy.quorum
+        - sum(one.verdict is Verdict.APPROVE for one in decisions),
         "check": _check(call.services.settings.url, request) if released else "",
+        "needed": needed,
         "may_decide": may_decide(user, request, policy, decisions),
         "may_cancel": may_cancel(user, request),
         "may_retry": request.state is State.FAILED and policy in submits,
