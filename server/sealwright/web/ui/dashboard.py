@@ -7,7 +7,8 @@ from typing import Any
 
 from starlette.responses import Response
 
-from sealwright.db import Transaction, certificates, log, projects, proposals, requests
+from sealwright.db import Transaction, certificates, projects, proposals, requests
+from sealwright.db.log_search import Filter
 from sealwright.db.request_search import RequestFilter
 from sealwright.model.certificate import CertificateState
 from sealwright.model.identifiers import utc_now
@@ -51,7 +52,7 @@ async def home(call: Call) -> Response:
         if may_open(grant.principal, "ui.audit"):
             since = now - dt.timedelta(days=_FAILED_DAYS)
             unusual = await audit_page(
-                tx, grant.organization_id, log.Filter(action=ACTION, since=since), before=None,
+                tx, grant.organization_id, Filter(action=ACTION, since=since), before=None,
                 limit=_SHOWN,
             )  # fmt: skip
             names = await subject_names(tx, grant.organization_id)
