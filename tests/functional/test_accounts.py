@@ -155,7 +155,7 @@ async def test_without_mail_the_link_is_handed_over(sqlite: Web) -> None:
     assert made["sent"] is False
     browser = await sqlite.client()
     done = await submit(browser, made["url"], name="By passkey", passkey="true")
-    assert (done.status_code, done.headers["location"]) == (303, "/account")
+    assert (done.status_code, done.headers["location"]) == (303, "/account/passkeys/new")
     assert (await browser.get("/account/passkeys/new")).status_code == 200
     ci = await sqlite.add_user(kind="ci", email=None)
     refused = await administrator.post(f"/api/v1/users/{ci.id}/invitation")

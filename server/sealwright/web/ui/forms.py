@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -10,7 +12,7 @@ from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ValidationError
 
-from sealwright.errors import InvalidInputError, SealwrightError
+from sealwright.errors import ConflictError, InvalidInputError, SealwrightError
 from sealwright.web import auth, bodies
 from sealwright.web.routes import Call
 
@@ -24,6 +26,14 @@ class FormError(InvalidInputError):
     def __init__(self, fields: Mapping[str, str]) -> None:
         super().__init__("The form has faults.", advice="They are named beside the fields.")
         self.fields = fields
+
+
+class StaleFormError(ConflictError):
+    """A form about what was changed meanwhile. `form`: to be shown again."""
+
+    def __init__(self, message: str, *, advice: str, form: Form) -> None:
+        super().__init__(message, advice=advice)
+        self.form = form
 
 
 @dataclass(frozen=True)
@@ -89,9 +99,38 @@ class Form:
 
     def refused(self, error: SealwrightError) -> Form:
         """The form to show again with `error`."""
+        if isinstance(error, StaleFormError):
+            return dataclasses.replace(error.form, fault=error.message, advice=error.advice)
         if isinstance(error, FormError):
             return dataclasses.replace(self, errors=error.fields)
         return dataclasses.replace(self, fault=error.message, advice=error.advice)
+
+
+def stamped(filled: Form) -> Form:
+    """The form with a stamp of what it was filled in with, for `check_unchanged`."""
+    shown = json.dumps([dict(filled.values), {k: list(v) for k, v in filled.lists.items()}])
+    stamp = hashlib.sha256(shown.encode()).hexdigest()
+    return dataclasses.replace(filled, values={**filled.values, "seen": stamp})
+
+
+def check_unchanged(form: Form, now: Form) -> Form:
+    """Refuse what was filled in before somebody else changed the thing.
+
+    Args:
+        now: the form filled in with what is there, and stamped.
+
+    Returns:
+        The form, to be shown again with its fault where it is refused otherwise.
+
+    Raises:
+        StaleFormError: it was; sent again as it is then shown, it replaces the other's changes.
+    """
+    if form.value("seen") in {"", now.value("seen")}:
+        return form
+    message = "Somebody else has changed this since you opened it. Nothing was changed."
+    advice = "Compare with what is there now; to replace it by what stands here, save again."
+    again = dataclasses.replace(form, values={**form.values, "seen": now.value("seen")})
+    raise StaleFormError(message, advice=advice, form=again)
 
 
 async def read_form(

@@ -18,7 +18,7 @@ from sealwright.web.problems import status_of
 from sealwright.web.routes import Call, Endpoint, Face
 from sealwright.web.schemas import ProjectIn, ProjectPatch
 from sealwright.web.ui import people
-from sealwright.web.ui.forms import Form, read_form
+from sealwright.web.ui.forms import Form, check_unchanged, read_form, stamped
 from sealwright.web.ui.navigation import may_open
 from sealwright.web.ui.rendering import page, redirect
 from sealwright.web.ui.snippets import Place, snippets
@@ -123,15 +123,16 @@ async def edit(call: Call) -> Response:
     """The form with what is there."""
     async with call.services.database.read() as tx:
         project = await find_project(tx, call.grant, call.path("project"))
-    values = {"name": project.name, "repository_url": project.repository_url}
-    lists = {"readers": sorted(project.readers), "configurators": sorted(project.configurators)}
-    return await _form(call, project, Form(values, lists))
+    return await _form(call, project, stamped(_filled(project)))
 
 
 async def update(call: Call) -> Response:
     """Change it, and back to its page."""
     form = await read_form(call, _LISTS)
+    async with call.services.database.read() as tx:
+        project = await find_project(tx, call.grant, call.path("project"))
     try:
+        check_unchanged(form, stamped(_filled(project)))
         form.require("name")
         given: dict[str, Any] = {"repository_url": form.value("repository_url")}
         given |= {name: frozenset(form.chosen(name)) for name in _LISTS}
@@ -141,10 +142,14 @@ async def update(call: Call) -> Response:
     except (ForbiddenError, NotFoundError):
         raise
     except SealwrightError as error:
-        async with call.services.database.read() as tx:
-            project = await find_project(tx, call.grant, call.path("project"))
         return await _form(call, project, form.refused(error), status_of(error))
     return redirect(call, f"/projects/{project.slug}", "The project is changed.")
+
+
+def _filled(project: Project) -> Form:
+    values = {"name": project.name, "repository_url": project.repository_url}
+    lists = {"readers": sorted(project.readers), "configurators": sorted(project.configurators)}
+    return Form(values, lists)
 
 
 async def _form(call: Call, project: Project | None, form: Form, status: int = 200) -> Response:

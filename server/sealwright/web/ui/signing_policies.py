@@ -19,7 +19,7 @@ from sealwright.web.problems import status_of
 from sealwright.web.routes import Call, Endpoint, Face
 from sealwright.web.schemas import OriginRulesIn, SigningPolicyIn, SigningPolicyPatch
 from sealwright.web.ui import people
-from sealwright.web.ui.forms import Form, read_form
+from sealwright.web.ui.forms import Form, check_unchanged, read_form, stamped
 from sealwright.web.ui.navigation import may_open
 from sealwright.web.ui.projects import tabs
 from sealwright.web.ui.rendering import page, redirect
@@ -106,7 +106,7 @@ async def edit(call: Call) -> Response:
     async with call.services.database.read() as tx:
         project = await find_project(tx, call.grant, call.path("project"))
         policy = await find_policy(tx, call.grant, project, call.path("policy"))
-    return await _form(call, project, policy, _filled(policy))
+    return await _form(call, project, policy, stamped(_filled(policy)))
 
 
 async def update(call: Call) -> Response:
@@ -116,6 +116,7 @@ async def update(call: Call) -> Response:
         project = await find_project(tx, call.grant, call.path("project"))
         policy = await find_policy(tx, call.grant, project, call.path("policy"))
     try:
+        check_unchanged(form, stamped(_filled(policy)))
         form.require("name", "certificate", "quorum", "approval_hours")
         policy = await change_policy(call, form.parse(SigningPolicyPatch, **_given(form)))
     except (ForbiddenError, NotFoundError):
