@@ -392,7 +392,7 @@ class Planner:
             where=include.where,
             directives=tuple(_for_file(d, place.name) for d in element.directives),
         )
-        _check_signable(file, kind, node)
+        _check_signable(file, kind, node, place.name)
         if kind.container is None:
             return node
         opened = self.budget.open_container(kind.container.open, file, place.depth)
@@ -561,12 +561,15 @@ def _check_file(file: BinaryIO, kind: ElementType, place: Place, include: Includ
         _check_metadata(kind.format.metadata(file), place, include)
 
 
-def _check_signable(file: BinaryIO, kind: ElementType, node: PlanNode) -> None:
+def _check_signable(file: BinaryIO, kind: ElementType, node: PlanNode, name: str) -> None:
     """Before anything is signed, whether the file can take a signature."""
     format_ = kind.format
-    signs = any(OUTPUT_FILE_NAME not in directive.options for directive in node.signs)
-    if format_ is not None and signs and isinstance(format_, ParticularFormat):
-        format_.check_signable(file)
+    if format_ is None or not isinstance(format_, ParticularFormat):
+        return
+    for directive in node.signs:
+        if OUTPUT_FILE_NAME not in directive.options:
+            named = {**directive.options, FILE_NAME: name}
+            format_.check_signable(file, replace(directive, options=named))
 
 
 def _check_metadata(metadata: Mapping[str, str], place: Place, include: Include) -> None:
