@@ -52,7 +52,7 @@ async def test_added_approved_and_logged_in_with(
 
             await page.get_by_role("link", name="Add a passkey").click()
             await page.fill("input[name=name]", "Laptop")
-            await page.get_by_role("button", name="Add it").click()
+            await page.get_by_role("button", name="Add passkey").click()
             await page.wait_for_url(f"{url}/account")
             assert "Laptop" in await page.content()
 

@@ -26,11 +26,12 @@ class Hook:
 
 @dataclass
 class Receiver:
-    """`statuses` are answered one after another, then 204 for good."""
+    """`statuses` are answered one after another, then 204 for good. While `silent`, nothing is."""
 
     port: int = 0
     statuses: list[int] = field(default_factory=list)
     calls: list[Hook] = field(default_factory=list)
+    silent: bool = False
 
     @property
     def url(self) -> str:
@@ -45,9 +46,12 @@ class Receiver:
             }
             body = await reader.readexactly(int(headers.get("content-length", "0")))
             self.calls.append(Hook(line.split(" ")[1], headers, body))
-            status = self.statuses.pop(0) if self.statuses else 204
-            writer.write(f"HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n".encode())
-            await writer.drain()
+            if self.silent:
+                await reader.read()  # until the caller gives up
+            else:
+                status = self.statuses.pop(0) if self.statuses else 204
+                writer.write(f"HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n".encode())
+                await writer.drain()
         writer.close()
 
 

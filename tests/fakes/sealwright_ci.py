@@ -435,6 +435,7 @@ class FakeServer:
             "files": [file] if completed else [],
             "file_count": 1 if completed else 0,
             "approvals": [],
+            "needed_endorsement": None,
             "id": request.id,
             "url": f"{self.url}/signing-requests/{request.id}",
             "kind": "artifact",

@@ -82,18 +82,34 @@ async def test_messages_of_one_subject_are_due_one_by_one(
     async with database.transaction() as tx:
         for subject in ("a", "a", "b"):
             await outbox.add(tx, message(linked, subject))
-        first, other = await outbox.due(tx, utc_now())
+        first, other = await outbox.due(tx, utc_now(), each=8)
         assert (first.subject, other.subject) == ("a", "b")
         assert await outbox.claim(tx, first, utc_now() + LATER)
         assert not await outbox.claim(tx, first, utc_now() + LATER)
-        assert [one.subject for one in await outbox.due(tx, utc_now())] == ["b"]
+        assert [one.subject for one in await outbox.due(tx, utc_now(), each=8)] == ["b"]
         await outbox.told(tx, first, utc_now(), "70001", "https://example.com")
-        assert [one.subject for one in await outbox.due(tx, utc_now())] == ["a", "b"]
+        assert [one.subject for one in await outbox.due(tx, utc_now(), each=8)] == ["a", "b"]
         told = await outbox.last_told(tx, "a")
         assert told is not None
         assert told.reference == "70001"
         assert await outbox.by_reference(tx, linked.link.id, "70001") == told
         assert await outbox.by_reference(tx, new_id(), "70001") is None
+
+
+async def test_what_waits_for_one_build_system_hides_nothing_of_another(
+    database: Database, linked: Linked
+) -> None:
+    other_system = dataclasses.replace(linked.system, id=new_id(), slug="other")
+    other_link = dataclasses.replace(linked.link, id=new_id(), build_system_id=other_system.id)
+    async with database.transaction() as tx:
+        await build_systems.add(tx, other_system, {})
+        await build_systems.add_link(tx, other_link)
+        for number in range(12):
+            await outbox.add(tx, message(linked, f"a{number}"))
+        await outbox.add(tx, dataclasses.replace(message(linked, "b"), link_id=other_link.id))
+        found = await outbox.due(tx, utc_now(), each=2)
+    assert [one.subject for one in found] == ["a0", "a1", "b"]
+    assert [one.build_system_id for one in found[1:]] == [linked.system.id, other_system.id]
 
 
 async def test_one_of_many_equal_deliveries_is_new(database: Database, linked: Linked) -> None:

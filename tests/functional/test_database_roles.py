@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,19 +11,21 @@ import pytest
 import sqlalchemy as sa
 from tests.chaos.shim import Shim
 from tests.database import add_request, decide, seed, user
+from tests.endorsing import Desk, equip
 from tests.postgres import Postgres
 from tests.signer import Keys, digests, intents_of, running_signer
 
 from sealwright.certify import Wish, order, wait_for
 from sealwright.config import Settings
-from sealwright.db import Database, app_keys, build_systems, users
+from sealwright.db import Database, app_keys, build_systems, passkeys, users
 from sealwright.db import log as db_log
 from sealwright.db.roles import grant, statements
-from sealwright.errors import ConfigurationError, UnavailableError
+from sealwright.errors import ConfigurationError, SignerRefusedError, UnavailableError
 from sealwright.model.app_key import AppKey
 from sealwright.model.build_system import BuildSystemKind, TrustedBuildSystem
 from sealwright.model.certificate import KeyType, Operation, OrderState
 from sealwright.model.identifiers import new_id, utc_now
+from sealwright.model.passkey import relying_party
 from sealwright.model.user import Role
 from sealwright.transparency.record import organization_entry, record
 
@@ -172,6 +175,58 @@ async def test_what_a_role_may_not_do(roles: None, database_url: str, role: str)
         for statement in FORBIDDEN[role]:
             with pytest.raises(UnavailableError):
                 await execute(database, statement)
+
+
+async def test_the_application_cannot_bring_back_a_removed_passkey(
+    database: Database, application: Database, settings: Settings, keys: Keys, shim: Shim
+) -> None:
+    """An officer removed a stolen passkey that the signer was told to trust; who has taken over the
+    web process holds it, and its database role."""
+    rp = relying_party(settings.url)
+    scene = await seed(database, keys.ec, quorum=1, passkey_required=True)
+    tenant = scene.organization.id
+    officer = await equip(application, scene.approvers[1], rp)
+    approver = await equip(application, scene.approvers[0], rp)
+    desk = Desk(application, scene, officer)
+    async with running_signer(settings) as client:
+        await client.trust_passkey(tenant, officer.passkey.id, officer.passkey.fingerprint)
+        await client.trust_passkey(tenant, approver.passkey.id, approver.passkey.fingerprint)
+        await desk.endorse_policy(scene.policy, by=approver)
+        await desk.endorse_configuration(scene.configuration)
+        async with application.transaction() as tx:
+            assert await passkeys.remove(tx, tenant, officer.user.id, officer.passkey.id, utc_now())
+        for change in ("removed_at = NULL", "name = 'x'", "sign_count = 0"):
+            await execute(application, f"UPDATE passkeys SET {change}")
+        for change in ("public_key = ''", "user_id = ''", "credential_id = ''"):
+            with pytest.raises(UnavailableError):
+                await execute(application, f"UPDATE passkeys SET {change}")
+        with pytest.raises(UnavailableError):
+            await execute(application, "DELETE FROM passkeys")
+        async with database.read() as tx:
+            kept = await passkeys.get(tx, tenant, officer.passkey.id)
+            other = await passkeys.get(tx, tenant, approver.passkey.id)
+        assert kept is not None
+        assert kept.removed_at is not None
+        assert kept.name == officer.passkey.name
+        assert other is not None
+        assert other.name == "x", "only what was removed cannot be changed"
+        # neither what it endorsed before counts, nor what it endorses now, nor its approvals
+        request = await desk.approved(scene.policy, approver)
+        with pytest.raises(SignerRefusedError, match=r"configuration waits for .* nobody"):
+            await client.sign(request.id, 1, digests(1, "a"))
+        looser = dataclasses.replace(scene.policy, quorum=0)
+        await desk.endorse_policy(looser, 2)
+        await desk.endorse_configuration(scene.configuration, 2)
+        request = await desk.approved(looser, approver)
+        with pytest.raises(SignerRefusedError, match="it is not as it was endorsed"):
+            await client.sign(request.id, 1, digests(1, "b"))
+        await desk.endorse_configuration(scene.configuration, 3, by=approver)
+        request = await desk.approved(scene.policy, officer)
+        with pytest.raises(SignerRefusedError, match="the passkey was removed"):
+            await client.sign(request.id, 1, digests(1, "c"))
+        assert shim.count() == 0
+        request = await desk.approved(scene.policy, approver)
+        assert await client.sign(request.id, 1, digests(1, "d"))
 
 
 async def test_the_log_cannot_be_written_and_nothing_is_signed(

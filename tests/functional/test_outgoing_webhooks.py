@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
@@ -16,11 +16,13 @@ from tests.fakes.receiver import Receiver, receiving_hooks
 from tests.valkey import Valkey
 from tests.web import Web, WebServer, opened, running
 
-from sealwright.connectors.outgoing import OutgoingClient, OutgoingPolicy
+from sealwright.connectors.outgoing import OutgoingClient, OutgoingPolicy, Timeouts
 from sealwright.connectors.vault import open_vault
 from sealwright.db import notifications
 from sealwright.model.identifiers import utc_now
+from sealwright.model.notification import Channel, Notification
 from sealwright.model.user import Role
+from sealwright.reporting import deliver
 from sealwright.reporting.deliver import GIVE_UP, Courier
 
 
@@ -229,3 +231,50 @@ async def test_old_messages_are_forgotten(near: Web, receiver: Receiver, courier
     async with near.database.transaction() as tx:
         assert await notifications.forget(tx, utc_now()) >= 1
     assert await deliveries(near, client, webhook) == []
+
+
+async def waiting_for(web: Web, webhook: Any, count: int) -> None:
+    """Have so many messages wait for the webhook."""
+    now = utc_now()
+    async with web.database.transaction() as tx:
+        for number in range(count):
+            message = Notification(
+                web.scene.organization.id, Channel.WEBHOOK, webhook["id"], "x", now, now,
+                {"number": number},
+            )  # fmt: skip
+            await notifications.add(tx, message)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+async def test_a_dead_receiver_holds_up_nobody_else(
+    near: Web, receiver: Receiver, courier: Courier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # nothing that is sent to the dead one ends within this test
+    monkeypatch.setattr(deliver, "_TIMEOUTS", Timeouts(connect=300.0, idle=300.0, total=300.0))
+    async with receiving_hooks() as dead:
+        dead.silent = True
+        _, to_dead = await hooked(near, dead)
+        _, to_live = await hooked(near, receiver)
+        await waiting_for(near, to_dead, 150)
+        sending = asyncio.create_task(courier.run(Channel.WEBHOOK))
+        await until(lambda: len(dead.calls) == 2)
+        await waiting_for(near, to_live, 20)
+        await until(lambda: len(receiver.calls) == 20)
+        assert len(dead.calls) == 2
+
+        # the courier is killed; another one sends what it had begun, under the same ids
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        dead.silent = False
+        await make_due(near)
+        await courier.send_due()
+    numbers = [call.json["number"] for call in dead.calls]
+    ids = [call.headers["webhook-id"] for call in dead.calls]
+    assert sorted(numbers[2:]) == list(range(150))
+    assert set(ids[:2]) < set(ids[2:])
+    assert len(receiver.calls) == 20

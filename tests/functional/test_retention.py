@@ -11,6 +11,7 @@ import pytest
 from tests.web import Web, WebServer, opened
 
 from sealwright.db import log as db_log
+from sealwright.db.log_search import Filter
 from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.user import Role
 from sealwright.transparency.proof import verify_bundle
@@ -57,7 +58,7 @@ async def test_artifacts_go_and_the_proof_stays(own_web: WebServer, tmp_path: Pa
         digest = shown["output"]["sha256"]
         assert verify_bundle(proof.text, key.verifier.encode(), digest)
         async with web.database.read() as tx:
-            wanted = db_log.Filter(action="retention.applied")
+            wanted = Filter(action="retention.applied")
             [entry] = await db_log.page(tx, web.scene.organization.id, wanted=wanted)
         assert '"artifacts_of_requests":1' in entry.body
 

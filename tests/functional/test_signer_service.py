@@ -30,6 +30,7 @@ from tests.signer import Keys, digests, intents_of, running_signer, verify
 
 from sealwright.config import Settings
 from sealwright.db import Database, certificates, log
+from sealwright.db.log_search import Filter
 from sealwright.errors import (
     ConfigurationError,
     ConflictError,
@@ -468,7 +469,7 @@ async def test_certificates_are_made_on_the_token(
     async with database.read() as tx:
         found = {one.id: one for one in await certificates.every(tx, tenant)}
         entries = await log.page(tx, tenant)
-        of_leaf = await log.page(tx, tenant, wanted=log.Filter(certificate_id=leaf))
+        of_leaf = await log.page(tx, tenant, wanted=Filter(certificate_id=leaf))
     actions = [entry.action for entry in reversed(entries)]
     assert actions == ["certificate.intended", "certificate.created"] * 3
     assert [entry.action for entry in reversed(of_leaf)] == actions[:2], "its own audit page"

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from typing import Any
 
 import httpx
 import pytest
-from tests.authenticator import Authenticator, from_text, text
+import sqlalchemy as sa
+from tests.authenticator import Authenticator
 from tests.chaos.shim import Shim
-from tests.database import Scene, add_request, seed
+from tests.database import add_request, seed
+from tests.endorsing import Desk, equip, trust
 from tests.functional.test_passkeys import session
 from tests.signer import Keys, digests
 from tests.web import Web
@@ -21,132 +25,35 @@ from sealwright.db import (
     certificate_orders,
     certificates,
     endorsements,
+    log,
     passkeys,
     projects,
-    requests,
     users,
 )
+from sealwright.db.tables import METADATA
 from sealwright.errors import NotFoundError, SignerRefusedError
 from sealwright.model.certificate import Operation, OrderState
 from sealwright.model.endorsement import (
-    Endorsement,
     EndorsementKind,
-    TrustAnchor,
-    endorsement_challenge,
+    configuration_subject,
+    disabled_terms,
     order_terms,
     passkey_terms,
-    policy_terms,
 )
 from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.passkey import (
-    Assertion,
-    Passkey,
-    RelyingParty,
-    approval_challenge,
     relying_party,
 )
-from sealwright.model.project import SigningPolicy, snapshot
-from sealwright.model.request import Approval, SigningRequest, StoredArtifact, Verdict
-from sealwright.model.user import Role, User
-from sealwright.policy.passkeys import verify_registration
+from sealwright.model.project import ArtifactConfiguration, snapshot
+from sealwright.model.request import (
+    HashToSign,
+    RequestKind,
+    SigningRequest,
+)
+from sealwright.model.user import Role
 from sealwright.signing.signer_client import SignerClient
 
 sqlite_only = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-
-
-@dataclasses.dataclass
-class Person:
-    """A user with a passkey in the database."""
-
-    user: User
-    device: Authenticator
-    passkey: Passkey
-
-    def answer(self, challenge: bytes) -> Assertion:
-        answer = self.device.sign({"challenge": text(challenge)})
-        response = answer["response"]
-        return Assertion(
-            from_text(answer["rawId"]),
-            from_text(response["clientDataJSON"]),
-            from_text(response["authenticatorData"]),
-            from_text(response["signature"]),
-            from_text(response["userHandle"]),
-        )
-
-
-async def equip(database: Database, user: User, rp: RelyingParty) -> Person:
-    """Give the user a passkey, by a row: as registering does, or a web process that lies."""
-    device = Authenticator(rp.origin, rp.id)
-    options = {"user": {"id": text(user.id.encode())}, "challenge": text(b"x" * 32)}
-    made = device.register(options)["response"]
-    found = verify_registration(
-        from_text(made["clientDataJSON"]), from_text(made["attestationObject"]), b"x" * 32, rp
-    )
-    passkey = Passkey(
-        new_id(), user.organization_id, user.id, "Key", found.credential_id, found.public_key, 0,
-        utc_now(),
-    )  # fmt: skip
-    async with database.transaction() as tx:
-        await passkeys.add(tx, passkey)
-    return Person(user, device, passkey)
-
-
-@dataclasses.dataclass
-class Desk:
-    """An organization, and the officer whose passkey the signer trusts."""
-
-    database: Database
-    scene: Scene
-    officer: Person
-
-    async def endorse(
-        self,
-        kind: EndorsementKind,
-        subject: str,
-        terms: str,
-        version: int = 1,
-        *,
-        by: Person | None = None,
-        **policy: Any,
-    ) -> None:
-        who = by or self.officer
-        tenant = self.scene.organization.id
-        challenge = endorsement_challenge(tenant, kind, subject, version, terms, who.user.id)
-        made = Endorsement(
-            tenant, kind, subject, version, terms, policy.get("approvers", ()),
-            policy.get("certificate_id"), who.user.id, who.answer(challenge), utc_now(),
-        )  # fmt: skip
-        async with self.database.transaction() as tx:
-            await endorsements.add(tx, made)
-
-    async def endorse_policy(
-        self, policy: SigningPolicy, version: int = 1, by: Person | None = None
-    ) -> None:
-        approvers = tuple(sorted(policy.approvers))
-        terms = policy_terms(snapshot(policy, "", None).fields, approvers, policy.certificate_id)
-        await self.endorse(
-            EndorsementKind.POLICY, policy.id, terms, version, by=by, approvers=approvers,
-            certificate_id=policy.certificate_id,
-        )  # fmt: skip
-
-    async def approved(self, policy: SigningPolicy, by: Person) -> SigningRequest:
-        """A request under the policy as it is in the database now, approved by one passkey."""
-        frozen = snapshot(policy, self.scene.certificate.sha256, self.scene.configuration)
-        request = await add_request(
-            self.database, self.scene, signatures=1, snapshot=frozen, policy_hash=frozen.sha256,
-            input=StoredArtifact("key", "a.exe", 1, "ab" * 32),
-        )  # fmt: skip
-        challenge = approval_challenge(
-            request.id, request.content_digest, request.policy_hash, by.user.id
-        )
-        approval = Approval(
-            new_id(), request.id, by.user.id, by.user.name, Verdict.APPROVE, "", utc_now(),
-            by.answer(challenge),
-        )  # fmt: skip
-        async with self.database.transaction() as tx:
-            await requests.add_approval(tx, self.scene.organization.id, approval)
-            await projects.update_policy(tx, policy)
-        return request
 
 
 @sqlite_only
@@ -172,16 +79,34 @@ async def test_rows_of_a_web_process_are_not_believed(
             await signer.sign(request.id, 1, digests(1, request.id))
 
     before = shim.count()
-    await refused(await desk.approved(policy, approver), "Nobody with a trusted passkey")
+    await refused(await desk.approved(policy, approver), "policy waits for .* nobody")
     await desk.endorse_policy(policy, by=approver)  # whose passkey nobody trusts
-    await refused(await desk.approved(policy, approver), "Nobody with a trusted passkey")
+    await refused(await desk.approved(policy, approver), "policy waits for .* nobody")
     await desk.endorse_policy(policy, 2)
+    await refused(await desk.approved(policy, approver), "configuration waits for .* nobody")
+    await desk.endorse_configuration(scene.configuration)
     await refused(await desk.approved(policy, approver), "passkey that nobody endorsed")
     await desk.endorse(
         EndorsementKind.PASSKEY, approver.passkey.id, passkey_terms(approver.passkey)
     )
     assert shim.count() == before
-    assert await signer.sign((await desk.approved(policy, approver)).id, 1, digests(1, "b"))
+    signed = await desk.approved(policy, approver)
+    assert await signer.sign(signed.id, 1, digests(1, "b"))
+    async with database.read() as tx:
+        leaves = await log.of_request(tx, signed.id, limit=100)
+        named = [
+            (await endorsements.of_subject(tx, tenant, kind, subject))[0].sha256
+            for kind, subject in (
+                (EndorsementKind.POLICY, policy.id),
+                (
+                    EndorsementKind.CONFIGURATION,
+                    configuration_subject(scene.project.id, scene.configuration.slug),
+                ),
+            )
+        ]
+    [intended] = [one for one in leaves if one.action == "signature.intended"]
+    data = json.loads(intended.body)["data"]
+    assert [data["endorsement"], data["configuration_endorsement"]] == named
     before = shim.count()
 
     # a policy that asks for less, an approver more, another certificate: nobody endorsed those
@@ -191,7 +116,7 @@ async def test_rows_of_a_web_process_are_not_believed(
     }  # fmt: skip
     for name, value in looser.items():
         changed = dataclasses.replace(policy, **{name: value})
-        await refused(await desk.approved(changed, approver), "not the one that was endorsed last")
+        await refused(await desk.approved(changed, approver), "it is not as it was endorsed")
     accomplice = await equip(database, scene.approvers[2], rp)
     invented = dataclasses.replace(policy, approvers=policy.approvers | {scene.submitter.id})
     await refused(await desk.approved(invented, approver), "approvers that it had not")
@@ -210,19 +135,111 @@ async def test_rows_of_a_web_process_are_not_believed(
     await desk.endorse(EndorsementKind.POLICY, new_id(), "00" * 32, 3)
     await refused(
         await desk.approved(dataclasses.replace(policy, quorum=2), approver),
-        "not the one that was endorsed last",
+        "it is not as it was endorsed",
     )
     # what was endorsed before and replaced since does not come back
     stricter = dataclasses.replace(policy, timestamp_required=not policy.timestamp_required)
+    decided = await desk.approved(policy, approver)
     await desk.endorse_policy(stricter, 4)
-    await refused(await desk.approved(policy, approver), "not the one that was endorsed last")
+    await refused(await desk.approved(policy, approver), "it is not as it was endorsed")
+    async with database.transaction() as tx:
+        await projects.update_policy(tx, stricter)
+    with pytest.raises(SignerRefusedError, match="it has to be submitted again") as told:
+        await signer.sign(decided.id, 1, digests(1, decided.id))
+    assert told.value.advice == (
+        "Requests decided before a policy or an artifact configuration changed under endorsements "
+        "have to be submitted again."
+    )
     assert shim.count() == before
     assert await signer.sign((await desk.approved(stricter, approver)).id, 1, digests(1, "c"))
     async with database.read() as tx:
         found = await endorsements.of_subject(tx, tenant, EndorsementKind.POLICY, policy.id)
     assert [one.version for one in found] == [4, 2, 1]
+    before = shim.count()
+    # a policy that is disabled stays so, whatever its row says
+    await desk.endorse(EndorsementKind.POLICY, policy.id, disabled_terms(policy.id), 5)
+    await refused(await desk.approved(stricter, approver), "was disabled, and that was endorsed")
+    await desk.endorse_policy(stricter, 6)
+    # a passkey that its owner removed endorses nothing, and what it endorsed holds no more
+    async with database.transaction() as tx:
+        await passkeys.remove(tx, tenant, officer.user.id, officer.passkey.id, utc_now())
+    await refused(await desk.approved(stricter, approver), "policy waits for .* nobody")
+    assert shim.count() == before
     await signer.distrust_passkey(tenant, officer.passkey.id)
     assert await signer.sign((await desk.approved(policy, approver)).id, 1, digests(1, "d"))
+
+
+@sqlite_only
+async def test_an_artifact_configuration_counts_by_its_newest_endorsement(
+    database: Database, signer: SignerClient, signer_settings: Settings, keys: Keys, shim: Shim
+) -> None:
+    scene = await seed(database, keys.ec, hash_signing_allowed=True)
+    officer = await equip(database, scene.approvers[1], relying_party(signer_settings.url))
+    desk = Desk(database, scene, officer)
+    await signer.trust_passkey(
+        scene.organization.id, officer.passkey.id, officer.passkey.fingerprint
+    )
+    await desk.endorse_policy(scene.policy)
+    await desk.endorse_configuration(scene.configuration)
+    first = scene.configuration
+    looser = dataclasses.replace(
+        first, id=new_id(), version=2, xml=first.xml + " ", is_default=False,
+        sha256=hashlib.sha256((first.xml + " ").encode()).hexdigest(),
+    )  # fmt: skip
+    # a row that says of itself what it is not
+    forged = dataclasses.replace(looser, id=new_id(), version=3, sha256=first.sha256)
+    async with database.transaction() as tx:
+        await projects.add_configuration(tx, looser)
+        await projects.add_configuration(tx, forged)
+
+    async def asked(configuration: ArtifactConfiguration | None) -> SigningRequest:
+        frozen = snapshot(scene.policy, scene.certificate.sha256, configuration)
+        return await add_request(
+            database, scene, signatures=1, snapshot=frozen, policy_hash=frozen.sha256,
+            artifact_configuration_id=configuration.id if configuration else None,
+        )  # fmt: skip
+
+    async def refused(configuration: ArtifactConfiguration | None, reason: str) -> None:
+        request = await asked(configuration)
+        with pytest.raises(SignerRefusedError, match=reason):
+            await signer.sign(request.id, 1, digests(1, request.id))
+
+    assert await signer.sign((await asked(first)).id, 1, digests(1, "a"))
+    before = shim.count()
+    await refused(looser, "not the version that was endorsed last")
+    await refused(forged, "not the one that was decided on")
+    await refused(None, "not the one that was decided on")
+    await desk.endorse_configuration(looser, 2)
+    await refused(first, "configuration changed under endorsements after")
+    assert shim.count() == before
+    assert await signer.sign((await asked(looser)).id, 1, digests(1, "b"))
+    # a bare digest is signed by no configuration
+    digest = digests(1, "c")[0]
+    frozen = snapshot(scene.policy, scene.certificate.sha256, None)
+    bare = await add_request(
+        database, scene, kind=RequestKind.HASH, snapshot=frozen, policy_hash=frozen.sha256,
+        artifact_configuration_id=None,
+        hash=HashToSign(digest.digest, digest.hash_algorithm, digest.mechanism.value),
+    )  # fmt: skip
+    assert await signer.sign(bare.id, 1, [digest])
+
+
+@sqlite_only
+async def test_a_removed_passkey_stays_removed(database: Database) -> None:
+    """By triggers where there are no roles; for PostgreSQL see the roles' tests."""
+    scene = await seed(database)
+    person = await equip(database, scene.approvers[0], relying_party("https://x.example.com"))
+    table = METADATA.tables["passkeys"]
+    back = sa.update(table).values(removed_at=None)
+    async with database.transaction() as tx:
+        assert await tx.change(back) == 1, "nobody has removed it"
+        assert await passkeys.remove(
+            tx, scene.organization.id, person.user.id, person.passkey.id, utc_now()
+        )
+    for statement in (back, sa.delete(table), sa.update(table).values(user_id=scene.submitter.id)):
+        with pytest.raises(sa.exc.IntegrityError, match="stays removed"):
+            async with database.transaction() as tx:
+                await tx.change(statement)
 
 
 @sqlite_only
@@ -270,22 +287,17 @@ async def test_endorsing_over_the_api_and_the_page(sqlite: Web) -> None:
     await sqlite.change_policy(quorum=1, passkey_required=True)
     approver = await equip(sqlite.database, sqlite.scene.approvers[0], rp)
     key = officer.passkey
-    async with sqlite.database.transaction() as tx:
-        await endorsements.add_anchor(
-            tx,
-            TrustAnchor(
-                key.id, admin.organization_id, admin.id, key.credential_id, key.public_key,
-                utc_now(),
-            ),
-        )  # fmt: skip
+    await trust(sqlite.database, key)
     found = await listed()
+    project, configuration = sqlite.scene.project, sqlite.scene.configuration
     assert found["required"]
     assert {(one["kind"], one["subject_id"]) for one in found["items"]} == {
         ("signing-policy", sqlite.scene.policy.id),
+        ("artifact-configuration", configuration_subject(project.id, configuration.slug)),
         ("passkey", approver.passkey.id),
     }
     other = await session(sqlite, await sqlite.add_user(role=Role.GLOBAL_ADMINISTRATOR))
-    assert [one["public_key"] for one in (await listed(other))["items"]] == [None, None]
+    assert [one["public_key"] for one in (await listed(other))["items"]] == [None] * 3
 
     async def endorse(
         one: dict[str, Any], device: Authenticator, who: httpx.AsyncClient = client
@@ -296,7 +308,8 @@ async def test_endorsing_over_the_api_and_the_page(sqlite: Web) -> None:
             "/api/v1/endorsements", json=body | {"credential": device.sign(options)}
         )
 
-    policy, passkey = found["items"]
+    policy, files, passkey = found["items"]
+    assert files["terms"]["xml"] == configuration.xml
     assert (await endorse(policy, approver.device)).status_code == 403
     assert (await endorse(policy, officer.device, other)).status_code == 403
     crossed = policy | {"public_key": passkey["public_key"]}
@@ -304,9 +317,24 @@ async def test_endorsing_over_the_api_and_the_page(sqlite: Web) -> None:
     assert (await endorse(policy, officer.device)).status_code == 201
     assert (await endorse(policy, officer.device)).status_code == 404
     assert (await endorse(passkey, officer.device)).status_code == 201
+    assert (await endorse(files, officer.device)).status_code == 201
     assert (await listed())["items"] == []
     await sqlite.change_policy(quorum=0)
     [again] = (await listed())["items"]
     assert (again["subject_id"], again["version"]) == (sqlite.scene.policy.id, 2)
     assert again["terms"]["quorum"] == 0
     assert (await endorse(again | {"version": 1}, officer.device)).status_code == 409
+    await sqlite.change_policy(enabled=False)
+    [withdrawn] = (await listed())["items"]
+    assert withdrawn["terms"]["disabled"] is True
+    assert (await endorse(withdrawn, officer.device)).status_code == 201
+    await sqlite.change_policy(quorum=1)  # while it is disabled nothing of it counts
+    assert (await listed())["items"] == []
+    # the officer's passkey gone, everything waits again, and nobody can endorse it
+    async with sqlite.database.transaction() as tx:
+        await passkeys.remove(tx, admin.organization_id, admin.id, key.id, utc_now())
+    left = await listed()
+    assert left["required"]
+    assert {one["kind"] for one in left["items"]} == {"artifact-configuration", "passkey"}
+    assert {one["public_key"] for one in left["items"]} == {None}
+    assert (await endorse(left["items"][0], officer.device)).status_code == 403

@@ -82,7 +82,7 @@ async def test_an_administrator_sets_people_up(web: Web) -> None:
 
 
 async def _id(of: Browser) -> str:
-    found = re.search(r"<dt>Id</dt><dd><code>([0-9a-f-]{36})", await of.get("/account"))
+    found = re.search(r"<dt>ID</dt><dd><code>([0-9a-f-]{36})", await of.get("/account"))
     assert found
     return found[1]
 

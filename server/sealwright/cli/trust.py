@@ -22,7 +22,8 @@ def trust() -> None:
 @pass_sealwright
 @asynchronous
 async def listing(sealwright: Sealwright, organization_slug: str | None) -> None:
-    """List the passkeys of the organization's people: id, fingerprint, whether it is trusted.
+    """List the passkeys of the organization's people: id, fingerprint, whether it is trusted. One
+    that is trusted and was removed by its owner since counts for nothing: 'trust remove' it.
 
     \b
     Example:
@@ -32,10 +33,14 @@ async def listing(sealwright: Sealwright, organization_slug: str | None) -> None
         organization = await find_organization(tx, organization_slug)
         anchors = {one.passkey_id: one for one in await endorsements.anchors(tx, organization.id)}
         known = await passkeys.of_organization(tx, organization.id)
+        for anchor in anchors.values():
+            removed = await passkeys.get(tx, organization.id, anchor.passkey_id)
+            known += [removed] if removed and removed.removed_at else []
         people = {one.id: one for one in await users.every(tx, organization.id)}
     for one in known:
         owner = people[one.user_id]
         state = "trusted" if one.id in anchors else "-"
+        state = state if one.removed_at is None else "removed"
         who = owner.email or owner.name
         click.echo(f"{one.id}  {one.fingerprint}  {state:7}  {who}  {one.name}")
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+import sqlite3
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,9 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from sealwright.db.group_commit import GroupCommit, driver_connection
+from sealwright.db.sqlite import InlineConnection
 from sealwright.errors import ConfigurationError, ConflictError, UnavailableError
-
-SQLITE_BUSY_SECONDS = 30
-_BUSY_PAUSE = 0.001  # seconds; a short transaction takes about as long
 
 # PostgreSQL, appendix A. Classes: connection, transaction rollback (deadlock, serialization),
 # insufficient resources, operator intervention, system error.
@@ -61,52 +61,43 @@ class Database:
 
     def __init__(self, url: str, *, pool_size: int = 10) -> None:
         self.url = url
-        self.engine = _engine(url, pool_size)
-        # writers of one process queue here for SQLite's one lock, rather than all ask for it
-        alone = self.engine.dialect.name == "sqlite"
-        self._writers = asyncio.Lock() if alone else contextlib.nullcontext()
+        # for SQLite's statements that take long, and for its commits
+        self._threads = ThreadPoolExecutor(pool_size, thread_name_prefix="sqlite")
+        self.engine = _engine(url, pool_size, self._threads)
+        self._writers = GroupCommit(self._connect)
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """Open a transaction that may write; commit at the end, roll back on an exception."""
-        async with self._writers, self._connection() as connection:
-            if connection.dialect.name == "sqlite":
-                await _begin_writing(connection)
-            try:
-                yield Transaction(connection)
-            except BaseException:
-                await connection.rollback()
-                raise
-            await connection.commit()
+        with _family():
+            if self.engine.dialect.name == "sqlite":
+                async with self._writers.transaction() as connection:
+                    yield Transaction(connection)
+                return
+            async with self.engine.connect() as connection:
+                try:
+                    yield Transaction(connection)
+                except BaseException:
+                    await connection.rollback()
+                    raise
+                await connection.commit()
 
     @contextlib.asynccontextmanager
     async def read(self) -> AsyncIterator[Transaction]:
         """Open a transaction that only reads, from one consistent state on SQLite."""
-        async with self._connection() as connection:
+        async with self._connect() as connection:
             if connection.dialect.name == "sqlite":
-                await connection.exec_driver_sql("BEGIN")
+                driver_connection(connection).command("BEGIN")
             try:
                 yield Transaction(connection)
             finally:
                 await connection.rollback()
 
     @contextlib.asynccontextmanager
-    async def _connection(self) -> AsyncIterator[AsyncConnection]:
-        try:
+    async def _connect(self) -> AsyncIterator[AsyncConnection]:
+        with _family():
             async with self.engine.connect() as connection:
                 yield connection
-        except (OperationalError, InterfaceError, OSError, sa.exc.TimeoutError) as error:
-            raise _unavailable(error) from error
-        except IntegrityError as error:
-            if not _is_duplicate(error):
-                raise
-            # whoever inserts looks first: what breaks a constraint then was written meanwhile
-            message = "The same was written by somebody else at this moment."
-            raise ConflictError(message, advice="Read it again and decide anew.") from error
-        except DBAPIError as error:
-            if error.connection_invalidated or _is_outage(error):
-                raise _unavailable(error) from error
-            raise
 
     async def check(self) -> None:
         """Raise UnavailableError unless the database answers."""
@@ -116,30 +107,32 @@ class Database:
     async def close(self) -> None:
         """Close every connection."""
         await self.engine.dispose()
+        self._threads.shutdown(wait=False)
 
 
-async def _begin_writing(connection: AsyncConnection) -> None:
-    """Take SQLite's write lock at once: an upgrade in the middle fails without waiting.
-
-    SQLite's own waiting sleeps longer and longer, up to 0.1 s at a time, while others come and get
-    the lock: many short transactions of several processes would starve some. This asks often.
-    """
-    loop = asyncio.get_running_loop()
-    end = loop.time() + SQLITE_BUSY_SECONDS
-    await connection.exec_driver_sql("PRAGMA busy_timeout = 0")
+@contextlib.contextmanager
+def _family() -> Iterator[None]:
+    """Errors of the database as those of our family."""
     try:
-        while True:
-            try:
-                await connection.exec_driver_sql("BEGIN IMMEDIATE")
-            except OperationalError as error:
-                is_busy = getattr(error.orig, "sqlite_errorname", "") == "SQLITE_BUSY"
-                if not is_busy or loop.time() > end:
-                    raise
-                await asyncio.sleep(_BUSY_PAUSE)
-            else:
-                return
-    finally:
-        await connection.exec_driver_sql(f"PRAGMA busy_timeout = {1000 * SQLITE_BUSY_SECONDS}")
+        yield
+    except (
+        OperationalError,
+        InterfaceError,
+        OSError,
+        sa.exc.TimeoutError,
+        sqlite3.OperationalError,
+    ) as error:
+        raise _unavailable(error) from error
+    except IntegrityError as error:
+        if not _is_duplicate(error):
+            raise
+        # whoever inserts looks first: what breaks a constraint then was written meanwhile
+        message = "The same was written by somebody else at this moment."
+        raise ConflictError(message, advice="Read it again and decide anew.") from error
+    except DBAPIError as error:
+        if error.connection_invalidated or _is_outage(error):
+            raise _unavailable(error) from error
+        raise
 
 
 def _is_outage(error: DBAPIError) -> bool:
@@ -164,19 +157,18 @@ def _unavailable(error: Exception) -> UnavailableError:
     )
 
 
-def _engine(url: str, pool_size: int) -> AsyncEngine:
+def _engine(url: str, pool_size: int, threads: Executor) -> AsyncEngine:
     scheme, _, rest = url.partition("://")
     if scheme == "sqlite":
         path = Path("/" + rest.lstrip("/"))
         path.parent.mkdir(parents=True, exist_ok=True)
-        engine = create_async_engine(
+        slow: set[str] = set()
+        return create_async_engine(
             f"sqlite+aiosqlite:///{path}",
             pool_size=pool_size,
             max_overflow=0,
-            connect_args={"timeout": SQLITE_BUSY_SECONDS},
+            async_creator=lambda: InlineConnection.open(path, threads, slow),
         )
-        sa.event.listen(engine.sync_engine, "connect", _configure_sqlite)
-        return engine
     if scheme in ("postgresql", "postgres"):
         return create_async_engine(
             f"postgresql+asyncpg://{rest}",
@@ -188,14 +180,3 @@ def _engine(url: str, pool_size: int) -> AsyncEngine:
         )
     message = f"The database URL begins with {scheme!r}."
     raise ConfigurationError(message, advice="Use sqlite:///file or postgresql://user@host/name.")
-
-
-def _configure_sqlite(connection: Any, _record: Any) -> None:
-    # begin and commit are ours (see transaction), not the driver's
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")
-    # FULL, not NORMAL: an intent must be on the disk before the token is used
-    cursor.execute("PRAGMA synchronous = FULL")
-    cursor.execute("PRAGMA foreign_keys = ON")
-    cursor.close()

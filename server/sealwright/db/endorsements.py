@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 
+from sealwright.db import certificates, projects
 from sealwright.db.database import Transaction
-from sealwright.db.tables import endorsements, trust_anchors
-from sealwright.model.endorsement import Endorsement, EndorsementKind, TrustAnchor
-from sealwright.model.passkey import Assertion
+from sealwright.db.tables import endorsements, passkeys, trust_anchors
+from sealwright.model.endorsement import (
+    Endorsement,
+    EndorsementKind,
+    Trust,
+    TrustAnchor,
+    configuration_subject,
+)
+from sealwright.model.passkey import Assertion, Passkey
+from sealwright.model.request import Approval, SigningRequest
 
 _NEWEST = 50  # of one subject; more of them are nobody's honest work
 _CHUNK = 500
+_MAX_RENEWALS = 100  # that are followed back to the certificate that a policy named
 
 
 async def anchors(tx: Transaction, organization_id: str) -> list[TrustAnchor]:
-    """The organization's trust anchors; none: it does without endorsements."""
+    """The organization's trust anchors, also removed ones; none: it does without endorsements."""
     rows = await tx.all(
-        sa.select(trust_anchors)
+        sa.select(trust_anchors, passkeys.c.removed_at)
+        .select_from(trust_anchors.outerjoin(passkeys, passkeys.c.id == trust_anchors.c.passkey_id))
         .where(trust_anchors.c.organization_id == organization_id)
         .order_by(trust_anchors.c.passkey_id)
     )
@@ -37,7 +47,9 @@ async def anchors(tx: Transaction, organization_id: str) -> list[TrustAnchor]:
 
 async def add_anchor(tx: Transaction, anchor: TrustAnchor) -> None:
     """Insert an anchor."""
-    await tx.change(trust_anchors.insert().values(**dataclasses.asdict(anchor)))
+    fields = dataclasses.asdict(anchor)
+    del fields["removed_at"]  # the passkey's
+    await tx.change(trust_anchors.insert().values(**fields))
 
 
 async def remove_anchor(tx: Transaction, organization_id: str, passkey_id: str) -> bool:
@@ -95,6 +107,55 @@ async def of_subjects(
         for row in rows:
             found.setdefault(row["subject_id"], []).append(_endorsement(row))
     return found
+
+
+async def of_request(
+    tx: Transaction,
+    request: SigningRequest,
+    approvals: Sequence[Approval] = (),
+    keys: Sequence[Passkey] = (),
+) -> Trust | None:
+    """What is there for the request; None where its organization has no trust anchors.
+
+    Args:
+        approvals: those whose passkeys are looked at.
+        keys: passkeys of their users.
+    """
+    organization = request.organization_id
+    found = await anchors(tx, organization)
+    if not found:
+        return None
+    configuration = None
+    if request.artifact_configuration_id is not None:
+        configuration = await projects.find_configuration(
+            tx, organization, request.project_id, request.artifact_configuration_id
+        )
+    of_configuration: list[Endorsement] = []
+    if configuration is not None:
+        subject = configuration_subject(configuration.project_id, configuration.slug)
+        of_configuration = await of_subject(
+            tx, organization, EndorsementKind.CONFIGURATION, subject
+        )
+    used = {one.assertion.credential_id for one in approvals if one.assertion}
+    asserted = [key.id for key in keys if key.credential_id in used]
+    return Trust(
+        found,
+        await of_subject(tx, organization, EndorsementKind.POLICY, request.signing_policy_id),
+        configuration,
+        of_configuration,
+        {one: await of_subject(tx, organization, EndorsementKind.PASSKEY, one) for one in asserted},
+        await _lineage(tx, organization, request.certificate_id),
+    )
+
+
+async def _lineage(tx: Transaction, organization_id: str, certificate_id: str) -> frozenset[str]:
+    seen: list[str] = []
+    following: str | None = certificate_id
+    while following and following not in seen and len(seen) < _MAX_RENEWALS:
+        seen.append(following)
+        found = await certificates.get(tx, organization_id, following)
+        following = found.replaces_id if found else None
+    return frozenset(seen)
 
 
 def _endorsement(row: sa.RowMapping) -> Endorsement:

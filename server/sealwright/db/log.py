@@ -6,29 +6,18 @@ A leaf's body is inserted by whoever changes the state, in the same transaction.
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 
 from sealwright.db.database import Transaction
+from sealwright.db.log_search import ABOUT, About, Filter, newest
 from sealwright.db.tables import NO_SIGNATURE, log_details, log_entries, log_head, log_tiles
 
 _FOUNDING = 0x5EA1_3119_0002  #: advisory lock
-
-
-@dataclass(frozen=True)
-class About:
-    """What a leaf is found by: who acted (as in the leaf), and the ids of what it concerns."""
-
-    actor: str | None = None
-    project_id: str | None = None
-    signing_policy_id: str | None = None
-    certificate_id: str | None = None
-    user_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -40,26 +29,6 @@ class Details:
 
 
 @dataclass(frozen=True)
-class Filter:
-    """Which leaves are wanted; None: whichever.
-
-    Attributes:
-        action: the whole name, or its beginning with a dot at the end (``user.``).
-        since, until: from the one on, to before the other.
-    """
-
-    action: str | None = None
-    actor: str | None = None
-    request_id: str | None = None
-    project_id: str | None = None
-    signing_policy_id: str | None = None
-    certificate_id: str | None = None
-    user_id: str | None = None
-    since: dt.datetime | None = None
-    until: dt.datetime | None = None
-
-
-@dataclass(frozen=True)
 class NewEntry:
     """A leaf not yet in the tree. `body` is the JSON object without its sequence."""
 
@@ -68,7 +37,7 @@ class NewEntry:
     action: str
     body: str
     created_at: dt.datetime
-    about: About = About()
+    about: About = field(default_factory=About)
     details: Details | None = None
 
 
@@ -92,12 +61,9 @@ class HeadRow:
     verifier_key: str
 
 
-_ABOUT = tuple(field.name for field in dataclasses.fields(About))
-
-
 def _entry(row: sa.RowMapping) -> Entry:
     fields = dict(row)
-    about = About(**{name: fields.pop(name) for name in _ABOUT})
+    about = About(**{name: fields.pop(name) for name in ABOUT})
     return Entry(**fields, about=about)
 
 
@@ -234,30 +200,15 @@ async def page(
     limit: int = 100,
 ) -> list[Entry]:
     """Leaves of one organization, newest first, older than entry id `before`."""
-    statement = sa.select(log_entries).where(
-        log_entries.c.organization_id == organization_id, *_conditions(wanted or Filter())
+    ids = await newest(tx, organization_id, wanted or Filter(), before, limit)
+    if ids is None:
+        return []
+    rows = await tx.all(
+        sa.select(log_entries)
+        .where(log_entries.c.id.in_(ids.scalar_subquery()))
+        .order_by(log_entries.c.id.desc())
     )
-    if before is not None:
-        statement = statement.where(log_entries.c.id < before)
-    rows = await tx.all(statement.order_by(log_entries.c.id.desc()).limit(limit))
     return [_entry(row) for row in rows]
-
-
-def _conditions(wanted: Filter) -> Iterator[sa.ColumnElement[bool]]:
-    column = log_entries.c
-    for name in ("request_id", *_ABOUT):
-        value = getattr(wanted, name)
-        if value is not None:
-            yield column[name] == value
-    if wanted.action is not None:
-        if wanted.action.endswith("."):
-            yield column.action.startswith(wanted.action, autoescape=True)
-        else:
-            yield column.action == wanted.action
-    if wanted.since is not None:
-        yield column.created_at >= wanted.since
-    if wanted.until is not None:
-        yield column.created_at < wanted.until
 
 
 async def head(tx: Transaction, *, lock: bool = False) -> HeadRow | None:

@@ -7,6 +7,7 @@ import datetime as dt
 import sqlalchemy as sa
 
 from sealwright.db.database import Transaction
+from sealwright.db.loose_scan import heads_of, values_of
 from sealwright.db.tables import notifications
 from sealwright.model.notification import Channel, Notification
 
@@ -29,10 +30,17 @@ async def is_known(tx: Transaction, key: str) -> bool:
     return await tx.one(sa.select(_T.c.id).where(_T.c.key == key)) is not None
 
 
-async def due(tx: Transaction, now: dt.datetime, limit: int = 50) -> list[Notification]:
-    """Messages to be sent now, the longest due first."""
+async def due(
+    tx: Transaction, channel: Channel, now: dt.datetime, *, each: int, limit: int = 500
+) -> list[Notification]:
+    """Messages to be sent now, the longest due first; to one target the first `each`."""
+    waiting = sa.and_(_T.c.channel == channel.value, _T.c.due_at.is_not(None))
+    targets = values_of(_T.c.target_id, waiting, "targets")
+    own = sa.and_(_T.c.channel == channel.value, _T.c.target_id == targets.c.value)
+    first = sa.select(_T.c.id).where(own, _T.c.due_at <= now).order_by(_T.c.due_at, _T.c.id)
+    heads = await heads_of(tx, targets, first, each)
     rows = await tx.all(
-        sa.select(_T).where(_T.c.due_at <= now).order_by(_T.c.due_at, _T.c.id).limit(limit)
+        sa.select(_T).where(_T.c.id.in_(heads)).order_by(_T.c.due_at, _T.c.id).limit(limit)
     )
     return [_notification(row) for row in rows]
 

@@ -10,9 +10,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from sealwright.db.database import Transaction
-from sealwright.db.tables import outbox
+from sealwright.db.loose_scan import heads_of, values_of
+from sealwright.db.tables import outbox, repository_links
 
 _T = outbox
+_L = repository_links
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Message:
         subject: messages of one subject are told one after the other.
         due_at: when to tell it, or to try again; None once it is done with.
         reference: what the remote calls that which it made of it (check run id, status id).
+        build_system_id: the link's; given by the database.
     """
 
     organization_id: str
@@ -42,12 +45,15 @@ class Message:
     error: str = ""
     reference: str = ""
     url: str = ""
+    build_system_id: str = ""
 
 
 async def add(tx: Transaction, message: Message) -> None:
     """Insert a message; its id is given by the database."""
     fields = vars(message) | {"payload": dict(message.payload)}
     del fields["id"]
+    system = sa.select(_L.c.build_system_id).where(_L.c.id == message.link_id)
+    fields["build_system_id"] = system.scalar_subquery()
     await tx.change(_T.insert().values(**fields))
 
 
@@ -87,15 +93,18 @@ async def of_request(tx: Transaction, request_id: str) -> list[Message]:
     return [Message(**row) for row in rows]
 
 
-async def due(tx: Transaction, now: dt.datetime, limit: int = 50) -> list[Message]:
-    """Messages to be told now: of each subject only the oldest that is not done with."""
+async def due(tx: Transaction, now: dt.datetime, *, each: int, limit: int = 500) -> list[Message]:
+    """Messages to be told now: of each subject only the oldest that is not done with; for one build
+    system the first `each`."""
+    systems = values_of(_T.c.build_system_id, _T.c.due_at.is_not(None), "systems")
     other = _T.alias()
     earlier = sa.exists().where(
         other.c.subject == _T.c.subject, other.c.id < _T.c.id, other.c.due_at.is_not(None)
     )
-    rows = await tx.all(
-        sa.select(_T).where(_T.c.due_at <= now, ~earlier).order_by(_T.c.id).limit(limit)
-    )
+    own = sa.and_(_T.c.build_system_id == systems.c.value, _T.c.due_at <= now)
+    first = sa.select(_T.c.id).where(own, ~earlier).order_by(_T.c.id)
+    heads = await heads_of(tx, systems, first, each)
+    rows = await tx.all(sa.select(_T).where(_T.c.id.in_(heads)).order_by(_T.c.id).limit(limit))
     return [Message(**row) for row in rows]
 
 

@@ -136,6 +136,31 @@ async def configurations(
     return [_configuration(row) for row in rows]
 
 
+async def newest_configurations(
+    tx: Transaction, organization_id: str
+) -> list[ArtifactConfiguration]:
+    """The newest version of each configuration of the organization, by project and slug."""
+    table = artifact_configurations
+    last = (
+        sa.select(table.c.project_id, table.c.slug, sa.func.max(table.c.version).label("version"))
+        .where(table.c.organization_id == organization_id)
+        .group_by(table.c.project_id, table.c.slug)
+        .subquery()
+    )
+    same = sa.and_(
+        table.c.project_id == last.c.project_id,
+        table.c.slug == last.c.slug,
+        table.c.version == last.c.version,
+    )
+    rows = await tx.all(
+        sa.select(table)
+        .join(last, same)
+        .where(table.c.organization_id == organization_id)
+        .order_by(table.c.project_id, table.c.slug, table.c.id)
+    )
+    return [_configuration(row) for row in rows]
+
+
 async def add_policy(tx: Transaction, policy: SigningPolicy) -> None:
     """Insert a signing policy."""
     await tx.change(signing_policies.insert().values(**_policy_values(policy)))

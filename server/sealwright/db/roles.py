@@ -1,8 +1,9 @@
 """What PostgreSQL's roles may do: the application's (web and worker) and the signer's.
 
 The application cannot write what the signer vouches for: intents, the tree, certificates, and
-leaves about signatures. The signer cannot write what it decides by. Neither can change or delete
-a leaf. Tables belong to a third role, the one that migrates.
+leaves about signatures. Nor can it bring back a passkey that was removed. The signer cannot write
+what it decides by. Neither can change or delete a leaf. Tables belong to a third role, the one that
+migrates.
 """
 
 from __future__ import annotations
@@ -141,6 +142,17 @@ def statements(application: str, signer: str) -> Iterator[str]:
         "'certificate.enrolment_failed')))"
     )
     yield f"CREATE POLICY signer_all ON log_entries TO {sig} USING (true) WITH CHECK (true)"
+    # a passkey that its owner removed stays removed
+    yield "ALTER TABLE passkeys ENABLE ROW LEVEL SECURITY"
+    for name in ("application_reads", "application_adds", "application_changes", "signer_reads"):
+        yield f"DROP POLICY IF EXISTS {name} ON passkeys"
+    yield f"CREATE POLICY application_reads ON passkeys FOR SELECT TO {app} USING (true)"
+    yield f"CREATE POLICY application_adds ON passkeys FOR INSERT TO {app} WITH CHECK (true)"
+    yield (
+        f"CREATE POLICY application_changes ON passkeys FOR UPDATE TO {app} "
+        "USING (removed_at IS NULL) WITH CHECK (true)"
+    )
+    yield f"CREATE POLICY signer_reads ON passkeys FOR SELECT TO {sig} USING (true)"
 
 
 def _quoted(role: str) -> str:

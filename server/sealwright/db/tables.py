@@ -47,6 +47,9 @@ NO_SIGNATURE = (
     "action <> 'signature.intended' AND action <> 'signature.made' "
     "AND action <> 'signature.abandoned'"
 )
+#: what most leaves are; the index of actions leaves them out
+COMMON_LEAVES = frozenset({"signature.intended", "signature.made"})
+NO_COMMON_LEAF = "action <> 'signature.intended' AND action <> 'signature.made'"
 BIGINT_KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
@@ -156,6 +159,17 @@ passkeys = sa.Table(
     _created(),
     sa.Index("ix_passkeys_user_id", "user_id"),
 )
+
+# where there are roles, row security does it: see `roles`
+for _name, _event in (("passkeys_stay_removed", "UPDATE"), ("passkeys_removed_stay", "DELETE")):
+    sa.event.listen(
+        passkeys,
+        "after_create",
+        sa.DDL(  # type: ignore[no-untyped-call]
+            f"CREATE TRIGGER {_name} BEFORE {_event} ON passkeys WHEN OLD.removed_at IS NOT NULL "
+            "BEGIN SELECT RAISE(ABORT, 'a removed passkey stays removed'); END"
+        ).execute_if(dialect="sqlite"),
+    )
 
 #: Passkeys that the operator told the signer to believe: the signer's own, like certificates.
 trust_anchors = sa.Table(
@@ -465,6 +479,14 @@ signing_requests = sa.Table(
     sa.Index("ix_signing_requests_organization_id_state_id", "organization_id", "state", "id"),
     sa.Index("ix_signing_requests_signing_policy_id_id", "signing_policy_id", "id"),
     sa.Index("ix_signing_requests_submitted_by_id", "submitted_by", "id"),
+    sa.Index("ix_signing_requests_submitted_by_state_id", "submitted_by", "state", "id"),
+    sa.Index("ix_signing_requests_project_id_submitted_by_id", "project_id", "submitted_by", "id"),
+    sa.Index(
+        "ix_signing_requests_original_request_id",
+        "original_request_id",
+        sqlite_where=sa.text("original_request_id IS NOT NULL"),
+        postgresql_where=sa.text("original_request_id IS NOT NULL"),
+    ),
     # what is unfinished is always a small part, and it is what the reconciler asks for
     sa.Index(
         "ix_signing_requests_unfinished",
@@ -595,6 +617,14 @@ log_entries = sa.Table(
         postgresql_where=sa.text(NO_SIGNATURE),
     ),
     sa.Index("ix_log_entries_organization_id_id", "organization_id", "id"),
+    sa.Index(
+        "ix_log_entries_organization_id_action_id",
+        "organization_id",
+        "action",
+        "id",
+        sqlite_where=sa.text(NO_COMMON_LEAF),
+        postgresql_where=sa.text(NO_COMMON_LEAF),
+    ),
     *(
         sa.Index(
             f"ix_log_entries_{column}_id",
@@ -806,12 +836,14 @@ outbox = sa.Table(
     sa.Column("error", sa.Text, nullable=False, server_default=""),
     sa.Column("reference", sa.String(200), nullable=False, server_default=""),
     sa.Column("url", sa.Text, nullable=False, server_default=""),
+    sa.Column("build_system_id", sa.String(36), nullable=False, server_default=""),
     sa.Index("ix_outbox_subject_id", "subject", "id"),
     sa.Index("ix_outbox_reference", "reference"),
     sa.Index("ix_outbox_request_id", "request_id"),
     sa.Index(
-        "ix_outbox_due",
-        "due_at",
+        "ix_outbox_waiting",
+        "build_system_id",
+        "id",
         sqlite_where=sa.text("due_at IS NOT NULL"),
         postgresql_where=sa.text("due_at IS NOT NULL"),
     ),
@@ -854,8 +886,17 @@ notifications = sa.Table(
     sa.Column("milliseconds", sa.Integer),
     sa.Index("ix_notifications_target_id_id", "target_id", "id"),
     sa.Index(
-        "ix_notifications_due",
+        "ix_notifications_done",
+        "created_at",
+        sqlite_where=sa.text("due_at IS NULL"),
+        postgresql_where=sa.text("due_at IS NULL"),
+    ),
+    sa.Index(
+        "ix_notifications_waiting",
+        "channel",
+        "target_id",
         "due_at",
+        "id",
         sqlite_where=sa.text("due_at IS NOT NULL"),
         postgresql_where=sa.text("due_at IS NOT NULL"),
     ),

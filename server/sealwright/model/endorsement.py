@@ -1,4 +1,5 @@
-"""Endorsements: what people with a trusted passkey have said of policies, passkeys and orders.
+"""Endorsements: what people with a trusted passkey have said of policies, artifact configurations,
+passkeys and orders.
 
 In an organization that has trust anchors the signer believes no row of the web process about
 who may have what signed, unless the passkey of one of them signed that very content.
@@ -10,12 +11,14 @@ import datetime as dt
 import enum
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from sealwright.model.certificate import CertificateOrder
 from sealwright.model.passkey import Assertion, Passkey
+from sealwright.model.project import ArtifactConfiguration
 
 #: Approvers that an endorsement of a policy can name.
 MAX_APPROVERS = 500
@@ -35,6 +38,7 @@ class EndorsementKind(enum.StrEnum):
     """What is endorsed."""
 
     POLICY = "signing-policy"
+    CONFIGURATION = "artifact-configuration"
     PASSKEY = "passkey"
     ORDER = "certificate-order"
 
@@ -46,6 +50,8 @@ class TrustAnchor:
     Attributes:
         public_key: CBOR of the COSE_Key, copied when it was named: later changes of the passkey's
             row change nothing.
+        removed_at: since when its owner wants it to count no more. It then endorses nothing, and
+            what it endorsed holds no more: only the web process says when that was.
     """
 
     passkey_id: str
@@ -54,6 +60,7 @@ class TrustAnchor:
     credential_id: bytes
     public_key: bytes
     created_at: dt.datetime
+    removed_at: dt.datetime | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -71,6 +78,7 @@ class TrustAnchor:
             self.public_key,
             0,
             self.created_at,
+            removed_at=self.removed_at,
         )
 
 
@@ -115,6 +123,27 @@ class Endorsement:
         return hashlib.sha256(self.challenge + self.assertion.signature).hexdigest()
 
 
+@dataclass(frozen=True)
+class Trust:
+    """What an organization with trust anchors has endorsed of what a request rests on. Whether it
+    holds is still to be seen (`policy.endorsements`).
+
+    Attributes:
+        of_policy: of the request's policy.
+        configuration: the artifact configuration that the request names, if there is one.
+        of_configuration: of the configuration's slug, whichever its version.
+        of_passkeys: passkey id -> endorsements of it.
+        lineage: the request's certificate and all that it renews, directly or not.
+    """
+
+    anchors: Sequence[TrustAnchor]
+    of_policy: Sequence[Endorsement]
+    configuration: ArtifactConfiguration | None = None
+    of_configuration: Sequence[Endorsement] = ()
+    of_passkeys: Mapping[str, Sequence[Endorsement]] = field(default_factory=dict)
+    lineage: frozenset[str] = frozenset()
+
+
 def endorsement_challenge(
     organization_id: str,
     kind: EndorsementKind,
@@ -152,6 +181,31 @@ def policy_terms(
     terms = {name: value for name, value in fields.items() if name not in _NOT_OF_THE_POLICY}
     terms |= {"approvers": sorted(approvers), "certificate_id": certificate_id}
     return _sha256(_pruned(terms))
+
+
+def disabled_terms(policy_id: str) -> str:
+    """Hex SHA-256 of the terms of a policy that is disabled: no request is ever decided by them."""
+    return _sha256({"policy_id": policy_id, "disabled": True})
+
+
+def configuration_subject(project_id: str, slug: str) -> str:
+    """What endorsements of a configuration's versions are of: the newest counts, so that no earlier
+    version comes back. A UUID by name (RFC 9562, 5.5).
+    """
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"sealwright:{project_id}/{slug}"))
+
+
+def configuration_terms(configuration: ArtifactConfiguration) -> str:
+    """Hex SHA-256 of one version of an artifact configuration; of its XML as it is, not as its row
+    says."""
+    return _sha256(
+        {
+            "project": configuration.project_id,
+            "slug": configuration.slug,
+            "version": configuration.version,
+            "xml": hashlib.sha256(configuration.xml.encode()).hexdigest(),
+        }
+    )
 
 
 def passkey_terms(passkey: Passkey) -> str:

@@ -1,13 +1,36 @@
-"""Which endorsements hold. Pure; the web process shows by it, the signer decides by it."""
+"""Which endorsements hold, and what rests on none. Pure; the web process shows by it, the signer
+decides by it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NoReturn
 
-from sealwright.errors import ForbiddenError
-from sealwright.model.endorsement import Endorsement, TrustAnchor
-from sealwright.model.passkey import RelyingParty
+from sealwright.errors import ForbiddenError, SignerRefusedError
+from sealwright.model.endorsement import (
+    Endorsement,
+    Trust,
+    TrustAnchor,
+    configuration_terms,
+    disabled_terms,
+    passkey_terms,
+    policy_terms,
+)
+from sealwright.model.passkey import Passkey, RelyingParty
+from sealwright.model.project import SigningPolicy, snapshot
+from sealwright.model.request import RequestKind, SigningRequest
 from sealwright.policy.passkeys import verify_assertion
+
+#: What is to be done about what waits, and about requests that were decided by what holds no more.
+_ENDORSE = (
+    "Have it endorsed at /endorsements with a passkey that the signer trusts. What was refused "
+    "meanwhile has to be submitted again."
+)
+_AGAIN = (
+    "Requests decided before a policy or an artifact configuration changed under endorsements have "
+    "to be submitted again."
+)
 
 
 def verify_endorsement(
@@ -16,7 +39,7 @@ def verify_endorsement(
     """Check that a trust anchor's passkey signed for it.
 
     Raises:
-        ForbiddenError: none of them did, or not for this.
+        ForbiddenError: none of them did, or not for this, or the passkey was removed.
     """
     for anchor in anchors:
         if (
@@ -41,3 +64,128 @@ def newest(
             continue
         return one
     return None
+
+
+def check_policy(
+    trust: Trust, fields: Mapping[str, Any], present: SigningPolicy | None, rp: RelyingParty
+) -> Endorsement:
+    """The endorsement that a snapshot's policy rests on: always the newest, so that nobody brings
+    back what was endorsed before.
+
+    Args:
+        fields: the snapshot's.
+        present: the policy as its row is now. It decides nothing but what people are told.
+
+    Raises:
+        SignerRefusedError: there is none, or it is of other terms.
+    """
+    found = newest(trust.of_policy, trust.anchors, rp)
+    if found is None:
+        _refuse(
+            "The signing policy waits for an endorsement: nobody with a trusted passkey has "
+            "endorsed it.",
+            _ENDORSE,
+        )
+    if found.terms_sha256 == disabled_terms(fields["policy_id"]):
+        message = "The signing policy was disabled, and that was endorsed."
+        _refuse(message, f"Once it is enabled again: {_ENDORSE}")
+    terms = policy_terms(fields, found.approvers, found.certificate_id)
+    if terms != found.terms_sha256:
+        if present is not None and _as_decided(fields, present):
+            message = "The signing policy waits for an endorsement: it is not as it was endorsed."
+            _refuse(message, _ENDORSE)
+        _refuse(
+            "The signing policy changed under endorsements after the request was decided: it has "
+            "to be submitted again.",
+            _AGAIN,
+        )
+    if not set(fields["approvers"]) <= set(found.approvers):
+        _refuse(
+            "The signing policy waits for an endorsement: it has approvers that it had not when it "
+            "was endorsed.",
+            _ENDORSE,
+        )
+    if found.certificate_id not in trust.lineage:
+        _refuse(
+            "The signing policy waits for an endorsement: its certificate is not the endorsed one, "
+            "nor a renewal of it.",
+            _ENDORSE,
+        )
+    return found
+
+
+def check_configuration(
+    trust: Trust, request: SigningRequest, rp: RelyingParty
+) -> Endorsement | None:
+    """The endorsement that the request's artifact configuration rests on: always the newest of its
+    slug. None where a bare digest is signed, which needs no configuration.
+
+    Raises:
+        SignerRefusedError: there is none, or it is of another version.
+    """
+    if request.kind is RequestKind.HASH:
+        return None
+    configuration = trust.configuration
+    decided = request.snapshot.fields["artifact_configuration_sha256"]
+    if (
+        configuration is None
+        or configuration.id != request.artifact_configuration_id
+        or hashlib.sha256(configuration.xml.encode()).hexdigest() != decided
+    ):
+        _refuse("The artifact configuration is not the one that was decided on.", _AGAIN)
+    found = newest(trust.of_configuration, trust.anchors, rp)
+    if found is None:
+        _refuse(
+            "The artifact configuration waits for an endorsement: nobody with a trusted passkey "
+            "has endorsed it.",
+            _ENDORSE,
+        )
+    terms = configuration_terms(configuration)
+    if terms != found.terms_sha256:
+        if any(terms == one.terms_sha256 for one in trust.of_configuration):
+            _refuse(
+                "The artifact configuration changed under endorsements after the request was "
+                "decided: it has to be submitted again.",
+                _AGAIN,
+            )
+        _refuse(
+            "The artifact configuration waits for an endorsement: it is not the version that was "
+            "endorsed last.",
+            _ENDORSE,
+        )
+    return found
+
+
+def is_trusted(trust: Trust, passkey: Passkey, rp: RelyingParty) -> bool:
+    """Whether the passkey is an anchor, or was endorsed as this user's."""
+    for anchor in trust.anchors:
+        if anchor.credential_id == passkey.credential_id:
+            known = (anchor.public_key, anchor.user_id) == (passkey.public_key, passkey.user_id)
+            return known and anchor.removed_at is None
+    found = newest(trust.of_passkeys.get(passkey.id, ()), trust.anchors, rp)
+    return found is not None and found.terms_sha256 == passkey_terms(passkey)
+
+
+def objection(
+    trust: Trust | None, request: SigningRequest, present: SigningPolicy | None, rp: RelyingParty
+) -> SignerRefusedError | None:
+    """What the signer would have against the request now, as far as policy and configuration need
+    endorsements; None: nothing."""
+    if trust is None:
+        return None
+    try:
+        check_policy(trust, request.snapshot.fields, present, rp)
+        check_configuration(trust, request, rp)
+    except SignerRefusedError as error:
+        return error
+    return None
+
+
+def _as_decided(fields: Mapping[str, Any], present: SigningPolicy) -> bool:
+    """Whether the policy still says what the snapshot says, but for people and certificate."""
+    now = snapshot(present, "", None).fields
+    return policy_terms(fields, (), None) == policy_terms(now, (), None)
+
+
+def _refuse(message: str, advice: str) -> NoReturn:
+    raise SignerRefusedError(message, advice=advice)

@@ -1,6 +1,7 @@
 """Sending what `notify` has written: each message until it is taken, or for two days.
 
-Runs in every worker; who claims a row sends it. A message that was sent but not noted as such (the
+Runs in every worker; who claims a row sends it. Webhooks do not wait for each other, nor for mail
+(`lanes`). A message that was sent but not noted as such (the
 worker died in between) is sent again under the same id: receivers drop it by that.
 """
 
@@ -20,14 +21,15 @@ from sealwright.db import Database, notifications, outgoing_webhooks
 from sealwright.errors import InvalidInputError, SealwrightError
 from sealwright.model.identifiers import utc_now
 from sealwright.model.notification import Channel, Notification
+from sealwright.reporting.lanes import Due, Lanes
 from sealwright.reporting.letters import compose
 from sealwright.reporting.mail import Mailer
 from sealwright.reporting.standard_webhooks import signed_headers
 
 _log = logging.getLogger(__name__)
 
-ROUND_SECONDS = 1.0
-_AT_ONCE = 8
+#: messages under way at once, and to one receiver
+_ROOM = {Channel.WEBHOOK: (64, 2), Channel.MAIL: (4, 1)}
 _FIRST_PAUSE = 5.0
 _LONGEST_PAUSE = 3600.0
 #: what nobody took for so long is given up
@@ -67,15 +69,9 @@ class Courier:
     url: str
     mailer: Mailer | None = None
 
-    async def run(self) -> None:
-        """Send what is due, round after round."""
-        while True:
-            await asyncio.sleep(ROUND_SECONDS * random.uniform(0.75, 1.25))  # noqa: S311 - no secret
-            try:
-                while await self.send_due():
-                    pass
-            except SealwrightError as error:
-                _log.warning("cannot send now: %s", error)
+    async def run(self, channel: Channel) -> None:
+        """Send what comes due on one channel, for good."""
+        await self._lanes(channel).run()
 
     async def send_due(self) -> int:
         """Send everything that is due now; how many messages were taken.
@@ -83,15 +79,18 @@ class Courier:
         Raises:
             UnavailableError: the database is away.
         """
-        async with self.database.read() as tx:
-            due = await notifications.due(tx, utc_now())
-        room = asyncio.Semaphore(_AT_ONCE)
+        return sum(await asyncio.gather(*(self._lanes(one).drain() for one in Channel)))
 
-        async def one(message: Notification) -> bool:
-            async with room:
-                return await self._send(message)
+    def _lanes(self, channel: Channel) -> Lanes[Notification]:
+        """A lane is a webhook, or a recipient: all mail goes through one server."""
+        most, each = _ROOM[channel]
 
-        return sum(await asyncio.gather(*(one(message) for message in due)))
+        async def due() -> list[Due[Notification]]:
+            async with self.database.read() as tx:
+                found = await notifications.due(tx, channel, utc_now(), each=each)
+            return [Due(one.id, one.target_id, one) for one in found]
+
+        return Lanes(due, self._send, most=most, each=each)
 
     async def _send(self, message: Notification) -> bool:
         async with self.database.transaction() as tx:

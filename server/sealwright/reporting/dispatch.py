@@ -5,10 +5,8 @@ Runs in every worker; who claims a row tells it. Nothing here can change a signi
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
 import logging
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,13 +20,14 @@ from sealwright.model.report import Report, Reported
 from sealwright.model.request import SigningRequest, State
 from sealwright.origin.systems import Systems
 from sealwright.queueing.claims import CLAIM, renewing
+from sealwright.reporting.lanes import Due, Lanes
 from sealwright.reporting.outbox import DEPLOYMENT, REFUSAL
 from sealwright.reporting.report import refusal_report, request_report
 
 _log = logging.getLogger(__name__)
 
-ROUND_SECONDS = 1.0
-_AT_ONCE = 8
+#: messages under way at once, and to one build system: fewer than `Systems` has threads
+_MOST, _EACH = 12, 4
 _FIRST_PAUSE = 2.0
 _LONGEST_PAUSE = 600.0
 #: what could not be told for so long is given up
@@ -46,30 +45,26 @@ class Dispatcher:
     url: str
 
     async def run(self) -> None:
-        """Tell what is due, round after round."""
-        while True:
-            await asyncio.sleep(ROUND_SECONDS * random.uniform(0.75, 1.25))  # noqa: S311 - no secret
-            try:
-                while await self.tell_due():
-                    pass
-            except SealwrightError as error:
-                _log.warning("cannot report now: %s", error)
+        """Tell what comes due, for good."""
+        await self._lanes().run()
 
     async def tell_due(self) -> int:
-        """Tell everything that is due now, one message of each subject; how many were taken.
+        """Tell everything that is due now; how many messages were taken.
 
         Raises:
             UnavailableError: the database is away.
         """
-        async with self.database.read() as tx:
-            due = await outbox.due(tx, utc_now())
-        room = asyncio.Semaphore(_AT_ONCE)
+        return await self._lanes().drain()
 
-        async def one(message: Message) -> bool:
-            async with room:
-                return await self._tell(message)
+    def _lanes(self) -> Lanes[Message]:
+        """A lane is a build system. What is due of one is the oldest of each subject."""
 
-        return sum(await asyncio.gather(*(one(message) for message in due)))
+        async def due() -> list[Due[Message]]:
+            async with self.database.read() as tx:
+                found = await outbox.due(tx, utc_now(), each=_EACH)
+            return [Due(one.id, one.build_system_id, one) for one in found]
+
+        return Lanes(due, self._tell, most=_MOST, each=_EACH)
 
     async def _tell(self, message: Message) -> bool:
         now = utc_now()

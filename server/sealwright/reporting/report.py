@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from sealwright.db import Transaction, certificates, requests
+from sealwright.db import Transaction, certificates, endorsements, projects, requests
 from sealwright.db import log as db_log
 from sealwright.db.outbox import Message
+from sealwright.errors import SignerRefusedError
 from sealwright.model.identifiers import new_id
 from sealwright.model.origin import Origin
+from sealwright.model.passkey import relying_party
 from sealwright.model.project import PolicySnapshot
 from sealwright.model.report import Report, ReportPhase
 from sealwright.model.request import Approval, RequestKind, SigningRequest, State, Verdict
+from sealwright.policy.endorsements import objection
 from sealwright.transparency.leaf import ARTIFACT_RELEASED
 
 _MOST_FILES = 500  #: a check shows fewer
@@ -33,7 +36,9 @@ async def request_report(tx: Transaction, message: Message, url: str) -> Report 
     request = dataclasses.replace(found, state=state)
     phase = ReportPhase(message.phase)
     if not state.is_final:
-        request = dataclasses.replace(request, reason="", advice="", output=None)
+        held = await _objection(tx, found, url)
+        reason, advice = (held.message, held.advice) if held else ("", "")
+        request = dataclasses.replace(request, reason=reason, advice=advice, output=None)
     decisions = await requests.decisions(tx, request.id)
     certificate = await certificates.get(tx, request.organization_id, request.certificate_id)
     done = phase is ReportPhase.SUCCESS
@@ -53,6 +58,19 @@ async def request_report(tx: Transaction, message: Message, url: str) -> Report 
         quorum=quorum,
         log_index=await _log_index(tx, request.id) if done else None,
     )
+
+
+async def _objection(
+    tx: Transaction, request: SigningRequest, url: str
+) -> SignerRefusedError | None:
+    """Why the request would not be signed now; None: nothing is known, or it is at its end."""
+    if request.state.is_final:
+        return None
+    trust = await endorsements.of_request(tx, request)
+    present = await projects.find_policy(
+        tx, request.organization_id, None, request.signing_policy_id
+    )
+    return objection(trust, request, present, relying_party(url))
 
 
 def refusal_report(message: Message) -> Report:
@@ -110,7 +128,10 @@ def _title(request: SigningRequest, decisions: Sequence[Approval], quorum: int) 
         State.DENIED: f"Denied: {request.reason}" if request.reason else "Denied",
         State.CANCELED: f"Canceled: {request.reason}" if request.reason else "Canceled",
     }
-    return titles[request.state][:200]
+    title = titles[request.state]
+    if request.reason and not request.state.is_final:
+        title = f"{title}. {request.reason}"
+    return title[:200]
 
 
 async def _log_index(tx: Transaction, request_id: str) -> int | None:

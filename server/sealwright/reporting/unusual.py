@@ -24,6 +24,7 @@ from sealwright.db import (
 )
 from sealwright.db import log as db_log
 from sealwright.db.activity import ProjectCount
+from sealwright.db.log_search import Filter
 from sealwright.model.project import SigningPolicy
 from sealwright.model.request import SigningRequest
 from sealwright.model.user import Role
@@ -100,7 +101,7 @@ async def flag(
 async def _is_known(
     tx: Transaction, organization_id: str, subject: Mapping[str, object], now: dt.datetime
 ) -> bool:
-    wanted = db_log.Filter(action=ACTION, since=now - _AGAIN)
+    wanted = Filter(action=ACTION, since=now - _AGAIN)
     for entry in await db_log.page(tx, organization_id, wanted=wanted, limit=200):
         data = json.loads(entry.body)["data"]
         if {name: value for name, value in data.items() if isinstance(value, str)} == subject:

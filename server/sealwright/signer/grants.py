@@ -11,7 +11,7 @@ import datetime as dt
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import InitVar, dataclass
+from dataclasses import InitVar, dataclass, field
 from typing import NoReturn, TypeVar
 
 from cryptography import x509
@@ -19,13 +19,14 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from sealwright.errors import ForbiddenError, InternalError, SignerRefusedError
 from sealwright.model.certificate import Certificate, CertificateKind, CertificateState
+from sealwright.model.endorsement import Trust
 from sealwright.model.mechanism import Mechanism
 from sealwright.model.passkey import Passkey, RelyingParty, approval_challenge
 from sealwright.model.project import SigningPolicy
 from sealwright.model.request import Approval, RequestKind, SigningRequest, State, Verdict
 from sealwright.model.signer_messages import DIGEST_SIZES, DigestToSign
+from sealwright.policy.endorsements import check_configuration, check_policy, is_trusted
 from sealwright.policy.passkeys import verify_assertion
-from sealwright.signer.trust import Trust
 
 #: For so long after its lease ran out a worker may still get signatures, unless another took over.
 LEASE_GRACE = dt.timedelta(seconds=60)
@@ -70,13 +71,17 @@ class Record:
 @dataclass(frozen=True)
 class Grant:
     """The permission to sign `fresh` for `request` with `certificate`'s key. Only `permit` makes
-    one, and nothing is signed without. `endorsement`: names the one that it rests on, if any."""
+    one, and nothing is signed without.
+
+    Attributes:
+        endorsed: what the log says of the endorsements that it rests on, if any.
+    """
 
     request: SigningRequest
     certificate: Certificate
     fresh: tuple[DigestToSign, ...]
     proof: InitVar[object]
-    endorsement: str | None = None
+    endorsed: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self, proof: object) -> None:
         if proof is not _PROOF:
@@ -126,15 +131,13 @@ def permit(
     terms = _terms(request)
     _check_policy(request, terms, record.policy)
     certificate = _check_certificate(request, terms, record.certificate, now)
-    endorsement = None
-    if record.trust is not None:
-        endorsement = record.trust.check_policy(request.snapshot.fields, rp).sha256
+    endorsed = _check_endorsed(record, rp)
     _check_approvals(request, terms, _counting(record, terms, rp))
     _check_items(certificate, items)
     if request.kind is RequestKind.HASH:
         _check_hash(request, terms, items)
     _check_budget(request, record.usage, len(fresh))
-    return Grant(request, certificate, tuple(fresh), _PROOF, endorsement)
+    return Grant(request, certificate, tuple(fresh), _PROOF, endorsed)
 
 
 def _check_claim(request: SigningRequest, attempt: int, now: dt.datetime) -> None:
@@ -159,6 +162,15 @@ def _check_policy(request: SigningRequest, terms: _Terms, policy: SigningPolicy 
         _refuse("The policy wants a malware scan, and there is none of this artifact.")
     if terms.origin_required and not request.origin.verified:
         _refuse("The policy requires a verified origin, and the request has none.")
+
+
+def _check_endorsed(record: Record, rp: RelyingParty) -> dict[str, str]:
+    if record.trust is None:
+        return {}
+    policy = check_policy(record.trust, record.request.snapshot.fields, record.policy, rp)
+    configuration = check_configuration(record.trust, record.request, rp)
+    named = {"endorsement": policy.sha256}
+    return named | ({"configuration_endorsement": configuration.sha256} if configuration else {})
 
 
 def _is_scanned(request: SigningRequest) -> bool:
@@ -241,7 +253,7 @@ def _is_asserted(approval: Approval, record: Record, rp: RelyingParty) -> bool:
                 verify_assertion(assertion, passkey, challenge, rp)
             except ForbiddenError as error:
                 _refuse(f"An approval does not hold. {error.message}")
-            if record.trust is not None and not record.trust.is_trusted(passkey, rp):
+            if record.trust is not None and not is_trusted(record.trust, passkey, rp):
                 _refuse("An approval is by a passkey that nobody endorsed.")
             return True
     return False

@@ -24,6 +24,7 @@ from sealwright.db import (
     Database,
     Transaction,
     certificates,
+    endorsements,
     intents,
     passkeys,
     projects,
@@ -44,7 +45,6 @@ from sealwright.model.passkey import RelyingParty
 from sealwright.model.request import SigningRequest
 from sealwright.model.signer_messages import DigestToSign
 from sealwright.signer.grants import Grant, Record, Usage, permit
-from sealwright.signer.trust import read_trust
 from sealwright.signer.wire import SignItem
 from sealwright.transparency.leaf import (
     SIGNATURE_ABANDONED,
@@ -266,7 +266,7 @@ async def _read_record(tx: Transaction, request: SigningRequest, stale: int) -> 
         certificate=await certificates.get(tx, organization, request.certificate_id),
         approvals=approvals,
         passkeys=keys,
-        trust=await read_trust(tx, request, approvals, keys),
+        trust=await endorsements.of_request(tx, request, approvals, keys),
         usage=Usage(
             counted=counts.get(MADE, 0) + counts.get(INTENDED, 0) - stale,
             lost=counts.get(ABANDONED, 0) + stale,
@@ -298,7 +298,6 @@ async def _record_intents(tx: Transaction, grant: Grant, new: Sequence[Intent]) 
         return
     await intents.add(tx, new)
     key = hashlib.sha256(grant.certificate.key_uri.encode()).hexdigest()
-    endorsed = {"endorsement": grant.endorsement} if grant.endorsement else {}
     await record(
         tx,
         *(
@@ -314,7 +313,7 @@ async def _record_intents(tx: Transaction, grant: Grant, new: Sequence[Intent]) 
                     "mechanism": intent.mechanism,
                     "hash_algorithm": intent.hash_algorithm,
                     "digest": intent.digest.hex(),
-                    **endorsed,
+                    **grant.endorsed,
                 },
             )
             for intent in new

@@ -8,98 +8,15 @@ it: whoever takes over the web process can write rows, but not these signatures.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NoReturn
 
-from sealwright.db import Database, Transaction, certificates, endorsements, passkeys
-from sealwright.errors import ConflictError, NotFoundError, SignerRefusedError
+from sealwright.db import Database, Transaction, endorsements, passkeys
+from sealwright.errors import ConflictError, NotFoundError
 from sealwright.model.certificate import CertificateOrder
-from sealwright.model.endorsement import (
-    Endorsement,
-    EndorsementKind,
-    TrustAnchor,
-    order_terms,
-    passkey_terms,
-    policy_terms,
-)
+from sealwright.model.endorsement import EndorsementKind, TrustAnchor, order_terms
 from sealwright.model.identifiers import utc_now
-from sealwright.model.passkey import Passkey, RelyingParty
-from sealwright.model.request import Approval, SigningRequest
+from sealwright.model.passkey import RelyingParty
 from sealwright.policy.endorsements import newest
 from sealwright.transparency.record import organization_entry, record
-
-_MAX_RENEWALS = 100  # that are followed back to the certificate that a policy named
-_ADVICE = "Have it endorsed at /endorsements with a passkey that the signer trusts."
-
-
-@dataclass(frozen=True)
-class Trust:
-    """What an organization with trust anchors has endorsed. Whether it holds is still to be seen.
-
-    Attributes:
-        of_policy: of the request's policy.
-        of_passkeys: passkey id -> endorsements of it.
-        lineage: the request's certificate and all that it renews, directly or not.
-    """
-
-    anchors: Sequence[TrustAnchor]
-    of_policy: Sequence[Endorsement]
-    of_passkeys: Mapping[str, Sequence[Endorsement]] = field(default_factory=dict)
-    lineage: frozenset[str] = frozenset()
-
-    def check_policy(self, fields: Mapping[str, Any], rp: RelyingParty) -> Endorsement:
-        """The endorsement that the snapshot's policy rests on: always the newest, so that nobody
-        brings back what was endorsed before.
-
-        Raises:
-            SignerRefusedError: there is none, or it is of other terms.
-        """
-        found = newest(self.of_policy, self.anchors, rp)
-        if found is None:
-            _refuse("Nobody with a trusted passkey has endorsed the signing policy.")
-        terms = policy_terms(fields, found.approvers, found.certificate_id)
-        if terms != found.terms_sha256:
-            _refuse("The signing policy is not the one that was endorsed last.")
-        if not set(fields["approvers"]) <= set(found.approvers):
-            _refuse("The signing policy has approvers that it had not when it was endorsed.")
-        if found.certificate_id not in self.lineage:
-            _refuse("The certificate is not the one of the endorsed policy, nor a renewal of it.")
-        return found
-
-    def is_trusted(self, passkey: Passkey, rp: RelyingParty) -> bool:
-        """Whether the passkey is an anchor, or was endorsed as this user's."""
-        for anchor in self.anchors:
-            if anchor.credential_id == passkey.credential_id:
-                return (anchor.public_key, anchor.user_id) == (passkey.public_key, passkey.user_id)
-        found = newest(self.of_passkeys.get(passkey.id, ()), self.anchors, rp)
-        return found is not None and found.terms_sha256 == passkey_terms(passkey)
-
-
-async def read_trust(
-    tx: Transaction,
-    request: SigningRequest,
-    approvals: Sequence[Approval],
-    keys: Sequence[Passkey],
-) -> Trust | None:
-    """What is there for the request; None where its organization has no trust anchors."""
-    organization = request.organization_id
-    anchors = await endorsements.anchors(tx, organization)
-    if not anchors:
-        return None
-    used = {one.assertion.credential_id for one in approvals if one.assertion}
-    asserted = [key.id for key in keys if key.credential_id in used]
-    return Trust(
-        anchors,
-        await endorsements.of_subject(
-            tx, organization, EndorsementKind.POLICY, request.signing_policy_id
-        ),
-        {
-            one: await endorsements.of_subject(tx, organization, EndorsementKind.PASSKEY, one)
-            for one in asserted
-        },
-        await _lineage(tx, organization, request.certificate_id),
-    )
 
 
 async def is_endorsed(tx: Transaction, order: CertificateOrder, rp: RelyingParty) -> bool:
@@ -180,20 +97,6 @@ async def _log(tx: Transaction, action: str, anchor: TrustAnchor) -> None:
     await record(tx, entry)
 
 
-async def _lineage(tx: Transaction, organization_id: str, certificate_id: str) -> frozenset[str]:
-    seen: list[str] = []
-    following: str | None = certificate_id
-    while following and following not in seen and len(seen) < _MAX_RENEWALS:
-        seen.append(following)
-        found = await certificates.get(tx, organization_id, following)
-        following = found.replaces_id if found else None
-    return frozenset(seen)
-
-
 def _unknown(passkey_id: str) -> NotFoundError:
     message = f"The organization has no such passkey: {passkey_id[:40]!r}."
     return NotFoundError(message, advice="Its id and fingerprint are on its owner's account page.")
-
-
-def _refuse(message: str) -> NoReturn:
-    raise SignerRefusedError(message, advice=_ADVICE)

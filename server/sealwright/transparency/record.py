@@ -8,6 +8,7 @@ from typing import Any
 
 from sealwright.db import Transaction
 from sealwright.db import log as db_log
+from sealwright.db.log_search import About
 from sealwright.errors import InternalError, InvalidInputError, TooLargeError
 from sealwright.model.request import SigningRequest
 from sealwright.transparency.details import MEMBER, Change, commitment
@@ -85,11 +86,9 @@ def request_entry(
             data=data,
         ),
         created_at=now,
-        about=db_log.About()
+        about=About()
         if of_signature
-        else db_log.About(
-            actor, request.project_id, request.signing_policy_id, request.certificate_id
-        ),
+        else About(actor, request.project_id, request.signing_policy_id, request.certificate_id),
         details=details,
     )
 
@@ -125,7 +124,7 @@ def organization_entry(
         action=action,
         body=body(action, actor=actor, organization=organization_id, now=now, data=members),
         created_at=now,
-        about=db_log.About(actor, **about),
+        about=About(actor, **about),
         details=details,
     )
 

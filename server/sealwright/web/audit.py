@@ -8,9 +8,10 @@ import json
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
-from sealwright.db import Database, Transaction
+from sealwright.db import Database, Transaction, certificates, projects, users
 from sealwright.db import log as db_log
-from sealwright.db.log import Entry, Filter
+from sealwright.db.log import Entry
+from sealwright.db.log_search import Filter
 from sealwright.transparency.details import MEMBER, fits
 from sealwright.web import views
 from sealwright.web.schemas.audit import AuditEntryOut, AuditFilter, DetailsState, ExportFormat
@@ -62,6 +63,18 @@ async def with_details(
         tx, organization_id, [one.removeprefix(_USER) for one in actors if one.startswith(_USER)]
     )
     return [_out(entry, kept.get(entry.id), people) for entry in entries]
+
+
+async def subject_names(tx: Transaction, organization_id: str) -> dict[str, dict[str, str]]:
+    """Id -> name of what entries are about, by kind."""
+    return {
+        "project": {one.id: one.name for one in await projects.every(tx, organization_id)},
+        "signing_policy": {
+            one.id: one.name for one in await projects.policies(tx, organization_id)
+        },
+        "certificate": {one.id: one.name for one in await certificates.every(tx, organization_id)},
+        "user": {one.id: one.name for one in await users.every(tx, organization_id)},
+    }
 
 
 def _out(entry: Entry, details: db_log.Details | None, people: dict[str, str]) -> AuditEntryOut:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -51,8 +52,14 @@ def request_pem(certificate: Certificate) -> str:
     return request.public_bytes(Encoding.PEM).decode()
 
 
-def order_out(order: CertificateOrder, certificate: Certificate | None) -> CertificateOrderOut:
-    """An order, without what was uploaded with it."""
+def order_out(
+    order: CertificateOrder, certificate: Certificate | None, awaited: Sequence[str] | None
+) -> CertificateOrderOut:
+    """An order, without what was uploaded with it. `awaited`: for whose endorsement it waits."""
     return CertificateOrderOut.model_validate(
-        fields_of(order) | {"certificate": certificate_out(certificate) if certificate else None}
+        fields_of(order)
+        | {
+            "certificate": certificate_out(certificate) if certificate else None,
+            "awaits_endorsement_by": awaited,
+        }
     )

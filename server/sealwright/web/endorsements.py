@@ -17,11 +17,15 @@ from sealwright.db import (
     users,
 )
 from sealwright.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError
+from sealwright.model.certificate import CertificateOrder
 from sealwright.model.endorsement import (
     MAX_APPROVERS,
     Endorsement,
     EndorsementKind,
     TrustAnchor,
+    configuration_subject,
+    configuration_terms,
+    disabled_terms,
     endorsement_challenge,
     order_terms,
     passkey_terms,
@@ -29,7 +33,7 @@ from sealwright.model.endorsement import (
 )
 from sealwright.model.identifiers import utc_now
 from sealwright.model.passkey import Assertion, RelyingParty, relying_party
-from sealwright.model.project import SigningPolicy, snapshot
+from sealwright.model.project import ArtifactConfiguration, SigningPolicy, snapshot
 from sealwright.policy.endorsements import newest, verify_endorsement
 from sealwright.policy.permissions import Grant
 from sealwright.transparency.details import Change
@@ -48,6 +52,8 @@ class Waiting:
         version: the one that its next endorsement has.
         terms: what is endorsed, for people to read.
         approvers, certificate_id: of a policy; part of what is endorsed.
+        path: of the page that has it.
+        withdraws: it matters only where something else of the subject was endorsed.
     """
 
     kind: EndorsementKind
@@ -58,6 +64,8 @@ class Waiting:
     terms: Mapping[str, Any]
     approvers: tuple[str, ...] = ()
     certificate_id: str | None = None
+    path: str = ""
+    withdraws: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,15 +73,18 @@ class Desk:
     """What the organization has to endorse, and who may.
 
     Attributes:
-        anchors: the passkeys that the signer trusts; none: nothing needs an endorsement.
+        anchors: the passkeys that the signer was told to trust; none: nothing needs an endorsement.
+            Those that their owners removed count for nothing.
+        endorsers: names of those who may endorse.
     """
 
     anchors: Sequence[TrustAnchor]
     waiting: Sequence[Waiting]
+    endorsers: Sequence[str] = ()
 
     def mine(self, user_id: str) -> Sequence[TrustAnchor]:
-        """Those of one user."""
-        return [one for one in self.anchors if one.user_id == user_id]
+        """Those of one user that count."""
+        return [one for one in self.anchors if one.user_id == user_id and one.removed_at is None]
 
 
 async def read_desk(call: Call) -> Desk:
@@ -165,21 +176,39 @@ async def _read(tx: Transaction, grant: Grant, rp: RelyingParty) -> Desk:
     if not anchors:
         return Desk((), ())
     listed = await projects.policies(tx, organization)
-    found = [await _policy(tx, one) for one in listed if one.enabled]
+    found = [await describe_policy(tx, one) for one in listed]
+    found += [
+        describe_configuration(one)
+        for one in await projects.newest_configurations(tx, organization)
+    ]
     asked = {one for policy in listed if policy.passkey_required for one in policy.approvers}
     approvers = await groups.people(tx, organization, asked)
     found += await _passkeys(tx, organization, approvers, anchors)
     found += await _orders(tx, organization)
-    return Desk(anchors, await _unendorsed(tx, organization, found, anchors, rp))
+    waiting = await unendorsed(tx, organization, found, anchors, rp)
+    return Desk(anchors, waiting, await endorsers(tx, organization, anchors))
 
 
-async def _unendorsed(
+async def endorsers(
+    tx: Transaction, organization_id: str, anchors: Sequence[TrustAnchor]
+) -> tuple[str, ...]:
+    """Names of those who may endorse."""
+    names = set()
+    for user_id in {one.user_id for one in anchors if one.removed_at is None}:
+        found = await users.get(tx, organization_id, user_id)
+        if found is not None and found.active:
+            names.add(found.name)
+    return tuple(sorted(names))
+
+
+async def unendorsed(
     tx: Transaction,
     organization_id: str,
     found: Sequence[Waiting],
     anchors: Sequence[TrustAnchor],
     rp: RelyingParty,
 ) -> list[Waiting]:
+    """Those of `found` that nobody with a trusted passkey has endorsed as they are."""
     waiting = []
     for kind in EndorsementKind:
         of_kind = [one for one in found if one.kind is kind]
@@ -188,6 +217,8 @@ async def _unendorsed(
         for one in of_kind:
             made = present.get(one.subject_id, [])
             valid = newest(made, anchors, rp)
+            if valid is None and one.withdraws:
+                continue
             if valid is not None and valid.terms_sha256 == one.terms_sha256:
                 continue
             last = max((earlier.version for earlier in made), default=0)
@@ -196,7 +227,20 @@ async def _unendorsed(
     return waiting
 
 
-async def _policy(tx: Transaction, policy: SigningPolicy) -> Waiting:
+async def describe_policy(tx: Transaction, policy: SigningPolicy) -> Waiting:
+    """What is endorsed of a policy: its terms, or that it is disabled."""
+    path = f"/projects/{policy.project_id}/signing-policies/{policy.id}"
+    if not policy.enabled:
+        return Waiting(
+            EndorsementKind.POLICY,
+            policy.id,
+            policy.name,
+            0,
+            disabled_terms(policy.id),
+            {"policy_id": policy.id, "policy_slug": policy.slug, "disabled": True},
+            path=path,
+            withdraws=True,
+        )
     approvers = await groups.people(tx, policy.organization_id, policy.approvers)
     fields = snapshot(policy, "", None, approvers).fields
     left_out = {"certificate_sha256", "artifact_configuration_id", "artifact_configuration_sha256"}
@@ -209,6 +253,26 @@ async def _policy(tx: Transaction, policy: SigningPolicy) -> Waiting:
         {name: value for name, value in fields.items() if name not in left_out},
         tuple(sorted(approvers)),
         policy.certificate_id,
+        path,
+    )
+
+
+def describe_configuration(one: ArtifactConfiguration) -> Waiting:
+    """What is endorsed of a version of an artifact configuration."""
+    return Waiting(
+        EndorsementKind.CONFIGURATION,
+        configuration_subject(one.project_id, one.slug),
+        one.name,
+        0,
+        configuration_terms(one),
+        {
+            "project_id": one.project_id,
+            "configuration_slug": one.slug,
+            "configuration_version": one.version,
+            "sha256": one.sha256,
+            "xml": one.xml,
+        },
+        path=f"/projects/{one.project_id}/artifact-configurations/{one.id}",
     )
 
 
@@ -240,19 +304,25 @@ async def _passkeys(
 
 async def _orders(tx: Transaction, organization_id: str) -> list[Waiting]:
     return [
-        Waiting(
-            EndorsementKind.ORDER,
-            one.id,
-            f"{one.operation.value} a certificate",
-            0,
-            order_terms(one),
-            {
-                "operation": one.operation.value,
-                "certificate": one.certificate_id,
-                "arguments": dict(one.arguments),
-                "requested_by": one.requested_by,
-            },
-        )
+        describe_order(one)
         for one in await certificate_orders.waiting(tx)
         if one.organization_id == organization_id and one.requested_by is not None
     ]
+
+
+def describe_order(one: CertificateOrder) -> Waiting:
+    """What is endorsed of an order."""
+    return Waiting(
+        EndorsementKind.ORDER,
+        one.id,
+        f"{one.operation.value} a certificate",
+        0,
+        order_terms(one),
+        {
+            "operation": one.operation.value,
+            "certificate": one.certificate_id,
+            "arguments": dict(one.arguments),
+            "requested_by": one.requested_by,
+        },
+        path=f"/certificates/orders/{one.id}",
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sealwright.db import Transaction, requests, users
@@ -12,7 +12,7 @@ from sealwright.db import log as db_log
 from sealwright.model.project import ArtifactConfiguration, Project, SigningPolicy
 from sealwright.model.request import SigningRequest, StoredArtifact
 from sealwright.model.user import ApiToken, User
-from sealwright.web import schemas
+from sealwright.web import awaited, schemas
 
 SHOWN = 100  #: of a request's files, and of its leaves, that its detail has
 
@@ -41,17 +41,32 @@ def project_out(project: Project) -> schemas.ProjectOut:
     return schemas.ProjectOut.model_validate(fields_of(project) | lists)
 
 
-def configuration_out(one: ArtifactConfiguration) -> schemas.ArtifactConfigurationOut:
-    """A version of an artifact configuration."""
-    return schemas.ArtifactConfigurationOut.model_validate(fields_of(one))
+def configuration_out(
+    one: ArtifactConfiguration, awaited_by: Sequence[str] | None = None
+) -> schemas.ArtifactConfigurationOut:
+    """A version of an artifact configuration. `awaited_by`: for whose endorsement it waits."""
+    return schemas.ArtifactConfigurationOut.model_validate(
+        fields_of(one) | {"awaits_endorsement_by": awaited_by}
+    )
 
 
-def policy_out(policy: SigningPolicy) -> schemas.SigningPolicyOut:
-    """A signing policy."""
+def configuration_xml_out(
+    one: ArtifactConfiguration, awaited_by: Sequence[str] | None
+) -> schemas.ArtifactConfigurationXmlOut:
+    """The same, with its XML."""
+    return schemas.ArtifactConfigurationXmlOut.model_validate(
+        fields_of(one) | {"awaits_endorsement_by": awaited_by}
+    )
+
+
+def policy_out(
+    policy: SigningPolicy, awaited_by: Sequence[str] | None = None
+) -> schemas.SigningPolicyOut:
+    """A signing policy. `awaited_by`: for whose endorsement it waits."""
     lists = {"submitters": sorted(policy.submitters), "approvers": sorted(policy.approvers)}
     rules = dataclasses.asdict(policy.origin_rules)
     return schemas.SigningPolicyOut.model_validate(
-        fields_of(policy) | lists | {"origin_rules": rules}
+        fields_of(policy) | lists | {"origin_rules": rules, "awaits_endorsement_by": awaited_by}
     )
 
 
@@ -92,6 +107,7 @@ async def request_out(
     decisions = await requests.decisions(tx, request.id)
     results = await requests.results(tx, request.id, limit=SHOWN)
     entries = await db_log.time_line(tx, request.id, SHOWN)
+    needed = await awaited.request(tx, request, url)
     return schemas.SigningRequestDetailOut.model_validate(
         request_fields(request, people, url)
         | {
@@ -106,6 +122,7 @@ async def request_out(
             "files": [fields_of(one) for one in results],
             "file_count": await requests.count_results(tx, request.id),
             "log": [fields_of(one) for one in entries],
+            "needed_endorsement": fields_of(needed) if needed else None,
         }
     )
 

@@ -13,6 +13,7 @@ from sealwright.config import Settings
 from sealwright.connectors.outgoing import OutgoingClient
 from sealwright.deliveries import act_on_deliveries
 from sealwright.fulfil import fulfil
+from sealwright.model.notification import Channel
 from sealwright.queueing.reconcile import reconcile_forever
 from sealwright.reporting.deliver import Courier
 from sealwright.reporting.dispatch import Dispatcher
@@ -51,11 +52,13 @@ async def run(settings: Settings) -> None:
     mailer = open_mailer(settings)
     async with open_bench(settings) as bench, OutgoingClient(webhook_policy(settings)) as hooks:
         jobs = Jobs(functools.partial(fulfil, bench), settings.worker_jobs)
+        courier = Courier(bench.database, hooks, bench.systems.vault(), settings.url, mailer)
         loops: list[Awaitable[None]] = [
             reconcile_forever(bench.database, bench.queue),
             keep_house(bench.database, bench.store),
             Dispatcher(bench.database, bench.systems, settings.url).run(),
-            Courier(bench.database, hooks, bench.systems.vault(), settings.url, mailer).run(),
+            courier.run(Channel.WEBHOOK),
+            courier.run(Channel.MAIL),
             watch(bench.database),
             act_on_deliveries(bench.database, bench.queue, bench.systems),
             run_trials(bench),

@@ -26,6 +26,7 @@ from sealwright.model.request import RequestKind, Stage, State, Verdict
 from sealwright.model.user import Role, TokenKind, TokenScope, UserKind
 from sealwright.origin.patterns import is_pattern
 from sealwright.origin.rules import EVENTS
+from sealwright.web.schemas.awaited import AwaitedOut, NeededEndorsementOut
 
 MAX_WAIT_SECONDS = 60
 MAX_PARAMETERS = 64
@@ -319,6 +320,7 @@ class ArtifactConfigurationOut(Out):
     sha256: str
     is_default: bool
     created_at: dt.datetime
+    awaits_endorsement_by: AwaitedOut = None
 
 
 class ArtifactConfigurationXmlOut(ArtifactConfigurationOut):
@@ -452,6 +454,7 @@ class SigningPolicyOut(Out):
     approver_mail: ApproverMail
     enabled: bool
     created_at: dt.datetime
+    awaits_endorsement_by: AwaitedOut = None
 
 
 class SigningPoliciesOut(Out):
@@ -726,6 +729,9 @@ class SigningRequestDetailOut(SigningRequestOut):
     file_count: int = Field(description="how many there are")
     log: list[LogEntryOut] = Field(
         description="the first 100 leaves, without those of single signatures"
+    )
+    needed_endorsement: NeededEndorsementOut | None = Field(
+        description="why it would not be signed now; null once it is at its end: then `reason` says"
     )
 
 

@@ -17,6 +17,7 @@ from sealwright.model.certificate import (
     OrderState,
 )
 from sealwright.web.schemas import In, Name, Out, Reference, Slug
+from sealwright.web.schemas.awaited import AwaitedOut
 
 MAX_FILE = 256 * 1024
 Subject = Annotated[
@@ -134,6 +135,7 @@ class CertificateOrderOut(Out):
     reason: str
     advice: str
     certificate: CertificateOut | None
+    awaits_endorsement_by: AwaitedOut = None
 
 
 class CertificateOrdersOut(Out):

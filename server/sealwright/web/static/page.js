@@ -1,17 +1,25 @@
-// What a script adds to any page: copy buttons, filters that act at once, a choice of the theme.
+// What a script adds to any page: copy buttons, filters that act at once, a choice of the theme, the
+// chosen tab in view, Escape for open questions. `tell` says something to who listens to the page.
 "use strict";
-for (const text of document.querySelectorAll("[data-copy]")) {
-  const button = document.createElement("button");
-  button.type = "button";
-  button.className = "quiet copy";
-  button.textContent = "Copy";
-  button.addEventListener("click", async () => {
-    await navigator.clipboard.writeText(text.textContent);
-    button.textContent = "Copied";
-    setTimeout(() => { button.textContent = "Copy"; }, 2000);
-  });
-  if (navigator.clipboard) text.after(button);
-}
+const tell = (text) => { document.getElementById("told").textContent = text; };
+const addCopies = (within) => {
+  if (!navigator.clipboard) return;
+  for (const text of within.querySelectorAll("[data-copy]")) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "quiet copy";
+    button.textContent = "Copy";
+    button.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(text.textContent);
+      button.textContent = "Copied";
+      tell("Copied");
+      setTimeout(() => { button.textContent = "Copy"; }, 2000);
+    });
+    text.after(button);
+  }
+};
+addCopies(document);
+for (const one of document.querySelectorAll("[data-without-script]")) one.remove();
 for (const form of document.querySelectorAll("form[data-at-once]")) {
   form.addEventListener("change", (event) => {
     if (event.target.matches("select")) form.requestSubmit();
@@ -27,3 +35,14 @@ for (const choice of document.querySelectorAll("[data-themes]")) {
     else delete document.documentElement.dataset.theme;
   });
 }
+for (const chosen of document.querySelectorAll(".tabs [aria-current]")) {
+  const tabs = chosen.parentElement;
+  tabs.scrollLeft = chosen.offsetLeft - (tabs.clientWidth - chosen.offsetWidth) / 2;
+}
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  const open = event.target.closest?.("details.confirm[open]");
+  if (!open) return;
+  open.open = false;
+  open.querySelector("summary").focus();
+});

@@ -7,9 +7,19 @@ const look = async () => {
     const answer = await fetch(location.href, { credentials: "same-origin" });
     if (answer.ok && !answer.redirected) {
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const focused = place.contains(document.activeElement);
       for (const id of [place.id, "tried"]) {
         const made = page.getElementById(id);
-        if (made) document.getElementById(id)?.replaceWith(made);
+        const shown = document.getElementById(id);
+        if (!made || !shown) continue;
+        shown.replaceWith(made);
+        addCopies(made);
+      }
+      const now = document.getElementById(place.id);
+      if (now && !now.matches("[data-poll]")) {
+        tell("The result is there.");
+        now.tabIndex = -1;
+        if (focused) now.focus();
       }
     }
   } catch { /* the connection broke: the next look may tell */ }

@@ -7,7 +7,6 @@ if (form) {
   const list = document.getElementById("uploads");
   const button = form.querySelector("button");
   input.multiple = true;
-  form.querySelector("[data-without-script]").remove();
 
   const line = (file) => {
     const item = document.createElement("li");
@@ -27,6 +26,7 @@ if (form) {
   };
 
   const fault = (request) => {
+    if (new URL(request.responseURL || location.href).pathname === "/login") return "Your session has ended.";
     const page = new DOMParser().parseFromString(request.responseText || "", "text/html");
     const found = page.querySelector("main .note.bad, main section p");
     return found ? found.textContent.trim().replace(/\s+/g, " ") : "The server did not take it.";
@@ -49,6 +49,7 @@ if (form) {
       shown.bar.remove();
       shown.state.className = worked ? "" : "error";
       shown.state.textContent = text;
+      tell(`${shown.item.querySelector("strong").textContent}: ${text.trim()}`);
       resolve(worked);
     };
     request.addEventListener("load", () => {
@@ -60,7 +61,13 @@ if (form) {
         end(true, " submitted. ");
         shown.state.append(link);
       } else {
-        end(false, ` ${fault(request)}`);
+        end(false, ` ${fault(request)} `);
+        if (request.responseURL.includes("/login")) {
+          const link = document.createElement("a");
+          link.href = `/login?next=${encodeURIComponent(location.pathname + location.search)}`;
+          link.textContent = "Log in, and go on here";
+          shown.state.append(link);
+        }
       }
     });
     request.addEventListener("error", () => end(false, " The connection broke. Submit it again."));
@@ -70,13 +77,13 @@ if (form) {
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const files = [...input.files];
-    if (!files.length) return;
-    button.disabled = true;
+    if (!files.length || button.getAttribute("aria-disabled")) return;
+    button.setAttribute("aria-disabled", "true"); // a disabled one would lose the focus
     list.replaceChildren();
     const lines = files.map(line);
     const worked = [];
     for (const [index, file] of files.entries()) worked.push(await send(file, lines[index]));
-    button.disabled = false;
+    button.removeAttribute("aria-disabled");
     const links = list.querySelectorAll("a");
     if (files.length === 1 && worked[0]) location.assign(links[0].href);
     else if (worked.every(Boolean)) input.value = "";

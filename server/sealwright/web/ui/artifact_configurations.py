@@ -15,6 +15,7 @@ from sealwright.model.project import ArtifactConfiguration, Project
 from sealwright.model.proposal import Trial
 from sealwright.policy.permissions import may_configure
 from sealwright.visible import find_project, is_name, missing
+from sealwright.web import awaited
 from sealwright.web.api.v1.artifact_configurations import add_version
 from sealwright.web.problems import status_of
 from sealwright.web.routes import Call, Endpoint, Face
@@ -60,13 +61,17 @@ async def listing(call: Call) -> Response:
     async with call.services.database.read() as tx:
         project = await find_project(tx, call.grant, call.path("project"))
         versions = await projects.configurations(tx, project.organization_id, project.id)
-    newest: dict[str, ArtifactConfiguration] = {}
-    for one in versions:
-        newest.setdefault(one.slug, one)
+        newest: dict[str, ArtifactConfiguration] = {}
+        for one in versions:
+            newest.setdefault(one.slug, one)
+        waiting = await awaited.configurations(
+            tx, project.organization_id, list(newest.values()), call.services.settings.url
+        )
     shown = {
         "project": project,
         "tabs": tabs(call, project, "ui.configurations"),
         "configurations": list(newest.values()),
+        "waiting": waiting,
         "default": next((one.slug for one in versions if one.is_default), ""),
         **may(call, project),
     }
@@ -93,6 +98,8 @@ async def one(call: Call) -> Response:
         if found is None:
             raise missing(name, "artifact configuration")
         every = await projects.configurations(tx, project.organization_id, project.id)
+        url = call.services.settings.url
+        waiting = await awaited.configurations(tx, project.organization_id, [found], url)
     versions = [other for other in every if other.slug == found.slug]
     wanted = call.request.query_params.get("compare", "")
     earlier = next((other for other in versions if other.version == found.version - 1), None)
@@ -106,6 +113,7 @@ async def one(call: Call) -> Response:
         "configuration": found,
         "versions": versions,
         "earlier": earlier,
+        "awaited": waiting.get(found.id),
         "difference": difference(earlier.xml, found.xml) if earlier else [],
         **may(call, project),
     }

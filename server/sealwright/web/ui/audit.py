@@ -7,7 +7,6 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response, StreamingResponse
 
-from sealwright.db import Transaction, certificates, projects, users
 from sealwright.errors import InvalidInputError, SealwrightError
 from sealwright.web.answers import next_cursor, read_number
 from sealwright.web.api.v1.log_entries import (
@@ -15,7 +14,7 @@ from sealwright.web.api.v1.log_entries import (
     find_entry,
     proof_of,
 )
-from sealwright.web.audit import audit_page, export, filter_of
+from sealwright.web.audit import audit_page, export, filter_of, subject_names
 from sealwright.web.downloads import attachment
 from sealwright.web.routes import Call, Endpoint, Face
 from sealwright.web.schemas.audit import AuditFilter, AuditProofOut, ExportFormat
@@ -63,7 +62,7 @@ async def listing(call: Call) -> Response:
         found = await audit_page(
             tx, organization, filter_of(wanted), before=before, limit=_PAGE_SIZE
         )
-        names = await _names(tx, organization)
+        names = await subject_names(tx, organization)
     filters = {name: value for name, value in form.values.items() if value and name != "cursor"}
     shown = {
         "entries": found,
@@ -85,7 +84,7 @@ async def entry(call: Call) -> Response:
     fault = ""
     async with call.services.database.read() as tx:
         found = await find_entry(tx, call)
-        names = await _names(tx, call.grant.organization_id)
+        names = await subject_names(tx, call.grant.organization_id)
     try:
         proof = await proof_of(call, found)
     except SealwrightError as error:
@@ -135,18 +134,6 @@ def _wanted(form: Form) -> AuditFilter:
             raise FormError({name: "This is no day."}) from None
         times[field] = dt.datetime.combine(day, dt.time(), dt.UTC)
     return form.parse(AuditFilter, **times)
-
-
-async def _names(tx: Transaction, organization_id: str) -> dict[str, dict[str, str]]:
-    """Id -> name of what entries are about, by kind."""
-    return {
-        "project": {one.id: one.name for one in await projects.every(tx, organization_id)},
-        "signing_policy": {
-            one.id: one.name for one in await projects.policies(tx, organization_id)
-        },
-        "certificate": {one.id: one.name for one in await certificates.every(tx, organization_id)},
-        "user": {one.id: one.name for one in await users.every(tx, organization_id)},
-    }
 
 
 def _about(wanted: AuditFilter, names: dict[str, dict[str, str]]) -> str:

@@ -27,8 +27,8 @@ from sealwright.web.ui.rendering import page, redirect
 FIELDS: Mapping[str, tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]] = {
     "github": (
         (
-            ("client_id", "Client id of the GitHub App; or its App id below"),
-            ("app_id", "App id of the GitHub App"),
+            ("client_id", "Client ID of the GitHub App; or its App ID below"),
+            ("app_id", "App ID of the GitHub App"),
             ("oidc_issuer", "Issuer of identity tokens; empty: that of github.com"),
             ("oidc_audience", "Audience that identity tokens must name"),
             ("bypass_actors", "Who may bypass rulesets and yet be accepted, comma-separated"),
@@ -65,6 +65,18 @@ FIELDS: Mapping[str, tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], .
         (("token", "API token"), ("controller_secret", "Secret that the controller signs with")),
     ),
 }
+#: Kind -> (name, what it can do here).
+KINDS: Mapping[str, tuple[str, str]] = {
+    "github": (
+        "GitHub",
+        "github.com or GitHub Enterprise: Actions, commit checks with buttons, triggers.",
+    ),
+    "gitlab": (
+        "GitLab",
+        "gitlab.com or your own instance: pipelines, commit statuses, triggers, status checks.",
+    ),
+    "jenkins": ("Jenkins", "Your controller: jobs that you list, confirmed by its API."),
+}
 _ADDRESSES = {
     "github": {"base_url": "https://api.github.com", "web_url": "https://github.com"},
     "gitlab": {"base_url": "https://gitlab.com", "web_url": "https://gitlab.com"},
@@ -76,7 +88,11 @@ async def listing(call: Call) -> Response:
     """All of the organization."""
     async with call.services.database.read() as tx:
         found = await build_systems.every(tx, call.grant.organization_id)
-    shown = {"systems": found, "may_create": may_open(call.grant.principal, "ui.build_system_new")}
+    shown = {
+        "systems": found,
+        "kinds": KINDS,
+        "may_create": may_open(call.grant.principal, "ui.build_system_new"),
+    }
     return page(call, "systems/list.html", shown)
 
 
@@ -103,6 +119,7 @@ async def _detail(call: Call, form: Form, status: int = 200) -> Response:
         ]
     shown: dict[str, Any] = {
         "system": out,
+        "kind": KINDS[out.kind.value][0],
         "callback": repository_proofs.callback(call),
         "deliveries": deliveries,
         "may_see_deliveries": sees,
@@ -230,7 +247,9 @@ def _form(call: Call, system: Any, form: Form, status: int = 200) -> Response:
         "system": system,
         "form": form,
         "kind": kind if kind in FIELDS else "",
-        "kinds": [(each.value, each.value) for each in BuildSystemKind],
+        "kinds": [(each.value, *KINDS[each.value]) for each in BuildSystemKind],
+        "label": KINDS[kind][0] if kind in KINDS else "",
+        "more": f"docs/{kind}.md",
         "settings": settings,
         "credentials": credentials,
     }

@@ -17,9 +17,9 @@ from sealwright.db import (
     certificate_orders,
     certificates,
     enrolment,
-    log,
     projects,
 )
+from sealwright.db.log_search import Filter
 from sealwright.errors import ForbiddenError, InvalidInputError, NotFoundError, SealwrightError
 from sealwright.model.certificate import (
     GENERATED_KEYS,
@@ -33,7 +33,7 @@ from sealwright.model.certificate import (
 )
 from sealwright.model.identifiers import is_id, utc_now
 from sealwright.visible import missing, project_ids
-from sealwright.web import auth, bodies
+from sealwright.web import auth, awaited, bodies
 from sealwright.web.api.v1.certificates import (
     change,
     find,
@@ -43,6 +43,7 @@ from sealwright.web.api.v1.certificates import (
     order_renewal,
     request,
 )
+from sealwright.web.audit import audit_page, subject_names
 from sealwright.web.certificate_views import certificate_out, request_pem
 from sealwright.web.problems import status_of
 from sealwright.web.routes import Call, Endpoint, Face
@@ -59,7 +60,7 @@ from sealwright.web.ui.rendering import page, redirect
 #: How long a form waits for the signer before it shows the order instead.
 WAIT_SECONDS = 25.0
 _ROOM = 64 << 10  #: bytes of a form besides its file
-_ACTIVITY = 50
+_ACTIVITY = 20
 
 #: Ways to a certificate: name -> (label, what it is for).
 WAYS: Mapping[str, tuple[str, str]] = {
@@ -214,7 +215,10 @@ async def show_order(call: Call) -> Response:
         result = None
         if found.result_id:
             result = await certificates.get(tx, found.organization_id, found.result_id)
-    return page(call, "certificates/order.html", {"order": found, "result": result})
+        url = call.services.settings.url
+        waiting = await awaited.orders(tx, found.organization_id, [found], url)
+    shown = {"order": found, "result": result, "awaited": waiting.get(found.id)}
+    return page(call, "certificates/order.html", shown)
 
 
 async def _settled(call: Call, made: CertificateOrder, message: str) -> Response:
@@ -224,6 +228,11 @@ async def _settled(call: Call, made: CertificateOrder, message: str) -> Response
         SealwrightError: why the signer refused.
     """
     database = call.services.database
+    async with database.read() as tx:
+        url = call.services.settings.url
+        endorsing = await awaited.orders(tx, made.organization_id, [made], url)
+    if endorsing:  # that is for people, and takes longer
+        return redirect(call, f"/certificates/orders/{made.id}")
     waiting = wait_for(database, made.organization_id, made.id, WAIT_SECONDS)
     settled = await call.until_gone(waiting)
     check(settled)
@@ -236,7 +245,6 @@ async def _detail(
     call: Call, certificate: Certificate, forms: Mapping[str, Form], status: int = 200
 ) -> Response:
     principal = call.grant.principal
-    sees_log = may_open(principal, "log_entries.list")
     async with call.services.database.read() as tx:
         others = {one.id: one for one in await certificates.every(tx, certificate.organization_id)}
         used = await _policies(tx, call, certificate, others)
@@ -244,12 +252,13 @@ async def _detail(
         if certificate.enrolment_id:
             server = await enrolment.find(tx, certificate.organization_id, certificate.enrolment_id)
         failure = await enrolment.error_of(tx, certificate.id)
-        wanted = log.Filter(certificate_id=certificate.id)
-        activity = (
-            await log.page(tx, certificate.organization_id, wanted=wanted, limit=_ACTIVITY)
-            if sees_log
-            else []
-        )
+        wanted = Filter(certificate_id=certificate.id)
+        activity = names = None
+        if may_open(principal, "ui.audit"):
+            activity = await audit_page(
+                tx, certificate.organization_id, wanted, before=None, limit=_ACTIVITY
+            )
+            names = await subject_names(tx, certificate.organization_id)
     renewals = [("self-signed", "Self-signed"), ("request", "By a request")]
     method = certificate_method(certificate)
     if server and server.enabled:
@@ -263,7 +272,8 @@ async def _detail(
         "replaces": others.get(certificate.replaces_id or ""),
         "replaced_by": others.get(certificate.replaced_by_id or ""),
         "policies": used,
-        "activity": activity if sees_log else None,
+        "activity": activity,
+        "names": names,
         "may_edit": may_open(principal, "ui.certificate_update"),
         "server": server,
         "waits_for": failure,
@@ -303,7 +313,8 @@ async def _form(call: Call, form: Form, status: int = 200) -> Response:
     shown = {
         "form": form,
         "way": way,
-        "ways": [(name, label) for name, (label, _) in WAYS.items()],
+        "ways": [(name, label, purpose) for name, (label, purpose) in WAYS.items()],
+        "label": WAYS[way][0] if way else "",
         "purpose": WAYS[way][1] if way else "",
         "servers": [(one.slug, one.name) for one in servers if one.enabled],
         "key_types": [(one.value, one.value.upper()) for one in GENERATED_KEYS],

@@ -47,7 +47,12 @@ async def _shown(call: Call, form: Form, status: int = 200) -> Response:
     waiting = [
         {
             "one": one,
-            "terms": json.dumps(dict(one.terms), indent=2, sort_keys=True),
+            "terms": json.dumps(
+                {name: value for name, value in one.terms.items() if name != "xml"},
+                indent=2,
+                sort_keys=True,
+            ),
+            "xml": one.terms.get("xml", ""),
             "options": json.dumps(found) if (found := options(call, desk, one)) else "",
         }
         for one in desk.waiting
@@ -56,6 +61,7 @@ async def _shown(call: Call, form: Form, status: int = 200) -> Response:
         "form": form,
         "waiting": waiting,
         "anchors": len(desk.anchors),
+        "endorsers": desk.endorsers,
         "mine": bool(desk.mine(call.grant.user.id)),
     }
     return page(call, "organization/endorsements.html", shown, status)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
@@ -23,19 +23,21 @@ from sealwright.web.problems import status_of
 from sealwright.web.routes import Call
 from sealwright.web.services import Services
 from sealwright.web.ui.forms import Form
-from sealwright.web.ui.navigation import current, sections
+from sealwright.web.ui.navigation import current, may_open, sections
 from sealwright.web.ui.static_files import address
 
 _FLASH_SECONDS = 60
 _MAX_FLASH = 500
 _THEME_COOKIE = "sealwright-theme"
 _THEMES = frozenset({"light", "dark"})
+_INITIALS = {one.lower(): one for one in ("API", "CI", "EST", "ID", "OIDC", "SCIM", "URL", "XML")}
 
 
 def _label(name: str) -> str:
     """``QueuedForProcessing`` and ``release-signing`` as people write them."""
     spaced = re.sub(r"(?<!^)[A-Z]", lambda letter: f" {letter[0].lower()}", str(name))
-    return re.sub(r"[-_]", " ", spaced[:1].upper() + spaced[1:])
+    words = re.sub(r"[-_]", " ", spaced[:1].upper() + spaced[1:]).split(" ")
+    return " ".join(_INITIALS.get(word.lower(), word) for word in words)
 
 
 def _environment() -> Environment:
@@ -61,9 +63,10 @@ def page(
     """The page that `template` makes of `shown`.
 
     Every template has besides: ``user``, ``csrf``, ``navigation`` (sections that the user may
-    open), ``account`` (whether there is an account page for the user), ``here`` (path of the
-    section that the page belongs to), ``flash``, an empty ``form``, and the macros of
-    ``macros/forms.html`` and ``macros/show.html`` as ``forms`` and ``show``.
+    open), ``account`` (whether there is an account page for the user), ``audits`` (whether the
+    user may open the audit), ``here`` (path of the section that the page belongs to), ``flash``,
+    an empty ``form``, and the macros of ``macros/forms.html`` and ``macros/show.html`` as ``forms``
+    and ``show``.
     """
     principal = call.authorized.principal if call.authorized else None
     return _rendered(call.services, call.request, principal, template, shown or {}, status)
@@ -89,8 +92,7 @@ def redirect(call: Call, path: str, message: str = "") -> Response:
 def error_page(request: Request, error: SealwrightError) -> Response:
     """An error as a page; who is not logged in gets the form instead."""
     if isinstance(error, UnauthenticatedError):
-        target = request.url.path if request.method == "GET" else "/"
-        return RedirectResponse(f"/login?next={quote(target, safe='/')}", 303)
+        return RedirectResponse(f"/login?next={quote(_page_of(request), safe='/')}", 303)
     status = status_of(error)
     shown = {
         "title": "The server failed" if status == 500 else "That did not work",
@@ -100,6 +102,19 @@ def error_page(request: Request, error: SealwrightError) -> Response:
     services: Services = request.app.state.services
     principal = getattr(request.state, "principal", None)
     return _rendered(services, request, principal, "error.html", shown, status)
+
+
+def _page_of(request: Request) -> str:
+    """The page that was asked for, or that has the form that was sent."""
+    address = urlsplit(str(request.url))
+    if request.method != "GET":
+        try:
+            address = urlsplit(request.headers.get("referer", ""))
+        except ValueError:
+            return "/"
+        if address.netloc != request.headers.get("host"):
+            return "/"
+    return address.path + (f"?{address.query}" if address.query else "")
 
 
 def _rendered(
@@ -112,7 +127,7 @@ def _rendered(
 ) -> HTMLResponse:
     context: dict[str, Any] = {
         "user": None, "csrf": "", "navigation": (), "account": False, "flash": "",
-        "here": "", "form": Form(), "theme": _theme(request),
+        "audits": False, "here": "", "form": Form(), "theme": _theme(request),
     }  # fmt: skip
     if principal is not None:
         token = auth.page_token(services, request)
@@ -122,6 +137,7 @@ def _rendered(
             "csrf": auth.csrf_token(token),
             "navigation": found.main,
             "account": found.account,
+            "audits": may_open(principal, "ui.audit"),
             "here": current(request.url.path),
             "flash": _opened(request.cookies.get(_flash_name(services), ""), token),
         }

@@ -12,6 +12,7 @@ from sealwright.db import identity_providers, users
 from sealwright.errors import (
     ForbiddenError,
     InvalidInputError,
+    SealwrightError,
     TooManyRequestsError,
     UnauthenticatedError,
 )
@@ -29,7 +30,7 @@ async def login_page(call: Call) -> Response:
     """The form. Before the first organization exists, how to make it."""
     if await accounts.is_empty(call.services.database):
         return RedirectResponse("/setup", 303)
-    shown = {"following": following(call.request), "fault": ""}
+    shown = {"following": following(call.request), "fault": "", "email": ""}
     return page(call, "login.html", await log_in_options(call) | shown)
 
 
@@ -46,8 +47,9 @@ async def login(call: Call) -> Response:
             call.services, call.request, given.email, given.password, auth.PAGE_SESSION
         )
     except (UnauthenticatedError, TooManyRequestsError, InvalidInputError) as error:
-        shown = await log_in_options(call) | {"following": target, "fault": error.message}
-        return page(call, "login.html", shown, status_of(error))
+        email = form.get("email", "")[:320]
+        shown = {"following": target, "fault": _told(error), "email": email}
+        return page(call, "login.html", await log_in_options(call) | shown, status_of(error))
     response = RedirectResponse(target, 303)
     auth.set_session(call.services, response, token)
     return response
@@ -62,8 +64,8 @@ async def login_by_passkey(call: Call) -> Response:
         given = checked_json(AssertedCredentialIn, form.get("credential", "").encode())
         user = await passkeys.authenticated_user(call.services, given.assertion())
     except (UnauthenticatedError, ForbiddenError, InvalidInputError) as error:
-        shown = await log_in_options(call) | {"following": target, "fault": error.message}
-        return page(call, "login.html", shown, status_of(error))
+        shown = {"following": target, "fault": _told(error), "email": ""}
+        return page(call, "login.html", await log_in_options(call) | shown, status_of(error))
     token, _ = await auth.begin_session(
         call.services, call.request, user, auth.PAGE_SESSION, "passkey"
     )
@@ -93,6 +95,10 @@ async def log_in_options(call: Call) -> dict[str, Any]:
 def following(request: Request) -> str:
     """Where the address says that the log-in leads to: a page of this server."""
     return _local(request.query_params.get("next", ""))
+
+
+def _told(error: SealwrightError) -> str:
+    return f"{error.message} {error.advice}".strip()
 
 
 def _local(target: str) -> str:

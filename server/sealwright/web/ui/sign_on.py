@@ -44,7 +44,7 @@ async def finish(call: Call) -> Response:
         user, target = await sign_on.finish(call.services, call.request, cookie)
     except (UnauthenticatedError, ForbiddenError, OriginError, UnavailableError) as error:
         shown = await log_in_options(call)
-        shown |= {"following": "/", "fault": f"{error.message} {error.advice}"}
+        shown |= {"following": "/", "fault": f"{error.message} {error.advice}", "email": ""}
         return page(call, "login.html", shown, status_of(error))
     text, _ = await auth.begin_session(
         call.services, call.request, user, auth.PAGE_SESSION, "single-sign-on"

@@ -6,13 +6,14 @@ from typing import Any
 
 from starlette.responses import Response
 
-from sealwright.db import Transaction, certificates, projects
+from sealwright.db import Transaction, certificates, endorsements, projects
 from sealwright.errors import ForbiddenError, NotFoundError, SealwrightError
 from sealwright.model.certificate import CertificateStatus
 from sealwright.model.identifiers import utc_now
 from sealwright.model.project import PolicyKind, Project, SigningPolicy
 from sealwright.origin.rules import EVENTS
 from sealwright.visible import find_policy, find_project
+from sealwright.web import awaited
 from sealwright.web.api.v1.signing_policies import add_policy, change_policy
 from sealwright.web.problems import status_of
 from sealwright.web.routes import Call, Endpoint, Face
@@ -43,11 +44,14 @@ async def listing(call: Call) -> Response:
         project = await find_project(tx, grant, call.path("project"))
         found = await projects.policies(tx, grant.organization_id, project.id)
         names = {one.id: one.name for one in await certificates.every(tx, grant.organization_id)}
+        url = call.services.settings.url
+        waiting = await awaited.policies(tx, grant.organization_id, found, url)
     shown = {
         "project": project,
         "tabs": tabs(call, project, "ui.policies"),
         "policies": found,
         "certificates": names,
+        "waiting": waiting,
         "may_create": may_open(grant.principal, "ui.policy_new"),
     }
     return page(call, "policies/list.html", shown)
@@ -67,6 +71,7 @@ async def one(call: Call) -> Response:
             "submitters": await people.names(tx, grant.organization_id, policy.submitters),
             "approvers": await people.names(tx, grant.organization_id, policy.approvers),
             "may_edit": may_open(grant.principal, "ui.policy_edit"),
+            "awaited": await _awaited(tx, call, policy),
         }
     return page(call, "policies/detail.html", shown)
 
@@ -118,7 +123,20 @@ async def update(call: Call) -> Response:
     except SealwrightError as error:
         return await _form(call, project, policy, form.refused(error), status_of(error))
     path = f"/projects/{project.slug}/signing-policies/{policy.slug}"
-    return redirect(call, path, "The policy is changed. Requests that were submitted keep theirs.")
+    async with call.services.database.read() as tx:
+        trusted = await endorsements.anchors(tx, policy.organization_id)
+    kept = (
+        "Requests decided before have to be submitted again once the change is endorsed."
+        if trusted
+        else "Requests that were submitted keep theirs."
+    )
+    return redirect(call, path, f"The policy is changed. {kept}")
+
+
+async def _awaited(tx: Transaction, call: Call, policy: SigningPolicy) -> tuple[str, ...] | None:
+    url = call.services.settings.url
+    waiting = await awaited.policies(tx, policy.organization_id, [policy], url)
+    return waiting.get(policy.id)
 
 
 def _given(form: Form) -> dict[str, Any]:

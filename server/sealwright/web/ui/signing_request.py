@@ -24,7 +24,7 @@ from sealwright.submit import Submission
 from sealwright.submit import resubmit as resubmit_request
 from sealwright.submit import retry as retry_request
 from sealwright.visible import find_policy, find_request
-from sealwright.web import schemas, views
+from sealwright.web import awaited, schemas, views
 from sealwright.web.api.v1.signing_requests import find, signed_of, unsigned_of
 from sealwright.web.downloads import artifact_response
 from sealwright.web.passkeys import approval_options
@@ -77,6 +77,7 @@ async def _detail(call: Call, form: Form, status: int = 200) -> Response:
         actors = [request.submitted_by, *_users(entry.about.actor for entry in entries)]
         people = await views.names(tx, request.organization_id, actors)
         keys = await passkeys.of_user(tx, grant.organization_id, user.id)
+        needed = await awaited.request(tx, request, call.services.settings.url)
     options = ""
     if request.snapshot.fields.get("passkey_required"):
         options = json.dumps(approval_options(call.services, request, user, keys))
@@ -95,6 +96,7 @@ async def _detail(call: Call, form: Form, status: int = 200) -> Response:
         "links": links,
         "form": form,
         "passkey_options": options,
+        "needed": needed,
         "may_decide": may_decide(user, request, policy, decisions),
         "may_cancel": may_cancel(user, request),
         "may_retry": request.state is State.FAILED and policy in submits,

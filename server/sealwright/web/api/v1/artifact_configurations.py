@@ -11,6 +11,7 @@ from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.project import ArtifactConfiguration, Project
 from sealwright.transparency.record import organization_entry, record
 from sealwright.visible import find_project, is_name, missing
+from sealwright.web import awaited
 from sealwright.web.answers import json_answer, page_of
 from sealwright.web.configuration_check import check_configuration
 from sealwright.web.routes import Answer, Call, Endpoint
@@ -20,7 +21,7 @@ from sealwright.web.schemas import (
     ArtifactConfigurationXmlOut,
     PageQuery,
 )
-from sealwright.web.views import configuration_out, fields_of
+from sealwright.web.views import configuration_out, configuration_xml_out
 
 
 async def listing(call: Call) -> Response:
@@ -29,8 +30,10 @@ async def listing(call: Call) -> Response:
     async with call.services.database.read() as tx:
         project = await find_project(tx, call.grant, call.path("project"))
         found = await projects.configurations(tx, project.organization_id, project.id)
-    page, cursor = page_of(found, query.cursor, query.limit, lambda one: one.id)
-    items = [configuration_out(one) for one in page]
+        page, cursor = page_of(found, query.cursor, query.limit, lambda one: one.id)
+        url = call.services.settings.url
+        waiting = await awaited.configurations(tx, project.organization_id, page, url)
+    items = [configuration_out(one, waiting.get(one.id)) for one in page]
     return json_answer(ArtifactConfigurationsOut(items=items, next_cursor=cursor))
 
 
@@ -42,15 +45,24 @@ async def get(call: Call) -> Response:
         found = None
         if is_name(name):
             found = await projects.find_configuration(tx, project.organization_id, project.id, name)
-    if found is None:
-        raise missing(name, "artifact configuration")
-    return json_answer(ArtifactConfigurationXmlOut.model_validate(fields_of(found)))
+        if found is None:
+            raise missing(name, "artifact configuration")
+        return json_answer(await _out(tx, call, found))
 
 
 async def create(call: Call) -> Response:
     """Add a version. The first configuration of a project is its default."""
     configuration = await add_version(call, await call.json(ArtifactConfigurationIn))
-    return json_answer(ArtifactConfigurationXmlOut.model_validate(fields_of(configuration)), 201)
+    async with call.services.database.read() as tx:
+        return json_answer(await _out(tx, call, configuration), 201)
+
+
+async def _out(
+    tx: Transaction, call: Call, one: ArtifactConfiguration
+) -> ArtifactConfigurationXmlOut:
+    url = call.services.settings.url
+    waiting = await awaited.configurations(tx, one.organization_id, [one], url)
+    return configuration_xml_out(one, waiting.get(one.id))
 
 
 async def add_version(call: Call, given: ArtifactConfigurationIn) -> ArtifactConfiguration:

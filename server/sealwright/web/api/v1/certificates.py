@@ -23,7 +23,7 @@ from sealwright.model.identifiers import is_id, is_slug, utc_now
 from sealwright.policy.decide import check_restrictions
 from sealwright.transparency.record import organization_entry, record
 from sealwright.visible import is_name, missing, project_ids
-from sealwright.web import bodies
+from sealwright.web import awaited, bodies
 from sealwright.web.answers import json_answer, page_of
 from sealwright.web.auth import check_fresh
 from sealwright.web.certificate_views import certificate_out, order_out, request_pem
@@ -280,7 +280,9 @@ async def orders(call: Call) -> Response:
     """What was ordered lately."""
     async with call.services.database.read() as tx:
         found = await certificate_orders.latest(tx, call.grant.organization_id)
-        items = [await _order_out(tx, one) for one in found]
+        organization_id, url = call.grant.organization_id, call.services.settings.url
+        waiting = await awaited.orders(tx, organization_id, found, url)
+        items = [await _order_out(tx, one, waiting) for one in found]
     return json_answer(CertificateOrdersOut(items=items))
 
 
@@ -298,7 +300,8 @@ async def get_order(call: Call) -> Response:
     if seconds and not found.state.is_final:
         found = await call.until_gone(wait_for(database, organization_id, name, seconds))
     async with database.read() as tx:
-        return json_answer(await _order_out(tx, found))
+        waiting = await awaited.orders(tx, organization_id, [found], call.services.settings.url)
+        return json_answer(await _order_out(tx, found, waiting))
 
 
 async def find(tx: Transaction, call: Call) -> Certificate:
@@ -339,17 +342,21 @@ async def _outcome(call: Call, made: CertificateOrder, seconds: float) -> Respon
     check(made)
     base = f"{call.services.settings.url}/api/v1"
     async with database.read() as tx:
-        out = await _order_out(tx, made)
+        url = call.services.settings.url
+        endorsing = await awaited.orders(tx, made.organization_id, [made], url)
+        out = await _order_out(tx, made, endorsing)
     if made.state is OrderState.DONE:
         return json_answer(out, 201, {"Location": f"{base}/certificates/{made.result_id}"})
     return json_answer(out, 202, {"Location": f"{base}/certificate-orders/{made.id}"})
 
 
-async def _order_out(tx: Transaction, one: CertificateOrder) -> CertificateOrderOut:
+async def _order_out(
+    tx: Transaction, one: CertificateOrder, waiting: awaited.Awaited
+) -> CertificateOrderOut:
     certificate = None
     if one.result_id:
         certificate = await certificates.get(tx, one.organization_id, one.result_id)
-    return order_out(one, certificate)
+    return order_out(one, certificate, waiting.get(one.id))
 
 
 _PATH = "/api/v1/certificates"

@@ -63,7 +63,7 @@ ENDPOINTS = (
         "POST",
         "/api/v1/endorsements",
         create,
-        "Endorse a policy, a passkey or an order",
+        "Endorse a policy, an artifact configuration, a passkey or an order",
         (Answer(201, "Endorsed", EndorsementOut),),
         {"application/json": EndorsementIn},
     ),

@@ -18,6 +18,7 @@ from sealwright.policy.decide import check_policy, check_restrictions
 from sealwright.reporting.unusual import look_at_approvers
 from sealwright.transparency.record import organization_entry, record
 from sealwright.visible import check_standing, find_policy, find_project, missing
+from sealwright.web import awaited
 from sealwright.web.answers import json_answer, page_of
 from sealwright.web.routes import Answer, Call, Endpoint
 from sealwright.web.schemas import (
@@ -37,8 +38,9 @@ async def listing(call: Call) -> Response:
     async with call.services.database.read() as tx:
         project = await find_project(tx, call.grant, call.path("project"))
         found = await projects.policies(tx, project.organization_id, project.id)
-    page, cursor = page_of(found, query.cursor, query.limit, lambda policy: policy.slug)
-    items = [policy_out(one) for one in page]
+        page, cursor = page_of(found, query.cursor, query.limit, lambda policy: policy.slug)
+        waiting = await awaited.policies(tx, project.organization_id, page, _url(call))
+    items = [policy_out(one, waiting.get(one.id)) for one in page]
     return json_answer(SigningPoliciesOut(items=items, next_cursor=cursor))
 
 
@@ -46,18 +48,17 @@ async def get(call: Call) -> Response:
     """One policy."""
     async with call.services.database.read() as tx:
         project = await find_project(tx, call.grant, call.path("project"))
-        return json_answer(
-            policy_out(await find_policy(tx, call.grant, project, call.path("policy")))
-        )
+        policy = await find_policy(tx, call.grant, project, call.path("policy"))
+        return json_answer(await _out(tx, call, policy))
 
 
 async def create(call: Call) -> Response:
     """Make a policy."""
     policy = await add_policy(call, await call.json(SigningPolicyIn))
     location = f"/api/v1/projects/{call.path('project')}/signing-policies/{policy.slug}"
-    return json_answer(
-        policy_out(policy), 201, {"Location": f"{call.services.settings.url}{location}"}
-    )
+    async with call.services.database.read() as tx:
+        out = await _out(tx, call, policy)
+    return json_answer(out, 201, {"Location": f"{_url(call)}{location}"})
 
 
 async def add_policy(call: Call, given: SigningPolicyIn) -> SigningPolicy:
@@ -90,7 +91,9 @@ async def add_policy(call: Call, given: SigningPolicyIn) -> SigningPolicy:
 
 async def update(call: Call) -> Response:
     """Change a policy. Requests that were submitted keep the one they were submitted under."""
-    return json_answer(policy_out(await change_policy(call, await call.json(SigningPolicyPatch))))
+    policy = await change_policy(call, await call.json(SigningPolicyPatch))
+    async with call.services.database.read() as tx:
+        return json_answer(await _out(tx, call, policy))
 
 
 async def change_policy(call: Call, patch: SigningPolicyPatch) -> SigningPolicy:
@@ -117,6 +120,15 @@ async def change_policy(call: Call, patch: SigningPolicyPatch) -> SigningPolicy:
         await look_at_approvers(tx, policy, could, utc_now())
         await record(tx, _entry(call, "signing_policy.updated", policy, certificate, before))
     return policy
+
+
+async def _out(tx: Transaction, call: Call, policy: SigningPolicy) -> SigningPolicyOut:
+    waiting = await awaited.policies(tx, policy.organization_id, [policy], _url(call))
+    return policy_out(policy, waiting.get(policy.id))
+
+
+def _url(call: Call) -> str:
+    return call.services.settings.url
 
 
 _SETTABLE = frozenset(SigningPolicyPatch.model_fields) - {"certificate"}
