@@ -40,6 +40,7 @@ from sealwright.signing.elements import (
 )
 from sealwright.signing.plan import INSIDE, Budget, Limits, at
 from sealwright.signing.spool import Spool
+from sealwright.signing.wheel_record import record_among, stale
 from sealwright.signing.wildcard import MAX_PATTERN_LENGTH, escape, fold
 from sealwright.signing.x509 import Certificate
 
@@ -208,6 +209,9 @@ class _Analyst:
         for entry in entries:
             if not entry.is_directory:
                 self.member(container, entry, path, depth, contents)
+        record = record_among(contents.others)
+        if record and any(not proposal.signers for proposal in contents.proposals.values()):
+            contents.notes.insert(0, stale(record).rstrip("."))
         return tuple(_rendered(contents))
 
     def member(
