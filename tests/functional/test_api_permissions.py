@@ -443,6 +443,7 @@ def body_of(endpoint: Endpoint, things: Things) -> dict[str, Any]:
         "signing_policies.create": {"slug": "x", "name": "X", "certificate": things.certificate},
         "signing_policies.update": {"name": "New"},
         "certificates.update": {"state": "active"},
+        "certificates.revoke": {"reason": "retired"},
         "signing_requests.resubmit": {"signing_policy": things.policy},
     }  # fmt: skip
     return {"json": bodies.get(name, {})}

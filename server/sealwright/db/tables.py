@@ -274,6 +274,9 @@ certificates = sa.Table(
     sa.Column("csr", sa.LargeBinary),
     sa.Column("replaces_id", sa.String(36)),
     sa.Column("enrolment_id", sa.String(36)),
+    sa.Column("revocation", sa.LargeBinary),
+    sa.Column("revocation_reason", sa.String(20), nullable=False, server_default=""),
+    sa.Column("revoked_at", UtcDateTime),
     sa.UniqueConstraint("organization_id", "slug"),
     # of the renewals of one certificate, one is issued at most; `sha256` is empty until then
     sa.Index(

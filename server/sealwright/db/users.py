@@ -26,10 +26,19 @@ def _values(user: User) -> dict[str, Any]:
     return {name: getattr(user, name) for name in _COLUMNS}
 
 
+_BY_ID = sa.select(users).where(
+    users.c.id == sa.bindparam("user"), users.c.organization_id == sa.bindparam("organization")
+)
+_GROUPS = sa.select(group_members.c.group_id).where(group_members.c.user_id == sa.bindparam("user"))
+_USABLE_TOKEN = sa.select(api_tokens).where(
+    api_tokens.c.sha256 == sa.bindparam("sha256"),
+    api_tokens.c.revoked_at.is_(None),
+    sa.or_(api_tokens.c.expires_at.is_(None), api_tokens.c.expires_at > sa.bindparam("now")),
+)
+
+
 async def _groups_of(tx: Transaction, user_id: str) -> list[str]:
-    rows = await tx.all(
-        sa.select(group_members.c.group_id).where(group_members.c.user_id == user_id)
-    )
+    rows = await tx.all(_GROUPS, user=user_id)
     return [row["group_id"] for row in rows]
 
 
@@ -46,9 +55,7 @@ async def add(tx: Transaction, user: User) -> None:
 
 async def get(tx: Transaction, organization_id: str, user_id: str) -> User | None:
     """The user with this id in this organization."""
-    row = await tx.one(
-        sa.select(users).where(users.c.id == user_id, users.c.organization_id == organization_id)
-    )
+    row = await tx.one(_BY_ID, user=user_id, organization=organization_id)
     return _user(row, await _groups_of(tx, user_id)) if row else None
 
 
@@ -108,13 +115,7 @@ async def add_token(tx: Transaction, token: ApiToken) -> None:
 
 async def by_token(tx: Transaction, sha256: str, now: dt.datetime) -> tuple[User, ApiToken] | None:
     """The active user whose unexpired, unrevoked token, not idle for too long, has this hash."""
-    row = await tx.one(
-        sa.select(api_tokens).where(
-            api_tokens.c.sha256 == sha256,
-            api_tokens.c.revoked_at.is_(None),
-            sa.or_(api_tokens.c.expires_at.is_(None), api_tokens.c.expires_at > now),
-        )
-    )
+    row = await tx.one(_USABLE_TOKEN, sha256=sha256, now=now)
     if row is None:
         return None
     token = _token(row)
