@@ -99,6 +99,7 @@ users = sa.Table(
     sa.Column("active", sa.Boolean, nullable=False),
     _created(),
     sa.Column("external_id", sa.String(200)),
+    sa.Index("ix_users_external_id", "organization_id", "external_id"),
 )
 
 api_tokens = sa.Table(

@@ -81,7 +81,9 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     # of a SCIM token alone, whose user is a user administrator
     "scim.config": _row("O - O - - -"),
     "scim.resource_types": _row("O - O - - -"),
+    "scim.resource_type": _row("O - O - - -"),
     "scim.schemas": _row("O - O - - -"),
+    "scim.schema": _row("O - O - - -"),
     "scim.list_users": _row("O - O - - -"),
     "scim.create_user": _row("O - O - - -"),
     "scim.get_user": _row("O - O - - -"),
