@@ -32,8 +32,8 @@ APP = app_packages.package({"app.exe": launcher().read_bytes()})
 VECTORS = Path(__file__).resolve().parent.parent / "vectors"
 PUBLISHED = VECTORS / "nupkg" / "system.security.cryptography.protecteddata.8.0.0.nupkg"
 IMAGE = pe_images.image()
-# the last section says that it is as long as it is padded, and is not
-UNPADDED = IMAGE[:-3]
+# the section's padding, 3 bytes, is not there
+UNPADDED = IMAGE.replace(struct.pack("<II", 512, 4096), struct.pack("<II", 509, 4096))[:-3]
 TYPES = (
     b'<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">'
     b'<Default Extension="rels" ContentType="application/xml"/></Types>'
@@ -87,11 +87,11 @@ def with_table(content: bytes, start: int, table: bytes = b"") -> bytes:
             "is compressed by Quantum",
             "make the cabinet with MSZIP",
         ),
-        (IMAGE[:-512], PE, "512 bytes of its sections are missing", "written it whole"),
+        (IMAGE[:-1], PE, "1 bytes of its sections are missing", "written it whole"),
         (patched(60, 0x7FFFFFFF), PE, "SizeOfHeaders is 2147483647", "written it whole"),
         (patched(36, 0), PE, "FileAlignment is 0", "written it whole"),
-        (patched(68, 10, IMAGE[:-1]), PE, "1 bytes of its sections", "written it whole"),
-        (with_table(IMAGE, len(IMAGE) - 100), PE, "revision 0x", "Remove its signatures"),
+        (patched(68, 10, UNPADDED), PE, "3 bytes of its sections", "written it whole"),
+        (with_table(IMAGE, len(IMAGE) - 100), PE, "100 bytes of its", "written it whole"),
         (
             with_table(IMAGE, len(IMAGE), b"junk"),
             f"<pe-file>{APPEND}</pe-file>",

@@ -75,8 +75,16 @@ class Image:
 
     @property
     def missing(self) -> int:
-        """Bytes of sections that would lie behind the content."""
-        ends = (offset + size for _, _, offset, size in self.sections if size)
+        """Bytes of sections that would lie behind the content.
+
+        Some linkers do not write the padding of the last section, which Windows does not map.
+        Firmware hashes sections with their padding, and so would hash what follows.
+        """
+        ends = [
+            offset + (size if self.is_efi else min(size, used or size))
+            for _, used, offset, size in self.sections
+            if size
+        ]
         return max(0, max(ends, default=0) - self.content)
 
     @property
@@ -150,7 +158,7 @@ def check_signable(file: BinaryIO, directive: Directive) -> None:
     if image.content > _MAX_CONTENT:
         message = "The file is too large: what is signed must stay below 4 GiB."
         raise ArtifactError(message, advice="Keep its data in files of their own.")
-    _check_whole(file, image)
+    _check_whole(image)
     _kept_certificates(file, image, directive)
     if image.is_efi and image.has_gaps:
         # Firmware hashes section by section and not the file in its order.
@@ -220,7 +228,7 @@ def _kept_certificates(file: BinaryIO, image: Image, directive: Directive) -> li
     return existing
 
 
-def _check_whole(file: BinaryIO, image: Image) -> None:
+def _check_whole(image: Image) -> None:
     """Refuse what no loader runs, but signers would sign: files that were cut off."""
     if image.alignment.bit_count() != 1 or image.headers > image.content:
         message = (
@@ -228,13 +236,9 @@ def _check_whole(file: BinaryIO, image: Image) -> None:
             f"{image.headers} in {image.content} bytes."
         )
         raise ArtifactError(message, advice=_REBUILD)
-    # Some linkers leave the last section unpadded, which Windows accepts. Firmware hashes sections
-    # by their sizes, and so would hash what follows.
-    if image.missing >= (1 if image.is_efi else image.alignment):
+    if image.missing:
         message = f"The file is cut off: {image.missing} bytes of its sections are missing."
         raise ArtifactError(message, advice=_REBUILD)
-    if image.missing and image.table:
-        list(_certificates(file, image))  # replacing anything else would take away a section's data
 
 
 # --- layout -------------------------------------------------------------------------------------
