@@ -486,7 +486,10 @@ class Planner:
         nodes = []
         claimed = claims.in_order()
         if place.depth == 1:
-            mine = self.shard.orders((entry.order, entry.size) for entry, _, _ in claimed)
+            mine = self.shard.orders(
+                ((entry.order, entry.size) for entry, _, _ in claimed),
+                in_sequence=self.language.types[element.name].is_sequence,
+            )
             claimed = [claim for claim in claimed if claim[0].order in mine]
         for entry, child, include in claimed:
             path = f"{place.path}{INSIDE}{entry.path}"
