@@ -189,12 +189,16 @@ class DeepSign:
         taken, self._untaken = self._untaken, []
         return taken
 
+    @property
+    def untold_members(self) -> int:
+        """A shard's members that `take_packed` would give."""
+        return len(self._part_members) - self._told_members
+
     def take_packed(self) -> list[PartMember]:
         """A shard's members that were packed since the last call; they are in `output` by now."""
         packed = self._part_members[self._told_members :]
-        if packed:
-            self._told_members = len(self._part_members)
-            self._output.flush()
+        self._told_members += len(packed)
+        self._output.flush()
         return packed
 
     def supply(self, number: int, result: SignatureResult) -> None:
