@@ -350,6 +350,10 @@ class PackingContainer(Container, Protocol):
 class UnpackingContainer(PackingContainer, Protocol):
     """A `PackingContainer` that holds each changed member byte for byte as `pack` has made it."""
 
+    def only_read(self) -> None:
+        """Nothing will be packed: extracting need not note what `pack` could use."""
+        ...
+
     def unpack(self, order: int, packed: PackedMember, file: BinaryIO, target: BinaryIO) -> None:
         """Write the content of a packed member, which is all that `file` holds, checked as by
         `extract`."""

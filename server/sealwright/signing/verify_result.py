@@ -197,7 +197,7 @@ class Verification:
             if kind is None:
                 message = f"<{root.element}> cannot be opened."
                 raise InternalError(message)
-            self._submitted = self.before.open_container(kind.open, self.source, 1)
+            self._submitted = _open(self.before, kind.open, self.source, 1)
         return self._submitted
 
     def file(
@@ -292,11 +292,9 @@ class Verification:
         depth = node.path.count(INSIDE) + 1
         is_root = node is self.plan.root
         before, old = (
-            self._open_submitted()
-            if is_root
-            else self.before.open_container(kind.open, source, depth)
+            self._open_submitted() if is_root else _open(self.before, kind.open, source, depth)
         )
-        after, new = self.after.open_container(kind.open, output, depth)
+        after, new = _open(self.after, kind.open, output, depth)
         is_signature = self.signature_members(node)
         old = [entry for entry in old if not is_signature(entry.path)]
         new = [entry for entry in new if not is_signature(entry.path)]
@@ -369,6 +367,15 @@ class Verification:
         with before.open() as source, after.open() as output:
             _require(sha256_of(source) == node.sha256, "The file is not the planned one.")
             self.file(node, source, output, outputs)
+
+
+def _open(
+    budget: Budget, open_: Callable[[BinaryIO, int], Container], file: BinaryIO, depth: int
+) -> tuple[Container, list[Entry]]:
+    container, entries = budget.open_container(open_, file, depth)
+    if isinstance(container, UnpackingContainer):
+        container.only_read()
+    return container, entries
 
 
 @contextmanager

@@ -32,7 +32,6 @@ from sealwright.signing.containers.zip_records import (
     LOCATOR64_SIGNATURE,
     MAX_16,
     MAX_32,
-    STORED,
     UTF8,
     Record,
     read_end,
@@ -105,6 +104,11 @@ class ZipContainer:
         self._newest = max(times, default=(0x21, 0))  # date and time; 0x21 is 1980-01-01
         self._prefix = self._by_offset[0].offset if self._by_offset else self._end.start
         self._seams: dict[int, Seams] = {}  # by order, of members that were inflated
+        self._notes_seams = True
+
+    def only_read(self) -> None:
+        """Nothing will be packed: extracting need not note where streams can be cut."""
+        self._notes_seams = False
 
     def entries(self) -> Iterator[Entry]:
         """Members in the central directory's order."""
@@ -127,7 +131,9 @@ class ZipContainer:
                 advice="Exclude it from the configuration, or pack it as an ordinary file.",
                 where=record.path,
             )
-        write_checked(record, self._inflate(record), target)
+        notes = self._notes_seams and record.method == DEFLATED
+        pieces = self._inflate_noting(record) if notes else inflate_member(self._file, record)
+        write_checked(record, pieces, target)
 
     def read(self, entry: Entry) -> bytes:
         """The member's content, see `extract`; for members whose size the caller has checked."""
@@ -246,7 +252,7 @@ class ZipContainer:
         if record.method != DEFLATED or min(size, record.size) < SMALLEST:
             return None
         if record.order not in self._seams:
-            for _ in self._inflate(record):
+            for _ in self._inflate_noting(record):
                 pass
         start = target.tell()
         old = OldStream(self._file, record.data, self._seams[record.order])
@@ -263,7 +269,7 @@ class ZipContainer:
             size=packed.size,
             data=0,
         )
-        write_checked(record, inflate_member(file, record, Seams()), target)
+        write_checked(record, inflate_member(file, record), target)
 
     def packed(self, entry: Entry) -> tuple[PackedMember, int]:
         """The member as `pack` would have made it, and the offset where it lies."""
@@ -393,11 +399,11 @@ class ZipContainer:
         rows = [each.central for each in self._records if last is None or each.order != last.order]
         return self._directory(rows, start, numbers_disks=True)
 
-    def _inflate(self, record: Record) -> Iterator[bytes]:
+    def _inflate_noting(self, record: Record) -> Iterator[bytes]:
+        """The content; where its stream can be cut is known afterwards."""
         seams = Seams()
         yield from inflate_member(self._file, record, seams)
-        if record.method != STORED:
-            self._seams[record.order] = seams
+        self._seams[record.order] = seams
 
     def _check_added(self, added: Iterable[str], removed: Collection[int] = ()) -> None:
         taken = {

@@ -7,12 +7,12 @@ from typing import BinaryIO
 
 from sealwright.errors import ArtifactError
 from sealwright.signing.containers.bulk_copy import BUFFER, chunks
-from sealwright.signing.containers.deflate import DeflateError, crc32
+from sealwright.signing.containers.deflate import DeflateError, crc32, inflater
 from sealwright.signing.containers.deflate_seams import Seams, seam_inflater
 from sealwright.signing.containers.zip_records import STORED, Record
 
 
-def inflate_member(file: BinaryIO, record: Record, seams: Seams) -> Iterator[bytes]:
+def inflate_member(file: BinaryIO, record: Record, seams: Seams | None = None) -> Iterator[bytes]:
     """A member's content, piece by piece. Where its stream can be cut is in `seams` afterwards.
 
     Raises:
@@ -22,7 +22,7 @@ def inflate_member(file: BinaryIO, record: Record, seams: Seams) -> Iterator[byt
     if record.method == STORED:
         yield from pieces
         return
-    inflating = seam_inflater(seams)
+    inflating = inflater() if seams is None else seam_inflater(seams)
     left = record.size
     waiting = b""
     while not inflating.eof:
