@@ -147,7 +147,9 @@ class Verification:
         self._submitted: tuple[Container, list[Entry]] | None = None
         self._seen: dict[int, _Seen] = {}  # by order
         self._share = {
-            child.order: child for child in share_of(plan, shard).root.children if child.has_work
+            child.order: child
+            for child in share_of(plan, shard, language).root.children
+            if child.has_work
         }
 
     def judge(self, member: PartMember, file: BinaryIO) -> None:
@@ -328,9 +330,12 @@ class Verification:
                     self.member(child, (before, entry), (after, entry_after), outputs)
 
     def _mine(self, entries: Sequence[Entry], planned: Collection[int]) -> set[int]:
-        """The shard's members of the outermost container: planned ones are divided as for signing,
-        the others by themselves."""
-        others = [(each.order, each.size) for each in entries if each.order not in planned]
+        """The shard's members of the outermost container. Planned ones are divided as for signing,
+        the others by themselves; where members are read one behind another, all in their order."""
+        if self.language.types[self.plan.root.element].is_sequence:
+            members = ((each.order, each.size) for each in entries)
+            return set(self.shard.orders(members, in_sequence=True))
+        others = ((each.order, each.size) for each in entries if each.order not in planned)
         return {*self._share, *self.shard.orders(others)}
 
     def kept_attributes(self, node: PlanNode, source: BinaryIO, output: BinaryIO) -> None:
