@@ -39,7 +39,7 @@ async def test_every_page(sqlite: Web, width: int, scheme: str) -> None:
         page.on("dialog", lambda dialog: faults.append(f"{page.url}: {dialog.message}"))
         visited = 0
         for name, path, status in await world.outside():
-            faults += await _visit(page, name, sqlite.server.url + path, scheme, status)
+            faults += await visit(page, name, sqlite.server.url + path, scheme, status)
             visited += 1
         await page.goto(f"{sqlite.server.url}/login")
         await page.fill("input[name=email]", str(world.administrator.email))
@@ -47,18 +47,24 @@ async def test_every_page(sqlite: Web, width: int, scheme: str) -> None:
         await page.click("button.primary")
         await page.wait_for_url(lambda address: "/login" not in address)
         for name, path in [*world.paths(), ("ui.link_proven", await _back(page, world))]:
-            faults += await _visit(page, name, sqlite.server.url + path, scheme)
+            faults += await visit(page, name, sqlite.server.url + path, scheme)
             visited += 1
         await browser.close()
     assert not faults, "\n".join(faults)
     assert visited > 5
 
 
-async def _visit(page: Page, name: str, url: str, scheme: str, status: int = 200) -> list[str]:
+async def visit(page: Page, name: str, url: str, scheme: str, status: int = 200) -> list[str]:
+    """Open the page; what is wrong with it."""
     answer = await page.goto(url)
     assert answer is not None
     if answer.status != status:
         return [f"{name}: {answer.status} at {url}"]
+    return await look(page, name, scheme)
+
+
+async def look(page: Page, name: str, scheme: str) -> list[str]:
+    """What is wrong with the page that is open."""
     # in light everything, in dark what differs there: the colours
     faults = await _axe(page, name, {} if scheme == "light" else _CONTRAST)
     faults += await _shape(page, name)
