@@ -116,7 +116,7 @@ async def fulfil(bench: Workbench, request_id: str) -> None:
         return
     _log.info("%s: attempt %d", request.id, request.attempt)
     try:
-        await bench.queue.announce(request.id)
+        await bench.queue.announce(request.id, request.state)
         meter = ProgressMeter()
         work = _attempt(bench, request, meter)
         await lease.hold(bench.database, request, settings.lease_seconds, work, meter)
@@ -516,10 +516,12 @@ async def _release(
     """
     async with bench.database.transaction() as tx:
         await lease.require(tx, request)
-        earlier = await db_log.of_action(tx, request.id, action)
+        again = request.attempt > 1
+        earlier = await db_log.of_action(tx, request.id, action) if again else []
         logged = any(json.loads(entry.body)["data"] == facts for entry in earlier)
         if not logged:
-            await requests.put_results(tx, request.id, results)
+            if again or results:
+                await requests.put_results(tx, request.id, results)
             await record(tx, request_entry(request, action, actor=ACTOR, now=utc_now(), data=facts))
     await patiently("signing a checkpoint", bench.signer.checkpoint)
 
@@ -528,7 +530,7 @@ async def _complete(bench: Workbench, request: SigningRequest, **changes: Any) -
     async with bench.database.transaction() as tx:
         await advance(tx, request, State.COMPLETED, actor=ACTOR, now=utc_now(), **changes)
     _log.info("%s: completed in attempt %d", request.id, request.attempt)
-    await bench.queue.announce(request.id)
+    await bench.queue.announce(request.id, State.COMPLETED)
 
 
 async def _end_badly(bench: Workbench, request: SigningRequest, error: Exception) -> None:

@@ -99,6 +99,7 @@ users = sa.Table(
     sa.Column("active", sa.Boolean, nullable=False),
     _created(),
     sa.Column("external_id", sa.String(200)),
+    sa.Index("ix_users_external_id", "organization_id", "external_id"),
 )
 
 api_tokens = sa.Table(
@@ -250,6 +251,19 @@ user_identities = sa.Table(
     sa.Index("ix_user_identities_user_id", "user_id"),
 )
 
+#: Sessions that began at an identity provider; the ID token is sealed.
+sign_on_sessions = sa.Table(
+    "sign_on_sessions",
+    METADATA,
+    sa.Column("token_id", sa.String(36), sa.ForeignKey("api_tokens.id"), primary_key=True),
+    _reference("provider_id", "identity_providers"),
+    sa.Column("subject", sa.String(255), nullable=False),
+    sa.Column("sid", sa.String(255), nullable=False),
+    sa.Column("id_token", JSON, nullable=False),
+    _created(),
+    sa.Index("ix_sign_on_sessions_provider_id", "provider_id", "subject"),
+)
+
 certificates = sa.Table(
     "certificates",
     METADATA,
@@ -274,6 +288,9 @@ certificates = sa.Table(
     sa.Column("csr", sa.LargeBinary),
     sa.Column("replaces_id", sa.String(36)),
     sa.Column("enrolment_id", sa.String(36)),
+    sa.Column("revocation", sa.LargeBinary),
+    sa.Column("revocation_reason", sa.String(20), nullable=False, server_default=""),
+    sa.Column("revoked_at", UtcDateTime),
     sa.UniqueConstraint("organization_id", "slug"),
     # of the renewals of one certificate, one is issued at most; `sha256` is empty until then
     sa.Index(
