@@ -95,13 +95,13 @@ def request(
 
 
 def batches(
-    count: int, places: Sequence[Scene], end: dt.datetime | None = None
+    count: int, places: Sequence[Scene], end: dt.datetime | None = None, size: int = _BATCH
 ) -> Iterator[list[SigningRequest]]:
     """All of them, newest last: one a minute, up to `end` where that is given."""
     chance = random.Random(7)
     start = end - dt.timedelta(minutes=count) if end else _START
-    for first in range(0, count, _BATCH):
-        numbers = range(first, min(first + _BATCH, count))
+    for first in range(0, count, size):
+        numbers = range(first, min(first + size, count))
         yield [request(number, places, chance, start) for number in numbers]
 
 
