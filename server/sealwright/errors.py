@@ -56,6 +56,12 @@ class ForbiddenError(SealwrightError):
     code = "forbidden"
 
 
+class PreconditionFailedError(SealwrightError):
+    """The thing is not in the version that the caller has seen any more."""
+
+    code = "precondition_failed"
+
+
 class InvalidInputError(SealwrightError):
     """The request is malformed; repeating it unchanged cannot succeed."""
 

@@ -516,10 +516,12 @@ async def _release(
     """
     async with bench.database.transaction() as tx:
         await lease.require(tx, request)
-        earlier = await db_log.of_action(tx, request.id, action)
+        again = request.attempt > 1
+        earlier = await db_log.of_action(tx, request.id, action) if again else []
         logged = any(json.loads(entry.body)["data"] == facts for entry in earlier)
         if not logged:
-            await requests.put_results(tx, request.id, results)
+            if again or results:
+                await requests.put_results(tx, request.id, results)
             await record(tx, request_entry(request, action, actor=ACTOR, now=utc_now(), data=facts))
     await patiently("signing a checkpoint", bench.signer.checkpoint)
 

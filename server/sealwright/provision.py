@@ -1,29 +1,25 @@
-"""SCIM's view of users and groups: filters, patches, and the resources that they work on. Pure.
+"""SCIM's view of users and groups: what directories send of them, whole and as patches. Pure.
 
-Sources: RFC 7643 (schema) and RFC 7644 (protocol: 3.4.2.2 filtering, 3.5.2 PATCH). What directories
-in use send is taken: one ``eq`` comparison as filter; PATCH with and without a path, with a value
-filter on members, with operations in any case, and booleans as text.
+Sources: RFC 7643 (schema) and RFC 7644 (protocol: 3.5.2 PATCH). What directories in use send is
+taken: PATCH with and without a path, operations in any case, booleans as text, and attributes that
+are not kept here, which are passed over.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from sealwright.errors import InvalidInputError
+from sealwright.model.scim_filter import Path, Schema, ScimError, ScimType, matches, parse_path
+from sealwright.scim_resources import GROUP, GROUP_FILTERED, USER, USER_FILTERED
 
-USER = "urn:ietf:params:scim:schemas:core:2.0:User"
-GROUP = "urn:ietf:params:scim:schemas:core:2.0:Group"
-_FILTER = re.compile(
-    r'\s*([A-Za-z][\w.:-]{0,100})\s+eq\s+("(?:[^"\\]|\\.){0,400}"|true|false)\s*', re.IGNORECASE
-)
-_MEMBER = re.compile(r'members\[\s*value\s+eq\s+"([^"\\]{1,100})"\s*\]', re.IGNORECASE)
-_PRIMARY = re.compile(r"emails(\[.{0,100}\])?(\.value)?", re.IGNORECASE)
 _MAX_TEXT = 200
 _MAX_OPERATIONS = 1000
 _MAX_MEMBERS = 5000
+#: Attributes that others write (RFC 7643, 7: readOnly).
+_SHOWN_ONLY = frozenset({"id", "meta", "groups", "schemas"})
 
 
 @dataclass(frozen=True)
@@ -43,34 +39,6 @@ class GroupResource:
     name: str
     external_id: str | None
     members: frozenset[str]
-
-
-@dataclass(frozen=True)
-class Filter:
-    """``attribute eq value``; `attribute` is lower-case, without its schema."""
-
-    attribute: str
-    value: str
-
-
-def parse_filter(text: str, attributes: frozenset[str]) -> Filter | None:
-    """Read a filter; None where there is none.
-
-    Raises:
-        InvalidInputError: not ``attribute eq "value"``, or of another attribute.
-    """
-    if not text.strip():
-        return None
-    match = _FILTER.fullmatch(text)
-    attribute = match[1].rpartition(":")[2].lower() if match else ""
-    if match is None or attribute not in attributes:
-        known = ", ".join(sorted(attributes))
-        message = "The filter is not supported."
-        raise InvalidInputError(message, advice=f'Use attribute eq "value", of {known}.')
-    value = match[2]
-    if value.startswith('"'):
-        value = re.sub(r"\\(.)", r"\1", value[1:-1])
-    return Filter(attribute, value)
 
 
 def read_user(document: Mapping[str, Any]) -> UserResource:
@@ -109,27 +77,40 @@ def patch_user(user: UserResource, document: Mapping[str, Any]) -> UserResource:
 
     Raises:
         InvalidInputError: it is malformed.
+        ScimError: invalidPath, invalidValue, mutability or noTarget.
     """
-    for verb, path, value in _operations(document):
-        if verb == "remove":
-            if path.lower() == "externalid":
-                user = replace(user, external_id=None)
+    for verb, target, value in _operations(document, USER_FILTERED, USER):
+        if target is not None:
+            user = _patched(user, verb, target, value)
             continue
-        if path:
-            if _PRIMARY.fullmatch(path):
-                address = value if isinstance(value, str) else _email(value)
-                user = replace(user, user_name=(address or user.user_name).lower())
-                continue
-            user = _set_user(user, path, value)
-            continue
-        if not isinstance(value, Mapping):
-            raise _malformed()
-        for name, one in value.items():
-            user = _set_user(user, name, one)
+        for one, given in _named_in(value, USER_FILTERED, USER):
+            user = _patched(user, verb, one, given)
     if "@" not in user.user_name:
         message = "A userName is an e-mail address here."
-        raise InvalidInputError(message)
+        raise ScimError(ScimType.INVALID_VALUE, message)
     return user
+
+
+def _patched(user: UserResource, verb: str, target: Path, value: Any) -> UserResource:
+    name = target.attribute
+    if name in _SHOWN_ONLY:
+        raise _read_only(name)
+    if verb == "remove":
+        if name in {"username", "active"}:
+            message = f"{name} cannot be removed."
+            raise ScimError(ScimType.MUTABILITY, message, advice="Deactivate the user instead.")
+        return replace(user, external_id=None) if name == "externalid" else user
+    if name == "emails":
+        own = {"value": user.user_name, "type": "work", "primary": True}
+        if target.among is not None and not matches(target.among, own):
+            if verb == "replace":
+                raise _no_target()
+            return user  # another address than the one that is kept
+        if target.part not in {"", "value"}:
+            return user
+        address = _word(value, "emails") if isinstance(value, str) else _email(_listed(value))
+        return replace(user, user_name=(address or user.user_name).lower())
+    return _set_user(user, f"{name}.{target.part}" if target.part else name, value)
 
 
 def patch_group(group: GroupResource, document: Mapping[str, Any]) -> GroupResource:
@@ -137,35 +118,52 @@ def patch_group(group: GroupResource, document: Mapping[str, Any]) -> GroupResou
 
     Raises:
         InvalidInputError: it is malformed.
+        ScimError: invalidPath, invalidValue, mutability or noTarget.
     """
-    for verb, path, value in _operations(document):
-        changes = dict(value) if not path and isinstance(value, Mapping) else {path: value}
-        for name, one in changes.items():
-            group = _set_group(group, verb, str(name), one)
+    for verb, target, value in _operations(document, GROUP_FILTERED, GROUP):
+        if target is not None:
+            group = _set_group(group, verb, target, value)
+            continue
+        for one, given in _named_in(value, GROUP_FILTERED, GROUP):
+            group = _set_group(group, verb, one, given)
     return group
 
 
-def _set_group(group: GroupResource, verb: str, path: str, value: Any) -> GroupResource:
-    match = _MEMBER.fullmatch(path)
-    if match and verb == "remove":
-        return replace(group, members=group.members - {match[1]})
-    lowered = path.rpartition(":")[2].lower()
-    if lowered == "members":
-        named = _members(value if value is not None else [])
+def _set_group(group: GroupResource, verb: str, target: Path, value: Any) -> GroupResource:
+    match target.attribute:
+        case "members":
+            return _set_members(group, verb, target, value)
+        case name if name in _SHOWN_ONLY:
+            raise _read_only(name)
+        case "displayname":
+            if verb == "remove":
+                message = "A group has a displayName."
+                raise ScimError(ScimType.MUTABILITY, message)
+            return replace(group, name=_word(value, "displayName") or group.name)
+        case "externalid":
+            given = None if verb == "remove" else _optional(value, "externalId")
+            return replace(group, external_id=given)
+    return group
+
+
+def _set_members(group: GroupResource, verb: str, target: Path, value: Any) -> GroupResource:
+    if target.among is not None:
+        among = target.among
+        chosen = {one for one in group.members if matches(among, {"value": one, "type": "User"})}
         if verb == "remove":
-            left = group.members - named if value is not None else frozenset()
-            return replace(group, members=left)
-        members = named if verb == "replace" else group.members | named
-        if len(members) > _MAX_MEMBERS:
-            raise _too_many()
-        return replace(group, members=members)
+            return replace(group, members=group.members - chosen)
+        if not chosen:
+            raise _no_target()
+        message = "A member is its value: remove it, and add another."
+        raise ScimError(ScimType.MUTABILITY, message)
+    named = _members(value if value is not None else [])
     if verb == "remove":
-        return group
-    if lowered == "displayname":
-        return replace(group, name=_word(value, "displayName") or group.name)
-    if lowered == "externalid":
-        return replace(group, external_id=_optional(value, "externalId"))
-    return group
+        left = group.members - named if value is not None else frozenset()
+        return replace(group, members=left)
+    members = named if verb == "replace" else group.members | named
+    if len(members) > _MAX_MEMBERS:
+        raise _too_many()
+    return replace(group, members=members)
 
 
 def _set_user(user: UserResource, name: str, value: Any) -> UserResource:
@@ -186,7 +184,10 @@ def _set_user(user: UserResource, name: str, value: Any) -> UserResource:
     return user
 
 
-def _operations(document: Mapping[str, Any]) -> Sequence[tuple[str, str, Any]]:
+def _operations(
+    document: Mapping[str, Any], schema: Schema, urn: str
+) -> Sequence[tuple[str, Path | None, Any]]:
+    """Verb, target and value of each; without a target the value is an object of attributes."""
     found = next((v for k, v in document.items() if k.lower() == "operations"), None)
     if not isinstance(found, list) or not 0 < len(found) <= _MAX_OPERATIONS:
         raise _malformed()
@@ -197,10 +198,26 @@ def _operations(document: Mapping[str, Any]) -> Sequence[tuple[str, str, Any]]:
         verb, path = str(one.get("op", "")).lower(), one.get("path") or ""
         if verb not in {"add", "replace", "remove"} or not isinstance(path, str):
             raise _malformed()
-        if verb == "remove" and not path:
-            raise _malformed()
-        operations.append((verb, path.strip()[:400], one.get("value")))
+        if verb == "remove" and not path.strip():
+            message = "What is to be removed is not named."
+            raise ScimError(ScimType.NO_TARGET, message, advice="Give the operation a path.")
+        target = parse_path(path.strip(), schema, urn) if path.strip() else None
+        operations.append((verb, target, one.get("value")))
     return operations
+
+
+def _named_in(value: Any, schema: Schema, urn: str) -> Iterator[tuple[Path, Any]]:
+    """What an operation without a path names in its value; what others write is passed over."""
+    if not isinstance(value, Mapping):
+        raise _malformed()
+    for name, one in value.items():
+        target = parse_path(str(name), schema, urn)
+        if target.attribute not in _SHOWN_ONLY:
+            yield target, one
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, Mapping) else value
 
 
 def _members(value: Any) -> frozenset[str]:
@@ -229,7 +246,8 @@ def _flag(value: Any) -> bool:
         return value
     if isinstance(value, str) and value.lower() in {"true", "false"}:
         return value.lower() == "true"
-    raise _malformed()
+    message = "A flag is true or false."
+    raise ScimError(ScimType.INVALID_VALUE, message)
 
 
 def _word(value: Any, name: str) -> str:
@@ -237,7 +255,7 @@ def _word(value: Any, name: str) -> str:
         return ""
     if not isinstance(value, str) or len(value) > _MAX_TEXT or not value.isprintable():
         message = f"{name} is no text of at most {_MAX_TEXT} characters."
-        raise InvalidInputError(message)
+        raise ScimError(ScimType.INVALID_VALUE, message)
     return value.strip()
 
 
@@ -245,9 +263,19 @@ def _optional(value: Any, name: str) -> str | None:
     return _word(value, name) or None
 
 
-def _malformed() -> InvalidInputError:
+def _malformed() -> ScimError:
     message = "The SCIM request is malformed."
-    return InvalidInputError(message, advice="See RFC 7644, 3.5.2.")
+    return ScimError(ScimType.INVALID_SYNTAX, message, advice="See RFC 7644, 3.5.2.")
+
+
+def _no_target() -> ScimError:
+    message = "The path chooses none of the values that are there."
+    return ScimError(ScimType.NO_TARGET, message)
+
+
+def _read_only(name: str) -> ScimError:
+    message = f"{name} is not written."
+    return ScimError(ScimType.MUTABILITY, message)
 
 
 def _too_many() -> InvalidInputError:

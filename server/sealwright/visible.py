@@ -40,7 +40,7 @@ async def find_project(tx: Transaction, grant: Grant, id_or_slug: str) -> Projec
     project = None
     if is_name(id_or_slug):
         project = await projects.find(tx, grant.organization_id, id_or_slug)
-    if project is None or not await _takes_part(tx, grant, project.id):
+    if project is None or not await _takes_part(tx, grant, project.id, project):
         raise missing(id_or_slug, "project")
     return project
 
@@ -48,7 +48,8 @@ async def find_project(tx: Transaction, grant: Grant, id_or_slug: str) -> Projec
 async def find_policy(
     tx: Transaction, grant: Grant, project: Project | None, id_or_slug: str
 ) -> SigningPolicy:
-    """The signing policy: of `project` by id or slug, else by id.
+    """The signing policy: of `project`, which the caller was found to see, by id or slug; else by
+    id.
 
     Raises:
         NotFoundError: missing, foreign, or not for the caller.
@@ -58,7 +59,7 @@ async def find_policy(
         policy = await projects.find_policy(
             tx, grant.organization_id, project.id if project else None, id_or_slug
         )
-    if policy is None or not await _takes_part(tx, grant, policy.project_id):
+    if policy is None or not (project or await _takes_part(tx, grant, policy.project_id)):
         raise missing(id_or_slug, "signing policy")
     return policy
 
@@ -158,8 +159,13 @@ def _in_bounds(grant: Grant, project_id: str) -> bool:
     return grant.principal.project_id in {None, project_id}
 
 
-async def _takes_part(tx: Transaction, grant: Grant, project_id: str) -> bool:
+async def _takes_part(
+    tx: Transaction, grant: Grant, project_id: str, found: Project | None = None
+) -> bool:
     """Whether the project is there for the caller.
+
+    Args:
+        found: the project, where it was read already.
 
     Raises:
         ForbiddenError: it is, but the route is for its configurators.
@@ -168,7 +174,7 @@ async def _takes_part(tx: Transaction, grant: Grant, project_id: str) -> bool:
         return False
     if grant.access is Access.ORGANIZATION:
         return True
-    project = await projects.find(tx, grant.organization_id, project_id)
+    project = found or await projects.find(tx, grant.organization_id, project_id)
     if project is None:
         return False
     if grant.access is Access.CONFIGURATOR and may_configure(grant.user, project):

@@ -55,6 +55,7 @@ from sealwright.model.proposal import Proposal, Trial, TrialState
 from sealwright.model.request import StoredArtifact
 from sealwright.model.user import Group, Role, TokenKind, TokenScope, User, UserKind
 from sealwright.policy.permissions import PERMISSIONS, Access, is_read
+from sealwright.scim_resources import USER as USER_SCHEMA
 from sealwright.web.app import ENDPOINTS
 from sealwright.web.auth import csrf_token
 from sealwright.web.routes import Endpoint, Face
@@ -64,6 +65,8 @@ BY_POLICY = re.compile(
     r"(signing_requests|hash_signing_requests|ci_signing_requests|compatible|ui)\."
     r"(create|submit|github_submit|submit_with_artifact|resubmit|approve|deny)"
 )
+#: parameters of paths that name nobody's things
+PLAIN = {"tile": "0/000", "file": "style.css", "resource_type": "User", "schema": USER_SCHEMA}
 WORDS = ("own", "unrelated", "foreign", "missing")
 #: what these remove is made anew for each call
 FORGETS = {"remote_identities.delete", "ui.identity_delete", "ui.remove_remote_account"}
@@ -443,6 +446,7 @@ def body_of(endpoint: Endpoint, things: Things) -> dict[str, Any]:
         "signing_policies.create": {"slug": "x", "name": "X", "certificate": things.certificate},
         "signing_policies.update": {"name": "New"},
         "certificates.update": {"state": "active"},
+        "certificates.revoke": {"reason": "retired"},
         "signing_requests.resubmit": {"signing_policy": things.policy},
     }  # fmt: skip
     return {"json": bodies.get(name, {})}
@@ -451,7 +455,7 @@ def body_of(endpoint: Endpoint, things: Things) -> dict[str, Any]:
 async def call(
     world: World, endpoint: Endpoint, role: Role, things: Things, token: str
 ) -> httpx.Response:
-    values = dataclasses.asdict(things) | {"tile": "0/000", "file": "style.css"}
+    values = dataclasses.asdict(things) | PLAIN
     path = re.sub(r"\{(\w+)(?::\w+)?\}", lambda match: values[match[1]], endpoint.path)
     client = world.clients[role]
     if endpoint.name.endswith("events"):
@@ -615,7 +619,7 @@ def expected_here(endpoint: Endpoint, role: Role, word: str) -> str:
 async def test_nothing_without_a_credential(sqlite: Web) -> None:
     client = await sqlite.client()
     nothing = Things(*(new_id() for _ in dataclasses.fields(Things)))
-    values = dataclasses.asdict(nothing) | {"tile": "0/000", "file": "style.css"}
+    values = dataclasses.asdict(nothing) | PLAIN
     for endpoint in ENDPOINTS:
         path = re.sub(r"\{(\w+)(?::\w+)?\}", lambda match: values[match[1]], endpoint.path)
         answer = await client.request(endpoint.method, path)

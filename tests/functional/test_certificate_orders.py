@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import datetime as dt
 import io
@@ -45,6 +46,7 @@ from sealwright.model.certificate import (
     OrderState,
 )
 from sealwright.model.identifiers import new_id, utc_now
+from sealwright.model.openpgp import published
 from sealwright.model.user import Role, User
 from sealwright.signing.artifact import SignatureResult
 from sealwright.signing.openpgp import OpenPgpKey, prepare_document
@@ -250,10 +252,61 @@ async def test_an_openpgp_key_is_made_and_signs(
         command = ["gpg", "--homedir", home, "--batch", "--no-autostart"]
         subprocess.run([*command, "--import"], input=made.certificate, check=True)
         subprocess.run([*command, "--verify", tmp_path / "sig", tmp_path / "file"], check=True)
-    with pytest.raises(InvalidInputError, match="not renewed"):
-        await desk.have(Operation.RENEW, certificate_id=made.id)
     with pytest.raises(InvalidInputError, match="user id"):
         await desk.have(Operation.CREATE, {"slug": "no", "kind": "openpgp", "subject": ""})
+
+
+@sqlite_only
+async def test_an_openpgp_key_is_renewed_succeeded_and_revoked(
+    desk: Desk, signer: SignerClient
+) -> None:
+    asked = {"slug": "pgp", "kind": "openpgp", "subject": "Acme <a@example.com>"}
+    made = await desk.have(Operation.CREATE, asked | {"key_type": "p-256", "valid_days": 10})
+    await _next_second(made)
+    longer = await desk.have(Operation.RENEW, {"valid_days": 100}, certificate_id=made.id)
+    key = OpenPgpKey.parse(longer.certificate)
+    assert key == OpenPgpKey.parse(made.certificate)
+    assert (longer.slug, longer.key_uri, longer.replaces_id) == ("pgp-2", made.key_uri, made.id)
+    assert longer.not_after - longer.not_before == dt.timedelta(days=100)
+    other = await desk.have(
+        Operation.RENEW, {"valid_days": 100, "new_key": True}, certificate_id=longer.id
+    )
+    assert (other.slug, other.kind) == ("pgp-3", CertificateKind.OPENPGP)
+    assert other.key_uri != made.key_uri
+    assert (await desk.certificate(longer.id)).status(utc_now()) is CertificateStatus.REPLACED
+    with pytest.raises(InvalidInputError, match="not renewed by 'request'"):
+        await desk.have(Operation.RENEW, {"method": "request"}, certificate_id=other.id)
+    with pytest.raises(InvalidInputError, match="no reason"):
+        await desk.have(Operation.REVOKE, {"reason": "mood"}, certificate_id=made.id)
+
+    request = await _request_with(desk.database, desk.scene, longer)
+    revoked = await desk.have(
+        Operation.REVOKE, {"reason": "compromised", "comment": "Lost"}, certificate_id=made.id
+    )
+    for one in (revoked, await desk.certificate(longer.id)):
+        assert one.status(utc_now()) is CertificateStatus.REVOKED
+        assert (one.state, one.revocation_reason) == (CertificateState.DISABLED, "compromised")
+        assert published(one) != one.certificate
+    assert not (await desk.certificate(other.id)).is_revoked
+    async with desk.database.transaction() as tx:
+        enabled = await certificates.set_state(tx, desk.tenant, made.id, CertificateState.ACTIVE)
+    assert not enabled, "for good"
+    with pytest.raises(SignerRefusedError, match="is revoked"):
+        await signer.sign(request, 1, digests(1))
+    with pytest.raises(ConflictError, match="revoked already"):
+        await desk.have(Operation.REVOKE, certificate_id=made.id)
+    with pytest.raises(ConflictError, match="for good"):
+        await desk.have(Operation.RENEW, certificate_id=made.id)
+    x509_one = await desk.request("x509")
+    with pytest.raises(InvalidInputError, match="its authority revokes it"):
+        await desk.have(Operation.REVOKE, certificate_id=x509_one.id)
+    assert (await desk.actions()).count("certificate.revoked") == 2
+
+
+async def _next_second(made: Certificate) -> None:
+    """Of two certifications of one second nobody can tell which counts."""
+    while utc_now() < made.not_before + dt.timedelta(seconds=1):
+        await asyncio.sleep(0.1)
 
 
 @sqlite_only

@@ -70,24 +70,39 @@ async def test_tried_proposed_and_accepted_on_pages(
 ) -> None:
     browser, _ = await developer(web)
     project = f"/projects/{web.scene.project.slug}"
-    token = csrf((await browser.get(f"{project}/trials/new")).text)
+    form = f"{project}/proposals/new"
+    given = {
+        "csrf": csrf((await browser.get(form)).text), "how": "preview-proposal", "slug": "initial",
+        "name": "With <b>", "comment": "It lacks the tools", "xml": ONE.replace("\n", "\r\n"),
+    }  # fmt: skip
     content = sample(tmp_path)
     answer, _ = await asyncio.gather(
         browser.post(
-            f"{project}/trials/new",
-            data={"csrf": token, "how": "try", "xml": ONE.replace("\n", "\r\n")},
-            files={"sample": ("product.zip", content)},
+            f"{project}/trials/new", data=given, files={"sample": ("product.zip", content)}
         ),
         work(web, bench),
     )
     assert answer.status_code == 303, answer.text
-    trial = answer.headers["location"]
+    beside = answer.headers["location"]
+    assert beside.startswith(f"{form}?")
+    page = (await browser.get(beside)).text
+    assert "Tried on product.zip" in page
+    assert page.count(">would be signed<") == 3
+    for kept in ("With &lt;b&gt;", "It lacks the tools", ONE):
+        assert html.unescape(kept) in html.unescape(page)
+    assert await stored(web) == []  # the sample is gone
+    trial = f"{project}/trials/{beside[-36:]}"
     page = (await browser.get(trial)).text
     assert "What would be signed" in page
     assert page.count(">would be signed<") == 3
-    assert await stored(web) == []  # the sample is gone
-    form = await browser.get(f"{project}/proposals/new?trial={trial[-36:]}")
-    assert "Tried on product.zip" in form.text
+    wrong = await browser.post(
+        f"{project}/trials/new",
+        data=given | {"xml": "<no/>"},
+        files={"sample": ("product.zip", content)},
+    )
+    assert wrong.status_code == 422
+    assert 'id="error-xml"' in wrong.text
+    assert "Propose an artifact configuration" in wrong.text
     made = await post(
         browser, f"{project}/proposals/new", trial=trial[-36:], slug="initial", name="With <b>",
         comment="It lacks the tools", xml=ONE,

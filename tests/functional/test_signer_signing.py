@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import datetime as dt
 from collections import Counter
 
 import pytest
 import sqlalchemy as sa
 from tests.authenticator import Authenticator, from_text, text
-from tests.chaos.shim import CKM_RSA_PKCS, Shim
+from tests.chaos.shim import CKM_RSA_PKCS, DEVICE_MEMORY, Shim
 from tests.database import add_request, decide, seed
 from tests.signer import Keys, digests, intents_of, running_signer, verify
 
 from sealwright.config import Settings
 from sealwright.db import Database, certificates, passkeys, projects, requests
-from sealwright.errors import InvalidInputError, SignerRefusedError
+from sealwright.errors import InvalidInputError, SignerRefusedError, UnavailableError
 from sealwright.model.certificate import CertificateState
 from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.mechanism import Mechanism
@@ -163,6 +164,40 @@ async def test_many_calls_on_one_connection(
     for item, (signature,) in zip(items, answers, strict=True):
         verify(keys.ec, item, signature)
     assert shim.count() == 200
+
+
+async def test_of_many_at_once_each_has_its_own_fate(
+    database: Database, signer: SignerClient, signer_settings: Settings, keys: Keys, shim: Shim
+) -> None:
+    """Their intents and outcomes may share a commit: a refusal, and a signature that the token does
+    not make, cost the others nothing."""
+    scene = await seed(database, keys.ec)
+    able = [await add_request(database, scene, signatures=1) for _ in range(7)]
+    unable = [
+        await add_request(database, scene, signatures=1, state=State.QUEUED),
+        await add_request(database, scene, lease_until=utc_now() - dt.timedelta(hours=1)),
+    ]
+    shim.inject("C_SignInit", DEVICE_MEMORY)
+    calls = [signer.sign(one.id, 1, digests(1, one.id)) for one in (*able, *unable)]
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(result) for result in results[7:]] == [SignerRefusedError] * 2
+    assert Counter(map(type, results[:7])) == {list: 6, UnavailableError: 1}
+    for request, result in zip(able, results[:7], strict=True):
+        made = isinstance(result, list)
+        [intent] = await intents_of(database, request)
+        assert intent.state == ("made" if made else "refused")
+        if made:
+            verify(keys.ec, digests(1, request.id)[0], result[0])
+    for request in unable:
+        assert await intents_of(database, request) == []
+    report, leaves = await read_log(database, signer_settings, signer)
+    assert report.unmatched_intents == ()
+    assert Counter(leaf.event.action for leaf in leaves) == {
+        "signature.intended": 7,
+        "signature.made": 6,
+        "signature.abandoned": 1,
+    }
+    assert shim.count() == 6
 
 
 async def test_the_record_is_read_for_every_call(

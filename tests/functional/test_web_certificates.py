@@ -110,6 +110,21 @@ async def test_imports_and_openpgp_keys(with_signer: tuple[Web, Settings], ca: O
     page = await follow(browser, answer)
     assert "BEGIN PGP PUBLIC KEY BLOCK" in page
     assert "ends in 29 days" in page
+    path = "/certificates/pgp"
+    answer = await fill(
+        browser, path, {"method": "self-signed", "valid_days": "90", "new_key": "true"},
+        to=f"{path}/renew",
+    )  # fmt: skip
+    assert "pgp-2" in await follow(browser, answer)
+    unsure = await fill(browser, path, {"reason": "retired"}, to=f"{path}/revoke")
+    assert unsure.status_code == 400
+    assert "Confirm that it is for good." in unsure.text
+    answer = await fill(browser, path, {"reason": "retired", "sure": "true"}, to=f"{path}/revoke")
+    page = await follow(browser, answer)
+    assert "The key is revoked." in page
+    assert "Enable" not in page
+    again = await fill(browser, path, {"state": "active"}, to=f"{path}/edit")
+    assert again.status_code == 409
     empty = await fill(
         browser, "/certificates/new?way=self-signed", {"way": "self-signed"},
         to="/certificates/new", file=("file", b""),

@@ -17,7 +17,8 @@ from tests.shared import sample, tool
 
 from sealwright.signing import cms
 from sealwright.signing.artifact import Directive, SignatureFact
-from sealwright.signing.containers.cab import CabContainer
+from sealwright.signing.containers.cab import Cabinet
+from sealwright.signing.containers.cab_container import CabContainer
 from sealwright.signing.formats import cab
 
 UNSIGNED = Path(__file__).resolve().parent.parent / "vectors" / "cab" / "unsigned.cab"
@@ -87,7 +88,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # long enough to get a folder of its own
     (folder / "app.exe").write_bytes(launcher().read_bytes() + b"more of it" * 8000)
     (folder / "bin" / "größe.txt").write_bytes(TEXT)
-    command = [tool("gcab"), "--create", "--zip", "made.cab", "app.exe", "bin/größe.txt"]
+    command = [tool("gcab"), "--create", "--zip", "made.cab", "bin/größe.txt", "app.exe"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     return folder / "made.cab"
 
@@ -102,10 +103,12 @@ def test_gcabs_cabinets_are_signed_deeply(
     )
     content, found = sign_deeply(packed.read_bytes(), body, tmp_path)
     assert [each.path.rpartition("!/")[2] for each in found] == [
-        "app.exe",
         "bin/größe.txt",
+        "app.exe",
         "artifact",
     ]
+    with io.BytesIO(content) as file:  # others have to pass over what leads the program
+        assert any(folder.lead for folder in Cabinet(file, 3)._folders)
     out = tmp_path / "out.cab"
     out.write_bytes(content)
     osslsigncode.verify(out)

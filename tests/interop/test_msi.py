@@ -17,6 +17,7 @@ from tests.shared import sample, tool
 
 from sealwright.signing import cms
 from sealwright.signing.artifact import Directive, SignatureFact
+from sealwright.signing.containers.msi import MsiContainer
 from sealwright.signing.formats import msi
 
 VECTORS = Path(__file__).resolve().parent.parent / "vectors" / "msi"
@@ -118,8 +119,8 @@ SOURCE = """<?xml version="1.0" encoding="utf-8"?>
       <Directory Id="ProgramFilesFolder" Name="PFiles">
         <Directory Id="INSTALLDIR" Name="Example App">
           <Component Id="Main" Guid="6a4d5f7e-aaaa-4222-8333-444455556666">
-            <File Id="exe" Name="application.exe" Source="app.exe" KeyPath="yes"/>
             <File Id="text" Name="read me.txt" Source="read.me"/>
+            <File Id="exe" Name="application.exe" Source="app.exe" KeyPath="yes"/>
           </Component>
           <Directory Id="SCRIPTS" Name="scripts">
             <Component Id="Script" Guid="6a4d5f7e-bbbb-4222-8333-444455556666">
@@ -172,6 +173,9 @@ def test_deep_signing(made_by_wixl: Path, osslsigncode: Osslsigncode, tmp_path: 
     content = made_by_wixl.read_bytes()
     (tmp_path / "signed.msi").write_bytes(sign_deeply(content, DEEP, tmp_path)[0])
     osslsigncode.verify(tmp_path / "signed.msi")
+    with (tmp_path / "signed.msi").open("rb") as file:  # what follows does pass over a lead
+        folders = MsiContainer(file, 100)._embedded[0].cabinet._folders
+        assert any(folder.lead for folder in folders)
     before = extracted(made_by_wixl, tmp_path / "before")
     after = extracted(tmp_path / "signed.msi", tmp_path / "after")
     installed = {"application.exe", "read me.txt", "run.ps1"}

@@ -15,13 +15,24 @@ from hypothesis import strategies as st
 from tests import keys
 from tests.artifacts import launcher
 from tests.artifacts_signed import sign_deeply
-from tests.fakes.cabinets import BLOCK, MSZIP, QUANTUM, STORED, Fields, File, Folder, build
+from tests.fakes.cabinets import (
+    BLOCK,
+    MSZIP,
+    QUANTUM,
+    STORED,
+    Fields,
+    File,
+    Folder,
+    build,
+    compress,
+)
 from tests.shared import sample
 from tests.unit.test_cab import sign as sign_whole
 
 from sealwright.errors import ArtifactError, SealwrightError
 from sealwright.signing.containers import cab_layout
-from sealwright.signing.containers.cab import CabContainer, Cabinet
+from sealwright.signing.containers.cab import Cabinet
+from sealwright.signing.containers.cab_container import CabContainer
 from sealwright.signing.formats import cab, pe
 
 VECTORS = Path(__file__).resolve().parent.parent / "vectors" / "cab"
@@ -121,6 +132,46 @@ def test_large_changed_files_get_a_folder_of_their_own() -> None:
     assert [member.order for member in cabinet.members] == list(range(8))
 
 
+def records(content: bytes) -> list[list[bytes]]:
+    """The CFDATA of each folder."""
+    found: list[list[bytes]] = []
+    for data in folder_data(content):
+        found.append([])
+        at = 0
+        while at < len(data):
+            end = at + 8 + int.from_bytes(data[at + 4 : at + 6], "little")
+            found[-1].append(data[at:end])
+            at = end
+    return found
+
+
+def test_what_a_large_changed_file_shares_with_its_old_version_keeps_its_blocks() -> None:
+    files = [File(b"a", TEXT[:5000]), File(b"b", TEXT + NOISE), File(b"c", NOISE + TEXT)]
+    content = build([Folder(files)])
+    new = b"header" + (TEXT + NOISE)[6:] + b"signature" * 900
+    changed = rebuilt(content, {1: new})
+    assert contents(changed) == contents(content) | {"b": new}
+    [before], after = records(content), records(changed)
+    # the first has another content, the second can refer to it; the last holds the next file
+    last = (5000 + len(TEXT + NOISE)) // BLOCK
+    assert after[1][2:last] == before[2:last]
+    # of the files behind it, all but the block that held its end, the next and the last
+    assert after[2][2:] == before[last + 2 :]
+    leads = [folder.lead for folder in Cabinet(io.BytesIO(changed), 10)._folders]
+    assert leads == [0, 5000, (5000 + len(TEXT + NOISE)) % BLOCK]
+    # signed again, nothing but the end changes
+    again = rebuilt(changed, {1: new + b"!"})
+    assert records(again)[1][:-1] == after[1][:-1]
+    assert records(again)[2] == after[2]
+
+
+def test_files_behind_a_changed_one_keep_their_blocks() -> None:
+    content = build([Folder([File(b"a", NOISE[:100]), File(b"b", TEXT), File(b"c", NOISE + TEXT)])])
+    changed = rebuilt(content, {0: b"short"})
+    assert contents(changed) == contents(content) | {"a": b"short"}
+    assert records(changed)[1][2:] == records(content)[0][2:]
+
+
 @pytest.mark.parametrize("kind", [STORED, MSZIP])
 def test_packing_ahead_makes_the_same_cabinet(kind: int) -> None:
     files = [File(b"%d" % number, TEXT[number:]) for number in range(6)]
@@ -203,8 +254,8 @@ def test_blocks_keep_their_reserved_areas_as_long_as_they_are_the_same() -> None
     marked = Folder([File(b"a", NOISE)], data_reserve=b"mark")
     content = build([marked, Folder([File(b"b", NOISE)], data_reserve=b"more")])
     assert contents(content) == {"a": NOISE, "b": NOISE}
-    changed = rebuilt(content, {0: NOISE + NOISE})
-    assert (changed.count(b"mark"), changed.count(b"more")) == (0, 3)
+    changed = rebuilt(content, {0: NOISE[:BLOCK] + NOISE})
+    assert (changed.count(b"mark"), changed.count(b"more")) == (1, 3)
 
 
 def test_long_folders_are_split(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -340,7 +391,11 @@ A = File(b"a", TEXT)
         (build([Folder([File(b"a", TEXT, size=len(TEXT) + 1)])]), "longer or shorter"),
         (build([Folder([File(b"a", TEXT, size=0)])]), "longer or shorter"),
         (build([Folder([File(b"a", TEXT, size=0xFFFF_FFFF)])]), "longer or shorter"),
-        (build([Folder([File(b"a", TEXT, offset=1)])]), "overlaps"),
+        (build([Folder([File(b"a", TEXT, offset=1)])]), "longer or shorter"),
+        (build([Folder([File(b"a", TEXT, offset=BLOCK)])]), "overlaps"),
+        (build([Folder([File(b"a", offset=5)], blocks=compress(bytes(5), MSZIP))]), "longer or"),
+        (build([Folder([File(b"a", b"1", offset=4)], QUANTUM, blocks=[(b"q", 5)])]), "overlaps"),
+        (build([Folder([A, File(b"b", TEXT, offset=len(TEXT) + 1)])]), "overlaps"),
         (build([Folder([A, File(b"b", TEXT, offset=5)])]), "overlaps"),
         (build([Folder([A, File(b"b", b"", offset=5)])]), "overlaps"),
         (build([Folder([A, A])]), "have this name"),
@@ -396,6 +451,8 @@ def test_unsafe_names_are_refused(name: bytes) -> None:
         (Folder([File(b"a", b"12")], blocks=[(b"CK\x01\x03\x00\xfc\xff123", 2)]), "shorter"),
         (Folder([File(b"a", b"1234")], blocks=[(b"CK\x01\x03\x00\xfc\xff123", 4)]), "shorter"),
         (Folder([File(b"a", b"1234")], STORED, blocks=[(b"123", 4)]), "two sizes"),
+        (Folder([File(b"a", b"12", offset=2)], STORED, blocks=[(b"\0x12", 4)]), "in front of"),
+        (Folder([File(b"a", b"2", offset=3)], blocks=compress(b"x\0\0002", MSZIP)), "in front of"),
     ],
 )
 def test_damaged_data_is_refused(folder: Folder, reason: str) -> None:
@@ -425,7 +482,7 @@ def test_an_output_does_not_replace_a_member() -> None:
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_any_change_gives_what_was_asked_for(data: st.DataObject) -> None:
-    sizes = st.sampled_from([0, 1, 5, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 70_000])
+    sizes = st.sampled_from([0, 1, 5, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 70_000, 5 * BLOCK])
 
     def content() -> bytes:
         size, start = data.draw(sizes), data.draw(st.integers(0, 20_000))
@@ -442,8 +499,16 @@ def test_any_change_gives_what_was_asked_for(data: st.DataObject) -> None:
     before = build(folders)
     expected = contents(before)
     paths = list(expected)
-    changed = {order: content() for order in data.draw(st.sets(st.sampled_from(range(9))))}
-    changed = {order: new for order, new in changed.items() if order < len(paths)}
+
+    def edited(old: bytes) -> bytes:
+        at, more = data.draw(st.integers(0, len(old))), data.draw(st.integers(0, BLOCK))
+        return old[:at] + b"!" + old[at + 1 :] + TEXT[:more]
+
+    changed = {
+        order: edited(expected[paths[order]]) if data.draw(st.booleans()) else content()
+        for order in data.draw(st.sets(st.sampled_from(range(9))))
+        if order < len(paths)
+    }
     after = rebuilt(before, changed)
     assert contents(after) == expected | {paths[order]: new for order, new in changed.items()}
     assert rebuilt(after, {}) == after

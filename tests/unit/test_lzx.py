@@ -16,7 +16,8 @@ from tests.fakes.lzx_encoder import ALIGNED, FRAME, UNCOMPRESSED, VERBATIM, Enco
 
 from sealwright.errors import ArtifactError
 from sealwright.signing.containers import lzx
-from sealwright.signing.containers.cab import CabContainer, Cabinet
+from sealwright.signing.containers.cab import Cabinet
+from sealwright.signing.containers.cab_container import CabContainer
 
 TEXT = b"".join(b"line %d of a text\n" % number for number in range(5000))
 PROGRAM = launcher("t32.exe").read_bytes()[: 3 * FRAME - 77]

@@ -29,12 +29,16 @@ from sealwright.model.ascii_armor import armor
 from sealwright.model.certificate import (
     GENERATED_KEYS,
     Certificate,
+    CertificateKind,
     CertificateState,
     KeyType,
     Operation,
+    RevocationReason,
 )
 from sealwright.model.identifiers import is_slug, utc_now
+from sealwright.model.openpgp import published
 from sealwright.model.organization import Organization
+from sealwright.restrict import restrict
 from sealwright.signing.signer_client import SignerClient
 from sealwright.transparency.record import organization_entry, record
 
@@ -329,9 +333,46 @@ async def certificate_renew(
         _tell(made, as_json)
 
 
+@certificate.command(name="revoke")
+@click.argument("certificate_name", metavar="CERTIFICATE")
+@click.option(
+    "--reason",
+    type=click.Choice([one.value for one in RevocationReason]),
+    default=RevocationReason.UNSPECIFIED.value,
+    show_default=True,
+    help="What a compromised key has signed counts no more; of the others it stays good.",
+)
+@click.option("--comment", default="", help="For people; it is in the exported key.")
+@organization_option
+@pass_sealwright
+@asynchronous
+async def certificate_revoke(
+    sealwright: Sealwright,
+    certificate_name: str,
+    reason: str,
+    comment: str,
+    organization_slug: str | None,
+) -> None:
+    """Have an OpenPGP key revoke itself, for good, and write it armored with its revocation.
+
+    \b
+    Example:
+      sealwright certificate revoke releases --reason superseded | gpg --import
+    """
+    made = await _order(
+        sealwright,
+        organization_slug,
+        Operation.REVOKE,
+        {"reason": reason, "comment": comment},
+        certificate_name=certificate_name,
+    )
+    click.echo(armor("PUBLIC KEY BLOCK", published(made)).decode(), nl=False)
+
+
 @certificate.command(name="show")
 @click.argument("certificate_name", metavar="CERTIFICATE")
 @click.option("--request", "as_request", is_flag=True, help="Write the request instead, in PEM.")
+@click.option("--openpgp", "as_key", is_flag=True, help="Write the OpenPGP key instead, armored.")
 @organization_option
 @json_option
 @pass_sealwright
@@ -340,10 +381,11 @@ async def certificate_show(
     sealwright: Sealwright,
     certificate_name: str,
     as_request: bool,  # noqa: FBT001 - a flag of the command
+    as_key: bool,  # noqa: FBT001
     organization_slug: str | None,
     as_json: bool,  # noqa: FBT001
 ) -> None:
-    """Show a certificate, or the request that it waits with."""
+    """Show a certificate, or write the request that it waits with, or an OpenPGP key."""
     async with open_database(sealwright.settings()) as database, database.read() as tx:
         organization = await find_organization(tx, organization_slug)
         found = await _find(tx, organization, certificate_name)
@@ -352,6 +394,11 @@ async def certificate_show(
             message = f"The certificate {found.slug} was made without a request."
             raise ConflictError(message, advice="Renew it with --method request to get one.")
         click.echo(_request_pem(found), nl=False)
+    elif as_key:
+        if found.kind is not CertificateKind.OPENPGP:
+            message = f"The certificate {found.slug} is no OpenPGP key."
+            raise ConflictError(message)
+        click.echo(armor("PUBLIC KEY BLOCK", published(found)).decode(), nl=False)
     elif as_json:
         emit_json(_fields(found))
     else:
@@ -383,6 +430,49 @@ async def certificate_disable(
     await _set_state(sealwright, certificate_name, organization_slug, CertificateState.DISABLED)
 
 
+@certificate.command(name="restrict")
+@click.argument("certificate_name", metavar="CERTIFICATE")
+@organization_option
+@pass_sealwright
+@asynchronous
+async def certificate_restrict(
+    sealwright: Sealwright, certificate_name: str, organization_slug: str | None
+) -> None:
+    """Make it a release certificate: only policies with approvals use it, with a strong key."""
+    async with open_database(sealwright.settings()) as database, database.transaction() as tx:
+        organization = await find_organization(tx, organization_slug)
+        found = await _find(tx, organization, certificate_name)
+        for one in await restrict(tx, found, None):
+            await _log_update(tx, one, {"release": True})
+
+
+@certificate.command(name="unrestrict")
+@click.argument("certificate_name", metavar="CERTIFICATE")
+@organization_option
+@pass_sealwright
+@asynchronous
+async def certificate_unrestrict(
+    sealwright: Sealwright, certificate_name: str, organization_slug: str | None
+) -> None:
+    """Make it a release certificate no more: policies without approval may use it."""
+    async with open_database(sealwright.settings()) as database, database.transaction() as tx:
+        organization = await find_organization(tx, organization_slug)
+        found = await _find(tx, organization, certificate_name)
+        await certificates.set_release(tx, organization.id, found.id, release=False)
+        await _log_update(tx, found, {"release": False})
+
+
+async def _log_update(tx: Transaction, one: Certificate, facts: Mapping[str, Any]) -> None:
+    entry = organization_entry(
+        one.organization_id,
+        "certificate.updated",
+        actor="operator",
+        now=utc_now(),
+        data={"certificate": one.id} | dict(facts),
+    )
+    await record(tx, entry)
+
+
 async def _find(tx: Transaction, organization: Organization, name: str) -> Certificate:
     for one in await certificates.every(tx, organization.id):
         if name in (one.id, one.slug):
@@ -397,15 +487,10 @@ async def _set_state(
     async with open_database(sealwright.settings()) as database, database.transaction() as tx:
         organization = await find_organization(tx, organization_slug)
         found = await _find(tx, organization, name)
-        await certificates.set_state(tx, organization.id, found.id, state)
-        entry = organization_entry(
-            organization.id,
-            "certificate.updated",
-            actor="operator",
-            now=utc_now(),
-            data={"certificate": found.id, "state": state.value},
-        )
-        await record(tx, entry)
+        if not await certificates.set_state(tx, organization.id, found.id, state):
+            message = f"The OpenPGP key {found.slug} is revoked, which is for good."
+            raise ConflictError(message, advice="Make another key, and let policies use it.")
+        await _log_update(tx, found, {"state": state.value})
 
 
 async def _order(
@@ -475,7 +560,7 @@ def _password(file: Any) -> str:
 
 def _fields(one: Certificate) -> dict[str, Any]:
     fields = dataclasses.asdict(one)
-    hidden = ("certificate", "chain", "csr")
+    hidden = ("certificate", "chain", "csr", "revocation")
     shown = {name: value for name, value in fields.items() if name not in hidden}
     return shown | {"status": one.status(utc_now()), "expires_in_days": one.days_left(utc_now())}
 

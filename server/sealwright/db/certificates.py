@@ -35,17 +35,25 @@ def _select() -> sa.Select[Any]:
     )
 
 
+_BY_ID = _select().where(
+    _T.c.id == sa.bindparam("certificate"), _T.c.organization_id == sa.bindparam("organization")
+)
+
+
 def _certificate(row: sa.RowMapping) -> Certificate:
     fields = {field.name: row[field.name] for field in dataclasses.fields(Certificate)}
+    # the signer writes the revocation, the switch is not its own
+    state = row["state"] if row["revoked_at"] is None else CertificateState.DISABLED
     return Certificate(
         **fields
         | {
-            "state": CertificateState(row["state"]),
+            "state": CertificateState(state),
             "key_type": KeyType(row["key_type"]),
             "kind": CertificateKind(row["kind"]),
             "source": CertificateSource(row["source"]),
             "certificate": bytes(row["certificate"]),
             "csr": bytes(row["csr"] or b""),
+            "revocation": bytes(row["revocation"] or b""),
             "chain": tuple(base64.b64decode(one) for one in row["chain"]),
         }
     )
@@ -59,14 +67,13 @@ async def add(tx: Transaction, certificate: Certificate) -> None:
     """Insert a certificate."""
     fields = {name: getattr(certificate, name) for name in _COLUMNS}
     fields["csr"] = certificate.csr or None
+    fields["revocation"] = certificate.revocation or None
     await tx.change(_T.insert().values(**fields | {"chain": _chain(certificate.chain)}))
 
 
 async def get(tx: Transaction, organization_id: str, certificate_id: str) -> Certificate | None:
     """The certificate with this id in this organization."""
-    row = await tx.one(
-        _select().where(_T.c.id == certificate_id, _T.c.organization_id == organization_id)
-    )
+    row = await tx.one(_BY_ID, certificate=certificate_id, organization=organization_id)
     return _certificate(row) if row else None
 
 
@@ -114,11 +121,13 @@ async def pending_enrolled(tx: Transaction) -> list[Certificate]:
 async def set_state(
     tx: Transaction, organization_id: str, certificate_id: str, state: CertificateState
 ) -> bool:
-    """Enable or disable a certificate; False where there is none."""
+    """Enable or disable a certificate; False where there is none, or where a revoked one would be
+    enabled."""
+    usable = sa.or_(_T.c.revoked_at.is_(None), sa.literal(state is CertificateState.DISABLED))
     return (
         await tx.change(
             _T.update()
-            .where(_T.c.id == certificate_id, _T.c.organization_id == organization_id)
+            .where(_T.c.id == certificate_id, _T.c.organization_id == organization_id, usable)
             .values(state=state.value)
         )
         == 1
@@ -163,6 +172,30 @@ async def install(tx: Transaction, issued: Certificate) -> bool:
         )
         == 1
     )
+
+
+async def revoke(
+    tx: Transaction, certificate: Certificate, revocation: bytes, reason: str, now: dt.datetime
+) -> list[str]:
+    """Note the revocation for every certificate of the same key, which disables them for good; ids
+    of those that were not revoked before."""
+    same = (
+        _T.c.organization_id == certificate.organization_id,
+        _T.c.key_uri == certificate.key_uri,
+        _T.c.kind == certificate.kind.value,
+        _T.c.revoked_at.is_(None),
+    )
+    rows = await tx.all(sa.select(_T.c.id).where(*same).order_by(_T.c.id))
+    await tx.change(
+        _T.update()
+        .where(*same)
+        .values(
+            revocation=revocation,
+            revocation_reason=reason,
+            revoked_at=now,
+        )
+    )
+    return [row["id"] for row in rows]
 
 
 async def warned(tx: Transaction, certificate_id: str) -> set[int]:

@@ -22,17 +22,18 @@ from sealwright.model.request import Approval, SigningRequest
 
 _NEWEST = 50  # of one subject; more of them are nobody's honest work
 _CHUNK = 500
+_ANCHORS = (
+    sa.select(trust_anchors, passkeys.c.removed_at)
+    .select_from(trust_anchors.outerjoin(passkeys, passkeys.c.id == trust_anchors.c.passkey_id))
+    .where(trust_anchors.c.organization_id == sa.bindparam("organization"))
+    .order_by(trust_anchors.c.passkey_id)
+)
 _MAX_RENEWALS = 100  # that are followed back to the certificate that a policy named
 
 
 async def anchors(tx: Transaction, organization_id: str) -> list[TrustAnchor]:
     """The organization's trust anchors, also removed ones; none: it does without endorsements."""
-    rows = await tx.all(
-        sa.select(trust_anchors, passkeys.c.removed_at)
-        .select_from(trust_anchors.outerjoin(passkeys, passkeys.c.id == trust_anchors.c.passkey_id))
-        .where(trust_anchors.c.organization_id == organization_id)
-        .order_by(trust_anchors.c.passkey_id)
-    )
+    rows = await tx.all(_ANCHORS, organization=organization_id)
     return [
         TrustAnchor(
             **{

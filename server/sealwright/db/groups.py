@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import sqlalchemy as sa
 
@@ -54,6 +54,55 @@ async def every(tx: Transaction, organization_id: str) -> list[Group]:
     ):
         members.setdefault(pair["group_id"], []).append(pair["user_id"])
     return [_group(row, members.get(row["id"], ())) for row in rows]
+
+
+async def page(
+    tx: Transaction,
+    organization_id: str,
+    *,
+    exact: Mapping[str, str],
+    after: str = "",
+    skip: int = 0,
+    limit: int,
+) -> list[Group]:
+    """A page of the organization's groups with their members, oldest first.
+
+    Args:
+        exact: values of `id` or `external_id` that they have.
+        after: the id of the last one of the page before.
+        skip: so many of them are left out.
+    """
+    chosen = sa.select(groups).where(
+        groups.c.organization_id == organization_id, groups.c.id > after
+    )
+    for name, value in exact.items():
+        chosen = chosen.where(groups.c[name] == value)
+    rows = await tx.all(chosen.order_by(groups.c.id).offset(skip).limit(limit))
+    members: dict[str, list[str]] = {}
+    for start in range(0, len(rows), _CHUNK):
+        ids = [row["id"] for row in rows[start : start + _CHUNK]]
+        for pair in await tx.all(sa.select(group_members).where(group_members.c.group_id.in_(ids))):
+            members.setdefault(pair["group_id"], []).append(pair["user_id"])
+    return [_group(row, members.get(row["id"], ())) for row in rows]
+
+
+async def count(tx: Transaction, organization_id: str) -> int:
+    """How many groups the organization has."""
+    row = await tx.one(
+        sa.select(sa.func.count().label("groups"))
+        .select_from(groups)
+        .where(groups.c.organization_id == organization_id)
+    )
+    return int(row["groups"]) if row else 0
+
+
+async def lock(tx: Transaction, organization_id: str, group_id: str) -> None:
+    """Let nobody else change the group until the transaction ends; see `users.lock`."""
+    await tx.one(
+        sa.select(groups.c.id)
+        .where(groups.c.id == group_id, groups.c.organization_id == organization_id)
+        .with_for_update()
+    )
 
 
 async def update(tx: Transaction, group: Group) -> bool:

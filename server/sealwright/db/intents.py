@@ -19,6 +19,18 @@ REFUSED = "refused"  #: the token did not sign
 ABANDONED = "abandoned"  #: the outcome was lost: the token may have signed, nothing was released
 
 
+_COUNT = (
+    sa.select(_T.c.state, sa.func.count().label("n"))
+    .where(_T.c.request_id == sa.bindparam("request"))
+    .group_by(_T.c.state)
+)
+_SETTLE = (
+    _T.update()
+    .where(_T.c.id == sa.bindparam("intent"), _T.c.state == INTENDED)
+    .values(state=sa.bindparam("outcome"), signature=sa.bindparam("value"))
+)
+
+
 @dataclass(frozen=True)
 class Intent:
     """One signature that the token was or may have been asked for. `digest` is raw.
@@ -73,11 +85,7 @@ async def lock(tx: Transaction, request_id: str) -> None:
 
 async def count(tx: Transaction, request_id: str) -> dict[str, int]:
     """How many intents the request has in each state."""
-    rows = await tx.all(
-        sa.select(_T.c.state, sa.func.count().label("n"))
-        .where(_T.c.request_id == request_id)
-        .group_by(_T.c.state)
-    )
+    rows = await tx.all(_COUNT, request=request_id)
     return {row["state"]: row["n"] for row in rows}
 
 
@@ -108,9 +116,7 @@ async def settle(tx: Transaction, settled: Sequence[Intent]) -> None:
     """Write state and signature of intents that were INTENDED; others stay as they are."""
     if settled:
         await tx.change(
-            _T.update()
-            .where(_T.c.id == sa.bindparam("intent"), _T.c.state == INTENDED)
-            .values(state=sa.bindparam("outcome"), signature=sa.bindparam("value")),
+            _SETTLE,
             [
                 {"intent": intent.id, "outcome": intent.state, "value": intent.signature}
                 for intent in settled

@@ -61,6 +61,29 @@ class HeadRow:
     verifier_key: str
 
 
+_PENDING = (
+    sa.select(log_entries)
+    .where(log_entries.c.sequence.is_(None))
+    .order_by(log_entries.c.id)
+    .limit(sa.bindparam("most"))
+)
+_NUMBER = (
+    log_entries.update()
+    .where(log_entries.c.id == sa.bindparam("entry"), log_entries.c.sequence.is_(None))
+    .values(sequence=sa.bindparam("position"))
+)
+_TIME_LINE = (
+    sa.select(log_entries)
+    .where(log_entries.c.request_id == sa.bindparam("request"), sa.text(NO_SIGNATURE))
+    .order_by(log_entries.c.id)
+    .limit(sa.bindparam("most"))
+)
+_HEAD = sa.select(log_head).where(log_head.c.id == 1)
+_LOCKED_HEAD = _HEAD.with_for_update()
+_INSERT = log_entries.insert()
+_INSERT_ONE = log_entries.insert().returning(log_entries.c.id)
+
+
 def _entry(row: sa.RowMapping) -> Entry:
     fields = dict(row)
     about = About(**{name: fields.pop(name) for name in ABOUT})
@@ -82,14 +105,14 @@ async def append(tx: Transaction, entries: Sequence[NewEntry]) -> None:
     """Insert leaves; they are in the log once this transaction commits."""
     plain = [_values(entry) for entry in entries if entry.details is None]
     if plain:
-        await tx.change(log_entries.insert(), plain)
+        await tx.change(_INSERT, plain)
     for entry in entries:
         if entry.details is not None:
             await _append_with_details(tx, entry, entry.details)
 
 
 async def _append_with_details(tx: Transaction, entry: NewEntry, details: Details) -> None:
-    row = await tx.one(log_entries.insert().values(**_values(entry)).returning(log_entries.c.id))
+    row = await tx.one(_INSERT_ONE, **_values(entry))
     assert row is not None  # noqa: S101 - an insert returns its row
     await tx.change(
         log_details.insert().values(
@@ -130,22 +153,14 @@ async def freeze(tx: Transaction) -> None:
 
 async def pending(tx: Transaction, limit: int) -> list[Entry]:
     """The oldest leaves that are not in the tree."""
-    rows = await tx.all(
-        sa.select(log_entries)
-        .where(log_entries.c.sequence.is_(None))
-        .order_by(log_entries.c.id)
-        .limit(limit)
-    )
-    return [_entry(row) for row in rows]
+    return [_entry(row) for row in await tx.all(_PENDING, most=limit)]
 
 
 async def number(tx: Transaction, sequences: Mapping[int, int]) -> None:
     """Give entries (by id) their sequence numbers."""
     if sequences:
         await tx.change(
-            log_entries.update()
-            .where(log_entries.c.id == sa.bindparam("entry"), log_entries.c.sequence.is_(None))
-            .values(sequence=sa.bindparam("position")),
+            _NUMBER,
             [{"entry": entry, "position": position} for entry, position in sequences.items()],
         )
 
@@ -171,12 +186,7 @@ async def of_request(
 
 async def time_line(tx: Transaction, request_id: str, limit: int) -> list[Entry]:
     """The first leaves of one request, oldest first, without those of its single signatures."""
-    rows = await tx.all(
-        sa.select(log_entries)
-        .where(log_entries.c.request_id == request_id, sa.text(NO_SIGNATURE))
-        .order_by(log_entries.c.id)
-        .limit(limit)
-    )
+    rows = await tx.all(_TIME_LINE, request=request_id, most=limit)
     return [_entry(row) for row in rows]
 
 
@@ -216,10 +226,7 @@ async def page(
 
 async def head(tx: Transaction, *, lock: bool = False) -> HeadRow | None:
     """The head; with `lock` nobody else may move it until this transaction ends."""
-    statement = sa.select(log_head).where(log_head.c.id == 1)
-    if lock:
-        statement = statement.with_for_update()
-    row = await tx.one(statement)
+    row = await tx.one(_LOCKED_HEAD if lock else _HEAD)
     if row is None:
         return None
     return HeadRow(

@@ -15,6 +15,15 @@ from sealwright.model.request import State
 
 _T = outgoing_webhooks
 
+_OF_PROJECT = (
+    sa.select(_T)
+    .where(
+        _T.c.organization_id == sa.bindparam("organization"),
+        _T.c.project_id == sa.bindparam("project"),
+    )
+    .order_by(_T.c.id)
+)
+
 
 def _webhook(row: sa.RowMapping) -> OutgoingWebhook:
     fields = {field.name: row[field.name] for field in dataclasses.fields(OutgoingWebhook)}
@@ -50,11 +59,7 @@ async def of_project(
     tx: Transaction, organization_id: str, project_id: str
 ) -> list[OutgoingWebhook]:
     """The project's, oldest first."""
-    rows = await tx.all(
-        sa.select(_T)
-        .where(_T.c.organization_id == organization_id, _T.c.project_id == project_id)
-        .order_by(_T.c.id)
-    )
+    rows = await tx.all(_OF_PROJECT, organization=organization_id, project=project_id)
     return [_webhook(row) for row in rows]
 
 

@@ -60,10 +60,13 @@ async def of_user(tx: Transaction, organization_id: str, user_id: str) -> list[P
 
 async def of_users(tx: Transaction, organization_id: str, user_ids: Iterable[str]) -> list[Passkey]:
     """The passkeys of a few users, also removed ones."""
+    wanted = sorted(set(user_ids))
+    if not wanted:
+        return []
     rows = await tx.all(
         sa.select(passkeys).where(
             passkeys.c.organization_id == organization_id,
-            passkeys.c.user_id.in_(sorted(set(user_ids))),
+            passkeys.c.user_id.in_(wanted),
         )
     )
     return [Passkey(**row) for row in rows]

@@ -19,6 +19,36 @@ from sealwright.model.project import (
     SubmitterMail,
 )
 
+_NAME: sa.BindParameter[str] = sa.bindparam("name")  # an id or a slug
+_PROJECT: sa.BindParameter[str] = sa.bindparam("project")
+_PROJECT_BY_NAME = sa.select(projects).where(
+    projects.c.organization_id == sa.bindparam("organization"),
+    sa.or_(projects.c.id == _NAME, projects.c.slug == _NAME),
+)
+_CONFIGURATIONS = (
+    sa.select(artifact_configurations)
+    .where(
+        artifact_configurations.c.organization_id == sa.bindparam("organization"),
+        artifact_configurations.c.project_id == _PROJECT,
+    )
+    .order_by(artifact_configurations.c.version.desc())
+    .limit(1)
+)
+_DEFAULT_CONFIGURATION = _CONFIGURATIONS.where(artifact_configurations.c.is_default)
+_CONFIGURATION_BY_NAME = _CONFIGURATIONS.where(
+    sa.or_(artifact_configurations.c.id == _NAME, artifact_configurations.c.slug == _NAME)
+)
+_POLICIES = sa.select(signing_policies).where(
+    signing_policies.c.organization_id == sa.bindparam("organization")
+)
+_POLICY_BY_ID = _POLICIES.where(signing_policies.c.id == _NAME)
+_POLICY_BY_NAME = _POLICIES.where(
+    signing_policies.c.project_id == _PROJECT,
+    sa.or_(signing_policies.c.id == _NAME, signing_policies.c.slug == _NAME),
+)
+_POLICIES_OF_ALL = _POLICIES.order_by(signing_policies.c.slug, signing_policies.c.id)
+_POLICIES_OF_PROJECT = _POLICIES_OF_ALL.where(signing_policies.c.project_id == _PROJECT)
+
 
 def _project(row: sa.RowMapping) -> Project:
     return Project(
@@ -77,12 +107,7 @@ def _project_values(project: Project) -> dict[str, Any]:
 
 async def find(tx: Transaction, organization_id: str, id_or_slug: str) -> Project | None:
     """The project with this id or slug in this organization."""
-    row = await tx.one(
-        sa.select(projects).where(
-            projects.c.organization_id == organization_id,
-            sa.or_(projects.c.id == id_or_slug, projects.c.slug == id_or_slug),
-        )
-    )
+    row = await tx.one(_PROJECT_BY_NAME, organization=organization_id, name=id_or_slug)
     return _project(row) if row else None
 
 
@@ -111,15 +136,11 @@ async def find_configuration(
     tx: Transaction, organization_id: str, project_id: str, id_or_slug: str | None
 ) -> ArtifactConfiguration | None:
     """A version by id, the newest by slug, or with None the project's default."""
-    table = artifact_configurations
-    statement = sa.select(table).where(
-        table.c.organization_id == organization_id, table.c.project_id == project_id
-    )
+    wanted = {"organization": organization_id, "project": project_id}
     if id_or_slug is None:
-        statement = statement.where(table.c.is_default)
+        row = await tx.one(_DEFAULT_CONFIGURATION, **wanted)
     else:
-        statement = statement.where(sa.or_(table.c.id == id_or_slug, table.c.slug == id_or_slug))
-    row = await tx.one(statement.order_by(table.c.version.desc()).limit(1))
+        row = await tx.one(_CONFIGURATION_BY_NAME, **wanted, name=id_or_slug)
     return _configuration(row) if row else None
 
 
@@ -195,16 +216,11 @@ async def find_policy(
     tx: Transaction, organization_id: str, project_id: str | None, id_or_slug: str
 ) -> SigningPolicy | None:
     """The policy with this id, or within `project_id` with this id or slug."""
-    table = signing_policies
-    statement = sa.select(table).where(table.c.organization_id == organization_id)
+    wanted = {"organization": organization_id, "name": id_or_slug}
     if project_id is None:
-        statement = statement.where(table.c.id == id_or_slug)
+        row = await tx.one(_POLICY_BY_ID, **wanted)
     else:
-        statement = statement.where(
-            table.c.project_id == project_id,
-            sa.or_(table.c.id == id_or_slug, table.c.slug == id_or_slug),
-        )
-    row = await tx.one(statement)
+        row = await tx.one(_POLICY_BY_NAME, **wanted, project=project_id)
     return _policy(row) if row else None
 
 
@@ -212,8 +228,8 @@ async def policies(
     tx: Transaction, organization_id: str, project_id: str | None = None
 ) -> list[SigningPolicy]:
     """All policies of the organization, or of one project, by slug."""
-    table = signing_policies
-    statement = sa.select(table).where(table.c.organization_id == organization_id)
-    if project_id is not None:
-        statement = statement.where(table.c.project_id == project_id)
-    return [_policy(row) for row in await tx.all(statement.order_by(table.c.slug, table.c.id))]
+    if project_id is None:
+        rows = await tx.all(_POLICIES_OF_ALL, organization=organization_id)
+    else:
+        rows = await tx.all(_POLICIES_OF_PROJECT, organization=organization_id, project=project_id)
+    return [_policy(row) for row in rows]

@@ -82,6 +82,17 @@ def select_requests() -> sa.Select[Any]:
     )
 
 
+_ANY = select_requests().where(_T.c.id == sa.bindparam("request"))
+_OF_ORGANIZATION = _ANY.where(_T.c.organization_id == sa.bindparam("organization"))
+_LOCKED = _OF_ORGANIZATION.with_for_update(of=_T)
+_DECISIONS = (
+    sa.select(approvals, users.c.name.label("user_name"))
+    .join_from(approvals, users, approvals.c.user_id == users.c.id)
+    .where(approvals.c.request_id == sa.bindparam("request"))
+    .order_by(approvals.c.id)
+)
+
+
 def request_of(row: sa.RowMapping) -> SigningRequest:
     """The request of a row of `select_requests`."""
     fields: dict[str, Any] = dict(row)
@@ -147,7 +158,7 @@ async def add(tx: Transaction, request: SigningRequest) -> None:
         for field in dataclasses.fields(request)
         if field.name not in _JOINED
     }
-    await tx.change(_T.insert().values(**values, **_derived(request.origin)))
+    await tx.change(_T.insert(), [values | _derived(request.origin)])
     await add_words(tx, request)
 
 
@@ -156,18 +167,14 @@ async def get(
 ) -> SigningRequest | None:
     """The request with this id in this organization; with `lock` no other transaction may change
     it until this one ends (on SQLite a writing transaction holds that lock already)."""
-    statement = select_requests().where(
-        _T.c.id == request_id, _T.c.organization_id == organization_id
-    )
-    if lock:
-        statement = statement.with_for_update(of=_T)
-    row = await tx.one(statement)
+    statement = _LOCKED if lock else _OF_ORGANIZATION
+    row = await tx.one(statement, request=request_id, organization=organization_id)
     return request_of(row) if row else None
 
 
 async def get_any(tx: Transaction, request_id: str) -> SigningRequest | None:
     """The request with this id whatever its organization: for the worker and the signer."""
-    row = await tx.one(select_requests().where(_T.c.id == request_id))
+    row = await tx.one(_ANY, request=request_id)
     return request_of(row) if row else None
 
 
@@ -412,12 +419,7 @@ async def add_approval(tx: Transaction, organization_id: str, approval: Approval
 
 async def decisions(tx: Transaction, request_id: str) -> list[Approval]:
     """Every decision on the request, oldest first."""
-    rows = await tx.all(
-        sa.select(approvals, users.c.name.label("user_name"))
-        .join_from(approvals, users, approvals.c.user_id == users.c.id)
-        .where(approvals.c.request_id == request_id)
-        .order_by(approvals.c.id)
-    )
+    rows = await tx.all(_DECISIONS, request=request_id)
     return [
         Approval(
             id=row["id"],

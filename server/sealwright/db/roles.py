@@ -66,6 +66,7 @@ _SIGNER = {
         "SELECT",
         "INSERT",
         "UPDATE (certificate, chain, sha256, subject, not_before, not_after)",
+        "UPDATE (revocation, revocation_reason, revoked_at)",
     ),
     "endorsements": ("SELECT",),
     "enrolment_servers": ("SELECT (id, organization_id, enabled)",),

@@ -100,6 +100,7 @@ users = sa.Table(
     sa.Column("active", sa.Boolean, nullable=False),
     _created(),
     sa.Column("external_id", sa.String(200)),
+    sa.Index("ix_users_external_id", "organization_id", "external_id"),
 )
 
 api_tokens = sa.Table(
@@ -277,6 +278,9 @@ certificates = sa.Table(
     sa.Column("csr", sa.LargeBinary),
     sa.Column("replaces_id", sa.String(36)),
     sa.Column("enrolment_id", sa.String(36)),
+    sa.Column("revocation", sa.LargeBinary),
+    sa.Column("revocation_reason", sa.String(20), nullable=False, server_default=""),
+    sa.Column("revoked_at", UtcDateTime),
     sa.UniqueConstraint("organization_id", "slug"),
     # of the renewals of one certificate, one is issued at most; `sha256` is empty until then
     sa.Index(

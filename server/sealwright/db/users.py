@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,6 +13,7 @@ from sealwright.db.database import Transaction
 from sealwright.db.tables import api_tokens, group_members, users
 from sealwright.model.user import ApiToken, Role, TokenKind, TokenScope, User, UserKind
 
+_CHUNK = 500  # SQLite bounds the variables of one statement
 _COLUMNS = tuple(field.name for field in dataclasses.fields(User) if field.name != "groups")
 
 
@@ -26,10 +27,19 @@ def _values(user: User) -> dict[str, Any]:
     return {name: getattr(user, name) for name in _COLUMNS}
 
 
+_BY_ID = sa.select(users).where(
+    users.c.id == sa.bindparam("user"), users.c.organization_id == sa.bindparam("organization")
+)
+_GROUPS = sa.select(group_members.c.group_id).where(group_members.c.user_id == sa.bindparam("user"))
+_USABLE_TOKEN = sa.select(api_tokens).where(
+    api_tokens.c.sha256 == sa.bindparam("sha256"),
+    api_tokens.c.revoked_at.is_(None),
+    sa.or_(api_tokens.c.expires_at.is_(None), api_tokens.c.expires_at > sa.bindparam("now")),
+)
+
+
 async def _groups_of(tx: Transaction, user_id: str) -> list[str]:
-    rows = await tx.all(
-        sa.select(group_members.c.group_id).where(group_members.c.user_id == user_id)
-    )
+    rows = await tx.all(_GROUPS, user=user_id)
     return [row["group_id"] for row in rows]
 
 
@@ -46,9 +56,7 @@ async def add(tx: Transaction, user: User) -> None:
 
 async def get(tx: Transaction, organization_id: str, user_id: str) -> User | None:
     """The user with this id in this organization."""
-    row = await tx.one(
-        sa.select(users).where(users.c.id == user_id, users.c.organization_id == organization_id)
-    )
+    row = await tx.one(_BY_ID, user=user_id, organization=organization_id)
     return _user(row, await _groups_of(tx, user_id)) if row else None
 
 
@@ -89,6 +97,59 @@ async def every(tx: Transaction, organization_id: str) -> list[User]:
     return [_user(row, memberships.get(row["id"], ())) for row in rows]
 
 
+async def people(
+    tx: Transaction,
+    organization_id: str,
+    *,
+    exact: Mapping[str, str],
+    after: str = "",
+    skip: int = 0,
+    limit: int,
+) -> list[User]:
+    """A page of the organization's interactive users, oldest first.
+
+    Args:
+        exact: values of `id`, `email` or `external_id` that they have.
+        after: the id of the last one of the page before.
+        skip: so many of them are left out.
+    """
+    chosen = _people(organization_id, exact).where(users.c.id > after)
+    rows = await tx.all(chosen.order_by(users.c.id).offset(skip).limit(limit))
+    memberships: dict[str, list[str]] = {}
+    for start in range(0, len(rows), _CHUNK):
+        ids = [row["id"] for row in rows[start : start + _CHUNK]]
+        for pair in await tx.all(sa.select(group_members).where(group_members.c.user_id.in_(ids))):
+            memberships.setdefault(pair["user_id"], []).append(pair["group_id"])
+    return [_user(row, memberships.get(row["id"], ())) for row in rows]
+
+
+async def count_people(tx: Transaction, organization_id: str) -> int:
+    """How many interactive users the organization has."""
+    chosen = _people(organization_id, {}).subquery()
+    row = await tx.one(sa.select(sa.func.count().label("people")).select_from(chosen))
+    return int(row["people"]) if row else 0
+
+
+def _people(organization_id: str, exact: Mapping[str, str]) -> sa.Select[Any]:
+    chosen = sa.select(users).where(
+        users.c.organization_id == organization_id,
+        users.c.kind == UserKind.INTERACTIVE.value,
+    )
+    for name, value in exact.items():
+        chosen = chosen.where(users.c[name] == value)
+    return chosen
+
+
+async def lock(tx: Transaction, organization_id: str, user_id: str) -> None:
+    """Let nobody else change the user until the transaction ends, so that what is read from now on
+    is what is changed. Writers to SQLite wait for each other anyway."""
+    await tx.one(
+        sa.select(users.c.id)
+        .where(users.c.id == user_id, users.c.organization_id == organization_id)
+        .with_for_update()
+    )
+
+
 async def update(tx: Transaction, user: User) -> bool:
     """Write the user's present fields, but not their groups; False where there is none."""
     return (
@@ -108,13 +169,7 @@ async def add_token(tx: Transaction, token: ApiToken) -> None:
 
 async def by_token(tx: Transaction, sha256: str, now: dt.datetime) -> tuple[User, ApiToken] | None:
     """The active user whose unexpired, unrevoked token, not idle for too long, has this hash."""
-    row = await tx.one(
-        sa.select(api_tokens).where(
-            api_tokens.c.sha256 == sha256,
-            api_tokens.c.revoked_at.is_(None),
-            sa.or_(api_tokens.c.expires_at.is_(None), api_tokens.c.expires_at > now),
-        )
-    )
+    row = await tx.one(_USABLE_TOKEN, sha256=sha256, now=now)
     if row is None:
         return None
     token = _token(row)

@@ -26,6 +26,7 @@ class CertificateStatus(enum.StrEnum):
     DISABLED = "disabled"
     EXPIRED = "expired"
     REPLACED = "replaced"  # a renewal took its place; what was decided before may still use it
+    REVOKED = "revoked"  # an OpenPGP key that says of itself that it must not be trusted
 
 
 class CertificateKind(enum.StrEnum):
@@ -33,6 +34,16 @@ class CertificateKind(enum.StrEnum):
 
     X509 = "x509"
     OPENPGP = "openpgp"  # `certificate` is an OpenPGP public key with its user id
+
+
+class RevocationReason(enum.StrEnum):
+    """Why an OpenPGP key is revoked (RFC 9580, 5.2.3.31). Whatever a compromised key has signed
+    counts no more; of the others, what was signed before stays good."""
+
+    UNSPECIFIED = "unspecified"
+    SUPERSEDED = "superseded"
+    COMPROMISED = "compromised"
+    RETIRED = "retired"
 
 
 class CertificateSource(enum.StrEnum):
@@ -87,7 +98,7 @@ class Certificate:
     """What the signer signs with.
 
     Attributes:
-        state: the administrator's switch; `status` tells more.
+        state: the administrator's switch, off for good once the key is revoked; see `status`.
         key_uri: RFC 7512 URI of the private key (token and object id; never a PIN).
         certificate: DER of the leaf, or a binary OpenPGP public key; empty while it is pending.
         chain: DER of its issuers, the leaf's issuer first.
@@ -99,6 +110,8 @@ class Certificate:
         replaces_id: the certificate that it renews.
         replaced_by_id: the issued certificate that renews it.
         enrolment_id: the EST server that issues and renews it.
+        revocation: an OpenPGP key's revocation signature, a packet; empty: it is not revoked.
+        revocation_reason: a `RevocationReason`; empty where there is none.
     """
 
     id: str
@@ -123,14 +136,24 @@ class Certificate:
     replaces_id: str | None = None
     enrolment_id: str | None = None
     replaced_by_id: str | None = None
+    revocation: bytes = b""
+    revocation_reason: str = ""
+    revoked_at: dt.datetime | None = None
 
     @property
     def is_pending(self) -> bool:
         """Whether it has not been issued yet."""
         return not self.certificate
 
+    @property
+    def is_revoked(self) -> bool:
+        """Whether its key has revoked itself, which is for good."""
+        return self.revoked_at is not None
+
     def status(self, now: dt.datetime) -> CertificateStatus:
         """How it stands at this time."""
+        if self.is_revoked:
+            return CertificateStatus.REVOKED
         if self.state is CertificateState.DISABLED:
             return CertificateStatus.DISABLED
         if self.is_pending:
@@ -185,6 +208,7 @@ class Operation(enum.StrEnum):
     INSTALL = "install"  # the chain that was issued for a request
     IMPORT = "import"  # key and chain from a PKCS #12 file
     RENEW = "renew"  # a successor of a certificate
+    REVOKE = "revoke"  # an OpenPGP key revokes itself
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,9 @@ def check_submitter(user: User, target: Target) -> None:
         message = f"The signing policy {policy.slug} is disabled."
         raise PolicyViolationError(message, advice="Have a project administrator enable it.")
     certificate = target.certificate
+    if certificate.is_revoked:
+        message = f"The OpenPGP key {certificate.slug} is revoked."
+        raise PolicyViolationError(message, advice="Have the policy use another key.")
     if certificate.state is not CertificateState.ACTIVE:
         message = f"The certificate {certificate.slug} is disabled."
         raise PolicyViolationError(message, advice="Have a certificate administrator enable it.")

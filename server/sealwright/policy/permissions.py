@@ -81,7 +81,9 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     # of a SCIM token alone, whose user is a user administrator
     "scim.config": _row("O - O - - -"),
     "scim.resource_types": _row("O - O - - -"),
+    "scim.resource_type": _row("O - O - - -"),
     "scim.schemas": _row("O - O - - -"),
+    "scim.schema": _row("O - O - - -"),
     "scim.list_users": _row("O - O - - -"),
     "scim.create_user": _row("O - O - - -"),
     "scim.get_user": _row("O - O - - -"),
@@ -155,6 +157,7 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "certificates.import": _row("O O - - - -"),
     "certificates.install": _row("O O - - - -"),
     "certificates.renew": _row("O O - - - -"),
+    "certificates.revoke": _row("O O - - - -"),
     "certificates.request": _row("O O O O O O"),
     "certificate_orders.list": _row("O O - - O -"),
     "enrolment_servers.list": _row("O O - - O -"),
@@ -170,6 +173,7 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "ui.certificate_update": _row("O O - - - -"),
     "ui.certificate_install": _row("O O - - - -"),
     "ui.certificate_renew": _row("O O - - - -"),
+    "ui.certificate_revoke": _row("O O - - - -"),
     "certificate_orders.get": _row("O O - - O -"),
     # whether the caller may submit or approve is then the signing policy's to say
     "signing_requests.list": _row("O P P O O P"),

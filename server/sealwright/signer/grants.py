@@ -189,6 +189,8 @@ def _check_certificate(
         _refuse(f"The certificate {certificate.slug} has not been issued yet.")
     if hashlib.sha256(certificate.certificate).hexdigest() != terms.certificate_sha256:
         _refuse("The certificate was replaced since the request was decided.")
+    if certificate.is_revoked:
+        _refuse(f"The OpenPGP key {certificate.slug} is revoked.")
     if certificate.state is not CertificateState.ACTIVE:
         _refuse(f"The certificate {certificate.slug} is {certificate.state.value}.")
     if not certificate.not_before <= now <= certificate.not_after:

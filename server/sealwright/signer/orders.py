@@ -55,6 +55,7 @@ _ROUTES = {
     Operation.INSTALL: "certificates.install",
     Operation.IMPORT: "certificates.import",
     Operation.RENEW: "certificates.renew",
+    Operation.REVOKE: "certificates.revoke",
 }
 _log = logging.getLogger(__name__)
 

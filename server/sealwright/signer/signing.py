@@ -12,11 +12,12 @@ that one again instead of a second.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -60,6 +61,9 @@ _ROUNDS = 3
 #: Pauses, in seconds, before what the token answered is written once more.
 _SETTLE_PAUSES = (0.1, 0.5, 2.0)
 _SWEEP = 500
+#: Signatures that are intended and not settled, besides those of a single batch: what is lost with
+#: this process. Enough for the token not to wait for the database.
+_MOST_OPEN = 128
 
 _LOST = "The outcome was lost with the process that waited for it."
 
@@ -96,6 +100,9 @@ class Signing:
         self._sessions = sessions
         self._rp = rp
         self._under_way: dict[tuple[str, DigestToSign], asyncio.Future[None]] = {}
+        self._open = 0
+        self._entering = asyncio.Lock()  # in the order of their coming, large and small
+        self._settled = asyncio.Condition()
 
     async def sign(
         self, request_id: str, attempt: int, items: Sequence[DigestToSign]
@@ -113,12 +120,27 @@ class Signing:
         done = asyncio.get_running_loop().create_future()
         self._under_way |= dict.fromkeys(keys, done)
         try:
-            made = await self._make(request_id, attempt, tuple(dict.fromkeys(items)))
+            distinct = tuple(dict.fromkeys(items))
+            async with self._room(len(distinct)):
+                made = await self._make(request_id, attempt, distinct)
         finally:
             for key in keys:
                 del self._under_way[key]
             done.set_result(None)
         return [made[item] for item in items]
+
+    @contextlib.asynccontextmanager
+    async def _room(self, count: int) -> AsyncIterator[None]:
+        """Wait until so many more may be open."""
+        async with self._entering, self._settled:
+            await self._settled.wait_for(lambda: not self._open or self._open + count <= _MOST_OPEN)
+            self._open += count
+        try:
+            yield
+        finally:
+            self._open -= count
+            async with self._settled:
+                self._settled.notify_all()
 
     async def sweep(self) -> int:
         """Settle what finished requests have left open; how many intents that were.

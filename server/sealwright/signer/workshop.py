@@ -27,7 +27,6 @@ from sealwright.errors import (
     InvalidInputError,
     KeyStoreError,
     NotFoundError,
-    SealwrightError,
 )
 from sealwright.keystores.pkcs11 import KeyInfo
 from sealwright.keystores.uri import Pkcs11Uri
@@ -41,20 +40,16 @@ from sealwright.model.certificate import (
     CertificateUsage,
     KeyType,
     Operation,
+    RevocationReason,
 )
 from sealwright.model.identifiers import is_slug, new_id, utc_now
 from sealwright.model.mechanism import KeyAlgorithm
+from sealwright.signer import openpgp_keys
 from sealwright.signer.certificates import ALGORITHMS, check_subject
 from sealwright.signer.chains import IssuedChain, complete_chain, parse_certificates
-from sealwright.signer.sessions import SessionPool, SignItem
+from sealwright.signer.sessions import SessionPool
 from sealwright.signer.unpack import Unpacked, unpack_chain, unpack_pkcs12
-from sealwright.signing.artifact import SignatureResult
-from sealwright.signing.openpgp import (
-    OpenPgpKey,
-    check_user_id,
-    prepare_certification,
-    transferable,
-)
+from sealwright.signing.openpgp import check_user_id
 from sealwright.transparency.record import organization_entry, record
 
 MAX_DAYS = 30 * 365
@@ -159,6 +154,7 @@ class Workshop:
             Operation.INSTALL: self._install,
             Operation.IMPORT: self._import,
             Operation.RENEW: self._renew,
+            Operation.REVOKE: self._revoke,
         }
 
     async def run(self, commission: Commission) -> str:
@@ -199,21 +195,8 @@ class Workshop:
         await self._announce(commission, draft)
         info = await self._generate(draft)
         now = utc_now().replace(microsecond=0)
-        key = OpenPgpKey.make(info.public_key, int(now.timestamp()))
-        prepared = prepare_certification(key, user_id, key.created, int(validity.total_seconds()))
-        asked = prepared.request
-        item = SignItem(info.id, asked.mechanism, asked.hash_algorithm, asked.digest)
-        [answer] = await self._token.sign_batch([item])
-        if isinstance(answer, SealwrightError):
-            raise answer
-        content = transferable(key, user_id, prepared.finish(SignatureResult(answer)))
-        made = dataclasses.replace(
-            self._with_key(draft, info),
-            certificate=content,
-            sha256=hashlib.sha256(content).hexdigest(),
-            not_before=now,
-            not_after=now + validity,
-        )
+        content = await openpgp_keys.new_key(self._token, info, user_id, now, validity)
+        made = _certified(self._with_key(draft, info), content, now, now + validity)
         return await self._record(commission, made, "certificate.created")
 
     async def _request(self, commission: Commission) -> str:
@@ -281,6 +264,8 @@ class Workshop:
             old = await _find(tx, commission)
             present = await certificates.every(tx, commission.organization_id)
         _check_renewable(old, present)
+        if old.kind is CertificateKind.OPENPGP:
+            return await self._renew_openpgp(commission, old, {one.slug for one in present})
         method = commission.text("method") or _method_of(old)
         source = _RENEWALS.get(method)
         if source is CertificateSource.ENROLMENT:
@@ -317,6 +302,71 @@ class Workshop:
         csr = await self._token.certificate_signing_request(key.id, draft.subject)
         made = dataclasses.replace(draft, csr=csr)
         return await self._record(commission, made, "certificate.requested")
+
+    async def _renew_openpgp(
+        self, commission: Commission, old: Certificate, taken: set[str]
+    ) -> str:
+        """The same key with a later end, or another key that the old one certifies."""
+        user_id = commission.text("subject") or old.subject
+        check_user_id(user_id)
+        method = commission.text("method") or CertificateSource.SELF_SIGNED.value
+        if method != CertificateSource.SELF_SIGNED.value:
+            message = f"An OpenPGP key is not renewed by {method[:20]!r}."
+            raise InvalidInputError(message, advice="It certifies itself: leave the method out.")
+        slug = commission.text("slug") or _next_slug(old.slug, taken)
+        draft = dataclasses.replace(
+            self._blank(
+                commission,
+                _Names(slug, commission.text("name") or old.name),
+                CertificateSource.SELF_SIGNED,
+            ),
+            kind=CertificateKind.OPENPGP,
+            key_type=old.key_type,
+            subject=user_id,
+            exposed=old.exposed,
+            release=old.release,
+            replaces_id=old.id,
+        )
+        validity = commission.days()
+        old_key = await self._key(old)
+        await self._announce(commission, draft)
+        now = utc_now().replace(microsecond=0)
+        if commission.flag("new_key"):
+            draft = dataclasses.replace(draft, exposed=False)
+            key = await self._generate(draft)
+            content = await openpgp_keys.new_key(
+                self._token, key, user_id, now, validity, by=(old, old_key)
+            )
+        else:
+            key = old_key
+            content = await openpgp_keys.extended(self._token, key, old, user_id, now, validity)
+        made = _certified(self._with_key(draft, key), content, now, now + validity)
+        return await self._record(commission, made, "certificate.created")
+
+    async def _revoke(self, commission: Commission) -> str:
+        """An OpenPGP key says of itself that it is not to be trusted; all certificates of the key
+        are disabled for good."""
+        async with self._database.read() as tx:
+            found = await _find(tx, commission)
+        reason = _reason(commission.text("reason", RevocationReason.UNSPECIFIED.value))
+        comment = commission.text("comment")
+        if found.kind is not CertificateKind.OPENPGP:
+            message = f"{found.slug} is no OpenPGP key: its authority revokes it."
+            raise InvalidInputError(message, advice="Disable it here, and tell the authority.")
+        if found.is_revoked:
+            message = f"The OpenPGP key {found.slug} is revoked already."
+            raise ConflictError(message)
+        key = await self._key(found)
+        async with self._database.transaction() as tx:
+            await self._log(tx, commission, "certificate.revocation_intended", found)
+        now = utc_now().replace(microsecond=0)
+        packet = await openpgp_keys.revocation(self._token, key, found, reason, comment, now)
+        async with self._database.transaction() as tx:
+            for identifier in await certificates.revoke(tx, found, packet, reason.value, now):
+                one = await certificates.get(tx, found.organization_id, identifier)
+                if one is not None:
+                    await self._log(tx, commission, "certificate.revoked", one)
+        return found.id
 
     async def _check_enrolment(self, commission: Commission, server_id: str | None) -> None:
         if server_id is None:
@@ -411,6 +461,7 @@ class Workshop:
             "exposed": certificate.exposed,
             "release": certificate.release,
             "replaces": certificate.replaces_id,
+            "revocation_reason": certificate.revocation_reason or None,
             "sha256": certificate.sha256 or None,
             "key_uri_sha256": (
                 hashlib.sha256(certificate.key_uri.encode()).hexdigest()
@@ -444,9 +495,9 @@ def _method_of(old: Certificate) -> str:
 
 
 def _check_renewable(old: Certificate, present: list[Certificate]) -> None:
-    if old.kind is not CertificateKind.X509:
-        message = f"The OpenPGP key {old.slug} is not renewed."
-        raise InvalidInputError(message, advice="Make another one, and let policies use it.")
+    if old.is_revoked:
+        message = f"The OpenPGP key {old.slug} is revoked, which is for good."
+        raise ConflictError(message, advice="Make another key, and let policies use it.")
     if old.is_pending:
         message = f"The certificate {old.slug} has not been issued yet."
         raise ConflictError(message, advice="Upload the chain that was issued for it.")
@@ -458,7 +509,6 @@ def _check_renewable(old: Certificate, present: list[Certificate]) -> None:
         if waits and one.is_pending:
             message = f"The renewal {one.slug} of {old.slug} waits for its chain."
             raise ConflictError(message, advice="Upload the chain, or disable that one first.")
-    x509.load_der_x509_certificate(old.certificate)
 
 
 def _next_slug(slug: str, taken: set[str]) -> str:
@@ -557,6 +607,29 @@ def _import_payload(payload: bytes) -> tuple[str, bytes]:
         message = "The import holds no password and file."
         raise InvalidInputError(message)
     return password, content
+
+
+def _reason(text: str) -> RevocationReason:
+    try:
+        return RevocationReason(text)
+    except ValueError:
+        message = f"There is no reason {text[:20]!r} to revoke a key."
+        raise InvalidInputError(
+            message, advice=f"Use one of {', '.join(RevocationReason)}."
+        ) from None
+
+
+def _certified(
+    draft: Certificate, content: bytes, not_before: dt.datetime, not_after: dt.datetime
+) -> Certificate:
+    """The draft with its OpenPGP key."""
+    return dataclasses.replace(
+        draft,
+        certificate=content,
+        sha256=hashlib.sha256(content).hexdigest(),
+        not_before=not_before,
+        not_after=not_after,
+    )
 
 
 def _issued(draft: Certificate, der: bytes, chain: tuple[bytes, ...]) -> Certificate:

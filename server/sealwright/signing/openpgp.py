@@ -19,17 +19,28 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 
 from sealwright.errors import ArtifactError, InvalidInputError, VerificationError
 from sealwright.model.ascii_armor import crc24
+from sealwright.model.certificate import RevocationReason
 from sealwright.model.mechanism import Mechanism
 from sealwright.signing.artifact import SignatureRequest, SignatureResult
 
 MAX_USER_ID = 200
+MAX_COMMENT = 150  #: so that the subpacket's length takes one byte (5.2.3.7)
 MAX_SIGNATURE = 16 * 1024
 _RSA, _ECDSA = 1, 19  # public-key algorithms (9.1)
 _HASHES = {"sha256": 8, "sha384": 9, "sha512": 10}  # hash algorithms (9.5)
 _HASH_NAMES = {number: name for name, number in _HASHES.items()}
 _SIGNATURE_TAG, _KEY_TAG, _USER_ID_TAG = 2, 6, 13  # packets (5)
-_BINARY, _POSITIVE_CERTIFICATION = 0x00, 0x13  # signature types (5.2.1)
+# signature types (5.2.1)
+_BINARY, _GENERIC_CERTIFICATION, _POSITIVE_CERTIFICATION, _REVOCATION = 0x00, 0x10, 0x13, 0x20
 _CREATED, _KEY_EXPIRES, _ISSUER, _KEY_FLAGS, _FINGERPRINT = 2, 9, 16, 27, 33  # subpackets
+_REVOCATION_REASON = 29
+#: Codes of reasons for revocation (5.2.3.31).
+_REASONS = {
+    RevocationReason.UNSPECIFIED: 0,
+    RevocationReason.SUPERSEDED: 1,
+    RevocationReason.COMPROMISED: 2,
+    RevocationReason.RETIRED: 3,
+}
 _PREFERRED_HASHES, _FEATURES = 21, 30
 _CURVES: dict[str, tuple[bytes, ec.EllipticCurve]] = {  # object identifiers (9.2)
     "secp256r1": (bytes.fromhex("2a8648ce3d030107"), ec.SECP256R1()),
@@ -152,9 +163,19 @@ def prepare_document(
 def prepare_certification(key: OpenPgpKey, user_id: str, created: int, seconds: int) -> Prepared:
     """The key's own certification of its user id (5.2.1.7): it may certify and sign.
 
+    A later one over the same key takes the place of an earlier one (5.2.3.10): so the key's end is
+    moved.
+
     Args:
-        seconds: how long the key is valid from its creation on.
+        created: of the certification, POSIX seconds.
+        seconds: how long the key is valid from its own creation on.
+
+    Raises:
+        InvalidInputError: longer than a subpacket can say.
     """
+    if not 0 < seconds < 1 << 32:
+        message = "An OpenPGP key cannot be valid for so long."
+        raise InvalidInputError(message, advice="Ask for a shorter validity, or make a new key.")
     subpackets = (
         _subpacket(_CREATED, struct.pack(">I", created))
         + _subpacket(_KEY_FLAGS, b"\x03")
@@ -162,14 +183,58 @@ def prepare_certification(key: OpenPgpKey, user_id: str, created: int, seconds: 
         + _subpacket(_PREFERRED_HASHES, bytes([10, 9, 8]))
         + _subpacket(_FEATURES, b"\x01")
     )
-    name = user_id.encode()
-    material = (_hashed_key(key.body), struct.pack(">BI", 0xB4, len(name)) + name)
-    return _prepare(key, _POSITIVE_CERTIFICATION, key.least_hash, subpackets, iter(material))
+    material = _certified(key, user_id)
+    return _prepare(key, _POSITIVE_CERTIFICATION, key.least_hash, subpackets, material)
+
+
+def prepare_endorsement(by: OpenPgpKey, key: OpenPgpKey, user_id: str, created: int) -> Prepared:
+    """One key's certification of its successor and its user id (5.2.1.4): who trusts the one has a
+    reason to trust the other."""
+    subpackets = _subpacket(_CREATED, struct.pack(">I", created))
+    material = _certified(key, user_id)
+    return _prepare(by, _GENERIC_CERTIFICATION, by.least_hash, subpackets, material)
+
+
+def prepare_revocation(
+    key: OpenPgpKey, reason: RevocationReason, comment: str, created: int
+) -> Prepared:
+    """The key's own revocation (5.2.1.11), with its reason (5.2.3.31).
+
+    Args:
+        comment: for people; at most `MAX_COMMENT` characters.
+
+    Raises:
+        InvalidInputError: the comment is too long, or not printable.
+    """
+    if len(comment) > MAX_COMMENT or not (comment.isprintable() and comment.isascii()):
+        message = f"The comment has more than {MAX_COMMENT} characters, or others than ASCII's."
+        raise InvalidInputError(message)
+    subpackets = _subpacket(_CREATED, struct.pack(">I", created)) + _subpacket(
+        _REVOCATION_REASON, bytes([_REASONS[reason]]) + comment.encode()
+    )
+    material = iter((_hashed_key(key.body),))
+    return _prepare(key, _REVOCATION, key.least_hash, subpackets, material)
 
 
 def transferable(key: OpenPgpKey, user_id: str, certification: bytes) -> bytes:
-    """A transferable public key (10.1.1): key, user id, and the certification of both."""
+    """A transferable public key (10.1.1): key, user id, and what certifies both: the key's own
+    certification first."""
     return _packet(_KEY_TAG, key.body) + _packet(_USER_ID_TAG, user_id.encode()) + certification
+
+
+def certified_at(transferable: bytes) -> int:
+    """When the key has certified its user id, in POSIX seconds.
+
+    Raises:
+        InvalidInputError: `transferable` did not make it.
+    """
+    try:
+        body = next(body for tag, body in _packets(transferable) if tag == _SIGNATURE_TAG)
+        hashed = body[6 : 6 + int.from_bytes(body[4:6])]
+        return int.from_bytes(dict(_subpackets(hashed))[_CREATED])
+    except (ValueError, IndexError, StopIteration, KeyError):
+        message = "The certificate is not an OpenPGP key."
+        raise InvalidInputError(message) from None
 
 
 def check_user_id(user_id: str) -> None:
@@ -282,6 +347,12 @@ def _prepare(
         return _packet(_SIGNATURE_TAG, hashed + tail)
 
     return Prepared(SignatureRequest(digest, hash_algorithm, key.mechanism), finish)
+
+
+def _certified(key: OpenPgpKey, user_id: str) -> Iterator[bytes]:
+    """What a certification is over (5.2.4)."""
+    name = user_id.encode()
+    return iter((_hashed_key(key.body), struct.pack(">BI", 0xB4, len(name)) + name))
 
 
 def _digest(hash_algorithm: str, material: Iterator[bytes], hashed: bytes) -> bytes:

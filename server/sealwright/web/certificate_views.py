@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from sealwright.model.ascii_armor import armor
 from sealwright.model.certificate import Certificate, CertificateKind, CertificateOrder
 from sealwright.model.identifiers import utc_now
+from sealwright.model.openpgp import published
 from sealwright.web.schemas.certificates import CertificateOrderOut, CertificateOut
 from sealwright.web.views import fields_of
 
@@ -29,6 +30,7 @@ def certificate_out(certificate: Certificate, now: dt.datetime | None = None) ->
             "expires_in_days": certificate.days_left(now),
             "warning": certificate.warning(now),
             "has_request": bool(certificate.csr),
+            "revocation_reason": certificate.revocation_reason or None,
             "pem": pem_of(certificate),
         }
     )
@@ -39,7 +41,7 @@ def pem_of(certificate: Certificate) -> str:
     if certificate.is_pending:
         return ""
     if certificate.kind is CertificateKind.OPENPGP:
-        return armor("PUBLIC KEY BLOCK", certificate.certificate).decode()
+        return armor("PUBLIC KEY BLOCK", published(certificate)).decode()
     chain = (certificate.certificate, *certificate.chain)
     return "".join(
         x509.load_der_x509_certificate(one).public_bytes(Encoding.PEM).decode() for one in chain

@@ -21,6 +21,7 @@ STATUSES: Mapping[str, tuple[int, str]] = {
     "method_not_allowed": (405, "Method not allowed"),
     "conflict": (409, "Conflict"),
     "gone": (410, "No longer there"),
+    "precondition_failed": (412, "Changed meanwhile"),
     "too_large": (413, "Too large"),
     "range_not_satisfiable": (416, "Range not satisfiable"),
     "misdirected": (421, "Unknown host"),

@@ -10,7 +10,7 @@ from typing import Any
 from sealwright.db import Transaction, requests, users
 from sealwright.db import log as db_log
 from sealwright.model.project import ArtifactConfiguration, Project, SigningPolicy
-from sealwright.model.request import SigningRequest, StoredArtifact
+from sealwright.model.request import RequestKind, SigningRequest, StoredArtifact
 from sealwright.model.user import ApiToken, User
 from sealwright.web import awaited, schemas
 
@@ -105,7 +105,8 @@ async def request_out(
     """A signing request with what is about it: of its files and leaves the first."""
     people = await names(tx, request.organization_id, [request.submitted_by])
     decisions = await requests.decisions(tx, request.id)
-    results = await requests.results(tx, request.id, limit=SHOWN)
+    of_files = request.kind is RequestKind.ARTIFACT
+    results = await requests.results(tx, request.id, limit=SHOWN) if of_files else []
     entries = await db_log.time_line(tx, request.id, SHOWN)
     needed = await awaited.request(tx, request, url)
     return schemas.SigningRequestDetailOut.model_validate(
@@ -120,7 +121,7 @@ async def request_out(
                 for one in decisions
             ],
             "files": [fields_of(one) for one in results],
-            "file_count": await requests.count_results(tx, request.id),
+            "file_count": await requests.count_results(tx, request.id) if of_files else 0,
             "log": [fields_of(one) for one in entries],
             "needed_endorsement": fields_of(needed) if needed else None,
         }

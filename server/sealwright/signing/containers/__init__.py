@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from sealwright.signing.artifact import Container
 from sealwright.signing.containers.appx import AppxContainer, is_appx
-from sealwright.signing.containers.cab import CabContainer
+from sealwright.signing.containers.cab_container import CabContainer
 from sealwright.signing.containers.cab_records import is_cabinet
 from sealwright.signing.containers.msi import MsiContainer, is_installer
 from sealwright.signing.containers.zip import ZipContainer, is_zip

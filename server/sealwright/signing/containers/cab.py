@@ -2,9 +2,9 @@
 
 Files of a folder are compressed together. A folder whose files are unchanged is copied byte for
 byte; one with a changed file is written anew, stored if it was and by MSZIP otherwise. Its large
-changed files get a folder of their own each: they can be compressed one by one, by several
-processes, and what cannot refer to the files before them costs little. `Cabinet` serves installers
-too, whose cabinets name files by keys; `CabContainer` is a cabinet whose names are paths.
+changed files get a folder of their own each: they can be packed one by one, by several processes,
+and begin in it where they did in a block of the old one. So whatever they share with their old
+version keeps its compressed blocks. Names are any bytes here: those in installers are keys.
 """
 
 from __future__ import annotations
@@ -13,16 +13,19 @@ import hashlib
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError
-from sealwright.signing.artifact import Entry, PackedMember
+from sealwright.signing.artifact import PackedMember
 from sealwright.signing.containers.bulk_copy import BUFFER, chunks, copy_range
+from sealwright.signing.containers.cab_blocks import KeptBlocks, NotedBlocks
 from sealwright.signing.containers.cab_data import FolderReader, FolderWriter, why_closed
 from sealwright.signing.containers.cab_layout import (
     OWN_FOLDER,
     NewFolder,
     NewMember,
+    lead_of,
     runs_of,
     split,
 )
@@ -45,7 +48,6 @@ from sealwright.signing.containers.cab_records import (
     read_records,
 )
 from sealwright.signing.containers.deflate import crc32
-from sealwright.signing.containers.member_paths import check_distinct, check_path, folded
 
 _ARCHIVE = 0x0020  # attribute of an ordinary file
 
@@ -90,6 +92,8 @@ class Cabinet:
         self._header, self._folders, self.members = read_records(file, max_members)
         self._reader: tuple[int, FolderReader] | None = None
         self._digests: dict[int, bytes] = {}  # of members' content, by order
+        self._noted = [NotedBlocks() for _ in self._folders]
+        self._noting: tuple[int, FolderReader] | None = None  # reads nothing else
 
     @property
     def is_signed(self) -> bool:
@@ -193,7 +197,9 @@ class Cabinet:
         start = target.tell()
         crc = size = 0
         is_long = _size(content) >= OWN_FOLDER
-        writer = self._writer(target, self._folders[member.folder])
+        lead = self._lead(member, _size(content))
+        writer = self._writer(target, member.folder, member.offset - lead)
+        writer.write(bytes(lead))
         for piece in _read_all(content):
             crc = crc32(piece, crc)
             size += len(piece)
@@ -243,7 +249,14 @@ class Cabinet:
         return max((member.stamp for member in self.members), default=(0x21, 0))
 
     def _open(self, index: int) -> FolderReader:
-        return FolderReader(self._file, self._header, self._folders[index])
+        return FolderReader(self._file, self._header, self._folders[index], self._noted[index])
+
+    def _note(self, index: int, number: int) -> None:
+        """Have a folder's block noted."""
+        if number >= len(self._noted[index]):
+            if self._noting is None or self._noting[0] != index:
+                self._noting = index, self._open(index)
+            self._noting[1].pass_over(number)
 
     def _digest_folder(self, index: int) -> None:
         folder = self._folders[index]
@@ -280,14 +293,14 @@ class Cabinet:
                 for member in members
             ]
             runs = [news] if is_copied else runs_of(news)
+            keeps = self._folders[index].kind == MSZIP
             for run in runs:
-                folders += split(index, run, is_copied=is_copied)
+                folders += split(index, run, is_copied=is_copied, keeps_blocks=keeps)
         if contents.added:
             paths = sorted(contents.added)
             folders += split(
                 None,
                 [NewMember(None, path, _size(contents.added[path])) for path in paths],
-                is_copied=False,
             )
         return folders
 
@@ -296,10 +309,13 @@ class Cabinet:
         file, offset = contents.read(order)
         member = contents.packed[order]
         copy_range(file, offset, member.stored, target)
-        folder.blocks = -(-member.size // BLOCK)
+        folder.blocks = -(-(folder.lead + member.size) // BLOCK)
 
     def _write_folder(self, folder: NewFolder, contents: _Contents, target: BinaryIO) -> None:
-        writer = self._writer(target, self._source_of(folder))
+        first = folder.members[0].old
+        begin = 0 if first is None else first.offset - folder.lead
+        writer = self._writer(target, folder.source, begin)
+        writer.write(bytes(folder.lead))
         for member in folder.members:
             start = writer.size
             for piece in self._pieces(member, contents):
@@ -326,10 +342,29 @@ class Cabinet:
     def _source_of(self, folder: NewFolder) -> Folder | None:
         return None if folder.source is None else self._folders[folder.source]
 
-    def _writer(self, target: BinaryIO, old: Folder | None) -> FolderWriter:
-        """Writes a folder's data, in the way of an old one."""
-        kind = STORED if old is not None and old.kind == STORED else MSZIP
-        return FolderWriter(target, kind, bytes(self._header.data_reserve))
+    def _lead(self, member: Member, size: int) -> int:
+        """What leads the folder of a changed file that has one to itself."""
+        is_kept = self._folders[member.folder].kind == MSZIP
+        return lead_of(member.offset, size) if is_kept else 0
+
+    def _writer(self, target: BinaryIO, index: int | None, begin: int) -> FolderWriter:
+        """Writes a folder's data, in the way of an old one, of which it is a part.
+
+        Args:
+            index: of the old folder; None: it has none.
+            begin: where its data begins in that folder's.
+        """
+        reserve = bytes(self._header.data_reserve)
+        if index is None:
+            return FolderWriter(target, MSZIP, reserve)
+        old = self._folders[index]
+        if old.kind == STORED:
+            return FolderWriter(target, STORED, reserve)
+        kept = None
+        if old.kind == MSZIP and not begin % BLOCK:
+            note = partial(self._note, index)
+            kept = KeptBlocks(self._file, self._noted[index], old.blocks, begin // BLOCK, note)
+        return FolderWriter(target, MSZIP, reserve, kept)
 
     def _head(self, folders: Sequence[NewFolder], size: int) -> bytes:
         """Everything before the data."""
@@ -369,92 +404,6 @@ class Cabinet:
             raw, attributes, stamp = member.old.raw_name, member.old.attributes, member.old.stamp
         fields = (member.size, member.offset, folder, *stamp, attributes)
         return CFFILE.pack(*fields) + raw + b"\0"
-
-
-class CabContainer:
-    """A cabinet whose names are paths, see `artifact.Container`.
-
-    Args:
-        file: seekable; stays the caller's and must stay open.
-        max_members: the most members accepted.
-
-    Raises:
-        ArtifactError: malformed or hostile; `where` is the member.
-    """
-
-    def __init__(self, file: BinaryIO, max_members: int) -> None:
-        self._cabinet = Cabinet(file, max_members)
-        self._paths = [_path(member) for member in self._cabinet.members]
-        check_distinct(self._paths)
-
-    def entries(self) -> Iterator[Entry]:
-        """Members in the order of their data."""
-        for member, path in zip(self._cabinet.members, self._paths, strict=True):
-            yield Entry(path, member.size, False, member.order)  # noqa: FBT003 - is_directory
-
-    def extract(self, entry: Entry, target: BinaryIO) -> None:
-        """Write the member's content, checked by its blocks' checksums."""
-        self._cabinet.extract(self._cabinet.members[entry.order], target)
-
-    def fingerprint(self, entry: Entry | None, *, content: bool = True) -> bytes:
-        """SHA-256 of a member's record and content.
-
-        The content counts decompressed, since a member shares its blocks with others.
-        """
-        if entry is None:
-            return hashlib.sha256(self._cabinet.kept).digest()
-        member = self._cabinet.members[entry.order]
-        record = self._cabinet.attributes_digest(member)
-        return (
-            hashlib.sha256(record + self._cabinet.content_digest(member)).digest()
-            if content
-            else record
-        )
-
-    def added_fingerprint(self, path: str) -> bytes:
-        """What `fingerprint` gives, without content, for a member that `rebuild` adds at `path`."""
-        return self._cabinet.added_attributes_digest(path)
-
-    def rebuild(
-        self,
-        target: BinaryIO,
-        changed: Mapping[int, BinaryIO],
-        added: Mapping[str, BinaryIO],
-    ) -> None:
-        """See `Cabinet.rebuild`; an added path must not be taken."""
-        self._check_added(added)
-        self._cabinet.rebuild(target, changed, added)
-
-    def pack(self, order: int, content: BinaryIO, target: BinaryIO) -> PackedMember:
-        """See `Cabinet.pack`."""
-        return self._cabinet.pack(self._cabinet.members[order], content, target)
-
-    def rebuild_packed(
-        self,
-        target: BinaryIO,
-        packed: Mapping[int, PackedMember],
-        read: ReadPacked,
-        added: Mapping[str, BinaryIO],
-    ) -> None:
-        """What `rebuild` writes, with members that `pack` has made before."""
-        self._check_added(added)
-        self._cabinet.rebuild_packed(target, packed, read, added)
-
-    def _check_added(self, added: Mapping[str, BinaryIO]) -> None:
-        taken = {folded(path) for path in self._paths}
-        for path in added:
-            if folded(path) in taken:
-                message = "An output would replace a member that exists already."
-                raise ArtifactError(message, advice="Choose another output-file-name.", where=path)
-
-
-def _path(member: Member) -> str:
-    path = member.name.replace("\\", "/")
-    if path.endswith("/"):
-        message = "A file's name in the cabinet ends with a separator."
-        raise ArtifactError(message, where=path)
-    check_path(path)
-    return path
 
 
 def _added_name(path: str) -> tuple[bytes, int]:

@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 from sealwright.errors import ArtifactError, ClosedMemberError
 from sealwright.signing.containers import mszip
+from sealwright.signing.containers.cab_blocks import KeptBlocks, NotedBlocks
 from sealwright.signing.containers.cab_records import (
     BLOCK,
     CFDATA,
@@ -39,15 +40,17 @@ class FolderReader:
         file: the cabinet, seekable.
         header: of it.
         folder: one of its folders, of which `why_closed` says nothing.
+        noted: gets the blocks that it does not have yet.
     """
 
-    def __init__(self, file: BinaryIO, header: Header, folder: Folder) -> None:
+    def __init__(self, file: BinaryIO, header: Header, folder: Folder, noted: NotedBlocks) -> None:
         self._file = file
         self._header = header
         self._folder = folder
+        self._noted = noted
         self._decode = _decoder(folder)
         self._at = folder.data
-        self._left = folder.blocks
+        self._number = 0  # of the next block
         self._block = b""
         self._start = 0  # of the block, in the folder
 
@@ -71,11 +74,15 @@ class FolderReader:
             offset += len(piece)
             length -= len(piece)
 
+    def pass_over(self, number: int) -> None:
+        """Decompress, unless that was done before, all up to the block with this number."""
+        while self._number <= number:
+            self._next_block()
+
     def _next_block(self) -> None:
-        if not self._left:
+        if self._number >= self._folder.blocks:
             message = "A folder's data ends early."
             raise ArtifactError(message)
-        self._left -= 1
         expected, compressed, size = CFDATA.unpack(read_at(self._file, self._at, CFDATA.size))
         stored = read_at(self._file, self._at + CFDATA.size, self._header.data_reserve + compressed)
         reserve, data = stored[: self._header.data_reserve], stored[self._header.data_reserve :]
@@ -89,7 +96,14 @@ class FolderReader:
             raise ArtifactError(message)
         self._start += len(self._block)
         self._block = self._decode(data, size)
-        self._at += CFDATA.size + len(stored)
+        length = CFDATA.size + len(stored)
+        if not self._number and self._block[: self._folder.lead].strip(b"\0"):
+            message = "There is data in front of a folder's first file."
+            raise ArtifactError(message)
+        if self._number == len(self._noted):
+            self._noted.note(self._at, length, self._block)
+        self._number += 1
+        self._at += length
 
 
 class FolderWriter:
@@ -99,12 +113,18 @@ class FolderWriter:
         target: receives the blocks at its position.
         kind: `STORED` or `MSZIP`.
         reserve: the reserved area of each block.
+        kept: blocks of an old folder that are taken over where they hold the same; theirs are the
+            old reserved areas.
     """
 
-    def __init__(self, target: BinaryIO, kind: int, reserve: bytes) -> None:
+    def __init__(
+        self, target: BinaryIO, kind: int, reserve: bytes, kept: KeptBlocks | None = None
+    ) -> None:
         self._target = target
         self._kind = kind
         self._reserve = reserve
+        self._kept = kept
+        self._is_kept = kept is not None and kept.begins_folder  # what a next block may refer to
         self._waiting = bytearray()
         self._history = b""
         self.blocks = 0
@@ -133,13 +153,24 @@ class FolderWriter:
             self._waiting.clear()
 
     def _write_block(self, content: bytes) -> None:
+        self._target.write(self._taken_over(content) or self._made(content))
+        self._history = content
+        self.blocks += 1
+
+    def _taken_over(self, content: bytes) -> bytes:
+        """The old CFDATA if it serves; empty if it does not."""
+        if self._kept is None:
+            return b""
+        follows_kept = self._is_kept
+        self._is_kept = self._kept.holds(self.blocks, content)
+        return self._kept.record(self.blocks) if follows_kept and self._is_kept else b""
+
+    def _made(self, content: bytes) -> bytes:
         data = content
         if self._kind == MSZIP:
             data = mszip.compress_block(content, self._history)
-            self._history = content
         sum_ = block_checksum(data, len(content), self._reserve)
-        self._target.write(CFDATA.pack(sum_, len(data), len(content)) + self._reserve + data)
-        self.blocks += 1
+        return CFDATA.pack(sum_, len(data), len(content)) + self._reserve + data
 
 
 def block_checksum(data: bytes, size: int, reserve: bytes) -> int:

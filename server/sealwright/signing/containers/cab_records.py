@@ -1,7 +1,8 @@
 """A cabinet's records, read strictly ([MS-CAB] section 2).
 
 Every byte of the file must belong to exactly one record, and every byte of a folder's data to
-exactly one file: what one reader shows is what all show.
+exactly one file: what one reader shows is what all show. A folder may begin with less than a block
+of zeros that belong to none, which readers pass over (see decision 18).
 """
 
 from __future__ import annotations
@@ -96,6 +97,7 @@ class Folder:
         method: typeCompress: `kind` and the compressor's parameters.
         reserve: its reserved area.
         size: bytes when decompressed.
+        lead: of them in front of the first file, all of them zeros.
     """
 
     data: int
@@ -104,6 +106,7 @@ class Folder:
     method: int
     reserve: bytes
     size: int
+    lead: int = 0
 
     @property
     def kind(self) -> int:
@@ -202,7 +205,9 @@ def read_records(file: BinaryIO, max_members: int) -> Records:
         raise _fail(message)
     members = _read_members(read_at(file, files, data - files), count)
     _check_layout(folders, data, size)
-    return Records(header, folders, _in_data_order(members, folders))
+    ordered, leads = _in_data_order(members, folders)
+    folders = tuple(replace(folder, lead=lead) for folder, lead in zip(folders, leads, strict=True))
+    return Records(header, folders, ordered)
 
 
 def checksum(data: bytes, seed: int = 0) -> int:
@@ -335,8 +340,11 @@ def _check_layout(folders: Sequence[Folder], start: int, end: int) -> None:
         raise _fail(message)
 
 
-def _in_data_order(members: list[Member], folders: Sequence[Folder]) -> tuple[Member, ...]:
-    """Files must cover their folders' data, each byte once."""
+def _in_data_order(
+    members: list[Member], folders: Sequence[Folder]
+) -> tuple[tuple[Member, ...], list[int]]:
+    """Files must cover their folders' data, each byte once; and what leads it in each folder."""
+    leads: list[int | None] = [None] * len(folders)
     at = [0] * len(folders)
     names: set[bytes] = set()
     ordered: list[Member] = []
@@ -344,6 +352,9 @@ def _in_data_order(members: list[Member], folders: Sequence[Folder]) -> tuple[Me
         if member.folder >= len(folders):
             message = "A file is in a folder that is not there, or spans several cabinets."
             raise _fail(message, member.name)
+        if leads[member.folder] is None:
+            may_lead = member.offset < BLOCK and folders[member.folder].kind != QUANTUM
+            leads[member.folder] = at[member.folder] = member.offset if may_lead else 0
         if member.offset != at[member.folder]:
             message = "A file's data overlaps another's, or leaves bytes that belong to none."
             raise _fail(message, member.name)
@@ -353,8 +364,8 @@ def _in_data_order(members: list[Member], folders: Sequence[Folder]) -> tuple[Me
         names.add(member.raw_name)
         at[member.folder] += member.size
         ordered.append(replace(member, order=len(ordered)))
-    for folder, covered in zip(folders, at, strict=True):
-        if covered != folder.size:
+    for folder, covered, lead in zip(folders, at, leads, strict=True):
+        if covered != folder.size or (lead and covered == lead):
             message = "A folder's data is longer or shorter than its files."
             raise _fail(message)
-    return tuple(ordered)
+    return tuple(ordered), [lead or 0 for lead in leads]

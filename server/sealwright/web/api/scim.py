@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from starlette.responses import JSONResponse, Response
 
 from sealwright.db import Transaction, groups, users
-from sealwright.errors import InvalidInputError, SealwrightError
+from sealwright.errors import (
+    ForbiddenError,
+    InvalidInputError,
+    PreconditionFailedError,
+    SealwrightError,
+)
 from sealwright.membership import (
     actor_of,
     add_group,
@@ -23,20 +28,37 @@ from sealwright.membership import (
     change_user,
     remove_group,
 )
-from sealwright.model.identifiers import new_id, utc_now
+from sealwright.model.identifiers import is_id, new_id, utc_now
+from sealwright.model.scim_filter import (
+    Filter,
+    Schema,
+    ScimError,
+    ScimType,
+    exact_terms,
+    matches,
+    parse_filter,
+)
 from sealwright.model.user import Group, Role, User, UserKind
 from sealwright.policy.permissions import check_may_grant
 from sealwright.provision import (
-    GROUP,
-    USER,
-    Filter,
     GroupResource,
     UserResource,
-    parse_filter,
     patch_group,
     patch_user,
     read_group,
     read_user,
+)
+from sealwright.scim_resources import (
+    GROUP,
+    GROUP_ATTRIBUTES,
+    GROUP_FILTERED,
+    USER,
+    USER_ATTRIBUTES,
+    USER_FILTERED,
+    group_document,
+    has_version,
+    projected,
+    user_document,
 )
 from sealwright.visible import find_group, find_user, missing
 from sealwright.web import bodies
@@ -52,8 +74,15 @@ _SCHEMA = "urn:ietf:params:scim:schemas:core:2.0:Schema"
 _RESOURCE_TYPE = "urn:ietf:params:scim:schemas:core:2.0:ResourceType"
 _CONFIG = "urn:ietf:params:scim:schemas:core:2.0:ServiceProviderConfig"
 _MOST = 200
-_USER_FILTERS = frozenset({"username", "externalid", "id", "emails.value"})
-_GROUP_FILTERS = frozenset({"displayname", "externalid", "id"})
+_AT_ONCE = 500  #: rows that are matched at once
+#: What a filter asks for exactly -> the column by which the database finds it.
+_USER_COLUMNS = {
+    "id": "id",
+    "username": "email",
+    "emails.value": "email",
+    "externalid": "external_id",
+}
+_GROUP_COLUMNS = {"id": "id", "externalid": "external_id"}
 
 
 def problem(error: SealwrightError) -> Response:
@@ -64,7 +93,7 @@ def problem(error: SealwrightError) -> Response:
     if status == 409:
         body["scimType"] = "uniqueness"
     if status == 400:
-        body["scimType"] = "invalidValue"
+        body["scimType"] = error.scim_type if isinstance(error, ScimError) else "invalidValue"
     return JSONResponse(body, status, media_type=_TYPE)
 
 
@@ -79,7 +108,7 @@ async def config(call: Call) -> Response:
             "filter": {"supported": True, "maxResults": _MOST},
             "changePassword": {"supported": False},
             "sort": {"supported": False},
-            "etag": {"supported": False},
+            "etag": {"supported": True},
             "authenticationSchemes": [
                 {
                     "type": "oauthbearertoken",
@@ -95,7 +124,33 @@ async def config(call: Call) -> Response:
 
 async def resource_types(call: Call) -> Response:
     """Users and groups (RFC 7643, 6)."""
-    found = [
+    return _all_of(call, _resource_types(call))
+
+
+async def resource_type(call: Call) -> Response:
+    """One of them."""
+    return _named(_resource_types(call), call.path("resource_type"), "resource type")
+
+
+async def schemas(call: Call) -> Response:
+    """The attributes that are kept (RFC 7643, 7)."""
+    return _all_of(call, _schemas(call))
+
+
+async def schema(call: Call) -> Response:
+    """Those of users or of groups."""
+    return _named(_schemas(call), call.path("schema"), "schema")
+
+
+def _named(found: Sequence[Mapping[str, Any]], name: str, kind: str) -> Response:
+    for one in found:
+        if one["id"] == name:
+            return _answer(one)
+    raise missing(name, kind)
+
+
+def _resource_types(call: Call) -> list[dict[str, Any]]:
+    return [
         {
             "schemas": [_RESOURCE_TYPE],
             "id": name,
@@ -106,31 +161,38 @@ async def resource_types(call: Call) -> Response:
         }
         for name, schema in (("User", USER), ("Group", GROUP))
     ]
-    return _listed(call, found, lambda one: one)
 
 
-async def schemas(call: Call) -> Response:
-    """The attributes that are kept (RFC 7643, 7)."""
-    found = [
-        _schema(call, USER, "User", _USER_ATTRIBUTES),
-        _schema(call, GROUP, "Group", _GROUP_ATTRIBUTES),
+def _schemas(call: Call) -> list[dict[str, Any]]:
+    return [
+        _schema(call, USER, "User", USER_ATTRIBUTES),
+        _schema(call, GROUP, "Group", GROUP_ATTRIBUTES),
     ]
-    return _listed(call, found, lambda one: one)
 
 
 async def list_users(call: Call) -> Response:
     """People, all or those that the filter names."""
-    wanted = parse_filter(call.request.query_params.get("filter", ""), _USER_FILTERS)
+    wanted = _filter(call, USER_FILTERED, USER)
+    terms = {_USER_COLUMNS[name]: value for name, value in exact_terms(wanted).items()
+             if name in _USER_COLUMNS}  # fmt: skip
+    if "email" in terms:
+        terms["email"] = terms["email"].lower()
+    organization_id = call.grant.organization_id
     async with call.services.database.read() as tx:
-        found = [one for one in await users.every(tx, call.grant.organization_id) if _person(one)]
-    chosen = [one for one in found if wanted is None or _user_fits(one, wanted)]
-    return _listed(call, chosen, lambda one: _user_out(call, one))
+
+        async def read(after: str, skip: int, limit: int) -> list[User]:
+            return await users.people(
+                tx, organization_id, exact=terms, after=after, skip=skip, limit=limit
+            )
+
+        total = None if wanted else await users.count_people(tx, organization_id)
+        return await _listed(call, wanted, total, read, user_document)
 
 
 async def get_user(call: Call) -> Response:
     """One of them."""
     async with call.services.database.read() as tx:
-        return _answer(_user_out(call, await _find_user(tx, call)))
+        return _one(call, user_document(await _find_user(tx, call), _base(call)))
 
 
 async def create_user(call: Call) -> Response:
@@ -150,7 +212,7 @@ async def create_user(call: Call) -> Response:
     )
     async with call.services.database.transaction() as tx:
         await add_user(tx, user, actor_of(call.grant))
-    return _answer(_user_out(call, user), 201)
+    return _one(call, user_document(user, _base(call)), 201)
 
 
 async def replace_user(call: Call) -> Response:
@@ -173,20 +235,26 @@ async def delete_user(call: Call) -> Response:
 
 async def list_groups(call: Call) -> Response:
     """Groups, all or those that the filter names."""
-    wanted = parse_filter(call.request.query_params.get("filter", ""), _GROUP_FILTERS)
+    wanted = _filter(call, GROUP_FILTERED, GROUP)
+    terms = {_GROUP_COLUMNS[name]: value for name, value in exact_terms(wanted).items()
+             if name in _GROUP_COLUMNS}  # fmt: skip
+    organization_id = call.grant.organization_id
     async with call.services.database.read() as tx:
-        found = await groups.every(tx, call.grant.organization_id)
-    chosen = [one for one in found if wanted is None or _group_fits(one, wanted)]
-    excluded = "members" in call.request.query_params.get("excludedAttributes", "")
-    return _listed(call, chosen, lambda one: _group_out(call, one, members=not excluded))
+
+        async def read(after: str, skip: int, limit: int) -> list[Group]:
+            return await groups.page(
+                tx, organization_id, exact=terms, after=after, skip=skip, limit=limit
+            )
+
+        total = None if wanted else await groups.count(tx, organization_id)
+        return await _listed(call, wanted, total, read, group_document)
 
 
 async def get_group(call: Call) -> Response:
     """One of them."""
-    excluded = "members" in call.request.query_params.get("excludedAttributes", "")
     async with call.services.database.read() as tx:
         group = await find_group(tx, call.grant, call.path("group"))
-    return _answer(_group_out(call, group, members=not excluded))
+    return _one(call, group_document(group, _base(call)))
 
 
 async def create_group(call: Call) -> Response:
@@ -202,7 +270,7 @@ async def create_group(call: Call) -> Response:
     )
     async with call.services.database.transaction() as tx:
         await add_group(tx, group, actor_of(call.grant))
-    return _answer(_group_out(call, group), 201)
+    return _one(call, group_document(group, _base(call)), 201)
 
 
 async def replace_group(call: Call) -> Response:
@@ -220,15 +288,18 @@ async def patch_one_group(call: Call) -> Response:
 async def delete_group(call: Call) -> Response:
     """Delete a group that no project or policy names."""
     async with call.services.database.transaction() as tx:
-        group = await find_group(tx, call.grant, call.path("group"))
+        group = await _locked_group(tx, call)
         await remove_group(tx, group, actor_of(call.grant))
     return no_content()
 
 
 async def _change_user(call: Call, change: Callable[[UserResource], UserResource]) -> Response:
     async with call.services.database.transaction() as tx:
+        if is_id(call.path("user")):
+            await users.lock(tx, call.grant.organization_id, call.path("user"))
         user = await _find_user(tx, call)
         check_may_grant(call.grant.user, user.role)
+        _check_version(call, user_document(user, _base(call)))
         before = UserResource(user.email or "", user.name, user.external_id, user.active)
         after = change(before)
         changed = dataclasses.replace(
@@ -239,18 +310,38 @@ async def _change_user(call: Call, change: Callable[[UserResource], UserResource
             active=after.active,
         )
         await change_user(tx, user, changed, actor_of(call.grant))
-    return _answer(_user_out(call, changed))
+    return _one(call, user_document(changed, _base(call)))
 
 
 async def _change_group(call: Call, change: Callable[[GroupResource], GroupResource]) -> Response:
     async with call.services.database.transaction() as tx:
-        group = await find_group(tx, call.grant, call.path("group"))
+        group = await _locked_group(tx, call)
         after = change(GroupResource(group.name, group.external_id, group.members))
         changed = dataclasses.replace(
             group, name=after.name, external_id=after.external_id, members=after.members
         )
         await change_group(tx, group, changed, actor_of(call.grant))
-    return _answer(_group_out(call, changed))
+    return _one(call, group_document(changed, _base(call)))
+
+
+async def _locked_group(tx: Transaction, call: Call) -> Group:
+    """The group of the path, in the version that the caller names, which nobody else changes.
+
+    Raises:
+        NotFoundError, PreconditionFailedError
+    """
+    if is_id(call.path("group")):
+        await groups.lock(tx, call.grant.organization_id, call.path("group"))
+    group = await find_group(tx, call.grant, call.path("group"))
+    _check_version(call, group_document(group, _base(call)))
+    return group
+
+
+def _check_version(call: Call, document: Mapping[str, Any]) -> None:
+    wanted = call.request.headers.get("if-match")
+    if wanted is not None and not has_version(document, wanted):
+        message = "It is not in this version any more."
+        raise PreconditionFailedError(message, advice="Read it again.")
 
 
 async def _find_user(tx: Transaction, call: Call) -> User:
@@ -264,66 +355,85 @@ def _person(user: User) -> bool:
     return user.kind is UserKind.INTERACTIVE
 
 
-def _user_fits(user: User, wanted: Filter) -> bool:
-    match wanted.attribute:
-        case "username" | "emails.value":
-            return (user.email or "") == wanted.value.lower()
-        case "externalid":
-            return user.external_id == wanted.value
-    return user.id == wanted.value
+def _filter(call: Call, schema: Schema, urn: str) -> Filter | None:
+    return parse_filter(call.request.query_params.get("filter", ""), schema, urn)
 
 
-def _group_fits(group: Group, wanted: Filter) -> bool:
-    match wanted.attribute:
-        case "displayname":
-            return group.name.lower() == wanted.value.lower()
-        case "externalid":
-            return group.external_id == wanted.value
-    return group.id == wanted.value
+async def _listed(
+    call: Call,
+    wanted: Filter | None,
+    total: int | None,
+    read: Callable[[str, int, int], Awaitable[Sequence[T]]],
+    document: Callable[[T, str], dict[str, Any]],
+) -> Response:
+    """A page (RFC 7644, 3.4.2.4): from the `startIndex`-th on, at most `count`.
 
-
-def _user_out(call: Call, user: User) -> dict[str, Any]:
-    shown: dict[str, Any] = {
-        "schemas": [USER],
-        "id": user.id,
-        "userName": user.email,
-        "name": {"formatted": user.name},
-        "displayName": user.name,
-        "emails": [{"value": user.email, "type": "work", "primary": True}],
-        "active": user.active,
-        "groups": [{"value": one} for one in sorted(user.groups)],
-        "meta": _meta(call, "User", f"Users/{user.id}") | {"created": user.created_at.isoformat()},
-    }
-    return shown | ({"externalId": user.external_id} if user.external_id else {})
-
-
-def _group_out(call: Call, group: Group, *, members: bool = True) -> dict[str, Any]:
-    shown: dict[str, Any] = {
-        "schemas": [GROUP],
-        "id": group.id,
-        "displayName": group.name,
-        "meta": _meta(call, "Group", f"Groups/{group.id}")
-        | {"created": group.created_at.isoformat()},
-    }
-    if members:
-        shown["members"] = [{"value": one, "type": "User"} for one in sorted(group.members)]
-    return shown | ({"externalId": group.external_id} if group.external_id else {})
-
-
-def _listed(call: Call, found: Sequence[T], show: Callable[[T], Mapping[str, Any]]) -> Response:
-    """A page (RFC 7644, 3.4.2.4): from the `startIndex`-th on, at most `count`."""
+    Args:
+        total: how many there are without a filter, so that the database finds the page; with one
+            they are read in pages by id and matched, and no more is kept than is shown.
+        read: id after which, number to leave out, most -> what the database has.
+    """
     start = max(1, _number(call, "startIndex", 1))
     count = min(max(0, _number(call, "count", _MOST)), _MOST)
-    page = found[start - 1 : start - 1 + count]
+    base, page = _base(call), []
+    if wanted is None:
+        found = await read("", start - 1, count) if count else ()
+        page = [document(one, base) for one in found]
+    else:
+        total, after = 0, ""
+        while some := await read(after, 0, _AT_ONCE):
+            documents = [document(one, base) for one in some]
+            for shown in documents:
+                if matches(wanted, shown):
+                    total += 1
+                    if start <= total < start + count:
+                        page.append(shown)
+            after = documents[-1]["id"]
+            if len(some) < _AT_ONCE:
+                break
+    return _answer(
+        {
+            "schemas": [_LIST],
+            "totalResults": total,
+            "startIndex": start,
+            "itemsPerPage": len(page),
+            "Resources": [_projected(call, one) for one in page],
+        }
+    )
+
+
+def _all_of(call: Call, found: Sequence[Mapping[str, Any]]) -> Response:
+    """What the server can, at once. A filter is refused (RFC 7644, 4)."""
+    if call.request.query_params.get("filter"):
+        message = "What the server can is not filtered."
+        raise ForbiddenError(message)
     return _answer(
         {
             "schemas": [_LIST],
             "totalResults": len(found),
-            "startIndex": start,
-            "itemsPerPage": len(page),
-            "Resources": [dict(show(one)) for one in page],
+            "startIndex": 1,
+            "itemsPerPage": len(found),
+            "Resources": list(found),
         }
     )
+
+
+def _one(call: Call, document: Mapping[str, Any], status: int = 200) -> Response:
+    """A user or group, or that it is as the caller has it (RFC 7644, 3.14)."""
+    version = document["meta"]["version"]
+    known = call.request.headers.get("if-none-match")
+    if call.request.method == "GET" and known is not None and has_version(document, known):
+        return Response(None, 304, {"ETag": version})
+    headers = {"ETag": version}
+    if status == 201:
+        headers["Location"] = document["meta"]["location"]
+    return _answer(_projected(call, document), status, headers)
+
+
+def _projected(call: Call, document: Mapping[str, Any]) -> dict[str, Any]:
+    query = call.request.query_params
+    attributes = query.get("attributes", "").split(",")
+    return projected(document, attributes, query.get("excludedAttributes", "").split(","))
 
 
 def _number(call: Call, name: str, otherwise: int) -> int:
@@ -344,20 +454,22 @@ async def _document(call: Call) -> dict[str, Any]:
         document = None
     if not isinstance(document, dict):
         message = "The body is no JSON object."
-        raise InvalidInputError(message)
+        raise ScimError(ScimType.INVALID_SYNTAX, message)
     return document
 
 
-def _answer(document: Mapping[str, Any], status: int = 200) -> Response:
-    headers = {}
-    location = document.get("meta", {}).get("location")
-    if status == 201 and location:
-        headers["Location"] = location
+def _answer(
+    document: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
     return JSONResponse(dict(document), status, headers, media_type=_TYPE)
 
 
+def _base(call: Call) -> str:
+    return f"{call.services.settings.url}{_BASE}"
+
+
 def _meta(call: Call, kind: str, path: str) -> dict[str, str]:
-    return {"resourceType": kind, "location": f"{call.services.settings.url}/scim/v2/{path}"}
+    return {"resourceType": kind, "location": f"{_base(call)}/{path}"}
 
 
 def _schema(
@@ -372,38 +484,13 @@ def _schema(
     }
 
 
-def _attribute(name: str, kind: str = "string", **more: Any) -> dict[str, Any]:
-    return {
-        "name": name,
-        "type": kind,
-        "multiValued": False,
-        "required": False,
-        "caseExact": False,
-        "mutability": "readWrite",
-        "returned": "default",
-        "uniqueness": "none",
-    } | more
-
-
-_USER_ATTRIBUTES = (
-    _attribute("userName", required=True, uniqueness="server"),
-    _attribute("externalId", caseExact=True),
-    _attribute("displayName"),
-    _attribute("name", "complex", subAttributes=[_attribute("formatted")]),
-    _attribute("emails", "complex", multiValued=True, subAttributes=[_attribute("value")]),
-    _attribute("active", "boolean"),
-)
-_GROUP_ATTRIBUTES = (
-    _attribute("displayName", required=True),
-    _attribute("externalId", caseExact=True),
-    _attribute("members", "complex", multiValued=True, subAttributes=[_attribute("value")]),
-)
-
 _BASE = "/scim/v2"
 _TABLE = (
     ("config", "GET", "/ServiceProviderConfig", config),
     ("resource_types", "GET", "/ResourceTypes", resource_types),
+    ("resource_type", "GET", "/ResourceTypes/{resource_type}", resource_type),
     ("schemas", "GET", "/Schemas", schemas),
+    ("schema", "GET", "/Schemas/{schema}", schema),
     ("list_users", "GET", "/Users", list_users),
     ("create_user", "POST", "/Users", create_user),
     ("get_user", "GET", "/Users/{user}", get_user),

@@ -15,6 +15,7 @@ from sealwright.model.certificate import (
     KeyType,
     Operation,
     OrderState,
+    RevocationReason,
 )
 from sealwright.web.schemas import In, Name, Out, Reference, Slug
 from sealwright.web.schemas.awaited import AwaitedOut
@@ -29,8 +30,8 @@ Days = Annotated[int, Field(ge=1, le=30 * 365)]
 
 
 class CertificateOut(Out):
-    """A certificate. `pem` holds the leaf and then its issuers, or an armored OpenPGP key; it is
-    empty while the certificate is pending, and then validity and digest are null."""
+    """A certificate. `pem` holds the leaf and then its issuers, or an armored OpenPGP key with its
+    revocation. It is empty while the certificate is pending; validity and digest are null then."""
 
     id: str
     slug: str
@@ -54,6 +55,8 @@ class CertificateOut(Out):
     replaced_by_id: str | None
     enrolment_id: str | None
     has_request: bool
+    revoked_at: dt.datetime | None = Field(description="of an OpenPGP key that is revoked")
+    revocation_reason: RevocationReason | None
     created_at: dt.datetime
     pem: str
 
@@ -113,6 +116,18 @@ class CertificateRenewIn(In):
     name: Name | None = None
     subject: Subject | None = None
     valid_days: Days = 365
+
+
+class CertificateRevokeIn(In):
+    """Why an OpenPGP key is revoked: for good, with every certificate of the same key."""
+
+    reason: RevocationReason = Field(
+        RevocationReason.UNSPECIFIED,
+        description="whatever a compromised key has signed counts no more",
+    )
+    comment: Annotated[
+        str, StringConstraints(max_length=150, pattern=r"^[\x20-\x7e]*$", strip_whitespace=True)
+    ] = Field("", description="for people; it is in the exported key")
 
 
 class OrderQuery(In):

@@ -29,6 +29,7 @@ from sealwright.model.certificate import (
     CertificateState,
     CertificateStatus,
     OrderState,
+    RevocationReason,
     current,
 )
 from sealwright.model.identifiers import is_id, utc_now
@@ -41,6 +42,7 @@ from sealwright.web.api.v1.certificates import (
     order_chain,
     order_import,
     order_renewal,
+    order_revocation,
     request,
 )
 from sealwright.web.audit import audit_page, subject_names
@@ -52,6 +54,7 @@ from sealwright.web.schemas.certificates import (
     CertificateIn,
     CertificatePatch,
     CertificateRenewIn,
+    CertificateRevokeIn,
 )
 from sealwright.web.ui.forms import Form, FormError, read_form
 from sealwright.web.ui.navigation import may_open
@@ -86,6 +89,13 @@ WAYS: Mapping[str, tuple[str, str]] = {
     ),
 }
 
+REASONS: Mapping[RevocationReason, str] = {
+    RevocationReason.UNSPECIFIED: "No reason given",
+    RevocationReason.SUPERSEDED: "Another key took its place",
+    RevocationReason.COMPROMISED: "Somebody else may have the key",
+    RevocationReason.RETIRED: "The key is not used any more",
+}
+
 
 async def listing(call: Call) -> Response:
     """All of the organization, those that need somebody first."""
@@ -98,6 +108,7 @@ async def listing(call: Call) -> Response:
         CertificateStatus.PENDING: 2,
         CertificateStatus.DISABLED: 3,
         CertificateStatus.REPLACED: 4,
+        CertificateStatus.REVOKED: 5,
     }
     ordered = sorted(
         found, key=lambda one: (one.warning(now) is None, ranks[one.status(now)], one.not_after)
@@ -182,6 +193,25 @@ async def renew(call: Call) -> Response:
         return await _detail(call, certificate, {"renewal": form.refused(error)}, status_of(error))
 
 
+async def revoke(call: Call) -> Response:
+    """Have an OpenPGP key revoke itself."""
+    async with call.services.database.read() as tx:
+        certificate = await find(tx, call)
+    form = await read_form(call)
+    try:
+        form.require("reason")
+        if not form.checked("sure"):
+            raise FormError({"sure": "Confirm that it is for good."})
+        given = form.parse(CertificateRevokeIn)
+        made = await order_revocation(call, certificate, given)
+        return await _settled(call, made, "The key is revoked. Publish it as it is now.")
+    except (ForbiddenError, NotFoundError):
+        raise
+    except SealwrightError as error:
+        shown = {"revocation": form.refused(error)}
+        return await _detail(call, certificate, shown, status_of(error))
+
+
 async def update(call: Call) -> Response:
     """Rename, enable, disable or restrict it."""
     form = await read_form(call)
@@ -261,6 +291,8 @@ async def _detail(
             names = await subject_names(tx, certificate.organization_id)
     renewals = [("self-signed", "Self-signed"), ("request", "By a request")]
     method = certificate_method(certificate)
+    if certificate.kind is CertificateKind.OPENPGP:
+        renewals, method = [("self-signed", "By itself")], "self-signed"
     if server and server.enabled:
         renewals.append(("enrolment", f"By the EST server {server.name}"))
     elif method == "enrolment":
@@ -280,6 +312,8 @@ async def _detail(
         "renewals": renewals,
         "upload": Form(),
         "renewal": renewal,
+        "revocation": Form({"reason": "unspecified"}),
+        "reasons": [(reason.value, label) for reason, label in REASONS.items()],
     }
     return page(call, "certificates/detail.html", shown | dict(forms), status)
 
@@ -372,6 +406,7 @@ ENDPOINTS = (
     Endpoint("ui.certificate", "GET", _ONE, one, "", face=Face.UI),
     Endpoint("ui.certificate_update", "POST", f"{_ONE}/edit", update, "", face=Face.UI),
     Endpoint("ui.certificate_install", "POST", f"{_ONE}/chain", install, "", face=Face.UI),
+    Endpoint("ui.certificate_revoke", "POST", f"{_ONE}/revoke", revoke, "", face=Face.UI),
     Endpoint("ui.certificate_renew", "POST", f"{_ONE}/renew", renew, "", face=Face.UI),
     Endpoint(
         "ui.certificate_request_download", "GET", f"{_ONE}/request", request, "", face=Face.UI

@@ -98,8 +98,10 @@ async def new(call: Call) -> Response:
     if found:
         values = {"slug": found.slug, "name": found.name, "xml": found.xml}
     if trial:
-        values |= {"xml": trial.xml, "trial": trial.id}
-    return _form(call, project, trial, Form(values))
+        lines = (f"{name}={value}" for name, value in trial.parameters.items())
+        values |= {name: query[name] for name in ("name", "slug", "comment") if query.get(name)}
+        values |= {"xml": trial.xml, "trial": trial.id, "parameters": "\n".join(lines)}
+    return await form_page(call, project, Form(values), trial)
 
 
 async def create(call: Call) -> Response:
@@ -115,7 +117,7 @@ async def create(call: Call) -> Response:
     except (ForbiddenError, NotFoundError):
         raise
     except SealwrightError as error:
-        return _form(call, project, trial, refused(form, error), status_of(error))
+        return await form_page(call, project, refused(form, error), trial, status_of(error))
     path = f"/projects/{project.slug}/proposals/{made.id}"
     return redirect(call, path, "Proposed. Whoever configures the project sees it.")
 
@@ -153,12 +155,14 @@ async def _trial(tx: Transaction, project: Project, trial_id: str) -> Trial | No
     return await proposals.get_trial(tx, project.organization_id, project.id, trial_id)
 
 
-def _form(
-    call: Call, project: Project, trial: Trial | None, form: Form, status: int = 200
+async def form_page(
+    call: Call, project: Project, form: Form, trial: Trial | None = None, status: int = 200
 ) -> Response:
+    """The form of a proposal, with what its preview on a sample gave."""
     shown = {
         "project": project,
         "trial": trial,
+        "tree": await artifact_tree.of_trial(trial) if trial else None,
         "form": form,
         "tabs": tabs(call, project, "ui.proposals"),
     }

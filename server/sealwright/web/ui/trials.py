@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
@@ -12,15 +13,18 @@ from sealwright.db import Transaction, projects
 from sealwright.errors import ForbiddenError, NotFoundError, SealwrightError
 from sealwright.model.identifiers import is_id
 from sealwright.model.project import Project
+from sealwright.model.proposal import Trial
 from sealwright.visible import find_project
 from sealwright.web import auth
 from sealwright.web.api.v1.trials import await_trial, begin_trial, find_trial
 from sealwright.web.problems import status_of
 from sealwright.web.routes import Call, Endpoint, Face
 from sealwright.web.ui import artifact_tree
-from sealwright.web.ui.artifact_configurations import STARTING, form_page, may, refused
+from sealwright.web.ui.artifact_configurations import STARTING, may, refused
+from sealwright.web.ui.artifact_configurations import form_page as configuration_form
 from sealwright.web.ui.forms import Form
 from sealwright.web.ui.projects import tabs
+from sealwright.web.ui.proposals import form_page as proposal_form
 from sealwright.web.ui.rendering import page, redirect
 from sealwright.web.ui.signing_request import LevelQuery, tree_crumbs
 
@@ -65,22 +69,38 @@ async def create(call: Call) -> Response:
         async with call.services.database.read() as tx:
             project = await find_project(tx, call.grant, call.path("project"))
         form = refused(Form(fields), error)
-        if _is_beside(fields):
-            return await form_page(call, project, form, status=status_of(error))
+        beside = _EDITORS.get(fields.get("how", ""))
+        if beside:
+            return await beside.form_page(call, project, form, None, status_of(error))
         return _form(call, project, form, status_of(error))
     await await_trial(call, _PATIENCE, trial.id)
-    if _is_beside(fields):
-        kept = {name: fields[name] for name in ("name", "slug", "is_default") if fields.get(name)}
-        query = urlencode(kept | {"trial": trial.id})
-        return redirect(
-            call, f"/projects/{call.path('project')}/artifact-configurations/new?{query}"
-        )
-    return redirect(call, f"/projects/{call.path('project')}/trials/{trial.id}")
+    path = f"/projects/{call.path('project')}"
+    beside = _EDITORS.get(fields.get("how", ""))
+    if beside:
+        kept = {name: fields[name] for name in beside.keeps if fields.get(name)}
+        return redirect(call, f"{path}/{beside.noun}/new?{urlencode(kept | {'trial': trial.id})}")
+    return redirect(call, f"{path}/trials/{trial.id}")
 
 
-def _is_beside(fields: Mapping[str, str]) -> bool:
-    """Whether it was asked for in the form of a configuration, to which its result belongs."""
-    return fields.get("how") == "preview"
+@dataclass(frozen=True)
+class _Editor:
+    """A form with a preview, which the result belongs beside.
+
+    Attributes:
+        keeps: fields besides the XML and its parameters, which the trial keeps.
+    """
+
+    noun: str
+    keeps: tuple[str, ...]
+    form_page: Callable[[Call, Project, Form, Trial | None, int], Awaitable[Response]]
+
+
+_EDITORS = {
+    "preview": _Editor(
+        "artifact-configurations", ("name", "slug", "is_default"), configuration_form
+    ),
+    "preview-proposal": _Editor("proposals", ("name", "slug", "comment"), proposal_form),
+}
 
 
 async def one(call: Call) -> Response:

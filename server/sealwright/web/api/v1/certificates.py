@@ -9,18 +9,18 @@ from typing import Any
 from starlette.responses import Response
 
 from sealwright.certify import MAX_UPLOAD, Wish, check, import_payload, order, wait_for
-from sealwright.db import Transaction, certificate_orders, certificates, enrolment, projects
-from sealwright.errors import ConflictError, InvalidInputError, PolicyViolationError
+from sealwright.db import Transaction, certificate_orders, certificates, enrolment
+from sealwright.errors import ConflictError, InvalidInputError
 from sealwright.model.certificate import (
     Certificate,
     CertificateKind,
     CertificateOrder,
+    CertificateState,
     Operation,
     OrderState,
-    current,
 )
 from sealwright.model.identifiers import is_id, is_slug, utc_now
-from sealwright.policy.decide import check_restrictions
+from sealwright.restrict import restrict
 from sealwright.transparency.record import organization_entry, record
 from sealwright.visible import is_name, missing, project_ids
 from sealwright.web import awaited, bodies
@@ -37,11 +37,10 @@ from sealwright.web.schemas.certificates import (
     CertificateOut,
     CertificatePatch,
     CertificateRenewIn,
+    CertificateRevokeIn,
     CertificatesOut,
     OrderQuery,
 )
-
-_MAX_NAMED = 10  #: policies that an error names
 
 
 async def listing(call: Call) -> Response:
@@ -81,6 +80,7 @@ async def change(call: Call, patch: CertificatePatch) -> Certificate:
 
     Raises:
         NotFoundError
+        ConflictError: a revoked key would be enabled.
         ForbiddenError: the restriction would fall, and the caller's log-in is too long ago.
         PolicyViolationError: it cannot become a release certificate; names what is in the way.
     """
@@ -90,6 +90,9 @@ async def change(call: Call, patch: CertificatePatch) -> Certificate:
         if patch.release is not None and patch.release != certificate.release:
             await _restrict(tx, call, certificate, release=patch.release)
         ids = certificate.organization_id, certificate.id
+        if patch.state is CertificateState.ACTIVE and certificate.is_revoked:
+            message = f"The OpenPGP key {certificate.slug} is revoked, which is for good."
+            raise ConflictError(message, advice="Make another key, and let policies use it.")
         if patch.state is not None:
             await certificates.set_state(tx, *ids, patch.state)
         if patch.name is not None:
@@ -109,42 +112,9 @@ async def _restrict(
         check_fresh(call.grant.principal)
         await certificates.set_release(tx, organization_id, certificate.id, release=False)
         return
-    others = {one.id: one for one in await certificates.every(tx, organization_id)}
-    check_restrictions(dataclasses.replace(certificate, release=True), quorum=1)
-    await _check_policies(tx, call, certificate, others)
-    await certificates.set_release(tx, organization_id, certificate.id, release=True)
-    for one in others.values():
-        # what takes its place must not be freer than it is
-        if one.replaces_id == certificate.id and one.is_pending and not one.release:
-            await certificates.set_release(tx, organization_id, one.id, release=True)
-            after = dataclasses.replace(one, release=True)
-            await _log_update(tx, call, one, after, {"release": True})
-
-
-async def _check_policies(
-    tx: Transaction, call: Call, certificate: Certificate, others: Mapping[str, Certificate]
-) -> None:
-    """Refuse while policies without approval use it; names those that the caller may see."""
-    visible = await project_ids(tx, call.grant)
-    slugs = {one.id: one.slug for one in await projects.every(tx, certificate.organization_id)}
-    open_ones = [
-        policy
-        for policy in await projects.policies(tx, certificate.organization_id)
-        if policy.quorum < 1 and current(others[policy.certificate_id], others).id == certificate.id
-    ]
-    if not open_ones:
-        return
-    named = [
-        f"{slugs[one.project_id]}/{one.slug}"
-        for one in open_ones
-        if visible is None or one.project_id in visible
-    ][:_MAX_NAMED]
-    if rest := len(open_ones) - len(named):
-        named.append(f"{rest} more" if named else f"{rest} that you cannot see")
-    message = f"Signing policies without approval use {certificate.slug}: {', '.join(named)}."
-    raise PolicyViolationError(
-        message, advice="Set a quorum of at least 1 in them, or another certificate."
-    )
+    _, *renewals = await restrict(tx, certificate, await project_ids(tx, call.grant))
+    for one in renewals:
+        await _log_update(tx, call, one, dataclasses.replace(one, release=True), {"release": True})
 
 
 async def _log_update(
@@ -271,6 +241,31 @@ async def order_renewal(
     arguments = given.model_dump(exclude_none=True)
     wish = dataclasses.replace(
         _wish(call, Operation.RENEW, arguments), certificate_id=certificate.id
+    )
+    async with call.services.database.transaction() as tx:
+        return await order(tx, wish)
+
+
+async def revoke(call: Call) -> Response:
+    """Have an OpenPGP key revoke itself, for good."""
+    seconds = call.query(OrderQuery).wait
+    async with call.services.database.read() as tx:
+        certificate = await find(tx, call)
+    made = await order_revocation(call, certificate, await call.json(CertificateRevokeIn))
+    return await _outcome(call, made, seconds)
+
+
+async def order_revocation(
+    call: Call, certificate: Certificate, given: CertificateRevokeIn
+) -> CertificateOrder:
+    """Order what `revoke` answers with.
+
+    Raises:
+        ConflictError, TooManyRequestsError
+    """
+    arguments = given.model_dump(mode="json")
+    wish = dataclasses.replace(
+        _wish(call, Operation.REVOKE, arguments), certificate_id=certificate.id
     )
     async with call.services.database.transaction() as tx:
         return await order(tx, wish)
@@ -445,6 +440,16 @@ ENDPOINTS = (
         "Renew a certificate",
         _ORDERED,
         {_JSON: CertificateRenewIn},
+        query=OrderQuery,
+    ),
+    Endpoint(
+        "certificates.revoke",
+        "POST",
+        f"{_ONE}/revoke",
+        revoke,
+        "Revoke an OpenPGP key",
+        _ORDERED,
+        {_JSON: CertificateRevokeIn},
         query=OrderQuery,
     ),
     Endpoint(
