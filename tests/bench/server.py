@@ -46,9 +46,10 @@ class Measured:
     @classmethod
     @contextlib.contextmanager
     def run(
-        cls, folder: Path, authority: tuple[str, Path], configuration: str
+        cls, folder: Path, authority: tuple[str, Path], configuration: str, database_url: str = ""
     ) -> Iterator[Measured]:
-        """Start it in `folder`, which is new; RSA-3072 on SoftHSM."""
+        """Start it in `folder`, which is new; RSA-3072 on SoftHSM, on SQLite where no other
+        database is given."""
         url, roots = authority
         folder.mkdir()
         token = make_token(folder / "token", "bench")
@@ -62,6 +63,7 @@ class Measured:
             pin_file=token.pin_file,
             token_environment="SOFTHSM2_CONF",
             worker_jobs=16,
+            database_url=database_url,
         ) as system:
             setup = set_up(system, configuration, "rsa-3072")
             headers = {"Authorization": f"Bearer {setup.token}"}

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlencode
 
+import jwt
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -33,6 +34,9 @@ class IdentityProvider:
     key: Any = None
     refused: list[str] = field(default_factory=list)
     redirect_url: str = ""
+    logout_url: str = ""
+    public: bool = False
+    logged_out: list[dict[str, str]] = field(default_factory=list)
     _codes: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def at(self, url: str) -> None:
@@ -42,6 +46,7 @@ class IdentityProvider:
             "issuer": url,
             "authorization_endpoint": f"{url}/authorize",
             "token_endpoint": f"{url}/token",
+            "end_session_endpoint": f"{url}/logout",
             "jwks_uri": f"{url}/.well-known/jwks",
         }
         self.issuer.documents["openid-configuration"] = JSONResponse(document)
@@ -51,6 +56,7 @@ class IdentityProvider:
             *self.issuer.routes(),
             Route("/authorize", self._authorize),
             Route("/token", self._token, methods=["POST"]),
+            Route("/logout", self._logout),
         ]
         return Starlette(routes=routes)
 
@@ -73,17 +79,45 @@ class IdentityProvider:
         answer = urlencode({"code": code, "state": query["state"], "iss": self.issuer.url})
         return RedirectResponse(f"{query['redirect_uri']}?{answer}", 302)
 
+    def _is_client(self, request: Request, form: dict[str, str]) -> bool:
+        if self.public:
+            sent = "authorization" in request.headers or "client_secret" in form
+            return form.get("client_id") == CLIENT_ID and not sent
+        scheme, _, pair = request.headers.get("authorization", "").partition(" ")
+        name, _, secret = base64.b64decode(pair).decode().partition(":")
+        return scheme == "Basic" and (unquote(name), unquote(secret)) == (CLIENT_ID, CLIENT_SECRET)
+
+    async def _logout(self, request: Request) -> Response:
+        query = dict(request.query_params)
+        hint = jwt.decode(
+            query["id_token_hint"], self.issuer.key.public_key(), ["RS256"], audience=CLIENT_ID
+        )
+        if query["client_id"] != CLIENT_ID or query["post_logout_redirect_uri"] != self.logout_url:
+            self.refused.append(f"logout {query}")
+            return Response("refused", 400)
+        self.logged_out.append(hint)
+        return RedirectResponse(query["post_logout_redirect_uri"], 302)
+
+    def logout_token(self, **changes: Any) -> str:
+        """A logout token (Back-Channel Logout 1.0, 2.4), with other claims (None: without)."""
+        now = int(time.time())
+        header = changes.pop("header", {"typ": "logout+jwt"})
+        claims = {
+            "iss": self.issuer.url, "aud": CLIENT_ID, "iat": now, "exp": now + 120,
+            "jti": secrets.token_hex(8), "sub": self.person["sub"],
+            "events": {"http://schemas.openid.net/event/backchannel-logout": {}},
+        } | changes  # fmt: skip
+        claims = {name: value for name, value in claims.items() if value is not None}
+        return self.issuer.token(claims, header=header, key=self.key)
+
     async def _token(self, request: Request) -> Response:
         form = {
             name: values[0] for name, values in parse_qs((await request.body()).decode()).items()
         }
         asked = self._codes.pop(form.get("code", ""), None)
-        scheme, _, pair = request.headers.get("authorization", "").partition(" ")
-        name, _, secret = base64.b64decode(pair).decode().partition(":")
         fine = (
             asked is not None
-            and scheme == "Basic"
-            and (unquote(name), unquote(secret)) == (CLIENT_ID, CLIENT_SECRET)
+            and self._is_client(request, form)
             and form.get("grant_type") == "authorization_code"
             and form.get("redirect_uri") == self.redirect_url
             and encode(hashlib.sha256(form.get("code_verifier", "").encode()).digest())

@@ -585,7 +585,7 @@ def expected_here(endpoint: Endpoint, role: Role, word: str) -> str:
         return "403"  # the session is an API token: no log-in, and no password fits
     if endpoint.name == "ui.sign_on_callback":
         return "401"  # an answer to no log-in
-    if endpoint.name == "ui.sign_on":
+    if endpoint.name in {"ui.sign_on", "sign_on.log_out"}:
         return "404"  # providers go by slug there
     if endpoint.face is Face.SCIM and "{user}" in endpoint.path and want == "allowed":
         # directories see people: the user of the path is a CI user

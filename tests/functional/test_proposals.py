@@ -8,6 +8,7 @@ import json
 import os
 import re
 import sys
+import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -62,7 +63,11 @@ async def developer(web: Web) -> tuple[httpx.AsyncClient, User]:
 
 
 def sample(tmp_path: Path) -> bytes:
-    return build_artifact(tmp_path / "product.zip").read_bytes()
+    """An artifact as a wheel is one, whose record is of the unsigned files."""
+    made = build_artifact(tmp_path / "product.zip")
+    with zipfile.ZipFile(made, "a") as archive:
+        archive.writestr("product-1.0.dist-info/RECORD", "")
+    return made.read_bytes()
 
 
 async def test_tried_proposed_and_accepted_on_pages(
@@ -88,6 +93,7 @@ async def test_tried_proposed_and_accepted_on_pages(
     page = (await browser.get(beside)).text
     assert "Tried on product.zip" in page
     assert page.count(">would be signed<") == 3
+    assert "RECORD keeps the digests of the unsigned files" in page
     for kept in ("With &lt;b&gt;", "It lacks the tools", ONE):
         assert html.unescape(kept) in html.unescape(page)
     assert await stored(web) == []  # the sample is gone

@@ -21,6 +21,7 @@ from sealwright.db import Database, requests
 from sealwright.model.identifiers import utc_now
 from sealwright.model.request import Progress, Stage, State
 from sealwright.queueing import lease
+from sealwright.queueing import queue as queueing
 from sealwright.queueing.progress import ProgressMeter
 from sealwright.queueing.queue import QUEUE_NAME, Queue
 from sealwright.queueing.reconcile import STRANDED_SECONDS, reconcile
@@ -104,6 +105,48 @@ async def test_jobs_are_taken_at_once_and_within_their_bound(
         await jobs.all_ended(41)
     assert jobs.most <= 3
     assert len(jobs.ended) == 41
+
+
+async def test_digests_are_taken_at_once_and_within_the_same_bound(
+    queue: Queue, server: QueueServer
+) -> None:
+    settings = settings_of(server, worker_jobs=3)
+    jobs = Recording(settings, 0.01)
+    names = [f"digest-{number}" for number in range(12)]
+    for name in names:
+        await queue.enqueue(name, digest=True)
+    assert await queue.waiting([names[0], "other"]) == {names[0]}
+    async with consuming(settings, jobs):
+        await queue.enqueue("artifact")
+        await jobs.all_ended(13)
+    assert sorted(jobs.begun) == sorted([*names, "artifact"])
+    assert jobs.most <= 3
+    assert await queue.waiting(names) == set()
+
+
+async def test_who_waits_for_the_end_does_not_read_before(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queueing, "POLL_SECONDS", 60)
+    ended = False
+    reads = 0
+
+    async def read() -> bool:
+        nonlocal reads
+        reads += 1
+        return ended
+
+    waiting = asyncio.create_task(queue.wait("one", read, bool, 60, end_only=True))
+    pool = await queue.pool()
+    while not (await pool.pubsub_numsub("sealwright:changed:one"))[0][1]:
+        await asyncio.sleep(0.01)
+    for state in (State.QUEUED, State.PROCESSING, State.PROCESSING):
+        await queue.announce("one", state)
+        await asyncio.sleep(0.05)
+    ended = True
+    await queue.announce("one", State.COMPLETED)
+    assert await waiting
+    assert reads == 2
 
 
 async def test_consumer_comes_back_after_the_queue_was_killed(

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from tests import keys
+from tests import keys, pe_images
 from tests.artifacts import launcher
 from tests.fakes.cabinets import Fields, File, Folder, build
 from tests.shared import sample
@@ -189,6 +189,18 @@ def test_broken_signatures(tmp_path: Path) -> None:
     text = proposed(archive({"a.exe": bytes(broken)}), tmp_path)
     assert "<!-- Its present signature does not verify: " in text
     assert "<authenticode-sign/>" in text
+
+
+def test_what_cannot_be_signed_is_not_proposed(tmp_path: Path) -> None:
+    """A program that was cut off, and scripts and lists that only look like such."""
+    whole = pe_images.image(overlay=b"debug")
+    content = archive({"a.exe": whole, "cut.exe": whole[:700], "b.wsf": b"<package/>"})
+    text = proposed(content, tmp_path)
+    assert "<!-- cut.exe cannot be signed: The file is cut off: " in text
+    assert "<!-- b.wsf cannot be signed: The script has no </job>" in text
+    assert 'path="a.exe"' in text
+    with pytest.raises(ArtifactError, match="The sample cannot be signed: The file is cut off"):
+        proposed(whole[:700], tmp_path, "cut.exe")
 
 
 def test_nested_containers(tmp_path: Path) -> None:

@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asn1crypto import cms as asn1_cms
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests import keys
@@ -201,6 +205,48 @@ def test_every_changed_byte_of_a_member_is_refused(path: str) -> None:
 def test_changed_archives_are_refused(changes: dict[str, bytes | None]) -> None:
     with pytest.raises(VerificationError):
         jar.verify(io.BytesIO(spoilt(SIGNED, changes)))
+
+
+@pytest.mark.parametrize("kind", ["rsa-3072", "p384"])
+def test_blocks_without_signed_attributes(kind: str) -> None:
+    """Older JDKs make such blocks: the signature is over the signature file itself."""
+    leaf, after = keys.pki().leaf(kind), signed(archive(MEMBERS), kind)
+    block = f"META-INF/SIGNER.{'EC' if kind == 'p384' else 'RSA'}"
+    text = members(after)["META-INF/SIGNER.SF"]
+    options = [pkcs7.PKCS7Options[each] for each in ("Binary", "DetachedSignature", "NoAttributes")]
+    bare = (
+        pkcs7.PKCS7SignatureBuilder()
+        .set_data(text)
+        .add_signer(x509.load_der_x509_certificate(leaf.der), leaf.key, hashes.SHA256())
+        .sign(Encoding.DER, options)
+    )
+    assert not cms.parse(bare).signers[0].signed_attributes
+    (fact,) = jar.verify(io.BytesIO(spoilt(after, {block: bare})))
+    assert (fact.signer, fact.hash_algorithm) == (leaf.der, "sha256")
+    changed = {block: bare, "META-INF/SIGNER.SF": text.replace(b"Created-By: S", b"Created-By: T")}
+    with pytest.raises(VerificationError):
+        jar.verify(io.BytesIO(spoilt(after, changed)))
+
+
+def test_signed_attributes_are_not_taken_for_a_signature_file() -> None:
+    """A signature over attributes verifies as a bare one over their bytes (RFC 5652, 5.4), which
+    must therefore never pass for a signature file."""
+    block = asn1_cms.ContentInfo.load(members(SIGNED)["META-INF/SIGNER.EC"])
+    (info,) = block["content"]["signer_infos"]
+    attributes = info["signed_attrs"].untag().dump(force=True)
+    kept = ("version", "sid", "digest_algorithm", "signature_algorithm", "signature")
+    block["content"]["signer_infos"] = [{name: info[name] for name in kept}]
+    forged = block.dump(force=True)
+    data = cms.parse(forged)
+    assert cms.verify(data, lambda algorithm: cms.digest(algorithm, attributes), bare=True)
+    changes = {"META-INF/SIGNER.SF": attributes, "META-INF/SIGNER.EC": forged}
+    with pytest.raises(ArtifactError, match="line"):
+        jar.verify(io.BytesIO(spoilt(SIGNED, changes)))
+    # whatever the lengths in it: in an attribute's place no header can be
+    for length in range(256):
+        header = bytes((0x31, length, 0x30, length, 0x06, 0x09))
+        with pytest.raises(ArtifactError):
+            Manifest.parse(header + attributes[6:])
 
 
 def test_a_weak_digest_is_no_digest() -> None:

@@ -14,8 +14,8 @@ from tests.artifacts import launcher
 from tests.fakes.cabinets import LZX, MSZIP, File, Folder, build
 from tests.fakes.lzx_encoder import ALIGNED, FRAME, UNCOMPRESSED, VERBATIM, Encoder, Writer
 
-from sealwright.errors import ArtifactError
-from sealwright.signing.containers import lzx
+from sealwright.errors import ArtifactError, ClosedMemberError
+from sealwright.signing.containers import cab_data, lzx
 from sealwright.signing.containers.cab import Cabinet
 from sealwright.signing.containers.cab_container import CabContainer
 
@@ -74,6 +74,20 @@ def test_a_changed_member_makes_it_mszip() -> None:
     old, new = CabContainer(io.BytesIO(before), 10), CabContainer(target, 10)
     (_, kept), (_, same) = old.entries(), new.entries()
     assert old.fingerprint(kept) == new.fingerprint(same)
+
+
+def test_long_folders_are_copied_but_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading takes minutes for each GiB: what would take hours is refused at once."""
+    before = cabinet(TEXT[:2000])
+    monkeypatch.setattr(cab_data, "_MAX_LZX", 1999)
+    container, target = CabContainer(io.BytesIO(before), 10), io.BytesIO()
+    first, _ = container.entries()
+    with pytest.raises(ClosedMemberError, match="of 2000 bytes by LZX") as caught:
+        container.extract(first, io.BytesIO())
+    assert "MSZIP" in caught.value.advice
+    container.rebuild(target, {}, {})
+    monkeypatch.setattr(cab_data, "_MAX_LZX", 2000)
+    assert contents(target.getvalue()) == TEXT[:2000]
 
 
 def test_impossible_windows() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -78,7 +79,7 @@ class Divided:
             with path.open("x+b") as out:
                 made = drive(
                     DeepSign(
-                        share_of(self.plan, shard),
+                        share_of(self.plan, shard, LANGUAGE),
                         self.source,
                         out,
                         IDENTITY,
@@ -211,7 +212,7 @@ def test_some_shard_sees_each_change(tmp_path: Path) -> None:
 
 def test_shards_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     divided = Divided(tmp_path, 2)
-    one, two = (share_of(divided.plan, shard) for shard in divided.shards)
+    one, two = (share_of(divided.plan, shard, LANGUAGE) for shard in divided.shards)
     assert join_plans([two, one]) == divided.plan
     with pytest.raises(InternalError, match="same member"):
         join_plans([one, one])
@@ -272,3 +273,14 @@ def test_each_member_is_one_shards(sizes: list[int], count: int) -> None:
         loads = [sum(sizes[order] + (256 << 10) for order in share) for share in shares]
         # the longest-first rule: no load exceeds the mean by more than one member
         assert max(loads) <= sum(loads) / count + max(sizes) + (256 << 10)
+
+
+@given(st.lists(st.integers(0, 1 << 40), max_size=40), st.integers(1, 9))
+def test_neighbours_in_a_sequence_are_one_shards(sizes: list[int], count: int) -> None:
+    members = list(enumerate(sizes))
+    shares = [Shard(number, count).orders(members, in_sequence=True) for number in range(count)]
+    assert [order for share in shares for order in sorted(share)] == list(range(len(sizes)))
+    loads = [sum(sizes[order] + (256 << 10) for order in share) for share in shares]
+    largest = max(sizes, default=0) + (256 << 10)
+    for before, after in pairwise(loads):  # the later a share begins, the smaller it is
+        assert after <= before + 2 * largest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 
 import pytest
@@ -21,16 +22,46 @@ from sealwright.signing.plan import build_plan
 from sealwright.signing.spool import Spool
 
 SIGN = "<authenticode-sign/>"
+APPEND = '<authenticode-sign append="true"/>'
+APPEND_SHA512 = '<authenticode-sign append="true" hash-algorithm="sha512"/>'
+PE = f"<pe-file>{SIGN}</pe-file>"
 DETACHED = "<create-cms-signature output-file-name='x.p7'/>"
 OTHERS = build_cabinet([Folder([File(b"a", b"a")], reserve=b"mine")])
 GAPS = pe_images.image(subsystem=10, gap=512)
 APP = app_packages.package({"app.exe": launcher().read_bytes()})
+VECTORS = Path(__file__).resolve().parent.parent / "vectors"
+PUBLISHED = VECTORS / "nupkg" / "system.security.cryptography.protecteddata.8.0.0.nupkg"
+IMAGE = pe_images.image()
+# the section's padding, 3 bytes, is not there
+UNPADDED = IMAGE.replace(struct.pack("<II", 512, 4096), struct.pack("<II", 509, 4096))[:-3]
+TYPES = (
+    b'<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">'
+    b'<Default Extension="rels" ContentType="application/xml"/></Types>'
+)
+ELSEWHERE = (
+    b'<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">'
+    b'<Relationship Id="a" Target="/a.rels" Type="http://schemas.openxmlformats.org/package/2006/'
+    b'relationships/digital-signature/origin"/></Relationships>'
+)
+OPC = {"[Content_Types].xml": TYPES, "_rels/.rels": ELSEWHERE, "a.rels": b""}
 QUANTUM = build_cabinet([Folder([File(b"a.exe", b"a")], 0x0472)])
 
 
-def planned(content: bytes, body: str, folder: Path) -> None:
+def planned(content: bytes, body: str, folder: Path, name: str = "a") -> None:
     parsed = parse_configuration(configuration(body)).resolve({})
-    build_plan(io.BytesIO(content), "a", parsed, signing_time=0, spool=Spool(folder, 1 << 30))
+    build_plan(io.BytesIO(content), name, parsed, signing_time=0, spool=Spool(folder, 1 << 30))
+
+
+def patched(offset: int, value: int, content: bytes = IMAGE) -> bytes:
+    """A PE image with another number in its optional header."""
+    at = 0x80 + 24 + offset
+    return content[:at] + struct.pack("<I", value) + content[at + 4 :]
+
+
+def with_table(content: bytes, start: int, table: bytes = b"") -> bytes:
+    """A PE image whose certificate table begins at `start`."""
+    whole = content + table
+    return patched(112 + 32, start, patched(112 + 36, len(whole) - start, whole))
 
 
 @pytest.mark.parametrize(
@@ -56,8 +87,47 @@ def planned(content: bytes, body: str, folder: Path) -> None:
             "is compressed by Quantum",
             "make the cabinet with MSZIP",
         ),
+        (IMAGE[:-1], PE, "1 bytes of its sections are missing", "written it whole"),
+        (patched(60, 0x7FFFFFFF), PE, "SizeOfHeaders is 2147483647", "written it whole"),
+        (patched(36, 0), PE, "FileAlignment is 0", "written it whole"),
+        (patched(68, 10, UNPADDED), PE, "3 bytes of its sections", "written it whole"),
+        (with_table(IMAGE, len(IMAGE) - 100), PE, "100 bytes of its", "written it whole"),
+        (
+            with_table(IMAGE, len(IMAGE), b"junk"),
+            f"<pe-file>{APPEND}</pe-file>",
+            "cut off",
+            "Remove",
+        ),
+        (
+            (VECTORS / "msi" / "osslsigncode-sha256-ex.msi").read_bytes(),
+            f"<msi-file>{APPEND_SHA512}</msi-file>",
+            "Only a sha256 signature can be appended",
+            'Set hash-algorithm="sha256"',
+        ),
+        (
+            PUBLISHED.read_bytes(),
+            "<nupkg-file><nuget-sign/></nupkg-file>",
+            "a repository's signature",
+            "before it is published",
+        ),
+        (
+            archive({"META-INF/MANIFEST.MF": b"Main-Class: a\r\n\r\n"}),
+            "<jar-file><jar-sign/></jar-file>",
+            "does not begin with Manifest-Version",
+            "Make the archive again",
+        ),
+        (
+            archive(OPC),
+            "<opc-file><opc-sign/></opc-file>",
+            "in an unusual place",
+            "without signatures",
+        ),
     ],
-    ids=["cabinet", "efi", "added", "index", "quantum"],
+    ids=[
+        *("cabinet", "efi", "added", "index", "quantum"),
+        *("cut", "headers", "alignment", "efi-cut", "table", "append", "msi"),
+        *("nupkg", "jar", "opc"),
+    ],
 )
 def test_the_plan_refuses(
     content: bytes, body: str, reason: str, advice: str, tmp_path: Path
@@ -67,6 +137,33 @@ def test_the_plan_refuses(
         with pytest.raises(ArtifactError, match=reason) as caught:
             planned(data, meant, tmp_path)
         assert advice in caught.value.advice
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "element", "reason"),
+    [
+        ("a.wsf", b"<package/>", "windows-script-file", "has no </job>"),
+        ("a.ps1", b"", "powershell-file", "another format"),
+        ("a.ps1", b"\xef\xbb\xbf", "powershell-file", "is empty"),
+        ("a.txt", b"1", "powershell-file", "not the name of a script"),
+    ],
+)
+def test_the_plan_refuses_scripts(
+    name: str, content: bytes, element: str, reason: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ArtifactError, match=reason) as caught:
+        planned(content, f"<{element}>{SIGN}</{element}>", tmp_path, name)
+    assert caught.value.advice
+    assert caught.value.where == name
+
+
+@pytest.mark.parametrize(
+    "content",
+    [UNPADDED, patched(68, 10), with_table(IMAGE, len(IMAGE), b"junk"), IMAGE + b"overlay"],
+    ids=["unpadded", "efi", "replaced", "overlay"],
+)
+def test_odd_programs_that_windows_loads_are_planned(content: bytes, tmp_path: Path) -> None:
+    planned(content, PE, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -83,6 +180,17 @@ def test_the_plan_refuses(
 def test_what_only_stays_is_not_refused(content: bytes, body: str, tmp_path: Path) -> None:
     other = f'<file path="other">{DETACHED}</file>'
     planned(archive({"in": content, "other": b""}), f"<zip-file>{body}{other}</zip-file>", tmp_path)
+
+
+def test_only_scripts_are_looked_at_as_scripts(tmp_path: Path) -> None:
+    """Texts about signatures, and texts with zeros, are no scripts."""
+    about = b"# SIG # Begin signature block\r\n"
+    file = tmp_path / "a.zip"
+    file.write_bytes(archive({"a.md": about, "a.info": b"text" * 500 + bytes(1), "b.ps1": b"1"}))
+    assert verify_file(file) == []
+    file.write_bytes(archive({"a.ps1": about}))
+    with pytest.raises(ArtifactError, match="whole signature block"):
+        verify_file(file)
 
 
 def test_files_outside_of_an_installer_do_not_end_the_search(tmp_path: Path) -> None:

@@ -76,6 +76,8 @@ def plan(
         name = node.member or node.path
         click.echo(f"{'  ' * depth}{name}  <{node.element}>{'  ' + done if done else ''}")
     click.echo(f"{sum(len(node.signs) for node in made.root.walk())} signatures")
+    for warning in made.warnings:
+        click.echo(f"Warning: {warning}", err=True)
 
 
 @click.command()

@@ -60,6 +60,8 @@ def propose(
         click.echo(f"Would be signed in {trial['sample_name']}:")
         for path in _signed(trial["plan"]["root"]):
             click.echo(f"  {path}")
+        for warning in trial["plan"].get("warnings", ()):
+            click.echo(f"Warning: {warning}", err=True)
     click.echo(f"Proposed: {url.rstrip('/')}/projects/{project}/proposals/{made['id']}")
 
 

@@ -1,8 +1,9 @@
 """Single sign-on: OpenID Connect's authorization code flow with PKCE, as the relying party.
 
-Sources: OpenID Connect Core 1.0, 3.1; Discovery 1.0, 4; RFC 7636 (PKCE, S256 alone); RFC 9700 (best
-practices). ID tokens have an asymmetric signature of the kind that the issuer's key is for; the
-algorithm is never the token's to choose (RFC 8725, 3.1). Blocking: enter it from a thread.
+Sources: OpenID Connect Core 1.0, 3.1; Discovery 1.0, 4; RP-Initiated Logout 1.0; Back-Channel
+Logout 1.0; RFC 7636 (PKCE, S256 alone); RFC 9700 (best practices). Tokens have an asymmetric
+signature of the kind that the issuer's key is for; the algorithm is never the token's to choose
+(RFC 8725, 3.1). Blocking: enter it from a thread.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +29,9 @@ _MAX_TOKEN = 32 * 1024
 _LEEWAY = 60.0
 _MAX_GROUPS = 200
 _MAX_TEXT = 200
+_LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
+_LOGOUT_AGE = 600.0  #: seconds; as long as its use is remembered
+_REQUIRED_OF_LOGOUT = ("iss", "aud", "exp", "iat", "jti", "events")
 _REQUIRED = ("iss", "sub", "aud", "exp", "iat", "nonce")
 
 
@@ -38,12 +43,26 @@ class SignedOn:
         subject: never reassigned by the issuer; what a user is bound to.
         email: lower-case; empty where the issuer says none, or says that it is not verified.
         groups: values of the group claim.
+        sid: what the issuer calls its own session; empty where it does not say.
+        id_token: the token that said all this.
     """
 
     subject: str
     email: str
     name: str
     groups: frozenset[str]
+    sid: str = ""
+    id_token: str = ""
+
+
+@dataclass(frozen=True)
+class LoggedOut:
+    """What an issuer says has ended: sessions of a subject, or the one that it calls `sid`. One of
+    the two may be empty. `token_id` is never used twice."""
+
+    subject: str
+    sid: str
+    token_id: str
 
 
 @dataclass(frozen=True)
@@ -82,6 +101,10 @@ class SignOnClient:
         redirect_url: str,
         http: BlockingClient,
     ) -> None:
+        """
+        Args:
+            client_secret: empty for a public client.
+        """
         self._issuer = issuer
         self._client_id = client_id
         self._client_secret = client_secret
@@ -119,6 +142,49 @@ class SignOnClient:
         """
         return self._verified(self._id_token(code, ceremony), ceremony, group_claim)
 
+    def logout_url(self, id_token: str, following: str) -> str | None:
+        """Where to send the browser to end the issuer's session as well (RP-Initiated Logout 1.0,
+        2); None: the issuer has no such place.
+
+        Args:
+            following: where the issuer sends the browser then, as registered with it.
+
+        Raises:
+            RemoteError: as `authorization_url`.
+        """
+        if "end_session_endpoint" not in self._discovered():
+            return None
+        address = self._endpoint("end_session_endpoint")
+        query = {
+            "id_token_hint": id_token,
+            "client_id": self._client_id,
+            "post_logout_redirect_uri": following,
+        }
+        joint = "&" if urlsplit(address).query else "?"
+        return f"{address}{joint}{urlencode(query)}"
+
+    def logged_out(self, token: str) -> LoggedOut:
+        """Verify a logout token (Back-Channel Logout 1.0, 2.6).
+
+        Raises:
+            UnauthenticatedError: it is not valid.
+            RemoteError: the issuer is away or publishes nothing usable.
+        """
+        claims = self._claims(token, _REQUIRED_OF_LOGOUT)
+        kind = str(jwt.get_unverified_header(token).get("typ", "logout+jwt")).lower()
+        if kind.removeprefix("application/") not in {"logout+jwt", "jwt"} or "nonce" in claims:
+            raise _refusal("it is no logout token")  # noqa: EM101
+        events = claims["events"]
+        if not isinstance(events, dict) or not isinstance(events.get(_LOGOUT_EVENT), dict):
+            raise _refusal("it tells of no log-out")  # noqa: EM101
+        if float(claims["iat"]) < time.time() - _LOGOUT_AGE:
+            raise _refusal("it is too old")  # noqa: EM101
+        subject, sid, token_id = (claims.get(name, "") for name in ("sub", "sid", "jti"))
+        texts = all(isinstance(one, str) and len(one) <= 255 for one in (subject, sid, token_id))
+        if not texts or not (subject or sid) or not token_id:
+            raise _refusal("it does not say whose sessions have ended")  # noqa: EM101
+        return LoggedOut(subject, sid, token_id)
+
     def _id_token(self, code: str, ceremony: Ceremony) -> str:
         form = {
             "grant_type": "authorization_code",
@@ -130,7 +196,9 @@ class SignOnClient:
             "Accept": "application/json",
             "Content-Type": "application/x-www-form-urlencoded",
         }
-        if self._takes_basic():
+        if not self._client_secret:
+            form |= {"client_id": self._client_id}  # a public client: PKCE is its proof
+        elif self._takes_basic():
             pair = f"{quote(self._client_id, safe='')}:{quote(self._client_secret, safe='')}"
             headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
         else:
@@ -153,6 +221,11 @@ class SignOnClient:
         return token
 
     def _verified(self, token: str, ceremony: Ceremony, group_claim: str) -> SignedOn:
+        claims = self._claims(token, _REQUIRED)
+        return _signed_on(claims, ceremony, self._client_id, group_claim, token)
+
+    def _claims(self, token: str, required: tuple[str, ...]) -> dict[str, Any]:
+        """Those of a token of the issuer's for this client."""
         try:
             header = jwt.get_unverified_header(token)
             key = self._keys.find(str(header.get("kid", "")))
@@ -165,11 +238,11 @@ class SignOnClient:
                 issuer=self._issuer,
                 audience=self._client_id,
                 leeway=_LEEWAY,
-                options={"require": list(_REQUIRED)},
+                options={"require": list(required)},
             )
         except jwt.InvalidTokenError as error:
             raise _refusal(type(error).__name__) from None
-        return _signed_on(claims, ceremony, self._client_id, group_claim)
+        return claims
 
     def _takes_basic(self) -> bool:
         methods = self._discovered().get("token_endpoint_auth_methods_supported")
@@ -190,7 +263,7 @@ class SignOnClient:
 
 
 def _signed_on(
-    claims: Mapping[str, Any], ceremony: Ceremony, client_id: str, group_claim: str
+    claims: Mapping[str, Any], ceremony: Ceremony, client_id: str, group_claim: str, token: str
 ) -> SignedOn:
     if claims["nonce"] != ceremony.nonce:
         raise _refusal("it belongs to another log-in")  # noqa: EM101
@@ -201,7 +274,11 @@ def _signed_on(
     subject = claims["sub"]
     if not isinstance(subject, str) or not 0 < len(subject) <= 255:
         raise _refusal("it has no usable subject")  # noqa: EM101
-    return SignedOn(subject, _email(claims), _name(claims), _groups(claims.get(group_claim)))
+    sid = claims.get("sid", "")
+    if not isinstance(sid, str) or len(sid) > 255:
+        raise _refusal("it has no usable session id")  # noqa: EM101
+    groups = _groups(claims.get(group_claim))
+    return SignedOn(subject, _email(claims), _name(claims), groups, sid, token)
 
 
 def _email(claims: Mapping[str, Any]) -> str:

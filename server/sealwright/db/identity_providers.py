@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from sealwright.db.database import Transaction
-from sealwright.db.tables import identity_providers, user_identities
+from sealwright.db.tables import identity_providers, sign_on_sessions, user_identities
 from sealwright.model.identity_provider import IdentityProvider
 from sealwright.model.user import Role
 
@@ -49,7 +49,8 @@ async def update(
 
 async def remove(tx: Transaction, provider: IdentityProvider) -> None:
     """Delete the issuer. Its users stay; they log in some other way."""
-    await tx.change(user_identities.delete().where(user_identities.c.provider_id == provider.id))
+    for table in (user_identities, sign_on_sessions):
+        await tx.change(table.delete().where(table.c.provider_id == provider.id))
     await tx.change(_T.delete().where(_T.c.id == provider.id))
 
 
@@ -67,6 +68,12 @@ async def find(tx: Transaction, organization_id: str, id_or_slug: str) -> Identi
 async def by_slug(tx: Transaction, slug: str) -> IdentityProvider | None:
     """The issuer with this slug, whatever its organization: for people who are not logged in."""
     row = await tx.one(sa.select(*_COLUMNS).where(_T.c.slug == slug))
+    return _provider(row) if row else None
+
+
+async def any_by_id(tx: Transaction, provider_id: str) -> IdentityProvider | None:
+    """The issuer with this id, whatever its organization."""
+    row = await tx.one(sa.select(*_COLUMNS).where(_T.c.id == provider_id))
     return _provider(row) if row else None
 
 

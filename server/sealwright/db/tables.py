@@ -254,6 +254,19 @@ user_identities = sa.Table(
     sa.Index("ix_user_identities_user_id", "user_id"),
 )
 
+#: Sessions that began at an identity provider; the ID token is sealed.
+sign_on_sessions = sa.Table(
+    "sign_on_sessions",
+    METADATA,
+    sa.Column("token_id", sa.String(36), sa.ForeignKey("api_tokens.id"), primary_key=True),
+    _reference("provider_id", "identity_providers"),
+    sa.Column("subject", sa.String(255), nullable=False),
+    sa.Column("sid", sa.String(255), nullable=False),
+    sa.Column("id_token", JSON, nullable=False),
+    _created(),
+    sa.Index("ix_sign_on_sessions_provider_id", "provider_id", "subject"),
+)
+
 certificates = sa.Table(
     "certificates",
     METADATA,

@@ -33,3 +33,19 @@ class IdentityProvider:
     group_claim: str
     enabled: bool
     created_at: dt.datetime
+
+
+@dataclass(frozen=True)
+class SignOnSession:
+    """A session that began at an identity provider.
+
+    Attributes:
+        token_id: of the session.
+        subject, sid: what the provider calls its user and its own session; `sid` may be empty.
+    """
+
+    token_id: str
+    provider_id: str
+    subject: str
+    sid: str
+    created_at: dt.datetime

@@ -17,6 +17,7 @@ class Purpose(enum.StrEnum):
     PASSKEY_REGISTRATION = "passkey-registration"
     PASSKEY_LOG_IN = "passkey-log-in"
     SINGLE_SIGN_ON = "single-sign-on"
+    LOGOUT_TOKEN = "logout-token"  # noqa: S105 (a name)
     SETUP = "setup"
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sealwright.model.request import StoredArtifact
@@ -47,6 +48,15 @@ class Trial:
     fault: str = ""
     advice: str = ""
     where: str = ""
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """The plan's warnings."""
+        # canonical JSON: a text in it cannot hold this, and most plans are long and have none
+        if ',"warnings":' not in self.plan:
+            return ()
+        found: Sequence[str] = json.loads(self.plan)["warnings"]
+        return found
 
 
 class ProposalState(enum.StrEnum):

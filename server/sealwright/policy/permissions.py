@@ -145,6 +145,7 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "remote_identities.delete": _row("O P P P P P"),
     # a build's identity token may stand for the caller: then the link's CI user submits
     "ci_signing_requests.create": _row("O P P O P P"),
+    "sign_on.log_out": PUBLIC,  # signed by the identity provider
     "webhooks.receive": PUBLIC,  # signed by the build system
     "compatible.github_submit": _row("O P P O P P"),
     "compatible.github_status": _row("O P P O O P"),

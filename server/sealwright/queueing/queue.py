@@ -1,7 +1,9 @@
 """The queue: a hint that a request is due, and a hint that it has changed.
 
-Both carry a request id and nothing else. Losing, repeating or flushing them changes nothing: the
-database is the truth, `reconcile` asks it, and a waiter reads it again now and then.
+Losing, repeating or flushing them changes nothing: the database is the truth, `reconcile` asks it,
+and a waiter reads it again now and then. A hint that a request is due carries its id and nothing
+else. Digests have a list of their own, which workers wait at: they are signed in less time than
+arq's jobs take to be found and noted.
 """
 
 from __future__ import annotations
@@ -16,19 +18,23 @@ from typing import Any, TypeVar
 
 from arq.connections import ArqRedis, RedisSettings, create_pool
 from arq.constants import in_progress_key_prefix
+from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from sealwright.errors import UnavailableError
+from sealwright.model.request import State
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 QUEUE_NAME = "sealwright:queue"
 JOB_NAME = "fulfil"
+DIGESTS_NAME = "sealwright:digests"  #: a list of the ids of requests to sign a digest
 #: for how long a server that did not answer is not asked again
 AWAY_SECONDS = 1.0
 #: how often a waiter reads the database though nothing was announced
 POLL_SECONDS = 1.0
+_PASSING = frozenset(state.value.encode() for state in State if not state.is_final)
 
 
 def redis_settings(url: str) -> RedisSettings:
@@ -84,11 +90,18 @@ class Queue:
                     raise
             return self._pool
 
-    async def enqueue(self, request_id: str) -> None:
+    async def enqueue(self, request_id: str, *, digest: bool = False) -> None:
         """Say that a request is due. Call after the commit; a failure is logged, not raised:
-        the reconciler finds the request in the database."""
+        the reconciler finds the request in the database.
+
+        Args:
+            digest: it is one to sign a digest.
+        """
         try:
             pool = await self.pool()
+            if digest:
+                await pool.rpush(DIGESTS_NAME, request_id)  # type: ignore[misc]
+                return
             # a job id of its own: arq ignores a repeated id while an old job or result is kept,
             # and a killed worker's job stays locked. Doing work twice is prevented by `claim`.
             job_id = f"{request_id}:{secrets.token_hex(6)}"
@@ -96,11 +109,15 @@ class Queue:
         except (RedisError, OSError) as error:
             _log.warning("queue is away (%s); the reconciler will find %s", error, request_id)
 
-    async def announce(self, request_id: str) -> None:
-        """Say that a request has changed. Call after the commit; failures are only logged."""
+    async def announce(self, request_id: str, state: State | None = None) -> None:
+        """Say that a request has changed. Call after the commit; failures are only logged.
+
+        Args:
+            state: what it is in now: who waits for the end need not look at one that passes.
+        """
         try:
             pool = await self.pool()
-            await pool.publish(_channel(request_id), b"changed")
+            await pool.publish(_channel(request_id), state.value if state else b"changed")
         except (RedisError, OSError) as error:
             _log.warning("queue is away (%s); change of %s not announced", error, request_id)
 
@@ -125,10 +142,12 @@ class Queue:
                 for job in jobs:
                     pipe.exists(in_progress_key_prefix + job)
                 begun = await pipe.execute()
+            digests = await pool.lrange(DIGESTS_NAME, 0, -1)  # type: ignore[misc]
         except (RedisError, OSError) as error:
             message = f"The queue does not answer ({type(error).__name__})."
             raise UnavailableError(message, advice="Check that Redis or Valkey runs.") from error
-        return {_request_of(job) for job, taken in zip(jobs, begun, strict=True) if not taken}
+        found = {_request_of(job) for job, taken in zip(jobs, begun, strict=True) if not taken}
+        return found | wanted.intersection(map(bytes.decode, digests))
 
     async def wait(
         self,
@@ -136,10 +155,15 @@ class Queue:
         read: Callable[[], Awaitable[T]],
         done: Callable[[T], bool],
         seconds: float,
+        *,
+        end_only: bool = False,
     ) -> T:
         """Read until `done` or until `seconds` have passed; returns the last reading.
 
         Reads at once, after every announcement, and every `POLL_SECONDS` in case one was lost.
+
+        Args:
+            end_only: announcements of states that pass are none.
         """
         deadline = asyncio.get_running_loop().time() + seconds
         async with contextlib.AsyncExitStack() as stack:
@@ -162,9 +186,7 @@ class Queue:
                     if subscription is None:
                         await asyncio.sleep(min(pause, 0.1))
                     else:
-                        await subscription.get_message(
-                            ignore_subscribe_messages=True, timeout=pause
-                        )
+                        await _next_change(subscription, pause, end_only=end_only)
                 except (RedisError, OSError):
                     subscription = None
 
@@ -181,6 +203,18 @@ class Queue:
         if self._pool is not None:
             await self._pool.aclose()
             self._pool = None
+
+
+async def _next_change(subscription: PubSub, seconds: float, *, end_only: bool) -> None:
+    """Wait for an announcement, for so long at most."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    while (left := end - loop.time()) > 0:
+        message = await subscription.get_message(timeout=left)
+        if message is None or message["type"] != "message":
+            continue  # the time is over, or the subscription has begun
+        if not (end_only and message["data"] in _PASSING):
+            return
 
 
 def _channel(request_id: str) -> str:

@@ -21,9 +21,11 @@ from sealwright.errors import (
 )
 from sealwright.signing.artifact import (
     Container,
+    Directive,
     Entry,
     Format,
     NamedFormat,
+    ParticularFormat,
     SealedFormat,
     SignatureFact,
 )
@@ -38,8 +40,10 @@ from sealwright.signing.elements import (
     Language,
     is_verification,
 )
+from sealwright.signing.parameters import FILE_NAME
 from sealwright.signing.plan import INSIDE, Budget, Limits, at
 from sealwright.signing.spool import Spool
+from sealwright.signing.wheel_record import record_among, stale
 from sealwright.signing.wildcard import MAX_PATTERN_LENGTH, escape, fold
 from sealwright.signing.x509 import Certificate
 
@@ -162,7 +166,9 @@ class _Analyst:
         if name.lower().endswith(_UNLIKELY):
             return None, ""
         product = kind.format.metadata(file).get(_PRODUCT) if own else None
-        if own and opened is not None and (problem := _why_unsignable(kind.format, file)):
+        if own and (problem := _why_unsignable(kind, file, name)):
+            if opened is None:
+                return None, f"cannot be signed: {problem}"
             own = ()
             body += _comment(f"It cannot be signed itself: {problem}")
         if opened is not None:
@@ -208,6 +214,9 @@ class _Analyst:
         for entry in entries:
             if not entry.is_directory:
                 self.member(container, entry, path, depth, contents)
+        record = record_among(contents.others)
+        if record and any(not proposal.signers for proposal in contents.proposals.values()):
+            contents.notes.insert(0, stale(record).rstrip("."))
         return tuple(_rendered(contents))
 
     def member(
@@ -355,10 +364,16 @@ def _facts(
     return format_.verify(file)
 
 
-def _why_unsignable(format_: Format, file: BinaryIO) -> str:
-    """Why a package cannot be signed though it can be opened; empty if it can."""
+def _why_unsignable(kind: ElementType, file: BinaryIO, name: str) -> str:
+    """Why a file cannot be signed itself though it can be read; empty if it can."""
+    format_ = kind.format
+    assert format_ is not None  # noqa: S101 - it has been recognized
     try:
-        format_.content_digest(file)
+        if kind.container is not None:
+            format_.content_digest(file)
+        if isinstance(format_, ParticularFormat):
+            options = {FILE_NAME: name.rpartition("/")[2]}
+            format_.check_signable(file, Directive(_own_directive(kind), options))
     except ArtifactError as error:
         return _said(error)
     return ""
@@ -380,11 +395,16 @@ def _signers(facts: Sequence[SignatureFact]) -> str:
 
 
 def _signing(kind: ElementType) -> tuple[str, ...]:
-    """The directive that signs such a file itself."""
+    """The element that signs such a file itself, if there is one."""
+    name = _own_directive(kind)
+    return (f"<{name}/>",) if name else ()
+
+
+def _own_directive(kind: ElementType) -> str:
     for name, options in kind.directives.items():
         if not is_verification(name) and OUTPUT_FILE_NAME not in options:
-            return (f"<{name}/>",)
-    return ()
+            return name
+    return ""
 
 
 def _element(

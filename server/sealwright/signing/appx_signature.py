@@ -100,6 +100,12 @@ class AppxFormat:
         message = f"<{self.name}> knows no directive {directive.name}."
         raise ArtifactConfigurationError(message, where=directive.where)
 
+    def check_signable(self, file: BinaryIO, directive: Directive) -> None:  # noqa: ARG002 - there is but one
+        """See `artifact.ParticularFormat`."""
+        package = AppxContainer(file, _MAX_MEMBERS)
+        package.check_packages()
+        package.block_map()
+
     def verify(self, file: BinaryIO) -> list[SignatureFact]:
         """The signature; block map, places of packages and publisher must be right as well."""
         package = AppxContainer(file, _MAX_MEMBERS)

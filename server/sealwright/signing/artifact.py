@@ -278,8 +278,11 @@ class SealedFormat(Protocol):
 class ParticularFormat(Protocol):
     """What a `Format` has besides if some of its files can be read but not signed."""
 
-    def check_signable(self, file: BinaryIO) -> None:
+    def check_signable(self, file: BinaryIO, directive: Directive) -> None:
         """Tell when the file is planned, rather than when it is signed.
+
+        Args:
+            directive: one that `sign` would be given.
 
         Raises:
             ArtifactError: it cannot be signed; says why.

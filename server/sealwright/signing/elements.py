@@ -102,6 +102,11 @@ class ElementType:
         """Whether other elements may stand inside."""
         return self.container is not None or self.name == DIRECTORY
 
+    @property
+    def is_sequence(self) -> bool:
+        """Whether reading a member of it takes reading those before it."""
+        return self.container is not None and self.container.is_sequence
+
 
 class Language:
     """The elements that can be used now.

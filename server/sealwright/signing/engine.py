@@ -17,7 +17,9 @@ from sealwright.signing.analyze import analyze
 from sealwright.signing.artifact import (
     Container,
     Entry,
+    Format,
     Identity,
+    NamedFormat,
     SignatureFact,
     SignatureResult,
     TimestampForm,
@@ -180,6 +182,11 @@ def _answer_all(signing: DeepSign, sign: SignCallback) -> tuple[FileResult, ...]
         signing.close()
 
 
+def _may_be(format_: Format, path: str) -> bool:
+    """Whether a file of this name can be of the format, where only names tell."""
+    return not isinstance(format_, NamedFormat) or path.lower().endswith(format_.extensions)
+
+
 class _Finder:
     """Finds signatures in a file and, as deep as the limits allow, in the containers inside."""
 
@@ -193,7 +200,12 @@ class _Finder:
 
     def find(self, file: BinaryIO, path: str, depth: int) -> Iterator[tuple[str, SignatureFact]]:
         formats = [kind.format for kind in self.kinds if kind.format is not None]
-        found = [fact for each in formats if each.recognize(file) for fact in each.verify(file)]
+        found = [
+            fact
+            for each in formats
+            if _may_be(each, path) and each.recognize(file)
+            for fact in each.verify(file)
+        ]
         for fact in dict.fromkeys(found):  # a Java archive is a ZIP archive as well
             yield path, fact
         containers = [kind.container for kind in self.kinds if kind.container is not None]

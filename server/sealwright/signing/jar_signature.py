@@ -95,6 +95,11 @@ def sign(
     return _sign(source, directive, identity, target)
 
 
+def check_signable(file: BinaryIO, directive: Directive) -> None:  # noqa: ARG001 - there is but one
+    """See `artifact.ParticularFormat`."""
+    _manifest_before(_to_be_signed(file))
+
+
 def verify(file: BinaryIO) -> list[SignatureFact]:
     """Every signature, in the order of the signature files' names."""
     if not is_zip(file):
@@ -172,11 +177,8 @@ class _Archive:
 def _sign(
     source: BinaryIO, directive: Directive, identity: Identity, target: BinaryIO
 ) -> SignGenerator:
-    if not is_zip(source):
-        message = "The archive has something in front of its first member."
-        raise ArtifactError(message, advice="Submit the plain archive: Java would not verify this.")
+    archive = _to_be_signed(source)
     hash_algorithm = cms.hash_algorithm_of(directive)
-    archive = _Archive.of(source)
     manifest = _signed_manifest(archive, hash_algorithm)
     signature_file = _signature_file(manifest, hash_algorithm)
     prepared = cms.prepare(
@@ -201,16 +203,29 @@ def _sign(
     return Outcome(f"JAR signature, {hash_algorithm}")
 
 
+def _to_be_signed(file: BinaryIO) -> _Archive:
+    if not is_zip(file):
+        message = "The archive has something in front of its first member."
+        raise ArtifactError(message, advice="Submit the plain archive: Java would not verify this.")
+    return _Archive.of(file)
+
+
 def _new_manifest() -> Manifest:
     return Manifest.build([("Manifest-Version", "1.0"), _CREATOR], [])
 
 
-def _signed_manifest(archive: _Archive, hash_algorithm: str) -> Manifest:
-    """The manifest with its attributes, a digest for each file, and no other digests."""
+def _manifest_before(archive: _Archive) -> Manifest:
+    """The manifest that is there, or a new one."""
     before = archive.manifest or _new_manifest()
     if not before.main.attributes or before.main.attributes[0][0].lower() != "manifest-version":
         message = "The manifest does not begin with Manifest-Version."
         raise ArtifactError(message, advice="Make the archive again.", where=MANIFEST)
+    return before
+
+
+def _signed_manifest(archive: _Archive, hash_algorithm: str) -> Manifest:
+    """The manifest with its attributes, a digest for each file, and no other digests."""
+    before = _manifest_before(archive)
     label = f"{_LABELS[hash_algorithm]}-Digest"
     digests = {entry.path: _text(archive.digest(entry, hash_algorithm)) for entry in archive.files}
     kept = {each.name: each.kept for each in before.sections.values()}

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from sealwright.errors import ArtifactError, InternalError
 from sealwright.signing.artifact import PackedMember
+from sealwright.signing.elements import LANGUAGE, Language
 from sealwright.signing.plan import Plan, PlanNode
 from sealwright.signing.shard import Shard
 from sealwright.signing.wildcard import fold
@@ -43,10 +44,13 @@ class Part:
     outputs: tuple[PartOutput, ...] = ()
 
 
-def share_of(plan: Plan, shard: Shard) -> Plan:
+def share_of(plan: Plan, shard: Shard, language: Language = LANGUAGE) -> Plan:
     """The plan with this shard's members alone."""
     children = plan.root.children
-    mine = shard.orders((child.order, child.size) for child in children)
+    mine = shard.orders(
+        ((child.order, child.size) for child in children),
+        in_sequence=language.types[plan.root.element].is_sequence,
+    )
     own = tuple(child for child in children if child.order in mine)
     return replace(plan, root=replace(plan.root, children=own))
 

@@ -41,6 +41,7 @@ from sealwright.signing.member_listing import MemberListing
 from sealwright.signing.parameters import FILE_NAME, did_you_mean, substitute
 from sealwright.signing.shard import WHOLE, Shard
 from sealwright.signing.spool import KeptFiles, Spool, SpoolFile, sha256_of
+from sealwright.signing.wheel_record import record_among, stale
 from sealwright.signing.wildcard import fold
 
 INSIDE = "!/"  # between a container's path and a member's
@@ -86,6 +87,7 @@ class PlanNode:
         directives: what is done to it, options complete.
         children: files inside that the configuration means, in the container's order.
         members: number of all members inside, 0 for a file that is not opened.
+        record: path of the member with the digests of the others, of a wheel; else empty.
     """
 
     path: str
@@ -98,6 +100,7 @@ class PlanNode:
     directives: tuple[Directive, ...]
     children: tuple[PlanNode, ...] = ()
     members: int = 0
+    record: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As it is in the plan's JSON."""
@@ -164,6 +167,8 @@ class Plan:
             "timestamp": self.timestamp,
             "root": _node_to_json(self.root),
         }
+        if self.warnings:
+            value["warnings"] = list(self.warnings)
         return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
     @classmethod
@@ -189,6 +194,15 @@ class Plan:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             message = "The plan is malformed."
             raise InvalidInputError(message, advice="Make the plan again.") from None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is done as asked, and may not be what is meant."""
+        return tuple(
+            stale(f"{node.path}{INSIDE}{node.record}")
+            for node in self.root.walk()
+            if node.record and any(child.is_replaced for child in node.children)
+        )
 
     @property
     def plan_hash(self) -> str:
@@ -392,14 +406,15 @@ class Planner:
             where=include.where,
             directives=tuple(_for_file(d, place.name) for d in element.directives),
         )
-        _check_signable(file, kind, node)
+        _check_signable(file, kind, node, place.name)
         if kind.container is None:
             return node
         opened = self.budget.open_container(kind.container.open, file, place.depth)
         if self.kept is not None and place.depth == 1:
             self.kept.opened = opened
         children = self.children(*opened, place, element)
-        node = replace(node, children=children, members=len(opened[1]))
+        record = record_among(entry.path for entry in opened[1])
+        node = replace(node, children=children, members=len(opened[1]), record=record)
         _check_signature_members(node, self.language)
         for output in (output for child in node.children for output in child.outputs):
             with at(place.path):
@@ -471,7 +486,10 @@ class Planner:
         nodes = []
         claimed = claims.in_order()
         if place.depth == 1:
-            mine = self.shard.orders((entry.order, entry.size) for entry, _, _ in claimed)
+            mine = self.shard.orders(
+                ((entry.order, entry.size) for entry, _, _ in claimed),
+                in_sequence=self.language.types[element.name].is_sequence,
+            )
             claimed = [claim for claim in claimed if claim[0].order in mine]
         for entry, child, include in claimed:
             path = f"{place.path}{INSIDE}{entry.path}"
@@ -561,12 +579,15 @@ def _check_file(file: BinaryIO, kind: ElementType, place: Place, include: Includ
         _check_metadata(kind.format.metadata(file), place, include)
 
 
-def _check_signable(file: BinaryIO, kind: ElementType, node: PlanNode) -> None:
+def _check_signable(file: BinaryIO, kind: ElementType, node: PlanNode, name: str) -> None:
     """Before anything is signed, whether the file can take a signature."""
     format_ = kind.format
-    signs = any(OUTPUT_FILE_NAME not in directive.options for directive in node.signs)
-    if format_ is not None and signs and isinstance(format_, ParticularFormat):
-        format_.check_signable(file)
+    if format_ is None or not isinstance(format_, ParticularFormat):
+        return
+    for directive in node.signs:
+        if OUTPUT_FILE_NAME not in directive.options:
+            named = {**directive.options, FILE_NAME: name}
+            format_.check_signable(file, replace(directive, options=named))
 
 
 def _check_metadata(metadata: Mapping[str, str], place: Place, include: Include) -> None:
@@ -632,7 +653,7 @@ def _size(file: BinaryIO) -> int:
 
 
 def _node_to_json(node: PlanNode) -> dict[str, Any]:
-    return {
+    value = {
         "path": node.path,
         "member": node.member,
         "order": node.order,
@@ -646,6 +667,7 @@ def _node_to_json(node: PlanNode) -> dict[str, Any]:
         "children": [_node_to_json(child) for child in node.children],
         "members": node.members,
     }
+    return value | {"record": node.record} if node.record else value
 
 
 def _node_from_json(value: Mapping[str, Any], depth: int) -> PlanNode:
@@ -669,6 +691,7 @@ def _node_from_json(value: Mapping[str, Any], depth: int) -> PlanNode:
         ),
         children=tuple(_node_from_json(child, depth + 1) for child in value["children"]),
         members=_number(value["members"]),
+        record=_text(value.get("record", "")),
     )
 
 

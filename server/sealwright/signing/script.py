@@ -212,6 +212,13 @@ class ScriptFormat:
         message = f"<{self.name}> knows no directive {directive.name}."
         raise ArtifactConfigurationError(message, where=directive.where)
 
+    def check_signable(self, file: BinaryIO, directive: Directive) -> None:
+        """See `artifact.ParticularFormat`."""
+        style = self._style_of(directive.options.get(FILE_NAME, ""))
+        script = self._prepared(self.parse(file), style)
+        script.widen(script.before + script.after, style)
+        self._kept_signature(script, style, directive)
+
     def verify(self, file: BinaryIO) -> list[SignatureFact]:
         """Every signature in the script; its block must be exactly as Windows writes it."""
         script = self.parse(file)
@@ -268,8 +275,7 @@ class ScriptFormat:
         style = self._style_of(directive.options.get(FILE_NAME, ""))
         script = self._prepared(self.parse(source), style)
         hash_algorithm = cms.hash_algorithm_of(directive)
-        appends = directive.options.get("append") == "true" and script.style is not None
-        primary = style.read_block(script.block) if appends else b""
+        primary = self._kept_signature(script, style, directive)
         indirect = authenticode.IndirectData(
             authenticode.SPC_SIP_INFO,
             style.sip_info,
@@ -279,13 +285,18 @@ class ScriptFormat:
         prepared = authenticode.prepare(indirect, directive, identity)
         (result,) = yield [prepared.request]
         signature = prepared.finish(result)
-        if appends:
+        if primary:
             signature = authenticode.append(primary, signature)
         target.write(script.mark)
         target.write(script.encode(script.before + style.block(signature) + script.after))
         target.flush()
-        how = ", appended" if appends else ""
+        how = ", appended" if primary else ""
         return Outcome(summary=f"Authenticode, {hash_algorithm}{how}")
+
+    def _kept_signature(self, script: Script, style: Style, directive: Directive) -> bytes:
+        """The signature to which another is to be appended; empty if none is."""
+        appends = directive.options.get("append") == "true" and script.style is not None
+        return style.read_block(script.block) if appends else b""
 
     def _style_of(self, file_name: str) -> Style:
         _, dot, extension = file_name.lower().rpartition(".")
@@ -305,11 +316,11 @@ class ScriptFormat:
             place = script.before.rfind(style.in_front_of)
             if place < 0:
                 message = f"The script has no {style.in_front_of}, where its signature belongs."
-                raise ArtifactError(message)
+                raise ArtifactError(message, advice="Check that the build has written it whole.")
             return Script(script.mark, script.before[:place], script.before[place:])
         if not script.before:
             message = "The script is empty."
-            raise ArtifactError(message)
+            raise ArtifactError(message, advice="Leave it out of the configuration.")
         return script
 
     def _digest(self, script: Script, style: Style, hash_algorithm: str) -> bytes:

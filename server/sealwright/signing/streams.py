@@ -24,7 +24,7 @@ def read_at(file: BinaryIO, offset: int, length: int) -> bytes:
     data = file.read(length)
     if len(data) != length:
         message = f"The file ends before offset {offset + length}."
-        raise ArtifactError(message)
+        raise ArtifactError(message, advice="Check that the build has written it whole.")
     return data
 
 

@@ -222,7 +222,8 @@ class _Check:
             _require(same, "The output has other attributes than it was given.", path)
         mine = compared
         if node is self.plan.root:
-            mine = set(self.shard.orders((entry.order, entry.size) for entry in old))
+            members = ((entry.order, entry.size) for entry in old)
+            mine = set(self.shard.orders(members, in_sequence=kind.is_sequence))
         for entry, entry_after in zip(old, new[: len(old)], strict=True):
             if entry.order not in mine:
                 continue

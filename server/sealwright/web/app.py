@@ -23,7 +23,7 @@ from sealwright.origin.systems import open_systems
 from sealwright.queueing.queue import Queue
 from sealwright.reporting.mail import open_mailer
 from sealwright.storage import open_store
-from sealwright.web.api import compatible, github_connector, scim, webhooks
+from sealwright.web.api import back_channel, compatible, github_connector, scim, webhooks
 from sealwright.web.api.v1 import (
     accounts,
     artifact_configurations,
@@ -93,6 +93,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *identity_providers.ENDPOINTS,
     *scim_tokens.ENDPOINTS,
     *scim.ENDPOINTS,
+    *back_channel.ENDPOINTS,
     *tokens.ENDPOINTS,
     *projects.ENDPOINTS,
     *artifact_configurations.ENDPOINTS,

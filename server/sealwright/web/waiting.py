@@ -36,6 +36,7 @@ async def wait_until(
             lambda: _read(call.services, call.grant, request_id),
             done,
             seconds,
+            end_only=done is is_final,
         )
     )
 
@@ -51,7 +52,9 @@ def is_news(known: str) -> Callable[[SigningRequest], bool]:
     Args:
         known: empty: only the end is news.
     """
-    return lambda request: request.state.is_final or (known not in {"", request.version})
+    if not known:
+        return is_final
+    return lambda request: request.state.is_final or known != request.version
 
 
 async def event_stream(call: Call, request_id: str) -> Response:

@@ -27,12 +27,21 @@ class Jobs:
         self._room = asyncio.Semaphore(most)
         self._tasks: set[asyncio.Task[None]] = set()
 
+    async def room(self) -> None:
+        """Wait until there is room for another job, which somebody else may take meanwhile."""
+        async with self._room:
+            pass
+
     async def run(self, request_id: str) -> None:
         """Work on one request; returns when that has ended, however it did."""
+        await asyncio.wait({self.start(request_id)})
+
+    def start(self, request_id: str) -> asyncio.Task[None]:
+        """Begin to work on one request; the task, which raises nothing, ends with that."""
         task = asyncio.create_task(self._work(request_id), name=f"job-{request_id}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        await asyncio.wait({task})
+        return task
 
     async def _work(self, request_id: str) -> None:
         try:

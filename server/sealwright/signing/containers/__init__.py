@@ -23,6 +23,7 @@ class ContainerType:
         recognize: tells by the file's own header whether it may be one.
         open: takes the seekable file and the most members it may have. Raises ArtifactError for
             anything malformed or hostile; the file stays open as long as the container is used.
+        is_sequence: reading a member takes reading those before it.
         has_index: the file says itself what is in its members, which only this type writes anew.
         packs: what it opens is a `PackingContainer`, so that several processes may work on it.
     """
@@ -31,6 +32,7 @@ class ContainerType:
     recognize: Callable[[BinaryIO], bool]
     open: Callable[[BinaryIO, int], Container]
     packs: bool = False
+    is_sequence: bool = False
     has_index: bool = False
 
 
@@ -41,6 +43,6 @@ CONTAINERS: tuple[ContainerType, ...] = (
     ContainerType("opc-file", is_zip, ZipContainer, packs=True),
     ContainerType("appx-file", is_appx, AppxContainer, has_index=True),
     ContainerType("msix-file", is_appx, AppxContainer, has_index=True),
-    ContainerType("cab-file", is_cabinet, CabContainer, packs=True),
-    ContainerType("msi-file", is_installer, MsiContainer, packs=True),
+    ContainerType("cab-file", is_cabinet, CabContainer, packs=True, is_sequence=True),
+    ContainerType("msi-file", is_installer, MsiContainer, packs=True, is_sequence=True),
 )

@@ -198,7 +198,7 @@ class Cabinet:
         crc = size = 0
         is_long = _size(content) >= OWN_FOLDER
         lead = self._lead(member, _size(content))
-        writer = self._writer(target, member.folder, member.offset - lead)
+        writer = self._writer(target, member.folder, member.offset - lead if is_long else None)
         writer.write(bytes(lead))
         for piece in _read_all(content):
             crc = crc32(piece, crc)
@@ -313,7 +313,7 @@ class Cabinet:
 
     def _write_folder(self, folder: NewFolder, contents: _Contents, target: BinaryIO) -> None:
         first = folder.members[0].old
-        begin = 0 if first is None else first.offset - folder.lead
+        begin = first.offset - folder.lead if first and folder.keeps_blocks else None
         writer = self._writer(target, folder.source, begin)
         writer.write(bytes(folder.lead))
         for member in folder.members:
@@ -347,12 +347,12 @@ class Cabinet:
         is_kept = self._folders[member.folder].kind == MSZIP
         return lead_of(member.offset, size) if is_kept else 0
 
-    def _writer(self, target: BinaryIO, index: int | None, begin: int) -> FolderWriter:
+    def _writer(self, target: BinaryIO, index: int | None, begin: int | None) -> FolderWriter:
         """Writes a folder's data, in the way of an old one, of which it is a part.
 
         Args:
             index: of the old folder; None: it has none.
-            begin: where its data begins in that folder's.
+            begin: where its data begins in that folder's; None: no block of it is kept.
         """
         reserve = bytes(self._header.data_reserve)
         if index is None:
@@ -361,7 +361,7 @@ class Cabinet:
         if old.kind == STORED:
             return FolderWriter(target, STORED, reserve)
         kept = None
-        if old.kind == MSZIP and not begin % BLOCK:
+        if old.kind == MSZIP and begin is not None and not begin % BLOCK:
             note = partial(self._note, index)
             kept = KeptBlocks(self._file, self._noted[index], old.blocks, begin // BLOCK, note)
         return FolderWriter(target, MSZIP, reserve, kept)

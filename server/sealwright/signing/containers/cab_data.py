@@ -26,10 +26,15 @@ from sealwright.signing.streams import read_at
 Decode = Callable[[bytes, int], bytes]
 
 
+_MAX_LZX = 1 << 30  # bytes, which take some six minutes each time that they are read
+
+
 def why_closed(folder: Folder) -> str:
     """Why a folder's files cannot be read; empty if they can."""
     if folder.kind == QUANTUM:
         return "is compressed by Quantum"
+    if folder.kind == LZX and folder.size > _MAX_LZX:
+        return f"is in a folder of {folder.size} bytes by LZX, more than {_MAX_LZX}"
     return ""
 
 
@@ -179,15 +184,15 @@ def block_checksum(data: bytes, size: int, reserve: bytes) -> int:
 
 
 def _decoder(folder: Folder) -> Decode:
+    if reason := why_closed(folder):
+        message = f"The member {reason}, so it cannot be signed or checked."
+        advice = "Leave it out of the configuration, or make the cabinet with MSZIP."
+        raise ClosedMemberError(message, advice=advice)
     if folder.kind == STORED:
         return _copy
     if folder.kind == MSZIP:
         return _Inflater().block
-    if folder.kind == LZX:
-        return Lzx(folder.window_bits).block
-    message = f"The member {why_closed(folder)}, so it cannot be signed or checked."
-    advice = "Leave it out of the configuration, or make the cabinet with MSZIP."
-    raise ClosedMemberError(message, advice=advice)
+    return Lzx(folder.window_bits).block
 
 
 def _copy(data: bytes, size: int) -> bytes:

@@ -34,6 +34,7 @@ class NewFolder:
         is_copied: byte for byte.
         has_one: but for empty files it holds one, which is changed.
         lead: zeros in front of them, see `lead_of`.
+        keeps_blocks: whether it is worth while to look for blocks of the source in it.
     """
 
     source: int | None
@@ -41,6 +42,7 @@ class NewFolder:
     is_copied: bool = False
     has_one: bool = False
     lead: int = 0
+    keeps_blocks: bool = False
     data: int = 0
     blocks: int = 0
 
@@ -88,6 +90,14 @@ def _unchanged_from(members: Sequence[NewMember]) -> list[int]:
     return found[::-1]
 
 
+def _may_keep(members: Sequence[NewMember]) -> bool:
+    """Short changed files keep hardly a block, and finding it takes decompressing the source."""
+    unchanged = max(_unchanged_from(members))
+    return unchanged >= OWN_FOLDER or any(
+        member.is_changed and member.size >= OWN_FOLDER for member in members
+    )
+
+
 def split(
     source: int | None,
     members: Sequence[NewMember],
@@ -105,7 +115,8 @@ def split(
     first = members[0].old if members else None
     if first is not None and is_copied:
         made[0].lead = first.offset
-    elif first is not None and keeps_blocks:
+    elif first is not None and keeps_blocks and _may_keep(members):
+        made[0].keeps_blocks = True
         made[0].lead = lead_of(first.offset, sum(member.size for member in members))
     size = made[0].lead
     for member in members:

@@ -99,9 +99,9 @@ def sign(
     raise ArtifactConfigurationError(message, where=directive.where)
 
 
-def check_signable(file: BinaryIO) -> None:
+def check_signable(file: BinaryIO, directive: Directive) -> None:
     """See `artifact.ParticularFormat`."""
-    parse(file)
+    _kept_signature(file, parse(file), directive)
 
 
 def verify(file: BinaryIO) -> list[SignatureFact]:
@@ -184,18 +184,17 @@ def _sign(
 ) -> SignGenerator:
     cabinet = parse(source)
     hash_algorithm = cms.hash_algorithm_of(directive)
-    appends = bool(cabinet.signature) and directive.options.get("append") == "true"
-    primary = _read_signature(source, cabinet) if appends else b""
+    primary = _kept_signature(source, cabinet, directive)
     indirect = authenticode.IndirectData(
         SPC_CAB_DATA, _obsolete_link(), hash_algorithm, _digest(source, cabinet, hash_algorithm)
     )
     prepared = authenticode.prepare(indirect, directive, identity)
     (result,) = yield [prepared.request]
     signature = prepared.finish(result)
-    if appends:
+    if primary:
         signature = authenticode.append(primary, signature)
     _write(source, cabinet, signature, target)
-    how = ", appended" if appends else ""
+    how = ", appended" if primary else ""
     return Outcome(summary=f"Authenticode, {hash_algorithm}{how}")
 
 
@@ -226,6 +225,12 @@ def _read_signature(file: BinaryIO, cabinet: Cabinet) -> bytes:
         message = "The cabinet hides data behind its signature."
         raise ArtifactError(message, advice="Have it made anew without it.")
     return encoding
+
+
+def _kept_signature(file: BinaryIO, cabinet: Cabinet, directive: Directive) -> bytes:
+    """The signature to which another is to be appended; empty if none is."""
+    appends = bool(cabinet.signature) and directive.options.get("append") == "true"
+    return _read_signature(file, cabinet) if appends else b""
 
 
 def _write(source: BinaryIO, cabinet: Cabinet, signature: bytes, target: BinaryIO) -> None:

@@ -66,6 +66,11 @@ def sign(
     raise ArtifactConfigurationError(message, where=directive.where)
 
 
+def check_signable(file: BinaryIO, directive: Directive) -> None:  # noqa: ARG001 - all are alike
+    """See `artifact.ParticularFormat`."""
+    _parse(_read(file))
+
+
 def verify(file: BinaryIO) -> list[SignatureFact]:
     """The signature and those nested in it; each must be over the same list."""
     encoding = _read(file)

@@ -6,6 +6,7 @@ from typing import BinaryIO
 
 from sealwright.signing.containers.zip import is_zip
 from sealwright.signing.jar_signature import (
+    check_signable,
     content_digest,
     directives,
     is_signature_member,
@@ -17,6 +18,7 @@ from sealwright.signing.jar_signature import (
 )
 
 __all__ = [
+    "check_signable",
     "content_digest",
     "directives",
     "extensions",

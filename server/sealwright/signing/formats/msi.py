@@ -83,6 +83,11 @@ def sign(
     raise ArtifactConfigurationError(message, where=directive.where)
 
 
+def check_signable(file: BinaryIO, directive: Directive) -> None:
+    """See `artifact.ParticularFormat`."""
+    _signature_around(CompoundFile(file), directive, cms.hash_algorithm_of(directive))
+
+
 def verify(file: BinaryIO) -> list[SignatureFact]:
     """The signature and those nested in it. MsiDigitalSignatureEx is checked where it is there."""
     package = CompoundFile(file)
@@ -117,11 +122,7 @@ def _sign(
 ) -> SignGenerator:
     package = CompoundFile(source)
     hash_algorithm = cms.hash_algorithm_of(directive)
-    primary = _read_signature(package) if directive.options.get("append") == "true" else None
-    if primary is None:
-        extended = _extended(package, directive, hash_algorithm)
-    else:
-        extended = _kept_extended(package, hash_algorithm)
+    primary, extended = _signature_around(package, directive, hash_algorithm)
     digest = _content(package, hash_algorithm, extended)
     indirect = authenticode.IndirectData(
         authenticode.SPC_SIP_INFO, _SIP_INFO, hash_algorithm, digest
@@ -138,6 +139,16 @@ def _sign(
     rewrite(package, target, streams, SIGNATURE_STREAMS)
     how = ", appended" if primary is not None else ""
     return Outcome(summary=f"Authenticode, {hash_algorithm}{how}")
+
+
+def _signature_around(
+    package: CompoundFile, directive: Directive, hash_algorithm: str
+) -> tuple[bytes | None, bytes]:
+    """The signature to which another is to be appended, and MsiDigitalSignatureEx."""
+    primary = _read_signature(package) if directive.options.get("append") == "true" else None
+    if primary is None:
+        return None, _extended(package, directive, hash_algorithm)
+    return primary, _kept_extended(package, hash_algorithm)
 
 
 def _require_signatures(source: BinaryIO) -> SignGenerator:

@@ -105,6 +105,11 @@ def sign(
     return _sign(source, directive, identity, target)
 
 
+def check_signable(file: BinaryIO, directive: Directive) -> None:  # noqa: ARG001 - there is but one
+    """See `artifact.ParticularFormat`."""
+    _check_replaceable(_Package(file))
+
+
 def verify(file: BinaryIO) -> list[SignatureFact]:
     """The author's or repository's signature, then the repository's countersignature if any."""
     package = _Package(file)

@@ -121,6 +121,11 @@ def sign(
     return _sign(source, directive, identity, target)
 
 
+def check_signable(file: BinaryIO, directive: Directive) -> None:  # noqa: ARG001 - there is but one
+    """See `artifact.ParticularFormat`."""
+    _check_replaceable(OpcPackage(file))
+
+
 def verify(file: BinaryIO) -> list[SignatureFact]:
     """Every signature, in the order of the relationships that lead to them."""
     package = OpcPackage(file)
@@ -188,10 +193,7 @@ def _sign(
 
 def _around_signature(package: OpcPackage, path: str) -> tuple[dict[str, bytes], list[Entry]]:
     """What is made anew besides the signature at `path`, and what is left out for it."""
-    origin = _origin(package)
-    if origin is not None and not part_key(origin.path).startswith(_FOLDERS):
-        message = "The package's signatures are in an unusual place, so they cannot be replaced."
-        raise ArtifactError(message, advice=_REMOVE, where=origin.path)
+    _check_replaceable(package)
     removed = [e for e in package.parts.values() if part_key(e.path).startswith(_FOLDERS)]
     kept = [each for each in package.relationships("") if each.type != _TO_ORIGIN]
     root = Relationship(_free_id(kept), _TO_ORIGIN, f"/{_ORIGIN}")
@@ -212,6 +214,13 @@ def _around_signature(package: OpcPackage, path: str) -> tuple[dict[str, bytes],
     gone = {part_key(entry.path) for entry in removed} - {part_key(each) for each in made}
     made[CONTENT_TYPES] = _typed(package, gone)
     return made, removed
+
+
+def _check_replaceable(package: OpcPackage) -> None:
+    origin = _origin(package)
+    if origin is not None and not part_key(origin.path).startswith(_FOLDERS):
+        message = "The package's signatures are in an unusual place, so they cannot be replaced."
+        raise ArtifactError(message, advice=_REMOVE, where=origin.path)
 
 
 def _typed(package: OpcPackage, gone: set[str]) -> bytes:

@@ -41,6 +41,8 @@ _SLICE = 1 << 16
 _WIN_CERTIFICATE = struct.Struct("<IHH")
 _REVISION_2 = 0x0200
 _PKCS_SIGNED_DATA = 0x0002
+_REBUILD = "Check that the build has written it whole, or leave it out of the configuration."
+_REMOVE_TABLE = "Remove its signatures before it is submitted."
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Image:
         resources: address and size of the resource directory, zeros without one.
         sections: (virtual address, virtual size, file offset, file size) of each section.
         headers: SizeOfHeaders, how much of the file the header claims.
+        alignment: FileAlignment, to which sections are padded.
         is_efi: whether UEFI firmware runs it.
     """
 
@@ -67,7 +70,22 @@ class Image:
     resources: tuple[int, int]
     sections: tuple[tuple[int, int, int, int], ...]
     headers: int
+    alignment: int
     is_efi: bool
+
+    @property
+    def missing(self) -> int:
+        """Bytes of sections that would lie behind the content.
+
+        Some linkers do not write the padding of the last section, which Windows does not map.
+        Firmware hashes sections with their padding, and so would hash what follows.
+        """
+        ends = [
+            offset + (size if self.is_efi else min(size, used or size))
+            for _, used, offset, size in self.sections
+            if size
+        ]
+        return max(0, max(ends, default=0) - self.content)
 
     @property
     def has_gaps(self) -> bool:
@@ -134,12 +152,14 @@ def sign(
     raise ArtifactConfigurationError(message, where=directive.where)
 
 
-def check_signable(file: BinaryIO) -> None:
+def check_signable(file: BinaryIO, directive: Directive) -> None:
     """See `artifact.ParticularFormat`."""
     image = parse(file)
     if image.content > _MAX_CONTENT:
         message = "The file is too large: what is signed must stay below 4 GiB."
-        raise ArtifactError(message)
+        raise ArtifactError(message, advice="Keep its data in files of their own.")
+    _check_whole(image)
+    _kept_certificates(file, image, directive)
     if image.is_efi and image.has_gaps:
         # Firmware hashes section by section and not the file in its order.
         message = "The EFI image has gaps between its sections: firmware would refuse a signature."
@@ -169,13 +189,10 @@ def verify(file: BinaryIO) -> list[SignatureFact]:
 def _sign(
     source: BinaryIO, directive: Directive, identity: Identity, target: BinaryIO
 ) -> SignGenerator:
-    check_signable(source)
+    check_signable(source, directive)
     image = parse(source)
     hash_algorithm = cms.hash_algorithm_of(directive)
-    existing = list(_certificates(source, image)) if _appends(directive) else []
-    if existing and image.content % 8:
-        message = "The certificate table is not aligned to 8 bytes, so nothing can be appended."
-        raise ArtifactError(message, advice="Sign the file anew, without append.")
+    existing = _kept_certificates(source, image, directive)
     words = _WordSum()
     digest = _digest(source, image, hash_algorithm, words)
     indirect = authenticode.IndirectData(
@@ -200,8 +217,28 @@ def _require_signatures(source: BinaryIO) -> SignGenerator:
     return Outcome(summary=f"Authenticode, {len(facts)} verified", replaced=False)
 
 
-def _appends(directive: Directive) -> bool:
-    return directive.options.get("append") == "true"
+def _kept_certificates(file: BinaryIO, image: Image, directive: Directive) -> list[bytes]:
+    """The certificate table's entries, if a signature is to be appended to them."""
+    existing: list[bytes] = []
+    if directive.options.get("append") == "true":
+        existing += _certificates(file, image)
+    if existing and image.content % 8:
+        message = "The certificate table is not aligned to 8 bytes, so nothing can be appended."
+        raise ArtifactError(message, advice="Sign the file anew, without append.")
+    return existing
+
+
+def _check_whole(image: Image) -> None:
+    """Refuse what no loader runs, but signers would sign: files that were cut off."""
+    if image.alignment.bit_count() != 1 or image.headers > image.content:
+        message = (
+            f"The header is malformed: FileAlignment is {image.alignment}, and SizeOfHeaders is "
+            f"{image.headers} in {image.content} bytes."
+        )
+        raise ArtifactError(message, advice=_REBUILD)
+    if image.missing:
+        message = f"The file is cut off: {image.missing} bytes of its sections are missing."
+        raise ArtifactError(message, advice=_REBUILD)
 
 
 # --- layout -------------------------------------------------------------------------------------
@@ -232,7 +269,7 @@ def parse(file: BinaryIO) -> Image:
         or sections + 40 * section_count > len(headers)
     ):
         message = "The optional header has no room for a certificate table, or is malformed."
-        raise ArtifactError(message)
+        raise ArtifactError(message, advice=_REBUILD)
     end_of_headers = sections + 40 * section_count
     table_offset, table_size = struct.unpack_from("<II", headers, security)
     if table_offset == table_size == 0:
@@ -250,6 +287,7 @@ def parse(file: BinaryIO) -> Image:
         resources=struct.unpack_from("<II", headers, directories + 8 * _RESOURCE_DIRECTORY),
         sections=tuple(_sections(headers, sections, section_count)),
         headers=struct.unpack_from("<I", headers, optional + 60)[0],
+        alignment=struct.unpack_from("<I", headers, optional + 36)[0],
         is_efi=struct.unpack_from("<H", headers, optional + 68)[0] in _EFI_SUBSYSTEMS,
     )
 
@@ -257,7 +295,7 @@ def parse(file: BinaryIO) -> Image:
 def _check_table(size: int) -> None:
     if size > _MAX_TABLE:
         message = f"The certificate table has {size} bytes, more than {_MAX_TABLE}."
-        raise ArtifactError(message)
+        raise ArtifactError(message, advice=_REMOVE_TABLE)
 
 
 def _optional_header(headers: bytes) -> int | None:
@@ -288,16 +326,16 @@ def _certificates(file: BinaryIO, image: Image) -> Iterator[bytes]:
         count += 1
         if len(table) - position < _WIN_CERTIFICATE.size or count > _MAX_CERTIFICATES:
             message = "The certificate table is cut off or has too many entries."
-            raise ArtifactError(message)
+            raise ArtifactError(message, advice=_REMOVE_TABLE)
         length, revision, kind = _WIN_CERTIFICATE.unpack_from(table, position)
         if revision != _REVISION_2 or kind != _PKCS_SIGNED_DATA:
             message = f"A certificate table entry has revision {revision:#x} and type {kind:#x}."
-            raise ArtifactError(message)
+            raise ArtifactError(message, advice=_REMOVE_TABLE)
         end = position + length
         following = position + _aligned(length)
         if length <= _WIN_CERTIFICATE.size or end > len(table):
             message = "A certificate table entry has an impossible length."
-            raise ArtifactError(message)
+            raise ArtifactError(message, advice=_REMOVE_TABLE)
         entry = table[position + _WIN_CERTIFICATE.size : end]
         encoding = der.Reader(entry).take(der.SEQUENCE).encoding
         padding = entry[len(encoding) :] + table[end:following]

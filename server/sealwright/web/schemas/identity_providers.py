@@ -24,7 +24,7 @@ class IdentityProviderIn(In):
     name: Name
     issuer: Url = Field(min_length=1, description="exactly as in its tokens")
     client_id: Annotated[str, StringConstraints(min_length=1, max_length=500)]
-    client_secret: Secret
+    client_secret: Secret | None = Field(None, description="null: a public client, by PKCE alone")
     domains: Domains = Field(description="of the e-mail addresses that it may speak for")
     just_in_time: bool = Field(default=False, description="make users that are not there yet")
     default_role: Role = Role.REGULAR_USER
@@ -59,6 +59,8 @@ class IdentityProviderOut(Out):
     group_claim: str
     enabled: bool
     redirect_url: str = Field(description="to be registered with the identity provider")
+    logout_url: str = Field(description="likewise, as post_logout_redirect_uri")
+    back_channel_logout_url: str = Field(description="likewise, as backchannel_logout_uri")
     created_at: dt.datetime
 
 

@@ -14,7 +14,7 @@ from sealwright.web.problems import status_of
 from sealwright.web.routes import Call, Endpoint, Face
 from sealwright.web.schemas.identity_providers import IdentityProviderIn, IdentityProviderPatch
 from sealwright.web.schemas.scim import ScimTokenIn
-from sealwright.web.sign_on import redirect_url
+from sealwright.web.sign_on import back_channel_url, logout_url, redirect_url
 from sealwright.web.ui.forms import Form, read_form
 from sealwright.web.ui.navigation import may_open
 from sealwright.web.ui.rendering import page, redirect
@@ -134,6 +134,8 @@ def _form(call: Call, found: IdentityProvider | None, form: Form, status: int = 
         "form": form,
         "roles": ROLES,
         "redirect_url": redirect_url(call.services),
+        "logout_url": logout_url(call.services),
+        "back_channel_url": back_channel_url(call.services, found) if found else "",
     }
     return page(call, "identity_providers/form.html", shown, status)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from starlette.requests import Request
@@ -17,7 +18,7 @@ from sealwright.errors import (
     UnauthenticatedError,
 )
 from sealwright.model.identifiers import utc_now
-from sealwright.web import auth, bodies, passkeys
+from sealwright.web import auth, bodies, passkeys, sign_on
 from sealwright.web.problems import status_of
 from sealwright.web.routes import Call, Endpoint, Face, checked, checked_json
 from sealwright.web.schemas import SessionIn
@@ -81,7 +82,14 @@ async def logout(call: Call) -> Response:
         await users.revoke_token(
             tx, call.grant.organization_id, call.grant.principal.token_id, utc_now()
         )
-    response = RedirectResponse("/login", 303)
+    elsewhere = await sign_on.forget(call.services, call.grant.principal.token_id)
+    if elsewhere is None:
+        response: Response = RedirectResponse("/login", 303)
+    else:
+        # a page of its own: the answer to a form may not lead to another server (form-action)
+        name, address = elsewhere
+        nobody = dataclasses.replace(call, authorized=None)
+        response = page(nobody, "logged_out.html", {"name": name, "address": address})
     auth.clear_session(call.services, response)
     return response
 

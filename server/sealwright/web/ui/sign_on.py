@@ -41,15 +41,16 @@ async def finish(call: Call) -> Response:
     """Back from it: a new session, or why not."""
     cookie = call.request.cookies.get(_cookie(call), "")
     try:
-        user, target = await sign_on.finish(call.services, call.request, cookie)
+        arrival = await sign_on.finish(call.services, call.request, cookie)
     except (UnauthenticatedError, ForbiddenError, OriginError, UnavailableError) as error:
         shown = await log_in_options(call)
         shown |= {"following": "/", "fault": f"{error.message} {error.advice}", "email": ""}
         return page(call, "login.html", shown, status_of(error))
-    text, _ = await auth.begin_session(
-        call.services, call.request, user, auth.PAGE_SESSION, "single-sign-on"
+    text, token = await auth.begin_session(
+        call.services, call.request, arrival.user, auth.PAGE_SESSION, "single-sign-on"
     )
-    response = RedirectResponse(target, 303)
+    await sign_on.remember(call.services, arrival, token.id)
+    response = RedirectResponse(arrival.following, 303)
     response.delete_cookie(
         _cookie(call), path="/", secure=call.services.is_https, httponly=True, samesite="lax"
     )

@@ -21,7 +21,7 @@ from sealwright.web.schemas.identity_providers import (
     IdentityProviderPatch,
     IdentityProvidersOut,
 )
-from sealwright.web.sign_on import redirect_url
+from sealwright.web.sign_on import back_channel_url, logout_url, redirect_url
 from sealwright.web.views import fields_of
 
 
@@ -70,7 +70,9 @@ async def add(call: Call, given: IdentityProviderIn) -> IdentityProvider:
         created_at=utc_now(),
         **fields,
     )
-    sealed = call.services.systems.vault().seal(provider.id, {"client_secret": secret})
+    sealed = call.services.systems.vault().seal(
+        provider.id, {"client_secret": secret} if secret else {}
+    )
     async with call.services.database.transaction() as tx:
         if await identity_providers.by_slug(tx, provider.slug):
             message = f"The slug {provider.slug!r} is taken."
@@ -134,7 +136,12 @@ async def find(tx: Transaction, call: Call) -> IdentityProvider:
 def _out(call: Call, provider: IdentityProvider) -> IdentityProviderOut:
     return IdentityProviderOut.model_validate(
         fields_of(provider)
-        | {"domains": list(provider.domains), "redirect_url": redirect_url(call.services)}
+        | {
+            "domains": list(provider.domains),
+            "redirect_url": redirect_url(call.services),
+            "logout_url": logout_url(call.services),
+            "back_channel_logout_url": back_channel_url(call.services, provider),
+        }
     )
 
 
