@@ -119,9 +119,14 @@ async def test_rows_go_once_their_time_is_over(
         for _ in range(4):
             await insert(database, table, **_of(table, own | values))
             total += 1
-    await insert(database, tables.api_tokens, **user, kind="api", revoked_at=LONG_AGO)
+    session, provider = new_id(), new_id()
+    await insert(
+        database, tables.api_tokens, **user, id=session, kind="session", revoked_at=LONG_AGO
+    )
+    await insert(database, tables.identity_providers, **own, id=provider)
+    await insert(database, tables.sign_on_sessions, token_id=session, provider_id=provider)
     await insert(database, tables.api_tokens, **user, kind="request", expires_at=LONG_AGO)
-    assert await remove_expired(database, NOW) == total + 2
+    assert await remove_expired(database, NOW) == total + 3
     assert await remove_expired(database, NOW) == 0
     for table, some in kept.items():
         assert await count(database, table) == len(some), table.name

@@ -27,6 +27,7 @@ from sealwright.db.tables import (
     proposals,
     run_submissions,
     seen_token_ids,
+    sign_on_sessions,
     signing_requests,
     timestamp_tokens,
     trials,
@@ -99,6 +100,11 @@ def _ended_tokens(before: dt.datetime) -> sa.ColumnElement[bool]:
     )
 
 
+def _of_ended_sessions(before: dt.datetime) -> sa.ColumnElement[bool]:
+    ended = sa.select(api_tokens.c.id).where(_ended_tokens(before))
+    return sign_on_sessions.c.token_id.in_(ended)
+
+
 def _request_tokens(before: dt.datetime) -> sa.ColumnElement[bool]:
     return sa.and_(api_tokens.c.kind == TokenKind.REQUEST.value, api_tokens.c.expires_at < before)
 
@@ -118,6 +124,7 @@ RULES = (
     Rule(idempotency_keys, _days(30), _of_ended(idempotency_keys)),
     Rule(run_submissions, KEEP_RUNS, _of_ended(run_submissions)),
     Rule(timestamp_tokens, _days(1), _of_ended(timestamp_tokens)),
+    Rule(sign_on_sessions, _days(90), _of_ended_sessions),  # it names tokens
     Rule(api_tokens, _days(90), _ended_tokens),
     Rule(api_tokens, _days(0), _request_tokens),
     Rule(seen_token_ids, _days(0), _before(seen_token_ids.c.expires_at)),
