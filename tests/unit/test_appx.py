@@ -7,14 +7,23 @@ import io
 import random
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests import app_packages, keys
-from tests.app_packages import bundle, check_block_map, package, publisher_of
+from tests.app_packages import (
+    BLOCK,
+    bundle,
+    check_block_map,
+    deflate_blocks,
+    package,
+    publisher_of,
+)
 from tests.artifacts import launcher
 from tests.artifacts_signed import sign_deeply
 from tests.fakes.hostile_archives import Member, build
@@ -30,6 +39,8 @@ from sealwright.signing import appx_publisher, cms, formats, strict_xml
 from sealwright.signing.artifact import Directive
 from sealwright.signing.configuration import parse_configuration
 from sealwright.signing.containers.appx import SIGNATURE, AppxContainer
+from sealwright.signing.containers.appx_block_map import BlockMap
+from sealwright.signing.containers.appx_old_blocks import OldBlocks
 from sealwright.signing.containers.zip import NewMember, ZipContainer
 from sealwright.signing.formats.appx import APPX
 from sealwright.signing.formats.msix import MSIX
@@ -54,6 +65,13 @@ def signed(content: bytes, kind: str = "rsa-3072", **options: str) -> bytes:
 def names(content: bytes) -> list[str]:
     with zipfile.ZipFile(io.BytesIO(content)) as opened:
         return opened.namelist()
+
+
+def rebuilt(content: bytes, changed: dict[str, bytes]) -> bytes:
+    container, target = AppxContainer(io.BytesIO(content), 99), io.BytesIO()
+    new = {container.by_path[path].order: io.BytesIO(each) for path, each in changed.items()}
+    container.rebuild(target, new, {})
+    return target.getvalue()
 
 
 RSA = publisher_of("rsa-3072")
@@ -122,6 +140,43 @@ def test_any_package_is_signed_deeply(content: dict[str, tuple[int, bool]], meth
     after = signed(rebuilt.getvalue(), hash_algorithm=method)
     assert check_block_map(after) == method
     assert len(APPX.verify(io.BytesIO(after))) == 1
+
+
+def test_blocks_between_changes_keep_their_bytes() -> None:
+    rng = random.Random(3)
+    old = b"".join(bytes(rng.choices(b"abcdefgh", k=65_536)) for _ in range(5))
+    content = package({"app.exe": old, "b": b"b"}, publisher=RSA)
+    blocks, sizes = deflate_blocks(old)
+    ends = list(accumulate(sizes))
+    kept = blocks[ends[0] : ends[-2]]
+    new = b"header" + old[6:-9] + b"signature" * 3
+    again = rebuilt(content, {"app.exe": new})
+    assert kept in again
+    assert blocks[: ends[0]] not in again
+    assert check_block_map(again) == "sha256"
+    assert rebuilt(content, {"app.exe": new}) == again
+
+
+@pytest.mark.parametrize(
+    "flush", [zlib.Z_FULL_FLUSH, zlib.Z_PARTIAL_FLUSH, zlib.Z_FINISH], ids=["kept", "open", "end"]
+)
+def test_only_old_blocks_that_can_be_followed_are_kept(flush: int) -> None:
+    old = random.Random(4).randbytes(40_000) + bytes(BLOCK - 40_000)
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    block = packer.compress(old) + packer.flush(flush)
+    rows = [Member(b"a", old, raw=block + b"\x03\x00" * (flush != zlib.Z_FINISH))]
+    archive = io.BytesIO(build(rows))
+    document = (
+        '<BlockMap xmlns="http://schemas.microsoft.com/appx/2010/blockmap" '
+        'HashMethod="http://www.w3.org/2001/04/xmlenc#sha256">'
+        f'<File Name="a" Size="{len(old)}"><Block Size="{len(block)}"/></File></BlockMap>'
+    )
+    listed = BlockMap(strict_xml.parse(document.encode(), "map", 1000))
+    container = ZipContainer(archive, 1)
+    blocks = OldBlocks(archive, container, listed, {"a": next(container.entries())})
+    assert blocks.find(0, 0, old) == (block if flush == zlib.Z_FULL_FLUSH else b"")
+    for order, number, content in ((0, 0, old[1:]), (0, 1, old), (1, 0, old)):
+        assert not blocks.find(order, number, content)
 
 
 # --- refusing -----------------------------------------------------------------------------------

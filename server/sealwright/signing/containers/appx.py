@@ -17,6 +17,7 @@ from sealwright.errors import ArtifactError
 from sealwright.signing import strict_xml
 from sealwright.signing.artifact import Entry
 from sealwright.signing.containers.appx_block_map import BlockMap, BlockPacking
+from sealwright.signing.containers.appx_old_blocks import OldBlocks
 from sealwright.signing.containers.member_paths import check_distinct, check_path
 from sealwright.signing.containers.zip import ZipContainer, is_zip
 from sealwright.signing.containers.zip_records import STORED
@@ -76,6 +77,7 @@ class AppxContainer:
         if not is_zip(file):
             message = "The package is not a plain ZIP archive."
             raise ArtifactError(message, advice=_REPACK)
+        self._file = file
         self.zip = ZipContainer(file, max_members)
         decoded = [
             Entry(_decoded(entry.path), entry.size, entry.is_directory, entry.order)
@@ -187,7 +189,9 @@ class AppxContainer:
         """
         for path in sorted(added):
             self.added_fingerprint(path)
-        packing = BlockPacking(self.block_map().hash_algorithm)
+        block_map = self.block_map()
+        old = OldBlocks(self._file, self.zip, block_map, self.mapped())
+        packing = BlockPacking(block_map.hash_algorithm, old.find)
         self.zip.rebuild(target, _Changes(self, changed, packing), added, packing)
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError
 from sealwright.signing import strict_xml
 from sealwright.signing.artifact import Entry
-from sealwright.signing.containers.deflate import DeflateError, crc32, deflate_blocks, inflater
+from sealwright.signing.containers.deflate import BlockDeflater, DeflateError, crc32, inflater
 from sealwright.signing.containers.zip import ZipContainer
 from sealwright.signing.containers.zip_packing import Extent
 from sealwright.signing.containers.zip_records import DEFLATED, STORED
@@ -34,7 +34,7 @@ _NAMESPACE = "http://schemas.microsoft.com/appx/2010/blockmap"
 _WHOLE = "{http://schemas.microsoft.com/appx/2021/blockmap}FileHash"
 _FILE, _BLOCK = f"{{{_NAMESPACE}}}File", f"{{{_NAMESPACE}}}Block"
 _END_OF_STREAM = b"\x03\x00"
-_MAX_BLOCK = BLOCK + 1024  # deflate adds less than this to what it cannot compress
+MAX_BLOCK = BLOCK + 1024  #: deflate adds less than this to what it cannot compress
 _REPACK = "Pack the package again with MakeAppx."
 
 
@@ -103,7 +103,7 @@ class BlockMap:
         self._check_names(mapped)
         for path, entry in mapped.items():
             extent = archive.extent(entry)
-            sizes = self._sizes(path)
+            sizes = self.sizes(path)
             made = _read(file, extent, entry, sizes, self.hash_algorithm)
             self._compare(path, made)
 
@@ -118,7 +118,7 @@ class BlockMap:
         self.root.set("HashMethod", HASH_METHODS[hash_algorithm])
         self.hash_algorithm = hash_algorithm
         for path, entry in mapped.items():
-            sizes = self._sizes(path)
+            sizes = self.sizes(path)
             self.set(path, _read(file, archive.extent(entry), entry, sizes, hash_algorithm))
 
     def set(self, path: str, made: MappedFile) -> None:
@@ -158,7 +158,12 @@ class BlockMap:
             message = "The block map lists a file that is not there, or that it must not list."
             raise ArtifactError(message, advice=_REPACK, where=min(missing))
 
-    def _sizes(self, path: str) -> list[int | None]:
+    def lists(self, path: str) -> bool:
+        """Whether it says something of a file."""
+        return path in self._files
+
+    def sizes(self, path: str) -> list[int | None]:
+        """Compressed bytes of each block of a file that is listed; None for one that is stored."""
         blocks = self._files[path].findall(_BLOCK)
         return [_number(block.get("Size"), path) for block in blocks]
 
@@ -208,10 +213,13 @@ class BlockPacking:
 
     Args:
         hash_algorithm: of the block map.
+        find: gives a changed member's block from the old package if it has a content, else nothing.
+            It is called with the member's order, the block's number and the content.
     """
 
-    def __init__(self, hash_algorithm: str) -> None:
+    def __init__(self, hash_algorithm: str, find: Callable[[int, int, bytes], bytes]) -> None:
         self._hash_algorithm = hash_algorithm
+        self._find = find
         self._digested: dict[int, tuple[_Digester, list[int] | None]] = {}
         self._places: dict[int, tuple[int, int]] = {}
 
@@ -226,17 +234,13 @@ class BlockPacking:
             return
         sizes: list[int] = []
         self._digested[order] = (digester, sizes)
-
-        def digested() -> Iterator[bytes]:
-            for block in _blocks(pieces):
-                digester.add(block)
-                yield block
-
-        for packed in deflate_blocks(digested()):
-            # What ends the stream comes after the last block and belongs to none.
-            if len(sizes) < len(digester.digests):
-                sizes.append(len(packed))
+        deflater = BlockDeflater()
+        for number, block in enumerate(_blocks(pieces)):
+            digester.add(block)
+            packed = self._find(order, number, block) or deflater.block(block)
+            sizes.append(len(packed))
             yield packed
+        yield deflater.end()  # which belongs to no block
 
     def placed(self, order: int, header: int, data: int) -> None:
         """See `Packing`."""
@@ -309,7 +313,7 @@ def _inflate_blocks(
     is_over = False
     for number, size in enumerate(sizes):
         length = min(BLOCK, entry.size - number * BLOCK)
-        if size is None or not 0 < size <= _MAX_BLOCK or position + size > end or is_over:
+        if size is None or not 0 < size <= MAX_BLOCK or position + size > end or is_over:
             raise _wrong_sizes(entry)
         stream = inflater()
         try:

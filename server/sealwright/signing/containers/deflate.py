@@ -18,6 +18,7 @@ DeflateError: type[Exception] = zlib_ng.error  # type: ignore[assignment] # its 
 crc32 = zlib_ng.crc32
 
 _LEVEL = 5
+FLUSHED = b"\x00\x00\xff\xff"  #: at the end of what can be followed at a byte by anything
 
 
 class Inflater(Protocol):
@@ -63,12 +64,17 @@ def deflate_start(pieces: Iterable[bytes]) -> Iterator[bytes]:
     yield compressor.flush(zlib_ng.Z_SYNC_FLUSH)
 
 
-def deflate_blocks(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Compress a stream so that each of its blocks can be inflated by itself.
+class BlockDeflater:
+    """Compresses a stream so that each of its blocks can be inflated by itself."""
 
-    Yields the data of each block, which ends with a full flush, then the end of the stream.
-    """
-    compressor = zlib_ng.compressobj(_LEVEL, zlib_ng.DEFLATED, -MAX_WBITS)
-    for block in blocks:
-        yield compressor.compress(block) + compressor.flush(zlib_ng.Z_FULL_FLUSH)
-    yield compressor.flush()
+    def __init__(self) -> None:
+        self._compressor = zlib_ng.compressobj(_LEVEL, zlib_ng.DEFLATED, -MAX_WBITS)
+
+    def block(self, content: bytes) -> bytes:
+        """A block, which ends with a full flush: `FLUSHED`."""
+        packed: bytes = self._compressor.compress(content)
+        return packed + self._compressor.flush(zlib_ng.Z_FULL_FLUSH)
+
+    def end(self) -> bytes:
+        """What ends the stream."""
+        return self._compressor.flush()

@@ -6,17 +6,17 @@ import hashlib
 import io
 import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError, ClosedMemberError
 from sealwright.signing.artifact import Entry, PackedMember
-from sealwright.signing.containers.bulk_copy import BUFFER, chunks, copy_range
-from sealwright.signing.containers.deflate import DeflateError, crc32
-from sealwright.signing.containers.deflate_seams import Seams, seam_inflater
+from sealwright.signing.containers.bulk_copy import chunks, copy_range
+from sealwright.signing.containers.deflate_seams import Seams
 from sealwright.signing.containers.deflate_splice import SMALLEST, OldStream, splice
 from sealwright.signing.containers.member_paths import folded
 from sealwright.signing.containers.zip_packing import PLAIN, Extent, Packing
+from sealwright.signing.containers.zip_reading import inflate_member, write_checked
 from sealwright.signing.containers.zip_records import (
     CENTRAL,
     CENTRAL_SIGNATURE,
@@ -32,7 +32,6 @@ from sealwright.signing.containers.zip_records import (
     LOCATOR64_SIGNATURE,
     MAX_16,
     MAX_32,
-    STORED,
     UTF8,
     Record,
     read_end,
@@ -105,6 +104,11 @@ class ZipContainer:
         self._newest = max(times, default=(0x21, 0))  # date and time; 0x21 is 1980-01-01
         self._prefix = self._by_offset[0].offset if self._by_offset else self._end.start
         self._seams: dict[int, Seams] = {}  # by order, of members that were inflated
+        self._notes_seams = True
+
+    def only_read(self) -> None:
+        """Nothing will be packed: extracting need not note where streams can be cut."""
+        self._notes_seams = False
 
     def entries(self) -> Iterator[Entry]:
         """Members in the central directory's order."""
@@ -127,14 +131,9 @@ class ZipContainer:
                 advice="Exclude it from the configuration, or pack it as an ordinary file.",
                 where=record.path,
             )
-        crc, size = 0, 0
-        for piece in self._inflate(record):
-            crc = crc32(piece, crc)
-            size += len(piece)
-            target.write(piece)
-        if size != record.size or crc != record.crc:
-            what = "length" if size != record.size else "checksum"
-            raise _damaged(record, f"its content does not have the declared {what}")
+        notes = self._notes_seams and record.method == DEFLATED
+        pieces = self._inflate_noting(record) if notes else inflate_member(self._file, record)
+        write_checked(record, pieces, target)
 
     def read(self, entry: Entry) -> bytes:
         """The member's content, see `extract`; for members whose size the caller has checked."""
@@ -253,12 +252,29 @@ class ZipContainer:
         if record.method != DEFLATED or min(size, record.size) < SMALLEST:
             return None
         if record.order not in self._seams:
-            for _ in self._inflate(record):
+            for _ in self._inflate_noting(record):
                 pass
         start = target.tell()
         old = OldStream(self._file, record.data, self._seams[record.order])
         crc = splice(old, content, target)
         return None if crc is None else PackedMember(crc, size, target.tell() - start)
+
+    def unpack(self, order: int, packed: PackedMember, file: BinaryIO, target: BinaryIO) -> None:
+        """Write the content of a member that `pack` has made, and that `file` holds alone; checked
+        as in `extract`."""
+        record = replace(
+            self._records[order],
+            crc=packed.crc,
+            compressed=packed.stored,
+            size=packed.size,
+            data=0,
+        )
+        write_checked(record, inflate_member(file, record), target)
+
+    def packed(self, entry: Entry) -> tuple[PackedMember, int]:
+        """The member as `pack` would have made it, and the offset where it lies."""
+        record = self._records[entry.order]
+        return PackedMember(record.crc, record.size, record.compressed), record.data
 
     def rebuild_packed(
         self,
@@ -383,31 +399,10 @@ class ZipContainer:
         rows = [each.central for each in self._records if last is None or each.order != last.order]
         return self._directory(rows, start, numbers_disks=True)
 
-    def _inflate(self, record: Record) -> Iterator[bytes]:
-        pieces = chunks(self._file, record.data, record.compressed)
-        if record.method == STORED:
-            yield from pieces
-            return
+    def _inflate_noting(self, record: Record) -> Iterator[bytes]:
+        """The content; where its stream can be cut is known afterwards."""
         seams = Seams()
-        inflating = seam_inflater(seams)
-        left = record.size
-        waiting = b""
-        while not inflating.eof:
-            waiting = waiting or next(pieces, b"")
-            try:
-                # One byte more than is due shows that there is more than was declared.
-                out = inflating.decompress(waiting, min(BUFFER, left + 1))
-            except DeflateError:
-                raise _damaged(record, "its compressed data is malformed") from None
-            if not waiting and not out and not inflating.eof:
-                raise _damaged(record, "its compressed data breaks off")
-            waiting = inflating.unconsumed_tail
-            left -= len(out)
-            if left < 0:
-                raise _damaged(record, "it inflates to more than its declared size")
-            yield out
-        if inflating.unused_data or next(pieces, b""):
-            raise _damaged(record, "there is other data behind its compressed data")
+        yield from inflate_member(self._file, record, seams)
         self._seams[record.order] = seams
 
     def _check_added(self, added: Iterable[str], removed: Collection[int] = ()) -> None:
@@ -527,8 +522,3 @@ def _kept_fields(fields: bytes) -> bytes:
     version, flags, method, time, date = struct.unpack("<5H", fields)
     version = PLAIN_VERSION if version == ZIP64_VERSION else version
     return struct.pack("<5H", version, flags & ~_CONTENT_FLAGS, method, time, date)
-
-
-def _damaged(record: Record, why: str) -> ArtifactError:
-    message = f"The member is damaged or was made to deceive: {why}."
-    return ArtifactError(message, advice="Pack the archive again.", where=record.path)
