@@ -204,8 +204,6 @@ async def test_very_many_are_shown_in_parts(sqlite: Web) -> None:
         assert (f"Person q{number:03}<" in first) != (f"Person q{number:03}<" in rest)
     assert "cursor=" not in rest
     found = await reader.get("/users?text=person+q11")
-    assert re.findall(r"Person q\d+", found) == [
-        f"Person {one:03}" for one in (11, *range(110, 120))
-    ]
+    assert re.findall(r"Person q\d+", found) == [f"Person q{one}" for one in range(110, 120)]
     assert (await reader.client.get("/users?cursor=x")).status_code == 400
     assert "No project is like that" in await reader.get("/projects?text=nothing")
