@@ -225,15 +225,26 @@ def _result(request: SignatureRequest, key: PrivateKey, tsa: Tsa | None) -> Sign
 def software_tsa(signature: bytes, hash_algorithm: str) -> bytes:
     """A token of the test TSA, taken through the real request, reply and checks."""
     trusted = pki()
-    request = timestamps.TimestampRequest.over(signature, hash_algorithm, secrets.token_bytes(16))
-    now = int(time.time())
-    response = embedded_tsa.respond(
-        request.encode(),
-        trusted.tsa.key,
-        trusted.tsa.der,
-        (trusted.tsa_issuer.der,),
-        now=now,
-        serial=secrets.randbits(64) | 1,
-    )
-    authority = timestamps.TimestampAuthority("test", "http://127.0.0.1/", (trusted.tsa_root.der,))
-    return timestamps.accept(response, request, authority, now)
+    stamp = stamps_of(trusted.tsa, trusted.tsa_root, trusted.tsa_issuer)
+    return stamp(signature, hash_algorithm)
+
+
+def stamps_of(tsa: Issued, root: Issued, *issuers: Issued) -> Tsa:
+    """What `software_tsa` is, of another authority."""
+
+    def stamp(signature: bytes, hash_algorithm: str) -> bytes:
+        nonce = secrets.token_bytes(16)
+        request = timestamps.TimestampRequest.over(signature, hash_algorithm, nonce)
+        now = int(time.time())
+        response = embedded_tsa.respond(
+            request.encode(),
+            tsa.key,
+            tsa.der,
+            tuple(issuer.der for issuer in issuers),
+            now=now,
+            serial=secrets.randbits(64) | 1,
+        )
+        authority = timestamps.TimestampAuthority("test", "http://127.0.0.1/", (root.der,))
+        return timestamps.accept(response, request, authority, now)
+
+    return stamp

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import io
 import os
-import secrets
 import subprocess
 import time
 import zipfile
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from tests import keys
 from tests.artifacts import launcher
 from tests.artifacts_signed import sign_deeply
 from tests.shared import missing, sample, shared_dir, tool
 from tests.toy import archive
 
-from sealwright.signing import embedded_tsa, timestamps
 from sealwright.signing.artifact import Directive, Identity
 from sealwright.signing.formats import nupkg
+from sealwright.supervisor import test_tsa
 
 
 def nuget_verify(roots: Path, package: Path) -> subprocess.CompletedProcess[str]:
@@ -43,17 +43,7 @@ class RsaPki:
         self.tsa = keys.issue(
             "TSA", keys.new_key("rsa-2048"), self.root, extensions=[(keys.TIME_STAMPING, True)]
         )
-
-    def stamp(self, signature: bytes, hash_algorithm: str) -> bytes:
-        request = timestamps.TimestampRequest.over(
-            signature, hash_algorithm, secrets.token_bytes(16)
-        )
-        now = int(time.time())
-        response = embedded_tsa.respond(
-            request.encode(), self.tsa.key, self.tsa.der, (), now=now, serial=secrets.randbits(63)
-        )
-        authority = timestamps.TimestampAuthority("test", "http://127.0.0.1/", (self.root.der,))
-        return timestamps.accept(response, request, authority, now)
+        self.stamp = keys.stamps_of(self.tsa, self.root)
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +86,26 @@ def test_we_accept_what_nuget_org_signed(name: str) -> None:
         facts = nupkg.verify(package)
     assert [fact.format for fact in facts] == ["nuget", "nuget-repository"]
     assert all(fact.timestamp for fact in facts)
+
+
+def test_nuget_accepts_time_stamps_of_the_test_authority(pki: RsaPki, tmp_path: Path) -> None:
+    """With it everything begins, `make demo` too."""
+    authority = test_tsa.provide(tmp_path / "tsa")
+    tsa, root = (
+        keys.Issued(authority.key, x509.load_der_x509_certificate(certificate))
+        for certificate in (authority.certificate, authority.root)
+    )
+    target = io.BytesIO()
+    directive = Directive("nuget-sign", {"hash-algorithm": "sha256", "timestamp": "rfc3161"})
+    identity = Identity(pki.leaf.der, (pki.root.der,), int(time.time()))
+    with sample("minimal.1.0.0.nupkg").open("rb") as source:
+        generator = nupkg.sign(source, directive, identity, target)
+        keys.drive(generator, pki.leaf.key, keys.stamps_of(tsa, root))
+    package, roots = tmp_path / "a.nupkg", tmp_path / "roots.pem"
+    package.write_bytes(target.getvalue())
+    roots.write_bytes(pki.root.pem + root.pem)
+    done = nuget_verify(roots, package)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_nuget_accepts_deeply_signed_packages(pki: RsaPki, tmp_path: Path) -> None:

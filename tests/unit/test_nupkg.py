@@ -20,6 +20,7 @@ from sealwright.errors import (
     ArtifactError,
     ConfigurationError,
     SealwrightError,
+    TimestampError,
     VerificationError,
 )
 from sealwright.signing import cms, formats
@@ -40,11 +41,25 @@ def signer() -> keys.Issued:
     return keys.issue("RSA", keys.new_key("rsa-2048"), None, extensions=[(keys.CODE_SIGNING, True)])
 
 
-def signed(content: bytes, hash_algorithm: str = "sha256", timestamp: str = "none") -> bytes:
+@cache
+def tsa() -> tuple[keys.Issued, keys.Issued]:
+    """An authority, and its root."""
+    root = keys.issue("RSA TSA root", keys.new_key("rsa-2048"), None, authority=True)
+    purpose = [(keys.TIME_STAMPING, True)]
+    return keys.issue("RSA TSA", keys.new_key("rsa-2048"), root, extensions=purpose), root
+
+
+def signed(
+    content: bytes,
+    hash_algorithm: str = "sha256",
+    timestamp: str = "none",
+    stamp: keys.Tsa | None = None,
+) -> bytes:
     target = io.BytesIO()
     directive = Directive("nuget-sign", {"hash-algorithm": hash_algorithm, "timestamp": timestamp})
     identity = Identity(signer().der, (), 1_700_000_000)
-    keys.drive(nupkg.sign(io.BytesIO(content), directive, identity, target), signer().key)
+    generator = nupkg.sign(io.BytesIO(content), directive, identity, target)
+    keys.drive(generator, signer().key, stamp)
     return target.getvalue()
 
 
@@ -64,11 +79,11 @@ def signature_of(content: bytes) -> bytes:
 
 @pytest.mark.parametrize("hash_algorithm", cms.HASH_ALGORITHMS)
 def test_signed_and_verified(hash_algorithm: str) -> None:
-    after = signed(MINIMAL, hash_algorithm, "rfc3161")
+    after = signed(MINIMAL, hash_algorithm, "rfc3161", keys.stamps_of(*tsa()))
     (fact,) = nupkg.verify(io.BytesIO(after))
     assert (fact.format, fact.hash_algorithm) == ("nuget", hash_algorithm)
     assert fact.signer == signer().der
-    assert fact.timestamp_signer == keys.pki().tsa.der
+    assert fact.timestamp_signer == tsa()[0].der
     with zipfile.ZipFile(io.BytesIO(after)) as opened:
         member = opened.infolist()[-1]
     assert (member.filename, member.compress_type, member.flag_bits, member.external_attr) == (
@@ -183,6 +198,18 @@ def test_other_signatures_are_refused() -> None:
     for signature in (b"", b"text", block, signature_of(signed(MINIMAL)), signature_of(PUBLISHED)):
         with pytest.raises(SealwrightError):
             nupkg.verify(io.BytesIO(with_signature(SMALL, signature)))
+
+
+def test_a_time_stamp_that_nuget_would_refuse_is_not_put_in() -> None:
+    """By a key that is none of RSA, or with a certificate that an elliptic curve has signed."""
+    root = keys.issue("P-256 TSA", keys.new_key("p256"), None, authority=True)
+    purpose = [(keys.TIME_STAMPING, True)]
+    curve = keys.issue("P-256", keys.new_key("p256"), tsa()[1], extensions=purpose)
+    mixed = keys.issue("Mixed", keys.new_key("rsa-2048"), root, extensions=purpose)
+    for authority, anchor in ((curve, tsa()[1]), (mixed, root)):
+        with pytest.raises(TimestampError, match="NuGet accepts no time stamps") as caught:
+            signed(SMALL, timestamp="rfc3161", stamp=keys.stamps_of(authority, anchor))
+        assert "authority with such a key first" in caught.value.advice
 
 
 def test_unfit_keys_and_files() -> None:

@@ -22,7 +22,7 @@ from typing import Any
 import uvicorn
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -41,6 +41,7 @@ ROOT = "TEST-ONLY-root.pem"
 _YEARS = dt.timedelta(days=20 * 365)
 _MAX_BODY = 64 * 1024
 _SERIAL_BITS = 159
+_BITS = 2048
 
 _Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -50,7 +51,7 @@ _Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 class TestAuthority:
     """Key and certificates of the authority."""
 
-    key: ec.EllipticCurvePrivateKey
+    key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
     certificate: bytes
     root: bytes
 
@@ -79,7 +80,7 @@ def provide(folder: Path) -> TestAuthority:
         raise ConfigurationError(
             message, advice="Remove the folder: it is made anew, and old stamps stay as they are."
         ) from None
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
+    if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
         message = f"The test time stamp authority in {folder} has another kind of key."
         raise ConfigurationError(message, advice="Remove the folder; it is made anew.")
     return TestAuthority(
@@ -90,7 +91,8 @@ def provide(folder: Path) -> TestAuthority:
 def _make(folder: Path) -> None:
     """Make key and certificates aside and rename them into place. The root's key is forgotten."""
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    root_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    # NuGet accepts nothing but RSA.
+    root_key, key = (rsa.generate_private_key(65537, _BITS) for _ in range(2))
     root_name, name = _name(f"{_NAME} root"), _name(_NAME)
     root = (
         _builder(root_name, root_name, root_key.public_key())
@@ -128,7 +130,7 @@ def _name(common: str) -> x509.Name:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey
+    subject: x509.Name, issuer: x509.Name, public: rsa.RSAPublicKey
 ) -> x509.CertificateBuilder:
     now = dt.datetime.now(dt.UTC)
     return (

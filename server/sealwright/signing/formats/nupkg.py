@@ -17,6 +17,7 @@ from sealwright.errors import (
     ArtifactConfigurationError,
     ArtifactError,
     ConfigurationError,
+    TimestampError,
     VerificationError,
 )
 from sealwright.signing import cms, der, timestamps
@@ -181,6 +182,8 @@ def _sign(
         timestamp=cms.timestamp_form(directive),
     )
     (result,) = yield [prepared.request]
+    if result.timestamp_token is not None:
+        _check_stamp(timestamps.read_token(result.timestamp_token).signer)
     member = NewMember(SIGNATURE, prepared.finish(result), STORED)
     package.container.rewrite(target, package.removed, last=[member])
     return Outcome(f"NuGet author signature, {hash_algorithm}")
@@ -199,11 +202,24 @@ def _check_replaceable(package: _Package) -> None:
         raise ArtifactError(message, advice=advice, where=SIGNATURE)
 
 
-def _check_key(certificate: Certificate) -> None:
+def _is_accepted(certificate: Certificate) -> bool:
     key = certificate.public_key
     signed_with = certificate.loaded.signature_algorithm_oid.dotted_string
     is_rsa = isinstance(key, rsa.RSAPublicKey) and key.key_size >= _MIN_RSA_BITS
-    if not is_rsa or signed_with not in _RSA_SIGNATURES:
+    return is_rsa and signed_with in _RSA_SIGNATURES
+
+
+def _check_stamp(authority: Certificate) -> None:
+    if not _is_accepted(authority):
+        message = (
+            f"NuGet accepts no time stamps of {authority.name}: they are not made by RSA with at "
+            f"least {_MIN_RSA_BITS} bits."
+        )
+        raise TimestampError(message, advice="Put an authority with such a key first.")
+
+
+def _check_key(certificate: Certificate) -> None:
+    if not _is_accepted(certificate):
         message = (
             f"NuGet accepts only RSA keys of at least {_MIN_RSA_BITS} bits, in certificates that "
             "are signed by RSA with SHA-2."
