@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from tests.database import seed
 
 from sealwright.db import Database, projects
+from sealwright.db import database as connections
 from sealwright.errors import ConfigurationError, ConflictError, UnavailableError
 from sealwright.model.identifiers import new_id
 
@@ -37,6 +38,33 @@ async def test_outages_of_postgresql(database: Database, statement: str) -> None
     with pytest.raises(UnavailableError):
         await run(database, statement)
     await run(database, "SELECT 1")
+
+
+@postgresql_only
+async def test_connections_that_broke_while_idle_are_replaced(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that were used just now are believed, and cost the one who uses them next."""
+    monkeypatch.setattr(connections, "_IDLE_SECONDS", 0)
+    await run(database, "SELECT 1")
+    other = Database(database.url)
+    await run(
+        other,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
+    await run(database, "SELECT 1")
+    await database.check()
+    monkeypatch.setattr(connections, "_IDLE_SECONDS", 3600)
+    await run(
+        other,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
+    with pytest.raises(UnavailableError):
+        await run(database, "SELECT 1")
+    await run(database, "SELECT 1")
+    await other.close()
 
 
 @postgresql_only

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +23,9 @@ from sealwright.errors import ConfigurationError, ConflictError, UnavailableErro
 _OUTAGE_CLASSES = frozenset({"08", "40", "53", "57", "58"})
 #: read_only_sql_transaction (a standby), insufficient_privilege
 _OUTAGE_STATES = frozenset({"25006", "42501"})
+
+_RETURNED = "returned"  # in a pooled connection's notes: when, by the monotonic clock
+_IDLE_SECONDS = 1.0
 
 
 class Transaction:
@@ -176,13 +180,34 @@ def _engine(url: str, pool_size: int, threads: Executor) -> AsyncEngine:
             async_creator=lambda: InlineConnection.open(path, threads, slow),
         )
     if scheme in ("postgresql", "postgres"):
-        return create_async_engine(
+        engine = create_async_engine(
             f"postgresql+asyncpg://{rest}",
             pool_size=pool_size,
             max_overflow=pool_size,
-            pool_pre_ping=True,
             pool_timeout=10,
             connect_args={"timeout": 10},
         )
+        _look_at_idle_ones(engine.sync_engine)
+        return engine
     message = f"The database URL begins with {scheme!r}."
     raise ConfigurationError(message, advice="Use sqlite:///file or postgresql://user@host/name.")
+
+
+def _look_at_idle_ones(engine: sa.Engine) -> None:
+    """Ask a connection whether it is alive before it is used again, unless it was used just now:
+    asking each time costs a round trip for every transaction."""
+
+    def returned(_connection: Any, record: Any) -> None:
+        record.info[_RETURNED] = time.monotonic()
+
+    def taken(connection: Any, record: Any, _proxy: Any) -> None:
+        idle_since = record.info.get(_RETURNED)
+        if idle_since is None or time.monotonic() - idle_since < _IDLE_SECONDS:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise sa.exc.InvalidatePoolError from error  # the pool opens another one
+
+    sa.event.listen(engine, "checkin", returned)
+    sa.event.listen(engine, "checkout", taken)
