@@ -6,7 +6,11 @@ import datetime as dt
 import hashlib
 
 from sealwright.db import Database, Transaction, passkeys, projects, requests, users
-from sealwright.errors import ForbiddenError, InternalError, PolicyViolationError
+from sealwright.errors import (
+    ForbiddenError,
+    InternalError,
+    PasskeyRequiredError,
+)
 from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.passkey import Assertion, RelyingParty, approval_challenge
 from sealwright.model.request import Approval, RequestKind, SigningRequest, State, Verdict
@@ -119,7 +123,7 @@ async def _check_assertion(
         if request.snapshot.fields.get("passkey_required"):
             message = "The signing policy counts only approvals that a passkey has signed."
             page = f"{rp.origin if rp else ''}/signing-requests/{request.id}"
-            raise PolicyViolationError(message, advice=f"Approve with your passkey at {page}.")
+            raise PasskeyRequiredError(message, advice=f"Approve with your passkey at {page}.")
         return None
     passkey = await passkeys.by_credential(tx, assertion.credential_id)
     if passkey is None or passkey.user_id != user.id:

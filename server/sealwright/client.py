@@ -193,6 +193,21 @@ class Client:
             if request.get("version"):  # servers without one wake up at the end alone
                 query["known"] = request["version"]
 
+    def wait_for_decision(self, request_id: str, user_id: str, seconds: float) -> Json:
+        """Wait until the user has decided on the request, or nobody has to any more, or until
+        `seconds` have passed."""
+        deadline = time.monotonic() + seconds
+        query = {"wait": "0"}
+        while True:
+            request = self.get(f"signing-requests/{request_id}", **query)
+            decided = any(one["user"]["id"] == user_id for one in request["approvals"])
+            left = int(deadline - time.monotonic())
+            if decided or request["state"] != "WaitingForApproval" or left <= 0:
+                return request
+            query = {"wait": str(min(_POLL_SECONDS, left))}
+            if request.get("version"):
+                query["known"] = request["version"]
+
     def download(self, request: Json, target: Path, progress: Progress) -> None:
         """Fetch the signed artifact into `target`, which appears whole or not at all.
 

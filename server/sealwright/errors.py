@@ -104,6 +104,12 @@ class PolicyViolationError(SealwrightError):
     code = "policy_violation"
 
 
+class PasskeyRequiredError(PolicyViolationError):
+    """The signing policy counts only what a passkey has signed; `advice` names the page for it."""
+
+    code = "passkey_required"
+
+
 class OriginError(SealwrightError):
     """The origin could not be verified, or is not what the policy allows."""
 

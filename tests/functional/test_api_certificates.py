@@ -210,3 +210,14 @@ async def test_the_command_line_asks_the_signer_itself(
     ]  # fmt: skip
     await have("certificate", "enable", "key")
     assert der(leaf)
+
+    for verb, release in (("restrict", True), ("unrestrict", False)):
+        await have("certificate", verb, "key")
+        assert json.loads(await have("certificate", "show", "key", "--json"))["release"] is release
+    words = ("--user-id", "Acme <a@example.com>", "--key-type", "p-256")
+    public = await have("certificate", "openpgp", "pgp", *words)
+    assert public == await have("certificate", "show", "pgp", "--openpgp")
+    revoked = await have("certificate", "revoke", "pgp", "--reason", "superseded")
+    assert revoked == await have("certificate", "show", "pgp", "--openpgp") != public
+    await have("certificate", "enable", "pgp", check=1)
+    await have("certificate", "show", "key", "--openpgp", check=1)

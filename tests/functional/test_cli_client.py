@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from sealwright import client as module
+from sealwright.cli import cli
 from sealwright.cli.requests import standing
 from sealwright.client import Client, Submission
 from sealwright.errors import (
@@ -213,6 +215,32 @@ def test_waiting_tells_of_each_state_once(server: Scripted) -> None:
     assert states == ["QueuedForProcessing", "Processing", "Completed"]
     assert all("wait=" in call["path"] for call in server.seen)
     assert ["known=a-1" in call["path"] for call in server.seen] == [False, True, False, False]
+
+
+def test_an_approval_waits_for_the_passkey(server: Scripted) -> None:
+    refusal = {"code": "passkey_required", "detail": "By passkey.", "advice": "Go to the page."}
+    waits: dict[str, Any] = {
+        "id": "r1", "state": "WaitingForApproval", "is_final": False, "approvals": [],
+        "version": "v1",
+    }  # fmt: skip
+    other = {"user": {"id": "u2", "name": "B"}}
+    mine = {"user": {"id": "u1", "name": "A"}}
+    once = [ok(refusal, 403), ok({"id": "u1"}), ok(waits)]
+
+    def approve(*rest: Answer, timeout: str = "30") -> tuple[int, str, str]:
+        server.script = [*once, *rest]
+        options = ["--url", server.url, "--token", "t", "--timeout", timeout]
+        done = CliRunner().invoke(cli, ["request", "approve", "r1", *options])
+        return done.exit_code, done.stdout, done.stderr
+
+    status, told, asked = approve(
+        ok(waits | {"approvals": [other]}), ok(waits | {"approvals": [other, mine]})
+    )
+    assert (status, told) == (0, "r1  WaitingForApproval\n"), "another approval is needed besides"
+    assert "By passkey. Go to the page." in asked
+    assert "known=v1" in server.seen[-1]["path"]
+    assert approve(timeout="0")[0] == 3, "the time was over"
+    assert approve(ok(waits | {"state": "Denied", "is_final": True}))[0] == 1, "somebody else did"
 
 
 def test_following_tells_of_progress_too(server: Scripted) -> None:

@@ -115,6 +115,28 @@ async def test_from_the_request_to_the_renewal(
     assert "certificate.issued" in await desk.actions()
 
 
+async def test_what_came_otherwise_is_renewed_by_the_server(
+    desk: Desk, est: EstServer, enroller: Enroller
+) -> None:
+    server = await name(desk, est)
+    asked = {"slug": "own", "subject": "CN=Own,O=Example", "key_type": "p-256"}
+    old = await desk.have(Operation.CREATE, asked)
+    other = await desk.have(Operation.CREATE, asked | {"slug": "other"})
+    by = {"method": "enrolment", "enrolment_id": server.id}
+    pending = await desk.have(Operation.RENEW, by, certificate_id=old.id)
+    assert (pending.enrolment_id, pending.replaces_id) == (server.id, old.id)
+    assert await enroller.enrol(utc_now()) == 1
+    await settle(desk)
+    assert est.asked[-1][0] == "simpleenroll", "it has issued none of it before"
+    async with desk.database.read() as tx:
+        current = await certificates.get_current(tx, desk.tenant, old.id)
+    assert current is not None
+    assert current.id == pending.id
+    assert len(current.chain) == 2
+    with pytest.raises(NotFoundError, match="EST server"):
+        await desk.have(Operation.RENEW, {"method": "enrolment"}, certificate_id=other.id)
+
+
 async def test_a_server_that_refuses_or_is_another(
     desk: Desk, est: EstServer, enroller: Enroller, ca: OpensslCa
 ) -> None:

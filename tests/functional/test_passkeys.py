@@ -109,7 +109,7 @@ async def test_an_approval_by_passkey(web: Web) -> None:
         )
 
     without = await approve(first, None)
-    assert (without.status_code, without.json()["code"]) == (403, "policy_violation")
+    assert (without.status_code, without.json()["code"]) == (403, "passkey_required")
     page = f"{web.server.url}/signing-requests/{first['id']}"
     assert page in without.json()["advice"], "the answer says which page to open"
     elsewhere = await approve(first, made.sign(await options(second)))

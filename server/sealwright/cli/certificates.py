@@ -24,6 +24,7 @@ from sealwright.cli.administration import (
 )
 from sealwright.cli.frame import Sealwright, asynchronous, emit_json, json_option, pass_sealwright
 from sealwright.db import Transaction, certificates
+from sealwright.db import enrolment as enrolment_servers
 from sealwright.errors import ConflictError, InvalidInputError, NotFoundError
 from sealwright.model.ascii_armor import armor
 from sealwright.model.certificate import (
@@ -297,6 +298,7 @@ async def certificate_import(
     type=click.Choice(["self-signed", "request", "enrolment"]),
     help="[default: as the present one was made]",
 )
+@click.option("--enrolment", help="Slug of the EST server that is to issue it.")
 @click.option("--new-key", is_flag=True, help="Generate another key.")
 @click.option("--slug", help="[default: the slug with the next number]")
 @click.option("--days", type=click.IntRange(1, 7300), default=365, show_default=True)
@@ -308,6 +310,7 @@ async def certificate_renew(
     sealwright: Sealwright,
     certificate_name: str,
     method: str | None,
+    enrolment: str | None,
     new_key: bool,  # noqa: FBT001 - a flag of the command
     slug: str | None,
     days: int,
@@ -320,6 +323,9 @@ async def certificate_renew(
         arguments["method"] = method
     if slug:
         arguments["slug"] = _slug(slug)
+    if enrolment:
+        server = await _server(sealwright, organization_slug, enrolment)
+        arguments |= {"method": "enrolment", "enrolment_id": server}
     made = await _order(
         sealwright,
         organization_slug,
@@ -479,6 +485,16 @@ async def _find(tx: Transaction, organization: Organization, name: str) -> Certi
             return one
     message = f"There is no certificate {name!r} in {organization.slug}."
     raise NotFoundError(message, advice="'sealwright certificate list' shows them.")
+
+
+async def _server(sealwright: Sealwright, organization_slug: str | None, name: str) -> str:
+    async with open_database(sealwright.settings()) as database, database.read() as tx:
+        organization = await find_organization(tx, organization_slug)
+        found = await enrolment_servers.find(tx, organization.id, name)
+    if found is None:
+        message = f"There is no EST server {name!r} in {organization.slug}."
+        raise NotFoundError(message)
+    return found.id
 
 
 async def _set_state(

@@ -17,7 +17,7 @@ from sealwright.cli.frame import (
 )
 from sealwright.cli.progress import Display
 from sealwright.client import Client, Json, Submission
-from sealwright.errors import InvalidInputError
+from sealwright.errors import InvalidInputError, PasskeyRequiredError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -213,7 +213,47 @@ def _deciding(name: str, field: str, text: str) -> click.Command:
     return decide
 
 
-request.add_command(_deciding("approve", "comment", "Approve a request that waits for it."))
+@request.command(name="approve")
+@click.argument("request_id")
+@click.option("--comment", default="", help="Words for the record.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0),
+    default=600.0,
+    show_default=True,
+    help="Seconds to wait for the passkey, where the policy wants one.",
+)
+@json_option
+@server_options
+def request_approve(
+    request_id: str,
+    comment: str,
+    timeout: float,
+    as_json: bool,  # noqa: FBT001
+    url: str,
+    token: str,
+    patience: float,
+) -> None:
+    """Approve a request that waits for it.
+
+    Where its policy counts only approvals by passkey, the page to approve on is written, and the
+    command waits until you have. Exit status 3 says that the time was over before.
+    """
+    with Client(url, token, patience=patience) as client:
+        try:
+            found = client.post(f"signing-requests/{request_id}/approve", {"comment": comment})
+        except PasskeyRequiredError as error:
+            click.echo(f"{error.message} {error.advice}", err=True)
+            me = client.get("me")["id"]
+            with Display(quiet=as_json).waiting("Waiting for the passkey"):
+                found = client.wait_for_decision(request_id, me, timeout)
+            if not any(one["user"]["id"] == me for one in found["approvals"]):
+                _tell(found, as_json=as_json)
+                waits = found["state"] == "WaitingForApproval"
+                click.get_current_context().exit(EXIT_UNAVAILABLE if waits else EXIT_REFUSED)
+    _tell(found, as_json=as_json)
+
+
 request.add_command(_deciding("deny", "comment", "Deny a request: it is not signed."))
 request.add_command(_deciding("cancel", "reason", "Cancel a request that is not final."))
 

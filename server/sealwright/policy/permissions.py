@@ -165,6 +165,7 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "enrolment_servers.create": _row("O O - - - -"),
     "enrolment_servers.get": _row("O O - - O -"),
     "enrolment_servers.update": _row("O O - - - -"),
+    "enrolment_servers.delete": _row("O O - - - -"),
     "ui.certificates": _row("O O O O O O"),
     "ui.certificate": _row("O O O O O O"),
     "ui.certificate_request_download": _row("O O O O O O"),

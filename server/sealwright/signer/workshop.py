@@ -268,8 +268,10 @@ class Workshop:
             return await self._renew_openpgp(commission, old, {one.slug for one in present})
         method = commission.text("method") or _method_of(old)
         source = _RENEWALS.get(method)
+        enrolment = None
         if source is CertificateSource.ENROLMENT:
-            await self._check_enrolment(commission, old.enrolment_id or "")
+            enrolment = commission.text("enrolment_id") or old.enrolment_id or ""
+            await self._check_enrolment(commission, enrolment)
         if source is None:
             message = f"A certificate is not renewed by {method[:20]!r}."
             raise InvalidInputError(message, advice=f"Use one of {', '.join(_RENEWALS)}.")
@@ -282,7 +284,7 @@ class Workshop:
             exposed=old.exposed,
             release=old.release,
             replaces_id=old.id,
-            enrolment_id=old.enrolment_id if source is CertificateSource.ENROLMENT else None,
+            enrolment_id=enrolment,
         )
         check_subject(draft.subject)
         validity = commission.days()

@@ -16,6 +16,7 @@ STATUSES: Mapping[str, tuple[int, str]] = {
     "unauthenticated": (401, "Authentication needed"),
     "forbidden": (403, "Not allowed"),
     "policy_violation": (403, "The signing policy refuses"),
+    "passkey_required": (403, "The signing policy wants a passkey"),
     "origin_not_verified": (403, "The origin is not verified"),
     "not_found": (404, "Not found"),
     "method_not_allowed": (405, "Method not allowed"),

@@ -122,13 +122,18 @@ class Enroller:
                     tx, certificate.organization_id, certificate.enrolment_id or ""
                 )
                 sealed = await enrolment.sealed_credentials(tx, certificate.enrolment_id or "")
+                before = None
+                if certificate.replaces_id:
+                    before = await certificates.get(
+                        tx, certificate.organization_id, certificate.replaces_id
+                    )
             if server is None or not server.enabled:
                 return now + _REFUSED, "The EST server is disabled."
             credentials = self._vault.open(server.id, sealed)
             async with EstClient(server, credentials, self._hosts) as client:
-                answer = await client.enrol(
-                    certificate.csr, again=certificate.replaces_id is not None
-                )
+                # the server re-enrols what it has issued itself (RFC 7030, 4.2.2)
+                again = before is not None and before.enrolment_id == certificate.enrolment_id
+                answer = await client.enrol(certificate.csr, again=again)
                 if answer.retry_after:
                     return now + dt.timedelta(seconds=answer.retry_after), ""
                 # the signer completes the chain from these; a root may come twice

@@ -111,6 +111,9 @@ class CertificateRenewIn(In):
     method: Literal["self-signed", "request", "enrolment"] | None = Field(
         None, description="default: as the present one was made"
     )
+    enrolment: Reference | None = Field(
+        None, description="id or slug of the EST server that is to issue it; default: the same"
+    )
     new_key: bool = Field(default=False, description="generate another key")
     slug: Slug | None = Field(None, description="default: the slug with the next number")
     name: Name | None = None

@@ -184,7 +184,13 @@ async def renew(call: Call) -> Response:
     form = await read_form(call)
     try:
         form.require("method", "valid_days")
-        given = form.parse(CertificateRenewIn, new_key=form.checked("new_key"))
+        method, _, server = form.value("method").partition(":")
+        given = form.parse(
+            CertificateRenewIn,
+            method=method,
+            enrolment=server or None,
+            new_key=form.checked("new_key"),
+        )
         made = await order_renewal(call, certificate, given)
         return await _settled(call, made, "The renewal is there.")
     except (ForbiddenError, NotFoundError):
@@ -281,6 +287,7 @@ async def _detail(
         server = None
         if certificate.enrolment_id:
             server = await enrolment.find(tx, certificate.organization_id, certificate.enrolment_id)
+        servers = await enrolment.every(tx, certificate.organization_id)
         failure = await enrolment.error_of(tx, certificate.id)
         wanted = Filter(certificate_id=certificate.id)
         activity = names = None
@@ -293,9 +300,12 @@ async def _detail(
     method = certificate_method(certificate)
     if certificate.kind is CertificateKind.OPENPGP:
         renewals, method = [("self-signed", "By itself")], "self-signed"
-    if server and server.enabled:
-        renewals.append(("enrolment", f"By the EST server {server.name}"))
-    elif method == "enrolment":
+    renewals += [
+        ("enrolment" if one == server else f"enrolment:{one.slug}", f"By the EST server {one.name}")
+        for one in servers
+        if one.enabled
+    ]
+    if not (server and server.enabled) and method == "enrolment":
         method = "request"
     renewal = Form({"method": method, "valid_days": "365"})
     shown: dict[str, Any] = {

@@ -19,6 +19,7 @@ from sealwright.model.certificate import (
     Operation,
     OrderState,
 )
+from sealwright.model.enrolment import EnrolmentServer
 from sealwright.model.identifiers import is_id, is_slug, utc_now
 from sealwright.restrict import restrict
 from sealwright.transparency.record import organization_entry, record
@@ -161,14 +162,18 @@ async def order_certificate(call: Call, given: CertificateIn) -> CertificateOrde
     async with call.services.database.transaction() as tx:
         await _check_free(tx, call, given.slug)
         if given.source == "enrolment":
-            name = given.enrolment or ""
-            server = None
-            if is_name(name):
-                server = await enrolment.find(tx, call.grant.organization_id, name)
-            if server is None:
-                raise missing(name, "EST server")
+            server = await _find_server(tx, call, given.enrolment or "")
             arguments["enrolment_id"] = server.id
         return await order(tx, _wish(call, operation, arguments))
+
+
+async def _find_server(tx: Transaction, call: Call, name: str) -> EnrolmentServer:
+    found = None
+    if is_name(name):
+        found = await enrolment.find(tx, call.grant.organization_id, name)
+    if found is None:
+        raise missing(name, "EST server")
+    return found
 
 
 async def import_file(call: Call) -> Response:
@@ -238,11 +243,17 @@ async def order_renewal(
     Raises:
         ConflictError, TooManyRequestsError
     """
-    arguments = given.model_dump(exclude_none=True)
-    wish = dataclasses.replace(
-        _wish(call, Operation.RENEW, arguments), certificate_id=certificate.id
-    )
+    arguments = given.model_dump(exclude_none=True, exclude={"enrolment"})
     async with call.services.database.transaction() as tx:
+        if given.enrolment is not None:
+            if given.method not in {None, "enrolment"}:
+                message = f"An EST server renews nothing by {given.method!r}."
+                raise InvalidInputError(message, advice="Leave the method out.")
+            server = await _find_server(tx, call, given.enrolment)
+            arguments |= {"method": "enrolment", "enrolment_id": server.id}
+        wish = dataclasses.replace(
+            _wish(call, Operation.RENEW, arguments), certificate_id=certificate.id
+        )
         return await order(tx, wish)
 
 

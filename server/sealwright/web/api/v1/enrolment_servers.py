@@ -16,7 +16,7 @@ from sealwright.model.enrolment import EnrolmentServer
 from sealwright.model.identifiers import new_id, utc_now
 from sealwright.transparency.record import organization_entry, record
 from sealwright.visible import is_name, missing
-from sealwright.web.answers import json_answer
+from sealwright.web.answers import json_answer, no_content
 from sealwright.web.routes import Answer, Call, Endpoint
 from sealwright.web.schemas.enrolment import (
     EnrolmentServerIn,
@@ -55,6 +55,12 @@ async def update(call: Call) -> Response:
     server = await change(call, await call.json(EnrolmentServerPatch))
     async with call.services.database.read() as tx:
         return json_answer(await _out(tx, server))
+
+
+async def delete(call: Call) -> Response:
+    """Ask one no more, unless a certificate depends on it."""
+    await remove(call)
+    return no_content()
 
 
 async def add(call: Call, given: EnrolmentServerIn) -> EnrolmentServer:
@@ -218,5 +224,13 @@ ENDPOINTS = (
         "Change or disable an EST server",
         (Answer(200, "Changed", EnrolmentServerOut),),
         {_JSON: EnrolmentServerPatch},
+    ),
+    Endpoint(
+        "enrolment_servers.delete",
+        "DELETE",
+        _ONE,
+        delete,
+        "Delete an EST server that no certificate depends on",
+        (Answer(204, "Deleted"),),
     ),
 )
