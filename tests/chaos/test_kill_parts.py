@@ -41,6 +41,7 @@ class Chaos:
     shim: Shim
     artifact: Path
     counted: int  #: signatures before the request
+    signatures: int = SIGNATURES  #: that the artifact needs
 
     @property
     def api(self) -> Api:
@@ -75,7 +76,7 @@ class Chaos:
             "request", "download", request_id, "--output", signed, **self.setup.environment
         )
         facts = verify_file(signed)
-        assert len(facts) == SIGNATURES
+        assert len(facts) == self.signatures
         assert all(fact.timestamp for _, fact in facts)
         return request
 
@@ -92,7 +93,7 @@ class Chaos:
 
         found = asyncio.run(read())
         made = Counter(one.digest for one in found if one.state == "made")
-        assert len(made) == SIGNATURES
+        assert len(made) == self.signatures
         assert set(made.values()) == {1}
         signed = Counter(one.data for one in self.shim.signatures()[self.counted :])
         intended = Counter(one.digest for one in found)
@@ -133,6 +134,29 @@ def test_worker_killed(chaos: Chaos) -> None:
     # what the signer had begun went on, and was used by the second attempt
     assert len(chaos.check_intents(request_id)) == SIGNATURES
     assert chaos.shim.count() - chaos.counted == SIGNATURES
+
+
+@pytest.mark.large
+@pytest.mark.parametrize("part", ["worker", "signer"])
+@pytest.mark.parametrize("after", [1, 60, 200, 242])
+def test_killed_among_242_files(
+    server: tuple[System, Setup, Shim], tmp_path: Path, part: str, after: int
+) -> None:
+    """As many as in the wheel that docs/performance.md measures; at the end they are packed."""
+    system, setup, shim = server
+    artifact = build_artifact(tmp_path / "product.zip", 241)
+    shim.clear()
+    shim.delay("C_Sign", 0.01, times=10_000)
+    chaos = Chaos(system, setup, shim, artifact, shim.count(), 242)
+    request_id = chaos.submit()
+    chaos.until_signed(after)
+    system.wait_replaced(part, system.kill(part), 10)
+    chaos.finished(request_id)
+    found = chaos.check_intents(request_id)
+    assert {one.state for one in found} <= {"made", "abandoned"}
+    if part == "worker":
+        assert shim.count() - chaos.counted == 242
+    shim.clear()
 
 
 def test_signer_killed(chaos: Chaos) -> None:
