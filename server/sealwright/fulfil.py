@@ -62,9 +62,9 @@ from sealwright.queueing.progress import ProgressMeter
 from sealwright.queueing.queue import Queue
 from sealwright.signing import deep_sign
 from sealwright.signing.artifact import Identity, SignatureRequest, TimestampForm
+from sealwright.signing.child_pool import ChildPool
 from sealwright.signing.judges import Judges
 from sealwright.signing.plan import Plan
-from sealwright.signing.sandbox import ChildPool
 from sealwright.signing.signature_value import verify_signature_value
 from sealwright.signing.signer_client import SignerClient
 from sealwright.signing.spool import sha256_of

@@ -90,6 +90,7 @@ class VerifiedRun:
             self.origin,
             self.facts,
             place.link.organization_id,
+            place.target.project.id,
             place.target.policy.id,
             artifact,
         )

@@ -3,6 +3,7 @@ were measured in the same run."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import secrets
@@ -23,7 +24,7 @@ from sealwright.keystores.pkcs11 import Token
 from sealwright.model.mechanism import Mechanism
 from sealwright.signing.containers.deflate import deflate, inflater
 from tests.artifacts import launcher
-from tests.bench import inputs
+from tests.bench import inputs, million
 from tests.bench.peers import PEERS, PeerMissingError, Signer, run_peer
 from tests.bench.profiles import profiled
 from tests.bench.relic_server import RelicServer
@@ -197,6 +198,14 @@ def g_growth(bench: Bench, folder: Path) -> Figures:
     return {"rows": rows}
 
 
+def h_million(bench: Bench, folder: Path) -> Figures:
+    """The pages of the web application over a million requests and five million leaves."""
+    count = 20_000 if bench.small else 1_000_000
+    url = f"sqlite:///{folder / 'sealwright.sqlite3'}"
+    asyncio.run(million.seed(url, count))
+    return {"requests": count} | million.measure(url, runs=3 if bench.small else 20)
+
+
 CASES: dict[str, Callable[[Bench, Path], Figures]] = {
     "a": a_wheel,
     "b": b_small,
@@ -205,6 +214,7 @@ CASES: dict[str, Callable[[Bench, Path], Figures]] = {
     "e": e_digests,
     "f": f_memory,
     "g": g_growth,
+    "h": h_million,
 }
 
 

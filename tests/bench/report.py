@@ -210,6 +210,18 @@ def _growth(figures: Figures) -> str:
     )
 
 
+def _million(figures: Figures) -> str:
+    rows = "\n".join(
+        f"| {row['page']} | {row['p50_ms']:.0f} | {row['p95_ms']:.0f} | {row['processor_ms']:.0f} |"
+        for row in figures["pages"]
+    )
+    return (
+        f"### (h) The web application over {figures['requests']:,} requests\n\n"
+        f"{_where(figures)}\n\n"
+        f"| page | p50, ms | p95, ms | processor, ms |\n|---|---|---|---|\n{rows}\n"
+    )
+
+
 def _where(figures: Figures) -> str:
     machine = figures["machine"]
     return (
@@ -231,4 +243,5 @@ _PARTS = {
     "e": _digests,
     "f": _memory,
     "g": _growth,
+    "h": _million,
 }

@@ -34,6 +34,7 @@ from sealwright.model.origin import Origin
 from sealwright.model.request import SigningRequest, State, StoredArtifact
 from tests import database as rows
 from tests.database import Scene
+from tests.web import signing_certificate
 
 _BATCH = 5000
 _PROJECTS = 200
@@ -44,16 +45,16 @@ _STATES += [State.WAITING_FOR_APPROVAL]
 _NAMES = ("setup", "driver", "agent", "service", "portal", "firmware", "tools", "client")
 
 
-def identifier(number: int, chance: random.Random) -> str:
+def identifier(number: int, chance: random.Random, start: dt.datetime = _START) -> str:
     """A UUID version 7 of a time of its own."""
-    milliseconds = int(_START.timestamp() * 1000) + number * 60_000
+    milliseconds = int(start.timestamp() * 1000) + number * 60_000
     value = milliseconds << 80 | chance.getrandbits(80)
     return str(uuid.UUID(int=value & ~(0xF << 76) | 0x7 << 76))
 
 
 async def scenes(database: Database) -> list[Scene]:
     """One organization with many projects, of very different sizes."""
-    first = await rows.seed(database)
+    first = await rows.seed(database, signing_certificate("rsa-3072"))
     made = [first]
     async with database.transaction() as tx:
         for number in range(1, _PROJECTS):
@@ -70,16 +71,18 @@ async def scenes(database: Database) -> list[Scene]:
     return made
 
 
-def request(number: int, places: Sequence[Scene], chance: random.Random) -> SigningRequest:
+def request(
+    number: int, places: Sequence[Scene], chance: random.Random, start: dt.datetime = _START
+) -> SigningRequest:
     """One that ended long ago."""
     scene = places[min(int(chance.expovariate(0.05)), len(places) - 1)]
     state = chance.choice(_STATES)
     name = f"{chance.choice(_NAMES)}-{number % 90}.{number % 17}.exe"
     digest = hashlib.sha256(str(number).encode()).hexdigest()
-    submitted = _START + dt.timedelta(minutes=number)
+    submitted = start + dt.timedelta(minutes=number)
     return rows.request(
         scene,
-        id=identifier(number, chance),
+        id=identifier(number, chance, start),
         state=state,
         description=f"Build {number} of {scene.project.slug} nightly",
         origin=Origin(commit=hashlib.sha1(str(number).encode()).hexdigest()),
@@ -91,11 +94,15 @@ def request(number: int, places: Sequence[Scene], chance: random.Random) -> Sign
     )
 
 
-def batches(count: int, places: Sequence[Scene]) -> Iterator[list[SigningRequest]]:
-    """All of them, newest last."""
+def batches(
+    count: int, places: Sequence[Scene], end: dt.datetime | None = None, size: int = _BATCH
+) -> Iterator[list[SigningRequest]]:
+    """All of them, newest last: one a minute, up to `end` where that is given."""
     chance = random.Random(7)
-    for start in range(0, count, _BATCH):
-        yield [request(n, places, chance) for n in range(start, min(start + _BATCH, count))]
+    start = end - dt.timedelta(minutes=count) if end else _START
+    for first in range(0, count, size):
+        numbers = range(first, min(first + size, count))
+        yield [request(number, places, chance, start) for number in numbers]
 
 
 def columns(one: SigningRequest, *, as_text: bool) -> dict[str, Any]:
@@ -108,10 +115,13 @@ def columns(one: SigningRequest, *, as_text: bool) -> dict[str, Any]:
     for name in ("parameters", "origin", "input", "output", "retrieval", "hash"):
         values[name] = json.dumps(values[name]) if values[name] is not None else None
     if as_text:
-        for name in ("submitted_at", "updated_at", "finished_at"):
-            value = values[name]
-            values[name] = value.strftime("%Y-%m-%d %H:%M:%S.%f") if value else None
+        values = {name: as_plain(value) for name, value in values.items()}
     return values
+
+
+def as_plain(value: Any) -> Any:
+    """A value as SQLite keeps it."""
+    return value.strftime("%Y-%m-%d %H:%M:%S.%f") if isinstance(value, dt.datetime) else value
 
 
 def words(made: Sequence[SigningRequest]) -> list[tuple[str, str, str]]:

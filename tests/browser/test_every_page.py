@@ -1,4 +1,5 @@
-"""Every page that exists, in both themes: axe finds nothing, nothing is too wide, no script runs.
+"""Every page that exists, in both themes: axe finds nothing, nothing is too wide, no script runs,
+also where one stands in every text that can be given (`plants`).
 
 With ``SEALWRIGHT_SCREENSHOTS=folder`` a picture of each page is kept there.
 """
@@ -13,10 +14,13 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import ConsoleMessage, Page, async_playwright
 
+from tests.browser import plants
 from tests.browser import world as worlds
 from tests.browser.test_web_pages import chromium
 from tests.web import PASSWORD, Web
 
+_TEXTS = """document.body.textContent
+    + [...document.querySelectorAll("input, textarea")].map(one => one.value).join(" ")"""
 _CONTRAST = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
 
 
@@ -25,6 +29,11 @@ _CONTRAST = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
 async def test_every_page(sqlite: Web, width: int, scheme: str) -> None:
     world = await worlds.make(sqlite)
     faults: list[str] = []
+    garden = plants.Garden()
+    if scheme == "dark":
+        garden = await plants.plant(world)
+        faults += garden.faults
+        assert len(garden.planted) > 100, sorted(garden.refused)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
             executable_path=chromium(), args=["--no-sandbox"]
@@ -37,9 +46,9 @@ async def test_every_page(sqlite: Web, width: int, scheme: str) -> None:
         page.on("console", lambda message: faults.extend(_complaint(page, message)))
         page.on("pageerror", lambda error: faults.append(f"{page.url}: {error}"))
         page.on("dialog", lambda dialog: faults.append(f"{page.url}: {dialog.message}"))
-        visited = 0
+        visited, shown = 0, set[int]()
         for name, path, status in await world.outside():
-            faults += await _visit(page, name, sqlite.server.url + path, scheme, status)
+            faults += await visit(page, name, sqlite.server.url + path, scheme, status)
             visited += 1
         await page.goto(f"{sqlite.server.url}/login")
         await page.fill("input[name=email]", str(world.administrator.email))
@@ -47,18 +56,29 @@ async def test_every_page(sqlite: Web, width: int, scheme: str) -> None:
         await page.click("button.primary")
         await page.wait_for_url(lambda address: "/login" not in address)
         for name, path in [*world.paths(), ("ui.link_proven", await _back(page, world))]:
-            faults += await _visit(page, name, sqlite.server.url + path, scheme)
+            faults += await visit(page, name, sqlite.server.url + path, scheme)
+            shown |= plants.numbers_in(await page.evaluate(_TEXTS))
             visited += 1
         await browser.close()
     assert not faults, "\n".join(faults)
     assert visited > 5
+    # what a later call or form wrote over, and secrets, are on no page
+    assert len(shown & garden.planted.keys()) > len(garden.planted) // 3, [
+        where for number, where in garden.planted.items() if number not in shown
+    ]
 
 
-async def _visit(page: Page, name: str, url: str, scheme: str, status: int = 200) -> list[str]:
+async def visit(page: Page, name: str, url: str, scheme: str, status: int = 200) -> list[str]:
+    """Open the page; what is wrong with it."""
     answer = await page.goto(url)
     assert answer is not None
     if answer.status != status:
         return [f"{name}: {answer.status} at {url}"]
+    return await look(page, name, scheme)
+
+
+async def look(page: Page, name: str, scheme: str) -> list[str]:
+    """What is wrong with the page that is open."""
     # in light everything, in dark what differs there: the colours
     faults = await _axe(page, name, {} if scheme == "light" else _CONTRAST)
     faults += await _shape(page, name)

@@ -1,20 +1,29 @@
-"""Passkeys in a real browser with a virtual authenticator: added, approved and logged in with."""
+"""Passkeys in a real browser with a virtual authenticator: added, approved, endorsed and logged in
+with."""
 
 from __future__ import annotations
 
 import re
 import shutil
 from pathlib import Path
+from typing import Literal
 
-from playwright.async_api import async_playwright
+from playwright.async_api import Page, async_playwright
 
-from sealwright.db import passkeys, requests
+from sealwright.certify import Wish, order
+from sealwright.db import endorsements, passkeys, requests
 from sealwright.intake.passwords import hash_password
-from sealwright.model.passkey import approval_challenge, relying_party
+from sealwright.model.certificate import Operation
+from sealwright.model.endorsement import EndorsementKind
+from sealwright.model.passkey import Passkey, approval_challenge, relying_party
+from sealwright.model.user import Role
+from sealwright.policy.endorsements import newest
 from sealwright.policy.passkeys import verify_assertion
+from tests.browser.test_every_page import look
 from tests.browser.test_web_pages import chromium
+from tests.endorsing import trust
 from tests.valkey import Valkey
-from tests.web import PASSWORD, opened, running
+from tests.web import PASSWORD, Web, opened, running
 
 
 async def test_added_approved_and_logged_in_with(
@@ -25,7 +34,9 @@ async def test_added_approved_and_logged_in_with(
     # browsers have no passkeys for bare addresses: the server is called localhost here
     with running(valkey, f"sqlite:///{file}", external_name="localhost") as server:
         async with opened(server) as web, async_playwright() as playwright:
-            user = await web.add_user(password_hash=await hash_password(PASSWORD))
+            user = await web.add_user(
+                password_hash=await hash_password(PASSWORD), role=Role.GLOBAL_ADMINISTRATOR
+            )
             approvers = web.scene.policy.approvers | {user.id}
             await web.change_policy(quorum=1, approvers=approvers, passkey_required=True)
             request = await web.submit()
@@ -69,6 +80,9 @@ async def test_added_approved_and_logged_in_with(
             assert approval.assertion is not None
             verify_assertion(approval.assertion, key, challenge, relying_party(url))
 
+            faults += await endorse_policy_and_order(web, page, key)
+
+            await page.set_viewport_size({"width": 1280, "height": 800})
             await page.get_by_role("button", name="Log out").click()
             await page.wait_for_url(re.compile("/login"))
             await page.get_by_role("button", name="Log in with a passkey").click()
@@ -84,3 +98,47 @@ async def test_added_approved_and_logged_in_with(
             await page.wait_for_selector("text=The passkey is removed.")
             assert faults == []
             await browser.close()
+
+
+async def endorse_policy_and_order(web: Web, page: Page, key: Passkey) -> list[str]:
+    """By page, at phone width, with the passkey that the operator named; what is wrong with it."""
+    url, policy = web.server.settings.url, web.scene.policy
+    asked = {"slug": "ordered", "subject": "CN=x", "key_type": "p-256"}
+    wish = Wish(key.organization_id, Operation.REQUEST, "x", key.user_id, asked)
+    async with web.database.transaction() as tx:
+        placed = await order(tx, wish)
+    await trust(web.database, key)
+    paths = {
+        "order": f"/certificates/orders/{placed.id}",
+        "policy": f"/projects/{web.scene.project.slug}/signing-policies/{policy.slug}",
+    }
+    await page.set_viewport_size({"width": 390, "height": 800})
+    for path in paths.values():
+        await page.goto(url + path)
+        await page.wait_for_selector("text=waits for an endorsement")
+        await page.get_by_role("link", name="Endorsements", exact=True).click()
+        await page.wait_for_url(f"{url}/endorsements")
+    faults: list[str] = []
+    schemes: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+    for scheme in schemes:
+        await page.emulate_media(color_scheme=scheme)
+        faults += await look(page, f"endorsements in {scheme}", scheme)
+    for name in (policy.name, "request a certificate"):
+        section = page.locator("section", has=page.get_by_role("heading", name=name))
+        await section.get_by_role("button", name="Endorse with your passkey").click()
+        await page.wait_for_selector("text=It is endorsed.")
+        assert await section.count() == 0
+    rp = relying_party(url)
+    found = {}
+    async with web.database.read() as tx:
+        anchors = await endorsements.anchors(tx, key.organization_id)
+        for kind, subject in (
+            (EndorsementKind.POLICY, policy.id), (EndorsementKind.ORDER, placed.id),
+        ):  # fmt: skip
+            made = await endorsements.of_subject(tx, key.organization_id, kind, subject)
+            found[kind] = newest(made, anchors, rp)
+    assert all(found.values()), "what the browser made holds"
+    for path in paths.values():
+        await page.goto(url + path)
+        assert "waits for an endorsement" not in await page.inner_text("main")
+    return faults

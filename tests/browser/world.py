@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sealwright import accounts
+from sealwright.certify import Wish, order
 from sealwright.connectors.vault import open_vault
 from sealwright.db import (
     build_systems,
@@ -15,12 +16,14 @@ from sealwright.db import (
     identity_providers,
     notifications,
     outgoing_webhooks,
+    passkeys,
     projects,
     proposals,
     requests,
 )
 from sealwright.intake.passwords import hash_password
 from sealwright.membership import Actor
+from sealwright.model.certificate import Operation
 from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.origin import Origin, Proof
 from sealwright.model.proposal import Proposal, ProposalState, TrialState
@@ -29,6 +32,7 @@ from sealwright.model.user import Role, User
 from sealwright.web.app import ENDPOINTS
 from sealwright.web.routes import Face
 from tests import artifact_plans
+from tests.endorsing import trust
 from tests.functional.test_api_permissions import Things, things_of
 from tests.web import PASSWORD, Web
 
@@ -123,7 +127,24 @@ async def make(web: Web) -> World:
     things = await things_of(web, web.scene, administrator)
     await spoil(web, things)
     await rename_webhook(web, things.webhook)
-    return World(web, administrator, dataclasses.replace(things, request=done["id"]))
+    things = dataclasses.replace(
+        things, request=done["id"], order=await demand_endorsements(web, administrator, things)
+    )
+    return World(web, administrator, things)
+
+
+async def demand_endorsements(web: Web, administrator: User, things: Things) -> str:
+    """Have the signer trust the administrator's passkey, so that all waits for it; an order that
+    does, too."""
+    organization = administrator.organization_id
+    async with web.database.transaction() as tx:
+        key = await passkeys.get(tx, organization, things.passkey)
+        asked = {"slug": "ordered", "subject": f"CN={SCRIPT}", "key_type": "p-256"}
+        wish = Wish(organization, Operation.REQUEST, "x", administrator.id, asked)
+        placed = await order(tx, wish)
+    assert key
+    await trust(web.database, key)
+    return placed.id
 
 
 async def spoil(web: Web, things: Things) -> None:

@@ -19,6 +19,7 @@ from sealwright.db import users
 from sealwright.model.identifiers import utc_now
 from sealwright.model.project import ApproverMail, SubmitterMail
 from sealwright.model.user import Role, User, UserKind
+from sealwright.reporting import watch
 from sealwright.reporting.deliver import Courier
 from sealwright.reporting.mail import Mailer
 from sealwright.reporting.unusual import look_at_rates
@@ -149,7 +150,8 @@ async def test_a_mail_server_that_is_away_loses_nothing(post: Post) -> None:
     assert {one["To"] for one in post.mail.taken} == {one.email for one in post.approvers}
 
 
-async def test_the_digest_comes_once_a_day(post: Post) -> None:
+async def test_the_digest_comes_once_a_day(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "_BATCH", 1)  # however many wait
     await post.web.change_policy(approver_mail=ApproverMail.DIGEST)
     one = await post.web.submit()
     await post.web.submit()

@@ -13,8 +13,9 @@ import pytest
 from tests.toy import archive, configuration
 
 from sealwright.errors import ArtifactError, UnavailableError
+from sealwright.signing.child_pool import ChildPool
 from sealwright.signing.nursery import ForkedChild, Nursery
-from sealwright.signing.sandbox import LAYERS, ChildPool, FormatChild
+from sealwright.signing.sandbox import LAYERS, FormatChild
 
 XML = configuration('<zip-file><pe-file path="*.exe"><authenticode-sign/></pe-file></zip-file>')
 

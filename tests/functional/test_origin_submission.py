@@ -10,15 +10,19 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 from tests.ci import Ci, linked, running_ci
 from tests.fakes.github_state import Artifact, Content, Run, commit
 from tests.fakes.github_world import World, running_world
 from tests.valkey import Valkey
 from tests.web import WebServer
 
-from sealwright.db import build_systems
+from sealwright.db import build_systems, run_submissions
+from sealwright.model.identifiers import utc_now
 from sealwright.model.origin import OriginRules, Proof
 from sealwright.model.request import State
+from sealwright.origin import replay
+from sealwright.origin.replay import RunSubmission, earlier_request
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +81,29 @@ async def test_the_same_submission_gives_the_same_request(ci: Ci) -> None:
     again = await ci.robot_client.post(ci.url, json=ci.body(run_attempt=0))
     assert (first.status_code, again.status_code) == (201, 200)
     assert first.json()["id"] == again.json()["id"]
+
+
+async def test_what_was_submitted_long_ago_is_known_by_its_request(
+    ci: Ci, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = await ci.work((await ci.submit())["id"])  # fetched meanwhile: its origin has changed
+    origin = request.origin
+    async with ci.database.transaction() as tx:
+        row = await tx.one(
+            sa.text("DELETE FROM run_submissions WHERE request_id = :id RETURNING submission")
+            .bindparams(id=request.id)
+        )  # fmt: skip
+        assert row is not None
+        same = RunSubmission(
+            row["submission"], origin.build_system_id, request.organization_id,
+            request.project_id, request.signing_policy_id, origin.run_id,
+        )  # fmt: skip
+        assert await earlier_request(tx, same) is None  # nobody removes rows that are so young
+        later = utc_now() + run_submissions.KEEP
+        monkeypatch.setattr(replay, "utc_now", lambda: later)
+        assert await earlier_request(tx, same) == request.id
+        other = dataclasses.replace(same, key="0" * 64)
+        assert await earlier_request(tx, other) is None
 
 
 async def test_an_identity_token_stands_for_the_caller(ci: Ci) -> None:

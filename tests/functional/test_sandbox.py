@@ -38,13 +38,14 @@ from sealwright.errors import (
 )
 from sealwright.signing import child_protocol, landlock
 from sealwright.signing.artifact import Directive, Identity, SignatureResult, TimestampForm
+from sealwright.signing.child_pool import ChildPool
 from sealwright.signing.confinement import ChildLimits
 from sealwright.signing.deep_sign import Pace, PendingSignature
 from sealwright.signing.formats import pe
 from sealwright.signing.judges import Judges
 from sealwright.signing.parts import PartMember
 from sealwright.signing.plan import Limits, Plan
-from sealwright.signing.sandbox import ChildPool, FormatChild, SandboxSettings
+from sealwright.signing.sandbox import FormatChild, SandboxSettings
 from sealwright.signing.signature_value import stamped_value
 from sealwright.signing.team import Team, team_of
 from sealwright.signing.verify_result import VerifiedSignature

@@ -190,3 +190,20 @@ async def test_who_only_reads_changes_nothing(sqlite: Web, path: str) -> None:
     if path != "/account":
         assert "/new" not in page
     assert (await reader.post("/users/new", kind="ci", name="x")).status_code == 403
+
+
+async def test_very_many_are_shown_in_parts(sqlite: Web) -> None:
+    for number in range(120):
+        await sqlite.add_user(name=f"Person q{number:03}")
+    reader = await browser(sqlite, await sqlite.add_user(role=Role.GLOBAL_ADMINISTRATOR))
+    first = await reader.get("/users")
+    following = re.search(r'href="(/users\?cursor=[^"]+)"', first)
+    assert following
+    rest = await reader.get(following[1])
+    for number in range(120):
+        assert (f"Person q{number:03}<" in first) != (f"Person q{number:03}<" in rest)
+    assert "cursor=" not in rest
+    found = await reader.get("/users?text=person+q11")
+    assert re.findall(r"Person q\d+", found) == [f"Person q{one}" for one in range(110, 120)]
+    assert (await reader.client.get("/users?cursor=x")).status_code == 400
+    assert "No project is like that" in await reader.get("/projects?text=nothing")

@@ -33,6 +33,7 @@ from sealwright.errors import ArtifactError, SealwrightError
 from sealwright.signing.containers import cab_layout
 from sealwright.signing.containers.cab import Cabinet
 from sealwright.signing.containers.cab_container import CabContainer
+from sealwright.signing.containers.cab_data import FolderReader
 from sealwright.signing.formats import cab, pe
 
 VECTORS = Path(__file__).resolve().parent.parent / "vectors" / "cab"
@@ -163,6 +164,24 @@ def test_what_a_large_changed_file_shares_with_its_old_version_keeps_its_blocks(
     again = rebuilt(changed, {1: new + b"!"})
     assert records(again)[1][:-1] == after[1][:-1]
     assert records(again)[2] == after[2]
+
+
+def test_looking_for_old_blocks_decompresses_each_folder_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    big = TEXT + NOISE
+    content = build([Folder([File(b"%d%d" % (n, m), big) for m in range(3)]) for n in range(2)])
+    container, passes = opened(content), []
+    pass_over = FolderReader.pass_over
+
+    def counted(reader: FolderReader) -> None:
+        passes.append(reader)
+        pass_over(reader)
+
+    monkeypatch.setattr(FolderReader, "pass_over", counted)
+    for order in (5, 0, 4, 1, 3, 2):  # as signatures may come back
+        container.pack(order, io.BytesIO(big + b"signed"), io.BytesIO())
+    assert len(passes) == 2
 
 
 def test_files_behind_a_changed_one_keep_their_blocks() -> None:

@@ -131,13 +131,16 @@ async def details_of(tx: Transaction, entry_ids: Sequence[int]) -> dict[int, Det
     return {row["entry_id"]: Details(bytes(row["salt"]), row["details"]) for row in rows}
 
 
-async def erase_details(tx: Transaction, organization_id: str, before: dt.datetime) -> int:
-    """Erase the details of the organization's leaves older than `before`; how many. The leaves stay
-    and verify."""
+async def erase_details(
+    tx: Transaction, organization_id: str, before: dt.datetime, *, limit: int
+) -> int:
+    """Erase the details of at most `limit` of the organization's leaves older than `before`; how
+    many. The leaves stay and verify."""
+    some = sa.select(log_details.c.entry_id).where(
+        log_details.c.organization_id == organization_id, log_details.c.created_at < before
+    )
     return await tx.change(
-        log_details.delete().where(
-            log_details.c.organization_id == organization_id, log_details.c.created_at < before
-        )
+        log_details.delete().where(log_details.c.entry_id.in_(some.limit(limit)))
     )
 
 

@@ -104,11 +104,6 @@ async def of_target(
     return [_notification(row) for row in rows]
 
 
-async def forget(tx: Transaction, before: dt.datetime) -> int:
-    """Remove messages that are done with and older; how many."""
-    return await tx.change(_T.delete().where(_T.c.due_at.is_(None), _T.c.created_at < before))
-
-
 async def remove_of_target(tx: Transaction, target_id: str) -> None:
     """Forget everything to a webhook that is about to be removed."""
     await tx.change(_T.delete().where(_T.c.target_id == target_id))

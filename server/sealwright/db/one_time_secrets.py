@@ -66,8 +66,3 @@ async def withdraw(tx: Transaction, user_id: str, *purposes: Purpose) -> int:
             _T.c.user_id == user_id, _T.c.purpose.in_([one.value for one in purposes])
         )
     )
-
-
-async def forget_expired(tx: Transaction, now: dt.datetime) -> int:
-    """Remove what has expired; how many."""
-    return await tx.change(_T.delete().where(_T.c.expires_at <= now))

@@ -21,6 +21,7 @@ async def add(tx: Transaction, organization: Organization) -> None:
             created_at=organization.created_at,
             artifact_days=organization.artifact_days,
             details_days=organization.details_days,
+            results_days=organization.results_days,
         )
     )
 

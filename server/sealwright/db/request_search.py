@@ -143,9 +143,9 @@ def _conditions(
     if wanted.submitted_by is not None:
         yield _T.c.submitted_by == wanted.submitted_by
     if wanted.submitted_from is not None:
-        yield _T.c.id >= _first_id(wanted.submitted_from)
+        yield _T.c.id >= first_id(wanted.submitted_from)
     if wanted.submitted_before is not None:
-        yield _T.c.id < _first_id(wanted.submitted_before)
+        yield _T.c.id < first_id(wanted.submitted_before)
     if before is not None:
         yield _T.c.id < before
 
@@ -207,7 +207,7 @@ async def _floor(
     return row["id"] if row else None
 
 
-def _first_id(time: dt.datetime) -> str:
+def first_id(time: dt.datetime) -> str:
     """The least UUID version 7 of that millisecond."""
     milliseconds = max(0, int(time.timestamp() * 1000))
     return str(uuid.UUID(int=milliseconds << 80))

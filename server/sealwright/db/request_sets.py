@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 import sqlalchemy as sa
 
 from sealwright.db.database import Database, Transaction
-from sealwright.db.request_search import RequestFilter
+from sealwright.db.request_search import RequestFilter, first_id
 from sealwright.db.requests import request_of, search, select_requests
 from sealwright.db.tables import signing_requests
 from sealwright.model.request import SigningRequest, State
@@ -22,16 +22,23 @@ _ENDS = tuple(state.value for state in State if state.is_final)
 
 
 async def of_run(
-    tx: Transaction, organization_id: str, project_id: str, run_id: str
+    tx: Transaction,
+    organization_id: str,
+    project_id: str,
+    run_id: str,
+    *,
+    before: dt.datetime | None = None,
 ) -> list[SigningRequest]:
-    """Requests of the project whose verified origin is the run, oldest first. Runs of several
-    build systems may have the same id: their origins tell."""
+    """Requests of the project whose verified origin is the run, oldest first; only those from
+    `before` where given. Runs of several build systems may have the same id: their origins tell."""
+    older = [] if before is None else [_T.c.id < first_id(before)]
     rows = await tx.all(
         select_requests()
         .where(
             _T.c.organization_id == organization_id,
             _T.c.project_id == project_id,
             _T.c.run_id == run_id[:200],
+            *older,
         )
         .order_by(_T.c.id)
     )

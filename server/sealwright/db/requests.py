@@ -564,20 +564,28 @@ async def timestamps(tx: Transaction, request_id: str, imprints: Sequence[str]) 
 
 
 async def with_artifacts(
-    tx: Transaction, organization_id: str, finished_before: dt.datetime, limit: int = 100
+    tx: Transaction,
+    organization_id: str,
+    finished_before: dt.datetime,
+    *,
+    after: SigningRequest | None = None,
+    limit: int = 100,
 ) -> list[SigningRequest]:
-    """Finished requests whose artifacts are still kept, the longest finished first."""
-    rows = await tx.all(
-        select_requests()
-        .where(
-            _T.c.organization_id == organization_id,
-            _T.c.finished_at < finished_before,
-            _T.c.finished_at.is_not(None),
-            _T.c.artifacts_removed_at.is_(None),
-        )
-        .order_by(_T.c.finished_at)
-        .limit(limit)
+    """Finished requests whose artifacts are still kept, the longest finished first, from the one
+    after `after` on."""
+    statement = select_requests().where(
+        _T.c.organization_id == organization_id,
+        _T.c.finished_at < finished_before,
+        _T.c.finished_at.is_not(None),
+        _T.c.artifacts_removed_at.is_(None),
     )
+    if after is not None:
+        # the first is what the index is entered by
+        statement = statement.where(
+            _T.c.finished_at >= after.finished_at,
+            sa.or_(_T.c.finished_at > after.finished_at, _T.c.id > after.id),
+        )
+    rows = await tx.all(statement.order_by(_T.c.finished_at, _T.c.id).limit(limit))
     return [request_of(row) for row in rows]
 
 

@@ -9,6 +9,9 @@ import sqlalchemy as sa
 from sealwright.db.database import Transaction
 from sealwright.db.tables import run_submissions, seen_token_ids
 
+#: how long rows are kept once their request has ended; see `db.expired`
+KEEP = dt.timedelta(days=90)
+
 
 async def find(tx: Transaction, submission: str) -> str | None:
     """The id of the request that this submission made.
@@ -62,8 +65,3 @@ async def take_token(
         )
     )
     return True
-
-
-async def forget_tokens(tx: Transaction, before: dt.datetime) -> int:
-    """Remove tokens that expired before; how many."""
-    return await tx.change(seen_token_ids.delete().where(seen_token_ids.c.expires_at < before))

@@ -84,6 +84,7 @@ organizations = sa.Table(
     _created(),
     sa.Column("artifact_days", sa.Integer, nullable=False, server_default="0"),
     sa.Column("details_days", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("results_days", sa.Integer, nullable=False, server_default="0"),
 )
 
 users = sa.Table(
@@ -123,6 +124,8 @@ api_tokens = sa.Table(
     sa.Column("address", sa.String(64), nullable=False, server_default=""),
     sa.Column("agent", sa.String(200), nullable=False, server_default=""),
     sa.Index("ix_api_tokens_user_id", "user_id"),
+    sa.Index("ix_api_tokens_expires_at", "expires_at"),
+    sa.Index("ix_api_tokens_revoked_at", "revoked_at"),
 )
 
 groups = sa.Table(
@@ -470,6 +473,7 @@ signing_requests = sa.Table(
     sa.Column("scan", JSON),
     sa.Column("progress", JSON),
     sa.Column("artifacts_removed_at", UtcDateTime),
+    sa.Column("results_removed_at", UtcDateTime),
     # of a verified origin, to find what one run submitted
     sa.Column("run_id", sa.String(200)),
     sa.Index(
@@ -489,6 +493,13 @@ signing_requests = sa.Table(
         "finished_at",
         sqlite_where=sa.text("artifacts_removed_at IS NULL AND finished_at IS NOT NULL"),
         postgresql_where=sa.text("artifacts_removed_at IS NULL AND finished_at IS NOT NULL"),
+    ),
+    sa.Index(
+        "ix_signing_requests_with_results",
+        "organization_id",
+        "finished_at",
+        sqlite_where=sa.text("results_removed_at IS NULL AND finished_at IS NOT NULL"),
+        postgresql_where=sa.text("results_removed_at IS NULL AND finished_at IS NOT NULL"),
     ),
     sa.Index("ix_signing_requests_organization_id_id", "organization_id", "id"),
     sa.Index("ix_signing_requests_project_id_id", "project_id", "id"),
@@ -537,6 +548,7 @@ idempotency_keys = sa.Table(
     sa.Column("fingerprint", sa.String(64), nullable=False),
     _reference("request_id", "signing_requests"),
     _created(),
+    sa.Index("ix_idempotency_keys_created_at", "created_at"),
 )
 
 approvals = sa.Table(
@@ -606,6 +618,7 @@ timestamp_tokens = sa.Table(
     sa.Column("imprint", sa.String(128), primary_key=True),  # hex SHA-256 of the signature
     sa.Column("token", sa.LargeBinary, nullable=False),
     _created(),
+    sa.Index("ix_timestamp_tokens_created_at", "created_at"),
 )
 
 #: Leaves of the log. `sequence` and `leaf` are given by the sequencer; `body` never changes.
@@ -807,6 +820,13 @@ webhook_deliveries = sa.Table(
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("due_at", UtcDateTime),
     sa.Column("outcome", sa.Text, nullable=False, server_default=""),
+    sa.Index("ix_webhook_deliveries_build_system_id_received_at", "build_system_id", "received_at"),
+    sa.Index(
+        "ix_webhook_deliveries_done",
+        "received_at",
+        sqlite_where=sa.text("due_at IS NULL"),
+        postgresql_where=sa.text("due_at IS NULL"),
+    ),
     sa.Index(
         "ix_webhook_deliveries_due",
         "due_at",
@@ -832,6 +852,7 @@ run_submissions = sa.Table(
     sa.Column("submission", sa.String(64), primary_key=True),  # `origin.replay.RunSubmission.key`
     _reference("request_id", "signing_requests"),
     _created(),
+    sa.Index("ix_run_submissions_created_at", "created_at"),
 )
 
 #: What is to be told to CI systems. Rows of one `subject` are told one after the other.
@@ -857,6 +878,12 @@ outbox = sa.Table(
     sa.Index("ix_outbox_subject_id", "subject", "id"),
     sa.Index("ix_outbox_reference", "reference"),
     sa.Index("ix_outbox_request_id", "request_id"),
+    sa.Index(
+        "ix_outbox_done",
+        "created_at",
+        sqlite_where=sa.text("due_at IS NULL"),
+        postgresql_where=sa.text("due_at IS NULL"),
+    ),
     sa.Index(
         "ix_outbox_waiting",
         "build_system_id",
@@ -965,6 +992,7 @@ proposals = sa.Table(
     _reference("decided_by", "users", nullable=True),
     sa.Column("decided_at", UtcDateTime),
     _reference("configuration_id", "artifact_configurations", nullable=True),
+    sa.Index("ix_proposals_trial_id", "trial_id"),
     sa.Index("ix_proposals_project_id_id", "project_id", "id"),
     sa.Index("ix_proposals_organization_id_id", "organization_id", "id"),
 )

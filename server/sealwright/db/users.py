@@ -248,12 +248,3 @@ async def authenticated_again(tx: Transaction, token_id: str, now: dt.datetime) 
     await tx.change(
         api_tokens.update().where(api_tokens.c.id == token_id).values(authenticated_at=now)
     )
-
-
-async def remove_request_tokens(tx: Transaction, before: dt.datetime) -> int:
-    """Remove tokens for one request that expired before; how many."""
-    return await tx.change(
-        api_tokens.delete().where(
-            api_tokens.c.kind == TokenKind.REQUEST.value, api_tokens.c.expires_at < before
-        )
-    )

@@ -13,6 +13,7 @@ class Organization:
     Attributes:
         artifact_days: how long artifacts are kept once their request is finished; 0: for good.
         details_days: how long the audit keeps addresses and values beside the log; 0: for good.
+        results_days: how long it is kept what was done to each file, once the request is finished.
     """
 
     id: str
@@ -21,3 +22,4 @@ class Organization:
     created_at: dt.datetime
     artifact_days: int = 0
     details_days: int = 0
+    results_days: int = 0

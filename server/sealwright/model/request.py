@@ -207,6 +207,7 @@ class SigningRequest:
     scan: MalwareScan | None = None
     approval_until: dt.datetime | None = None
     artifacts_removed_at: dt.datetime | None = None
+    results_removed_at: dt.datetime | None = None
     progress: Progress | None = None
 
     @property

@@ -532,8 +532,7 @@ class DeepSign:
     @staticmethod
     def _packing(task: Task) -> PackingContainer | None:
         """The container if its members can be packed one by one."""
-        container = task.opened.container if task.opened else None
-        return container if isinstance(container, PackingContainer) else None
+        return task.opened.packing if task.opened else None
 
     def _pack(self, task: Task) -> None:
         """Compress a changed member while signatures of others are waited for."""
@@ -592,10 +591,10 @@ class DeepSign:
         packed = OneAtATime({order: one.file for order, one in task.packed.items()})
 
         def fill(target: BinaryIO) -> None:
-            if isinstance(opened.container, PackingContainer):
+            if opened.packing is not None:
                 members = {order: one.member for order, one in task.packed.items()}
                 places = {order: one.offset for order, one in task.packed.items()}
-                opened.container.rebuild_packed(
+                opened.packing.rebuild_packed(
                     target, members, lambda order: (packed[order], places[order]), added
                 )
             else:

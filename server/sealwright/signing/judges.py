@@ -13,9 +13,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from sealwright.signing.child_pool import ChildPool
 from sealwright.signing.parts import PartMember
 from sealwright.signing.plan import Plan
-from sealwright.signing.sandbox import ChildPool, FormatChild
+from sealwright.signing.sandbox import FormatChild
 from sealwright.signing.shard import Shard
 from sealwright.signing.team import Team, in_order, together
 from sealwright.signing.verify_result import VerifiedSignature

@@ -18,14 +18,11 @@ import asyncio
 import contextlib
 import json
 import os
-import shutil
 import signal
 import stat
 import sys
-import tempfile
 import time
-from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -42,8 +39,9 @@ from sealwright.errors import (
 )
 from sealwright.model.member_tree import Listing
 from sealwright.signing import child_protocol as protocol
-from sealwright.signing.artifact import Identity, SignatureResult, TimestampForm
+from sealwright.signing.artifact import Identity, TimestampForm
 from sealwright.signing.authenticode_trust import Trust, asks_for_trust
+from sealwright.signing.child_conversation import Answer, Conversation, Packed, Progress
 from sealwright.signing.configuration import parse_configuration
 from sealwright.signing.confinement import INPUT, OUTPUT, PART, WORK, ChildLimits
 from sealwright.signing.deep_sign import FileResult, Pace, PendingSignature
@@ -53,16 +51,10 @@ from sealwright.signing.plan import Limits, Plan
 from sealwright.signing.shard import WHOLE, Shard
 from sealwright.signing.verify_result import VerifiedSignature
 
-Answer = Callable[[Sequence[PendingSignature]], Awaitable[Sequence[SignatureResult]]]
-Progress = Callable[[int, int], None]
-Packed = Callable[[Sequence[PartMember]], None]
-
 #: Layers that can be required; see `confinement.confine`.
 LAYERS = ("landlock", "seccomp", "netns")
 _START_SECONDS = 30.0
-_REFILL_SECONDS = 0.2
 _ERROR_TAIL = 4096
-_REQUESTS_PER_SIGNATURE = 4  # what a format may need at most for one directive on one file
 
 
 @dataclass(frozen=True)
@@ -288,7 +280,7 @@ class FormatChild:
                 that it has written it can write again.
         """
         request = {"op": "sign", "shard": protocol.shard_to_json(shard)}
-        conversation = _Conversation(share, answer, progress, packed)
+        conversation = Conversation(share, answer, progress, packed)
         reply = await self._converse(request, share, identity, conversation)
         part = protocol.part_from_json(reply.get("part"))
         return protocol.results_from_json(reply.get("results")), part
@@ -303,7 +295,7 @@ class FormatChild:
         """
         request = {"op": "assemble", "parts": [protocol.part_to_json(part) for part in parts]}
         alone = replace(plan, root=replace(plan.root, children=()))
-        conversation = _Conversation(alone, answer)
+        conversation = Conversation(alone, answer)
         reply = await self._converse(request, plan, identity, conversation)
         return protocol.results_from_json(reply.get("results"))
 
@@ -312,7 +304,7 @@ class FormatChild:
         operation: protocol.Message,
         plan: Plan,
         identity: Identity,
-        conversation: _Conversation,
+        conversation: Conversation,
     ) -> protocol.Message:
         """Have an operation done that asks for signatures; the reply at its end."""
         request = {
@@ -449,7 +441,7 @@ class FormatChild:
             raise protocol.malformed()
         return reply
 
-    async def _answer(self, conversation: _Conversation, batch: list[PendingSignature]) -> None:
+    async def _answer(self, conversation: Conversation, batch: list[PendingSignature]) -> None:
         results = await conversation.answer(batch)
         numbers = [pending.number for pending in batch]
         answers = protocol.answers_to_json(zip(numbers, results, strict=True))
@@ -544,153 +536,6 @@ class _Deadline:
             message = f"Processing the artifact took longer than {self._seconds:.0f} s."
             advice = "Submit a smaller artifact, or have the server's limit raised."
             raise ArtifactError(message, advice=advice) from None
-
-
-class _Conversation:
-    """What the parent checks about a child's signature requests."""
-
-    def __init__(
-        self,
-        plan: Plan,
-        answer: Answer,
-        progress: Progress | None = None,
-        packed: Packed | None = None,
-    ) -> None:
-        self.answer = answer
-        self._progress = progress
-        self._packed = packed
-        self._left = Counter(
-            {
-                (node.path, directive.name): _REQUESTS_PER_SIGNATURE
-                for node in plan.root.walk()
-                for directive in node.signs
-            }
-        )
-        self._files = sum(1 for node in plan.root.walk() if node.signs)
-        self._seen: set[int] = set()
-
-    def take(self, reply: protocol.Message) -> list[PendingSignature]:
-        """The requests of one message. A child can ask only for what the plan provides for."""
-        batch = protocol.pending_from_json(reply.get("pending"))
-        for pending in batch:
-            key = (pending.path, pending.directive)
-            if not self._left[key] or pending.number in self._seen:
-                message = "The format child asked for a signature that is not planned."
-                raise InternalError(message, where=pending.path)
-            self._left[key] -= 1
-            self._seen.add(pending.number)
-        self.count(reply)
-        return batch
-
-    def count(self, reply: protocol.Message) -> None:
-        """Pass on how many files are done, and which members are packed."""
-        packed = protocol.members_from_json(reply.get("packed", []))
-        if self._packed is not None and packed:
-            self._packed(packed)
-        done = reply.get("done")
-        if self._progress is not None and isinstance(done, int):
-            self._progress(min(max(done, 0), self._files), self._files)
-
-
-class ChildPool:
-    """Keeps children warm, each with a folder of its own.
-
-    Args:
-        folder: where their folders are made.
-        size: how many wait; usually one per processor core.
-
-    Use::
-
-        async with ChildPool(folder, size=os.cpu_count()) as pool, pool.child() as child: ...
-    """
-
-    def __init__(
-        self, folder: Path, size: int = 1, settings: SandboxSettings | None = None
-    ) -> None:
-        self.size = size
-        self.settings = settings or SandboxSettings()
-        self._folder = folder
-        self._nursery = Nursery()
-        self._waiting: deque[asyncio.Task[FormatChild]] = deque()
-        self._refilling: asyncio.TimerHandle | None = None
-
-    async def __aenter__(self) -> ChildPool:
-        self._refill()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._refilling is not None:
-            self._refilling.cancel()
-        while self._waiting:
-            starting = self._waiting.popleft()
-            try:
-                child = await starting
-            except (ConfigurationError, InternalError, UnavailableError):
-                continue
-            await self.discard(child)
-        self._nursery.close()
-
-    async def take(self) -> FormatChild:
-        """A child that nobody has used; start another in its place. Give it back to `discard`."""
-        spares = len(self._waiting)
-        while True:
-            if not self._waiting:
-                self._waiting.append(asyncio.create_task(self._start()))
-            starting = self._waiting.popleft()
-            self._refill_later()
-            try:
-                child = await starting
-            except UnavailableError:
-                if spares == 0:
-                    raise
-                spares -= 1  # it died with its forker, before anybody wanted it
-                continue
-            if child.is_alive:
-                return child
-            await self.discard(child)  # it was killed while it waited
-
-    async def discard(self, child: FormatChild) -> None:
-        """End a child and delete its folder. It has nothing to finish: it is killed, which takes
-        a fraction of the time."""
-        await child.kill()
-        await asyncio.to_thread(shutil.rmtree, child.folder, ignore_errors=True)
-
-    def child(self) -> _Borrowed:
-        """A child for an ``async with`` block."""
-        return _Borrowed(self)
-
-    def _refill_later(self) -> None:
-        """Not at once: starting a child takes processor time that who has taken one needs now."""
-        if self._refilling is None:
-            loop = asyncio.get_running_loop()
-            self._refilling = loop.call_later(_REFILL_SECONDS, self._refill)
-
-    def _refill(self) -> None:
-        self._refilling = None
-        while len(self._waiting) < max(1, self.size):
-            self._waiting.append(asyncio.create_task(self._start()))
-
-    async def _start(self) -> FormatChild:
-        name = await asyncio.to_thread(tempfile.mkdtemp, prefix="child-", dir=self._folder)
-        try:
-            return await FormatChild.start(Path(name), self.settings, self._nursery)
-        except BaseException:
-            shutil.rmtree(name, ignore_errors=True)
-            raise
-
-
-class _Borrowed:
-    def __init__(self, pool: ChildPool) -> None:
-        self._pool = pool
-        self._child: FormatChild | None = None
-
-    async def __aenter__(self) -> FormatChild:
-        self._child = await self._pool.take()
-        return self._child
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._child is not None:
-            await self._pool.discard(self._child)
 
 
 def _prepare(folder: Path) -> None:

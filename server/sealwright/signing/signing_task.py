@@ -10,6 +10,7 @@ from sealwright.signing.artifact import (
     Container,
     Entry,
     PackedMember,
+    PackingContainer,
     SignatureRequest,
     SignatureResult,
     SignGenerator,
@@ -64,11 +65,20 @@ class Equals:
 
 @dataclass
 class Opened:
-    """A container while its members are worked on."""
+    """A container while its members are worked on.
+
+    Attributes:
+        packing: the container if its members can be packed one by one.
+    """
 
     file: BinaryIO
     container: Container
     entries: list[Entry]
+    packing: PackingContainer | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        # once: to ask a protocol about an object takes as long as to parse a header
+        self.packing = self.container if isinstance(self.container, PackingContainer) else None
 
 
 @dataclass

@@ -10,14 +10,7 @@ import re
 import uuid
 from pathlib import Path
 
-from sealwright.db import (
-    Database,
-    notifications,
-    one_time_secrets,
-    requests,
-    run_submissions,
-    users,
-)
+from sealwright.db import Database, expired, requests
 from sealwright.errors import SealwrightError
 from sealwright.model.identifiers import utc_now
 from sealwright.model.request import SigningRequest
@@ -32,32 +25,51 @@ _HOUSE_SECONDS = 3600.0
 _PUBLISH_SECONDS = 5.0
 #: what is younger may belong to a submission that is being received
 _ORPHAN_AGE = dt.timedelta(days=1)
-#: how long it is shown what became of a message
-_KEEP_MESSAGES = dt.timedelta(days=30)
 _SAMPLE = re.compile(r"trials/[^/]+/(?P<id>[0-9a-f-]{36})/sample")
 _KEY = re.compile(r"requests/[^/]+/(?P<id>[0-9a-f-]{36})/[^/]+")
 
 
 async def keep_house(database: Database, store: ArtifactStore) -> None:
     """Every hour, spread over workers: remove uploads that broke off, and artifacts that no
-    request names; forget identity tokens that have expired; apply the rules of retention."""
+    request names; apply the rules of retention, the fixed ones and the organizations'."""
     while True:
         await asyncio.sleep(_HOUSE_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
         try:
-            swept = await store.sweep()
-            removed = await remove_orphans(database, store, utc_now())
-            removed += await remove_old_samples(store, utc_now())
-            async with database.transaction() as tx:
-                await run_submissions.forget_tokens(tx, utc_now())
-                await users.remove_request_tokens(tx, utc_now())
-                await one_time_secrets.forget_expired(tx, utc_now())
-                await notifications.forget(tx, utc_now() - _KEEP_MESSAGES)
-            await apply_retention(database, store, utc_now())
+            await keep_house_once(database, store, utc_now())
         except SealwrightError as error:
             _log.warning("cannot keep house now: %s", error)
-            continue
-        if swept or removed:
-            _log.info("removed %d broken uploads and %d orphaned artifacts", swept, removed)
+
+
+async def keep_house_once(database: Database, store: ArtifactStore, now: dt.datetime) -> None:
+    """Everything that is due by `now`.
+
+    Raises:
+        UnavailableError: the database or the store is away.
+    """
+    swept = await store.sweep()
+    removed = await remove_orphans(database, store, now)
+    removed += await remove_old_samples(store, now)
+    rows = await remove_expired(database, now)
+    await apply_retention(database, store, now)
+    if swept or removed or rows:
+        message = "removed %d broken uploads, %d orphaned artifacts and %d rows"
+        _log.info(message, swept, removed, rows)
+
+
+async def remove_expired(database: Database, now: dt.datetime) -> int:
+    """Remove the rows whose time is over by the fixed rules, a few in a transaction; how many.
+
+    Raises:
+        UnavailableError: the database is away.
+    """
+    total = 0
+    for rule in expired.RULES:
+        removed = expired.BATCH
+        while removed == expired.BATCH:
+            async with database.transaction() as tx:
+                removed = await expired.remove_some(tx, rule, now)
+            total += removed
+    return total
 
 
 async def remove_orphans(database: Database, store: ArtifactStore, now: dt.datetime) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 
-from sealwright.db import Database, organizations, requests
+from sealwright.db import Database, expired, organizations, requests
 from sealwright.db import log as db_log
 from sealwright.model.organization import Organization
 from sealwright.model.request import SigningRequest
@@ -30,13 +30,13 @@ async def _of_organization(
     database: Database, store: ArtifactStore, organization: Organization, now: dt.datetime
 ) -> int:
     removed = await _remove_artifacts(database, store, organization, now)
-    async with database.transaction() as tx:
-        erased = 0
-        if organization.details_days:
-            before = now - dt.timedelta(days=organization.details_days)
-            erased = await db_log.erase_details(tx, organization.id, before)
-        if removed or erased:
-            data = {"artifacts_of_requests": removed, "details_erased": erased}
+    data = {
+        "artifacts_of_requests": removed,
+        "results_of_requests": await _remove_results(database, organization, now),
+        "details_erased": await _erase_details(database, organization, now),
+    }
+    if any(data.values()):
+        async with database.transaction() as tx:
             entry = organization_entry(
                 organization.id, "retention.applied", actor="system", now=now, data=data
             )
@@ -51,16 +51,38 @@ async def _remove_artifacts(
         return 0
     before = now - dt.timedelta(days=organization.artifact_days)
     removed = 0
+    last: SigningRequest | None = None
     while True:
         async with database.read() as tx:
-            found = await requests.with_artifacts(tx, organization.id, before)
+            found = await requests.with_artifacts(tx, organization.id, before, after=last)
+        if not found:
+            return removed
+        last = found[-1]
         # a younger repetition needs the input still: with it the original waits
         free = [one for one in found if not await _is_shared(database, one)]
         for request in free:
             await _remove(database, store, request, now)
         removed += len(free)
-        if not free:
-            return removed
+
+
+async def _remove_results(database: Database, organization: Organization, now: dt.datetime) -> int:
+    total, more = 0, bool(organization.results_days)
+    before = now - dt.timedelta(days=organization.results_days)
+    while more:
+        async with database.transaction() as tx:
+            done, more = await expired.remove_results(tx, organization.id, before, now)
+        total += done
+    return total
+
+
+async def _erase_details(database: Database, organization: Organization, now: dt.datetime) -> int:
+    total, erased = 0, expired.BATCH if organization.details_days else 0
+    before = now - dt.timedelta(days=organization.details_days)
+    while erased == expired.BATCH:
+        async with database.transaction() as tx:
+            erased = await db_log.erase_details(tx, organization.id, before, limit=expired.BATCH)
+        total += erased
+    return total
 
 
 async def _is_shared(database: Database, request: SigningRequest) -> bool:

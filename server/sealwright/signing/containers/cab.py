@@ -93,7 +93,6 @@ class Cabinet:
         self._reader: tuple[int, FolderReader] | None = None
         self._digests: dict[int, bytes] = {}  # of members' content, by order
         self._noted = [NotedBlocks() for _ in self._folders]
-        self._noting: tuple[int, FolderReader] | None = None  # reads nothing else
 
     @property
     def is_signed(self) -> bool:
@@ -252,11 +251,9 @@ class Cabinet:
         return FolderReader(self._file, self._header, self._folders[index], self._noted[index])
 
     def _note(self, index: int, number: int) -> None:
-        """Have a folder's block noted."""
+        """Have a folder's block noted; where it is not yet, all are, so that this is done once."""
         if number >= len(self._noted[index]):
-            if self._noting is None or self._noting[0] != index:
-                self._noting = index, self._open(index)
-            self._noting[1].pass_over(number)
+            self._open(index).pass_over()
 
     def _digest_folder(self, index: int) -> None:
         folder = self._folders[index]

@@ -79,9 +79,9 @@ class FolderReader:
             offset += len(piece)
             length -= len(piece)
 
-    def pass_over(self, number: int) -> None:
-        """Decompress, unless that was done before, all up to the block with this number."""
-        while self._number <= number:
+    def pass_over(self) -> None:
+        """Decompress all that is left, for the sake of the notes."""
+        while self._number < self._folder.blocks:
             self._next_block()
 
     def _next_block(self) -> None:

@@ -27,6 +27,13 @@ class OrganizationPatch(In):
         le=MOST_DAYS,
         description="days that the audit keeps addresses and values; 0: for good",
     )
+    results_days: int | None = Field(
+        None,
+        ge=0,
+        le=MOST_DAYS,
+        description="days that plans and per-file results are kept once their request is finished; "
+        "0: for good",
+    )
 
 
 class OrganizationOut(Out):
@@ -38,3 +45,4 @@ class OrganizationOut(Out):
     created_at: dt.datetime
     artifact_days: int
     details_days: int
+    results_days: int

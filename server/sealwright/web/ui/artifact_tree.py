@@ -166,6 +166,8 @@ async def _tree(tx: Transaction, request: SigningRequest) -> MemberTree | None:
 
 async def whole(tx: Transaction, request: SigningRequest) -> TreeItem | None:
     """The tree as far as one page shows it, outer members first; None where nothing is known."""
+    if request.results_removed_at:
+        return None
     tree = await _tree(tx, request)
     if tree is None:
         return await _without_plan(tx, request)

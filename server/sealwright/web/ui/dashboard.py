@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from sealwright.db import Transaction, certificates, projects, proposals, requests
 from sealwright.db.log_search import Filter
-from sealwright.db.request_search import RequestFilter
+from sealwright.db.request_search import RequestFilter, find_ids
 from sealwright.model.certificate import CertificateState
 from sealwright.model.identifiers import utc_now
 from sealwright.model.project import Project
@@ -40,13 +40,16 @@ async def home(call: Call) -> Response:
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
     async with call.services.database.read() as tx:
         visible = await project_ids(tx, grant)
-        waiting = await _waiting(tx, grant, visible)
+        waiting, more_wait = await _waiting(tx, grant, visible)
         failed = await _find(
             tx, grant, visible, State.FAILED, now - dt.timedelta(days=_FAILED_DAYS), _SHOWN
         )
-        signed = await _find(tx, grant, visible, State.COMPLETED, today, _COUNTED)
+        signed = await _find(tx, grant, visible, State.COMPLETED, today, _SHOWN)
+        of_today = RequestFilter(visible, state=State.COMPLETED, submitted_from=today)
+        counted = await find_ids(tx, grant.organization_id, of_today, limit=_COUNTED)
+        signed_count = len(counted.ids)
         proposed, answered = await _proposals(tx, grant, visible)
-        found = [*waiting, *failed, *signed[:_SHOWN]]
+        found = [*waiting, *failed, *signed]
         people = await views.names(tx, grant.organization_id, [one.submitted_by for one in found])
         unusual, names = [], {}
         if may_open(grant.principal, "ui.audit"):
@@ -65,9 +68,10 @@ async def home(call: Call) -> Response:
         ]
     shown: dict[str, Any] = {
         "waiting": waiting,
+        "waiting_count": f"{len(waiting)}{'+' if more_wait else ''}",
         "failed": failed,
-        "signed": signed[:_SHOWN],
-        "signed_count": f"{_COUNTED} or more" if len(signed) == _COUNTED else str(len(signed)),
+        "signed": signed,
+        "signed_count": f"{_COUNTED} or more" if signed_count == _COUNTED else str(signed_count),
         "ending": sorted(ending, key=lambda one: one.not_after),
         "steps": steps,
         "unusual": unusual,
@@ -99,8 +103,8 @@ async def _find(
 
 async def _waiting(
     tx: Transaction, grant: Grant, visible: list[str] | None
-) -> list[SigningRequest]:
-    """Requests that wait for the caller's own decision, newest first."""
+) -> tuple[list[SigningRequest], bool]:
+    """Requests that wait for the caller's own decision, newest first; whether others may."""
     waiting = await _find(tx, grant, visible, State.WAITING_FOR_APPROVAL, None, _WAITING)
     policies = {one.id: one for one in await projects.policies(tx, grant.organization_id)}
     mine = []
@@ -110,7 +114,7 @@ async def _waiting(
             grant.user, one, policy, await requests.decisions(tx, one.id)
         ):
             mine.append(one)
-    return mine
+    return mine, len(waiting) == _WAITING
 
 
 async def _proposals(

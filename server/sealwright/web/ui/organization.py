@@ -37,6 +37,7 @@ async def _page(call: Call, form: Form | None, status: int = 200) -> Response:
         "name": organization.name,
         "artifact_days": str(organization.artifact_days),
         "details_days": str(organization.details_days),
+        "results_days": str(organization.results_days),
     }
     shown = {
         "organization": organization,

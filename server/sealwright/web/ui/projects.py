@@ -20,6 +20,7 @@ from sealwright.web.schemas import ProjectIn, ProjectPatch
 from sealwright.web.ui import people
 from sealwright.web.ui.forms import Form, check_unchanged, read_form, stamped
 from sealwright.web.ui.navigation import may_open
+from sealwright.web.ui.parts import part_of
 from sealwright.web.ui.rendering import page, redirect
 from sealwright.web.ui.snippets import Place, snippets
 
@@ -59,8 +60,11 @@ async def listing(call: Call) -> Response:
         policies: dict[str, int] = {}
         for policy in await projects.policies(tx, grant.organization_id):
             policies[policy.project_id] = policies.get(policy.project_id, 0) + 1
+    found.sort(key=lambda one: one.name.casefold())
     shown = {
-        "projects": sorted(found, key=lambda one: one.name.casefold()),
+        "part": part_of(
+            call, found, lambda one: f"{one.name} {one.slug} {one.repository_url or ''}"
+        ),
         "policies": policies,
         "may_create": may_open(grant.principal, "ui.project_new"),
     }

@@ -103,6 +103,7 @@ async def _detail(call: Call, form: Form, status: int = 200) -> Response:
         "people": people,
         "released": released[-1] if released else None,
         "tree": tree,
+        "results_removed_at": request.results_removed_at,
         "state": planned_word(request),
         "signer": signer,
         "links": links,

@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 from starlette.responses import Response
 
 from sealwright.db import Transaction, projects, users
+from sealwright.model.project import Project
 from sealwright.model.request import State
 from sealwright.policy.permissions import Access, Grant
 from sealwright.visible import project_ids
@@ -22,6 +23,7 @@ from sealwright.web.ui.rendering import page
 _PAGE_SIZE = 25
 _MAX_COMMENT = 4000
 _MAX_PEOPLE = 500
+_MAX_PROJECTS = 500
 _FILTERS = frozenset(RequestsQuery.model_fields) - {"cursor", "limit"}
 
 
@@ -74,10 +76,17 @@ async def _choices(
         everyone = await users.every(tx, grant.organization_id)
         people += [(one.id, one.name) for one in everyone[:_MAX_PEOPLE]]
     return {
-        "projects": [(one.slug, one.name) for one in mine],
+        "projects": _choice(mine, chosen),
         "policies": [(one.id, one.name) for one in policies],
         "submitters": people,
     }
+
+
+def _choice(mine: list[Project], chosen: list[Project]) -> list[tuple[str, str]]:
+    """What may be chosen of very many projects: the first by name, and the one that is."""
+    mine.sort(key=lambda one: one.name.casefold())
+    some = mine[:_MAX_PROJECTS]
+    return [(one.slug, one.name) for one in (*some, *(one for one in chosen if one not in some))]
 
 
 ENDPOINTS = (Endpoint("ui.requests", "GET", "/signing-requests", listing, "", face=Face.UI),)

@@ -35,6 +35,7 @@ from sealwright.web.schemas.groups import GroupIn
 from sealwright.web.ui.account import SCOPES
 from sealwright.web.ui.forms import Form, read_form
 from sealwright.web.ui.navigation import may_open
+from sealwright.web.ui.parts import part_of
 from sealwright.web.ui.rendering import page, redirect
 
 ROLES = tuple((role.value, role.value.replace("-", " ").capitalize()) for role in Role)
@@ -62,8 +63,9 @@ async def listing(call: Call) -> Response:
     async with call.services.database.read() as tx:
         found = await users.every(tx, call.grant.organization_id)
         named = {one.id: one.name for one in await groups.every(tx, call.grant.organization_id)}
+    found.sort(key=lambda one: (not one.active, one.kind.value, one.name.lower()))
     shown = {
-        "users": sorted(found, key=lambda one: (not one.active, one.kind.value, one.name.lower())),
+        "part": part_of(call, found, lambda one: f"{one.name} {one.email or ''}"),
         "groups": named,
         "may_change": may_open(call.grant.principal, "ui.new_user_page"),
         "may_see_sign_on": may_open(call.grant.principal, "ui.identity_providers"),

@@ -8,9 +8,10 @@ from starlette.responses import Response
 
 from sealwright.db import Transaction, build_systems, webhooks
 from sealwright.db.log import NewEntry
-from sealwright.errors import ConflictError
+from sealwright.errors import ConfigurationError, ConflictError, InvalidInputError
 from sealwright.model.build_system import TrustedBuildSystem
 from sealwright.model.identifiers import new_id, utc_now
+from sealwright.origin.systems import Systems
 from sealwright.transparency.details import Change
 from sealwright.transparency.record import organization_entry, record
 from sealwright.visible import find_build_system
@@ -57,7 +58,7 @@ async def add_system(call: Call, given: BuildSystemIn) -> tuple[TrustedBuildSyst
 
     Raises:
         ConflictError: there is one of that slug.
-        InvalidInputError, ConfigurationError: it cannot work.
+        InvalidInputError: it cannot work.
     """
     systems = call.services.systems
     system = TrustedBuildSystem(
@@ -72,7 +73,7 @@ async def add_system(call: Call, given: BuildSystemIn) -> tuple[TrustedBuildSyst
         created_at=utc_now(),
         settings=given.settings,
     )
-    systems.make(system, given.credentials)  # refuses what cannot work
+    _check(systems, system, given.credentials)
     sealed = systems.vault().seal(system.id, given.credentials)
     async with call.services.database.transaction() as tx:
         if await build_systems.find(tx, system.organization_id, system.slug):
@@ -95,7 +96,7 @@ async def change_system(call: Call, patch: BuildSystemPatch) -> BuildSystemOut:
 
     Raises:
         NotFoundError: there is none.
-        InvalidInputError, ConfigurationError: it cannot work so.
+        InvalidInputError: it cannot work so.
     """
     systems = call.services.systems
     async with call.services.database.transaction() as tx:
@@ -105,13 +106,25 @@ async def change_system(call: Call, patch: BuildSystemPatch) -> BuildSystemOut:
         system = dataclasses.replace(system, **changes)
         sealed = await build_systems.sealed_credentials(tx, system.id)
         sealed |= systems.vault().seal(system.id, patch.credentials or {})
-        systems.make(system, systems.vault().open(system.id, sealed))
+        _check(systems, system, systems.vault().open(system.id, sealed))
         await build_systems.update(tx, system, sealed)
         changed = sorted(patch.credentials or {})
         out = await system_out(call, tx, system)
         change = call.change(before, out)
         await record(tx, _entry(call, "build_system.updated", system, changed, change))
         return out
+
+
+def _check(systems: Systems, system: TrustedBuildSystem, credentials: dict[str, str]) -> None:
+    """Refuse what cannot work.
+
+    Raises:
+        InvalidInputError
+    """
+    try:
+        systems.make(system, credentials)
+    except ConfigurationError as error:  # of this call, not of the server's
+        raise InvalidInputError(error.message, advice=error.advice) from None
 
 
 async def deliveries(call: Call) -> Response:

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from sealwright.connectors.est import CREDENTIALS, EstClient
 from sealwright.db import Transaction, certificates, enrolment
 from sealwright.db.log import NewEntry
-from sealwright.errors import ConflictError, InvalidInputError
+from sealwright.errors import ConfigurationError, ConflictError, InvalidInputError
 from sealwright.model.certificate import CertificateState
 from sealwright.model.enrolment import EnrolmentServer
 from sealwright.model.identifiers import new_id, utc_now
@@ -67,7 +67,7 @@ async def add(call: Call, given: EnrolmentServerIn) -> EnrolmentServer:
     """Insert one with its sealed credentials.
 
     Raises:
-        InvalidInputError, ConfigurationError: it cannot work.
+        InvalidInputError: it cannot work.
         ConflictError: its slug is taken.
     """
     server = EnrolmentServer(
@@ -98,7 +98,7 @@ async def change(call: Call, patch: EnrolmentServerPatch) -> EnrolmentServer:
 
     Raises:
         NotFoundError
-        InvalidInputError, ConfigurationError: it could not work any more.
+        InvalidInputError: it could not work any more.
     """
     vault = call.services.systems.vault()
     async with call.services.database.transaction() as tx:
@@ -136,7 +136,7 @@ def _check(server: EnrolmentServer, credentials: Mapping[str, str]) -> None:
     """Refuse what cannot work.
 
     Raises:
-        InvalidInputError, ConfigurationError
+        InvalidInputError
     """
     if not server.url.startswith("https://"):
         message = "An EST server is asked over TLS alone."
@@ -147,7 +147,10 @@ def _check(server: EnrolmentServer, credentials: Mapping[str, str]) -> None:
     if not server.user and "client_certificate" not in credentials:
         message = "Nothing proves to the EST server who asks."
         raise InvalidInputError(message, advice="Give user and password, or a client certificate.")
-    EstClient(server, credentials)  # refuses roots and certificates that are none
+    try:
+        EstClient(server, credentials)
+    except ConfigurationError as error:  # roots and certificates of this call that are none
+        raise InvalidInputError(error.message, advice=error.advice) from None
 
 
 async def find(tx: Transaction, call: Call) -> EnrolmentServer:

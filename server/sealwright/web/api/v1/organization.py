@@ -40,7 +40,11 @@ async def change_organization(call: Call, patch: OrganizationPatch) -> Organizat
             "organization.updated",
             actor=call.grant.actor,
             now=utc_now(),
-            data={"artifact_days": after.artifact_days, "details_days": after.details_days},
+            data={
+                "artifact_days": after.artifact_days,
+                "details_days": after.details_days,
+                "results_days": after.results_days,
+            },
             change=call.change(organization_out(before), out),
         )
         await record(tx, entry)

@@ -8,6 +8,7 @@ from sealwright.db import log as db_log
 from sealwright.db import requests
 from sealwright.visible import find_request
 from sealwright.web.answers import cursor_of, json_answer, next_cursor, read_number
+from sealwright.web.api.v1.signing_requests import check_results_kept
 from sealwright.web.routes import Answer, Call, Endpoint
 from sealwright.web.schemas import FileResultOut, LogEntryOut, PageQuery
 from sealwright.web.schemas.request_parts import FileResultsOut, LogEntriesOut
@@ -20,6 +21,7 @@ async def files(call: Call) -> Response:
     start = read_number(query.cursor) or 0
     async with call.services.database.read() as tx:
         request = await find_request(tx, call.grant, call.path("request"))
+        check_results_kept(request)
         found = await requests.results(tx, request.id, start=start, limit=query.limit)
     items = [FileResultOut.model_validate(fields_of(one)) for one in found]
     following = cursor_of(str(start + query.limit)) if len(found) == query.limit else None

@@ -258,6 +258,7 @@ async def signed_artifact(call: Call) -> Response:
 async def plan(call: Call) -> Response:
     """What is signed."""
     request = await find(call)
+    check_results_kept(request)
     async with call.services.database.read() as tx:
         text = await requests.get_plan(tx, request.id)
     if text is None:
@@ -309,6 +310,18 @@ def _check_kept(request: SigningRequest) -> None:
         day = request.artifacts_removed_at.date()
         message = f"The request's artifacts were removed on {day} by the rules of retention."
         raise GoneError(message, advice="Their digests and the log's proof are still there.")
+
+
+def check_results_kept(request: SigningRequest) -> None:
+    """Refuse to answer as if nothing had been planned.
+
+    Raises:
+        GoneError: plan and per-file results were removed by the rules of retention.
+    """
+    if request.results_removed_at:
+        day = request.results_removed_at.date()
+        message = f"What was done to each file was removed on {day} by the rules of retention."
+        raise GoneError(message, advice="The log has each signature, with its digest.")
 
 
 def check_completed(request: SigningRequest) -> None:
