@@ -112,7 +112,15 @@ async def fulfil(bench: Workbench, request_id: str) -> None:
         asyncio.CancelledError: the worker stops; the request has been given back.
     """
     settings = bench.settings
-    request = await lease.claim(bench.database, request_id, settings.lease_seconds)
+    claiming = asyncio.create_task(lease.claim(bench.database, request_id, settings.lease_seconds))
+    try:
+        request = await asyncio.shield(claiming)
+    except asyncio.CancelledError:
+        # its commit may be under way: it is waited for, or nobody would know of the claim
+        await asyncio.wait({claiming})
+        if claiming.exception() is None:
+            await _stop(bench, claiming.result())
+        raise
     if request is None:
         return
     _log.info("%s: attempt %d", request.id, request.attempt)
@@ -124,11 +132,16 @@ async def fulfil(bench: Workbench, request_id: str) -> None:
     except lease.LeaseLostError:
         _log.info("%s: attempt %d was taken off the request", request.id, request.attempt)
     except asyncio.CancelledError:
-        await asyncio.shield(_give_back(bench, request, 0))
-        await bench.queue.enqueue(request.id)
+        await _stop(bench, request)
         raise
     except Exception as error:  # noqa: BLE001 - the job wrapper: whatever it is, it ends the attempt
         await _end_badly(bench, request, error)
+
+
+async def _stop(bench: Workbench, request: SigningRequest | None) -> None:
+    if request is not None:
+        await asyncio.shield(_give_back(bench, request, 0))
+        await bench.queue.enqueue(request.id)
 
 
 async def _attempt(bench: Workbench, request: SigningRequest, meter: ProgressMeter) -> None:

@@ -27,7 +27,7 @@ from tests.system import QueueServer
 from sealwright import answer
 from sealwright.config import Settings
 from sealwright.connectors.outgoing import OutgoingClient, OutgoingPolicy
-from sealwright.db import certificates, projects, requests
+from sealwright.db import Database, certificates, projects, requests
 from sealwright.db import log as db_log
 from sealwright.errors import UnavailableError
 from sealwright.fulfil import Workbench, fulfil
@@ -43,6 +43,7 @@ from sealwright.model.request import (
     State,
     StoredArtifact,
 )
+from sealwright.queueing import lease
 from sealwright.queueing.queue import Queue
 from sealwright.signing.artifact import SignatureRequest
 from sealwright.signing.engine import verify_file
@@ -382,6 +383,30 @@ async def test_stopping_worker_gives_the_request_back(
     done = await works.fulfil(request)
     assert (done.state, done.attempt) == (State.COMPLETED, 2)
     assert works.left_over() == []
+
+
+async def test_a_claim_under_way_is_given_back(
+    works: Works, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker stops between the claim's commit and its answer."""
+    request = await works.request()
+    claimed = asyncio.Event()
+
+    async def claim(database: Database, request_id: str, seconds: float) -> SigningRequest | None:
+        found = await lease_claim(database, request_id, seconds)
+        claimed.set()
+        await asyncio.sleep(0.1)
+        return found
+
+    lease_claim = lease.claim
+    monkeypatch.setattr(lease, "claim", claim)
+    working = asyncio.create_task(fulfil(works.bench, request.id))
+    await claimed.wait()
+    working.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+    back = await works.read(request)
+    assert (back.state, back.lease_until, back.attempt) == (State.PROCESSING, None, 1)
 
 
 async def test_workers_that_keep_dying_end_the_request(works: Works) -> None:
