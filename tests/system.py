@@ -88,6 +88,15 @@ class QueueServer:
             self.process.wait()
             self.process = None
 
+    def pause(self) -> None:
+        """Let it hang: it takes connections and answers nothing."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
 
 def _answers(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as client:

@@ -18,6 +18,7 @@ from tests.system import QueueServer
 
 from sealwright.config import Settings
 from sealwright.db import Database, requests
+from sealwright.errors import UnavailableError
 from sealwright.model.identifiers import utc_now
 from sealwright.model.request import Progress, Stage, State
 from sealwright.queueing import lease
@@ -168,6 +169,37 @@ async def test_consumer_comes_back_after_the_queue_was_killed(
         await jobs.all_ended(5)
     assert jobs.ended.count("in-flight") == 1
     assert jobs.most <= 2
+
+
+async def test_a_server_that_hangs_holds_nobody_up(
+    queue: Queue, server: QueueServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither one that was connected before nor one that connects now."""
+    monkeypatch.setattr(queueing, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(queueing, "AWAY_SECONDS", 0.1)
+    await queue.enqueue("before")
+    fresh = Queue(server.url)
+    server.pause()
+    try:
+        async with asyncio.timeout(20):
+            for one in (queue, fresh):
+                await one.enqueue("lost")
+                await asyncio.sleep(0.15)
+                await one.announce("lost")
+                with pytest.raises(UnavailableError):
+                    await one.waiting(["lost"])
+                assert not await one.healthy()
+                assert await one.wait("lost", _reading, bool, 0.1) == 1
+    finally:
+        server.resume()
+    await asyncio.sleep(0.15)
+    await queue.enqueue("after")
+    assert {"before", "after"} <= await queue.waiting(["before", "after"])
+    await fresh.close()
+
+
+async def _reading() -> int:
+    return 1
 
 
 async def test_consumer_waits_for_a_queue_that_is_not_there_yet(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import contextlib
 import json
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from typing import Any, TypeVar
 
 from arq.connections import ArqRedis, RedisSettings, create_pool
@@ -32,6 +32,8 @@ JOB_NAME = "fulfil"
 DIGESTS_NAME = "sealwright:digests"  #: a list of the ids of requests to sign a digest
 #: for how long a server that did not answer is not asked again
 AWAY_SECONDS = 1.0
+#: for how long an answer is waited for: a server that hangs must not hold up who submits
+ANSWER_SECONDS = 2.0
 #: how often a waiter reads the database though nothing was announced
 POLL_SECONDS = 1.0
 _PASSING = frozenset(state.value.encode() for state in State if not state.is_final)
@@ -79,16 +81,30 @@ class Queue:
                 and those who come soon after are told the same.
         """
         async with self._opening:
+            if asyncio.get_running_loop().time() < self._away_until:
+                message = "the queue did not answer a moment ago"
+                raise ConnectionError(message)
             if self._pool is None:
-                if asyncio.get_running_loop().time() < self._away_until:
-                    message = "the queue did not answer a moment ago"
-                    raise ConnectionError(message)
                 try:
                     self._pool = await open_pool(self._url)
                 except (RedisError, OSError):
                     self._away_until = asyncio.get_running_loop().time() + AWAY_SECONDS
                     raise
             return self._pool
+
+    @contextlib.asynccontextmanager
+    async def asking(self) -> AsyncIterator[ArqRedis]:
+        """The pool, for what is answered at once.
+
+        Raises:
+            RedisError, OSError: the server is away, or did not answer in `ANSWER_SECONDS`.
+        """
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                yield await self.pool()
+        except TimeoutError:
+            self._away_until = asyncio.get_running_loop().time() + AWAY_SECONDS
+            raise
 
     async def enqueue(self, request_id: str, *, digest: bool = False) -> None:
         """Say that a request is due. Call after the commit; a failure is logged, not raised:
@@ -98,14 +114,14 @@ class Queue:
             digest: it is one to sign a digest.
         """
         try:
-            pool = await self.pool()
-            if digest:
-                await pool.rpush(DIGESTS_NAME, request_id)  # type: ignore[misc]
-                return
-            # a job id of its own: arq ignores a repeated id while an old job or result is kept,
-            # and a killed worker's job stays locked. Doing work twice is prevented by `claim`.
-            job_id = f"{request_id}:{secrets.token_hex(6)}"
-            await pool.enqueue_job(JOB_NAME, request_id, _job_id=job_id)
+            async with self.asking() as pool:
+                if digest:
+                    await pool.rpush(DIGESTS_NAME, request_id)  # type: ignore[misc]
+                    return
+                # a job id of its own: arq ignores a repeated id while an old job or result is kept,
+                # and a killed worker's job stays locked. `claim` prevents that work is done twice.
+                job_id = f"{request_id}:{secrets.token_hex(6)}"
+                await pool.enqueue_job(JOB_NAME, request_id, _job_id=job_id)
         except (RedisError, OSError) as error:
             _log.warning("queue is away (%s); the reconciler will find %s", error, request_id)
 
@@ -116,8 +132,8 @@ class Queue:
             state: what it is in now: who waits for the end need not look at one that passes.
         """
         try:
-            pool = await self.pool()
-            await pool.publish(_channel(request_id), state.value if state else b"changed")
+            async with self.asking() as pool:
+                await pool.publish(_channel(request_id), state.value if state else b"changed")
         except (RedisError, OSError) as error:
             _log.warning("queue is away (%s); change of %s not announced", error, request_id)
 
@@ -132,17 +148,17 @@ class Queue:
         """
         wanted = frozenset(request_ids)
         try:
-            pool = await self.pool()
-            jobs = [
-                job
-                for job in map(bytes.decode, await pool.zrange(QUEUE_NAME, 0, -1))
-                if _request_of(job) in wanted
-            ]
-            async with pool.pipeline(transaction=False) as pipe:
-                for job in jobs:
-                    pipe.exists(in_progress_key_prefix + job)
-                begun = await pipe.execute()
-            digests = await pool.lrange(DIGESTS_NAME, 0, -1)  # type: ignore[misc]
+            async with self.asking() as pool:
+                jobs = [
+                    job
+                    for job in map(bytes.decode, await pool.zrange(QUEUE_NAME, 0, -1))
+                    if _request_of(job) in wanted
+                ]
+                async with pool.pipeline(transaction=False) as pipe:
+                    for job in jobs:
+                        pipe.exists(in_progress_key_prefix + job)
+                    begun = await pipe.execute()
+                digests = await pool.lrange(DIGESTS_NAME, 0, -1)  # type: ignore[misc]
         except (RedisError, OSError) as error:
             message = f"The queue does not answer ({type(error).__name__})."
             raise UnavailableError(message, advice="Check that Redis or Valkey runs.") from error
@@ -169,10 +185,10 @@ class Queue:
         async with contextlib.AsyncExitStack() as stack:
             subscription = None
             try:
-                pool = await self.pool()
-                channel = await stack.enter_async_context(pool.pubsub())
-                await channel.subscribe(_channel(request_id))
-                subscription = channel
+                async with self.asking() as pool:
+                    channel = await stack.enter_async_context(pool.pubsub())
+                    await channel.subscribe(_channel(request_id))
+                    subscription = channel
             except (RedisError, OSError):
                 _log.info("queue is away; waiting for %s by reading", request_id)
             while True:
@@ -193,8 +209,8 @@ class Queue:
     async def healthy(self) -> bool:
         """Whether the queue's server answers."""
         try:
-            pool = await self.pool()
-            return bool(await pool.ping())
+            async with self.asking() as pool:
+                return bool(await pool.ping())
         except (RedisError, OSError):
             return False
 

@@ -56,10 +56,10 @@ class Throttle:
     async def _allowed(self, name: str, rate: Rate) -> bool:
         now = time.time()
         try:
-            pool = await self._queue.pool()
-            take = pool.register_script(_TAKE)
-            arguments = [rate.capacity, rate.per_minute / 60, now]
-            answer = await take(keys=[f"sealwright:throttle:{name}"], args=arguments)
+            async with self._queue.asking() as pool:
+                take = pool.register_script(_TAKE)
+                arguments = [rate.capacity, rate.per_minute / 60, now]
+                answer = await take(keys=[f"sealwright:throttle:{name}"], args=arguments)
         except (RedisError, OSError):
             return self._take_local(name, rate, now)
         return bool(answer)
