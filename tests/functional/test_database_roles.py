@@ -17,7 +17,7 @@ from tests.signer import Keys, digests, intents_of, running_signer
 
 from sealwright.certify import Wish, order, wait_for
 from sealwright.config import Settings
-from sealwright.db import Database, app_keys, build_systems, passkeys, users
+from sealwright.db import Database, app_keys, build_systems, certificates, passkeys, users
 from sealwright.db import log as db_log
 from sealwright.db.roles import grant, statements
 from sealwright.errors import ConfigurationError, SignerRefusedError, UnavailableError
@@ -121,7 +121,6 @@ FORBIDDEN = {
         f"{ADD_LEAF}) VALUES ('', 'certificate.created', '', now())",
         f"{ADD_LEAF}) VALUES ('', 'certificate.issued', '', now())",
         "INSERT INTO certificates SELECT * FROM certificates",
-        "UPDATE certificates SET release = false",
         "UPDATE certificate_orders SET state = 'queued'",
         "DELETE FROM certificate_orders",
         "UPDATE signer_envelopes SET public_key = ''",
@@ -175,6 +174,28 @@ async def test_what_a_role_may_not_do(roles: None, database_url: str, role: str)
         for statement in FORBIDDEN[role]:
             with pytest.raises(UnavailableError):
                 await execute(database, statement)
+
+
+async def test_the_application_restricts_certificates_and_lifts_nothing(
+    database: Database, application: Database, keys: Keys
+) -> None:
+    scene = await seed(database, keys.ec)
+    tenant, one = scene.organization.id, scene.certificate.id
+
+    async def release(through: Database, wanted: bool) -> bool:
+        async with through.transaction() as tx:
+            return await certificates.set_release(tx, tenant, one, release=wanted)
+
+    assert await release(application, True)
+    assert await release(application, True)
+    with pytest.raises(UnavailableError, match="role"):
+        await release(application, False)
+    async with application.transaction() as tx:
+        assert await certificates.rename(tx, tenant, one, "Renamed")
+        found = await certificates.get(tx, tenant, one)
+    assert found is not None
+    assert found.release
+    assert await release(database, False)
 
 
 async def test_the_application_cannot_bring_back_a_removed_passkey(

@@ -22,7 +22,8 @@ from sealwright.errors import ConfigurationError, ConflictError, UnavailableErro
 # insufficient resources, operator intervention, system error.
 _OUTAGE_CLASSES = frozenset({"08", "40", "53", "57", "58"})
 #: read_only_sql_transaction (a standby), insufficient_privilege
-_OUTAGE_STATES = frozenset({"25006", "42501"})
+_DENIED = "42501"
+_OUTAGE_STATES = frozenset({"25006", _DENIED})
 
 _RETURNED = "returned"  # in a pooled connection's notes: when, by the monotonic clock
 _IDLE_SECONDS = 1.0
@@ -147,8 +148,12 @@ def _family() -> Iterator[None]:
 
 def _is_outage(error: DBAPIError) -> bool:
     """Whether PostgreSQL, not the statement, is at fault: its state or what the role may do."""
-    state = str(getattr(error.orig, "sqlstate", None) or "")
+    state = _state(error)
     return state[:2] in _OUTAGE_CLASSES or state in _OUTAGE_STATES
+
+
+def _state(error: Exception) -> str:
+    return str(getattr(getattr(error, "orig", None), "sqlstate", None) or "")
 
 
 def _is_duplicate(error: IntegrityError) -> bool:
@@ -161,6 +166,12 @@ def _is_duplicate(error: IntegrityError) -> bool:
 
 def _unavailable(error: Exception) -> UnavailableError:
     kind = type(error).__name__
+    if _state(error) == _DENIED:
+        return UnavailableError(
+            "The role of the database that this process has may not do this.",
+            advice="After a migration, run 'sealwright db grant'. Else it is the owner's to do: "
+            "see 'Roles' in docs/database.md.",
+        )
     message = f"The database does not answer ({kind})."
     return UnavailableError(
         message, advice="Check that it runs and that SEALWRIGHT_DATABASE_URL fits."

@@ -1,7 +1,8 @@
 """What PostgreSQL's roles may do: the application's (web and worker) and the signer's.
 
 The application cannot write what the signer vouches for: intents, the tree, certificates, and
-leaves about signatures. Nor can it bring back a passkey that was removed. The signer cannot write
+leaves about signatures. Nor can it bring back a passkey that was removed, or lift a certificate's
+restriction to releases. The signer cannot write
 what it decides by. Neither can change or delete a leaf. Tables belong to a third role, the one that
 migrates.
 """
@@ -31,7 +32,7 @@ _APPLICATION: dict[str, tuple[str, ...]] = {
     "approvals": ("INSERT",),
     "artifact_configurations": ("INSERT", "UPDATE (is_default)"),
     "certificate_orders": ("INSERT",),
-    "certificates": ("UPDATE (state, name)",),
+    "certificates": ("UPDATE (state, name, release)",),
     "endorsements": ("INSERT",),
     "log_details": ("INSERT", "DELETE"),
     "log_entries": (f"INSERT ({_LEAF})",),
@@ -143,6 +144,18 @@ def statements(application: str, signer: str) -> Iterator[str]:
         "'certificate.enrolment_failed')))"
     )
     yield f"CREATE POLICY signer_all ON log_entries TO {sig} USING (true) WITH CHECK (true)"
+    # a certificate that is for releases stays so: what opens it is for the tables' owner
+    yield (
+        "CREATE OR REPLACE FUNCTION sealwright_stays_restricted() RETURNS trigger "
+        "LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'a release certificate stays one' "
+        "USING ERRCODE = 'insufficient_privilege'; END$$"
+    )
+    yield "DROP TRIGGER IF EXISTS certificates_stay_restricted ON certificates"
+    yield (
+        "CREATE TRIGGER certificates_stay_restricted BEFORE UPDATE OF release ON certificates "
+        "FOR EACH ROW WHEN (OLD.release AND NOT NEW.release "
+        f"AND current_user = '{application}') EXECUTE FUNCTION sealwright_stays_restricted()"
+    )
     # a passkey that its owner removed stays removed
     yield "ALTER TABLE passkeys ENABLE ROW LEVEL SECURITY"
     for name in ("application_reads", "application_adds", "application_changes", "signer_reads"):
