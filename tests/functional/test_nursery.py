@@ -13,6 +13,7 @@ import pytest
 from tests.toy import archive, configuration
 
 from sealwright.errors import ArtifactError, UnavailableError
+from sealwright.signing import nursery as nurseries
 from sealwright.signing.child_pool import ChildPool
 from sealwright.signing.nursery import ForkedChild, Nursery
 from sealwright.signing.sandbox import LAYERS, FormatChild
@@ -117,6 +118,29 @@ async def test_a_child_that_dies_at_its_birth_is_not_handed_out(tmp_path: Path) 
         assert child.is_alive
         await pool.discard(dead)
         await pool.discard(child)
+
+
+async def test_a_forker_that_dies_at_a_birth_leaves_nobody_waiting(
+    nursery: Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the news of a child and its owner's having it."""
+    writer = nurseries._writer
+
+    async def late(descriptor: int) -> asyncio.StreamWriter:
+        assert nursery._forker is not None
+        nursery._forker.kill()
+        async with asyncio.timeout(10):
+            while nursery._channel is not None:
+                await asyncio.sleep(0.01)
+        return await writer(descriptor)
+
+    monkeypatch.setattr(nurseries, "_writer", late)
+    with pytest.raises(UnavailableError):
+        await asyncio.wait_for(born(nursery, tmp_path / "1"), 20)
+    monkeypatch.undo()
+    child = await born(nursery, tmp_path / "2")
+    assert child.is_alive
+    await child.kill()
 
 
 async def test_many_at_once(nursery: Nursery, tmp_path: Path) -> None:

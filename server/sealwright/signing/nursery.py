@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import sealwright
-from sealwright.errors import InternalError
+from sealwright.errors import UnavailableError
 from sealwright.signing.forker import MAX_MESSAGE
 
 _PIPE_LIMIT = 1 << 20  # bytes that a stream buffers
@@ -75,7 +75,7 @@ class Nursery:
         """A child that works in `folder`; it has not said hello yet.
 
         Raises:
-            InternalError: the forker has ended, or does not start.
+            UnavailableError: the forker has ended, or does not start; the next one may.
         """
         child_ends, own_ends = [], []
         for towards_child in (True, False, False):
@@ -84,7 +84,7 @@ class Nursery:
             own_ends.append(writing if towards_child else reading)
         try:
             async with self._one_at_a_time:
-                pid, handle = await self._order(folder, limits, child_ends)
+                pid, handle, channel = await self._order(folder, limits, child_ends)
         except BaseException:
             for each in own_ends:
                 os.close(each)
@@ -97,7 +97,9 @@ class Nursery:
             pid, handle, await _writer(stdin), await _reader(stdout), await _reader(stderr)
         )
         status = self._early.pop(pid, None)
-        if status is None:
+        if channel is not self._channel:
+            child.end(-signal.SIGKILL)  # the forker ended meanwhile, and its children with it
+        elif status is None:
             self._children[pid] = child
         else:
             child.end(status)
@@ -105,7 +107,9 @@ class Nursery:
 
     async def _order(
         self, folder: Path, limits: Mapping[str, Any], descriptors: list[int]
-    ) -> tuple[int, int]:
+    ) -> tuple[int, int, socket.socket]:
+        while not self._born.empty():
+            self._born.get_nowait()  # told of an end that nobody waited for any more
         channel = self._channel or self._start()
         order = json.dumps({"folder": str(folder), "limits": dict(limits)}).encode()
         try:
@@ -113,12 +117,12 @@ class Nursery:
         except OSError as error:
             self._lose()
             message = f"The process that format children are forked from has ended: {error}."
-            raise InternalError(message) from None
+            raise UnavailableError(message, advice="Try again.") from None
         pid, handle = await self._born.get()
         if pid == 0:
             message = "The process that format children are forked from has ended."
-            raise InternalError(message)
-        return pid, handle
+            raise UnavailableError(message, advice="Try again.")
+        return pid, handle, channel
 
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
