@@ -63,7 +63,7 @@ async def test_every_page(sqlite: Web, width: int, scheme: str) -> None:
     assert not faults, "\n".join(faults)
     assert visited > 5
     # what a later call or form wrote over, and secrets, are on no page
-    assert len(shown & garden.planted.keys()) > len(garden.planted) // 3, [
+    assert len(shown & garden.planted.keys()) >= len(garden.planted) // 3, [
         where for number, where in garden.planted.items() if number not in shown
     ]
 

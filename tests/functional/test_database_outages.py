@@ -44,7 +44,7 @@ async def test_outages_of_postgresql(database: Database, statement: str) -> None
 async def test_connections_that_broke_while_idle_are_replaced(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those that were used just now are believed, and cost the one who uses them next."""
+    """Those that were used just now are not asked; that they were closed was heard."""
     monkeypatch.setattr(connections, "_IDLE_SECONDS", 0)
     await run(database, "SELECT 1")
     other = Database(database.url)
@@ -61,8 +61,7 @@ async def test_connections_that_broke_while_idle_are_replaced(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
         "WHERE datname = current_database() AND pid <> pg_backend_pid()",
     )
-    with pytest.raises(UnavailableError):
-        await run(database, "SELECT 1")
+    await asyncio.sleep(0.2)  # the end of the connection is heard in the event loop
     await run(database, "SELECT 1")
     await other.close()
 

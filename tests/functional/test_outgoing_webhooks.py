@@ -277,4 +277,5 @@ async def test_a_dead_receiver_holds_up_nobody_else(
     ids = [call.headers["webhook-id"] for call in dead.calls]
     assert sorted(numbers[2:]) == list(range(150))
     assert set(ids[:2]) < set(ids[2:])
-    assert len(receiver.calls) == 20
+    # one that was taken and not noted as such when the courier was killed comes twice
+    assert len({call.headers["webhook-id"] for call in receiver.calls}) == 20

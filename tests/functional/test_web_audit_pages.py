@@ -72,7 +72,7 @@ async def test_an_entry_of_nowhere_is_missing(sqlite: Web) -> None:
 async def test_a_webhook_is_made_changed_and_removed(sqlite: Web) -> None:
     pages = await browser(sqlite, Role.PROJECT_ADMINISTRATOR)
     all_of_it = f"/projects/{sqlite.scene.project.slug}/webhooks"
-    assert "Nobody is told yet" in await pages.get(all_of_it)
+    assert "No address is told yet" in await pages.get(all_of_it)
     await pages.get(f"{all_of_it}/new")
     given = {"name": EVIL, "url": "https://hooks.example.com/x", "states": ["Completed", "Failed"],
              "enabled": "true", "authentication": "canary"}  # fmt: skip

@@ -104,7 +104,7 @@ async def test_one_request_from_approval_to_download(web: Web) -> None:
     assert f'data-events="{path}/events"' in page
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert" in page
-    assert "claimed, not verified" in page
+    assert "Nobody says where the artifact comes from." in page
     assert "Approve" in page
     token = csrf(page)
     forged = await browser.post(f"{path}/approve", data={"csrf": "forged"})

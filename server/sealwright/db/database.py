@@ -212,6 +212,8 @@ def _look_at_idle_ones(engine: sa.Engine) -> None:
         record.info[_RETURNED] = time.monotonic()
 
     def taken(connection: Any, record: Any, _proxy: Any) -> None:
+        if record.driver_connection.is_closed():
+            raise sa.exc.InvalidatePoolError
         idle_since = record.info.get(_RETURNED)
         if idle_since is None or time.monotonic() - idle_since < _IDLE_SECONDS:
             return
