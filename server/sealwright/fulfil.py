@@ -63,8 +63,8 @@ from sealwright.queueing.queue import Queue
 from sealwright.signing import deep_sign
 from sealwright.signing.artifact import Identity, SignatureRequest, TimestampForm
 from sealwright.signing.child_pool import ChildPool
-from sealwright.signing.judges import Judges
 from sealwright.signing.plan import Plan
+from sealwright.signing.sandbox import FormatChild
 from sealwright.signing.signature_value import verify_signature_value
 from sealwright.signing.signer_client import SignerClient
 from sealwright.signing.spool import sha256_of
@@ -318,7 +318,7 @@ async def _sign_hash(bench: Workbench, request: SigningRequest) -> None:
 
 
 async def _sign_artifact(bench: Workbench, request: SigningRequest, meter: ProgressMeter) -> None:
-    """Sign the artifact from the inside out, and have other children judge it meanwhile."""
+    """Sign the artifact from the inside out, and have a second child judge the result."""
     artifact = request.input
     if artifact is None:
         message = "The request has no artifact."
@@ -337,23 +337,23 @@ async def _sign_artifact(bench: Workbench, request: SigningRequest, meter: Progr
         plan = await _plan(bench, request, team, configuration)
         files = sum(1 for node in plan.root.walk() if node.signs)
         meter.begin(Stage.SIGNING, files)
-        judges = Judges(bench.children, team, plan, certificate.certificate)
-        judgement = asyncio.create_task(judges.judge())
-        try:
-            made = await team.deep_sign(
-                plan, identity, answerer.answer_pending, meter.count, judges.packed
-            )
-            await team.end()
+        made = await team.deep_sign(plan, identity, answerer.answer_pending, meter.count)
+        await team.end()
+        sha256, size = await asyncio.to_thread(_measure, signing)
+        async with team_of(bench.children, bench.room, divisible=divisible) as judges:
+            judging = judges.first
+            signing.input.replace(judging.input)
+            signing.output.replace(judging.output)
+            await judges.share_input()
             meter.begin(Stage.VERIFYING, files)
-            with signing.open_output() as signed:
-                judges.complete()
-                sha256, size = await asyncio.to_thread(lambda: (sha256_of(signed), signed.tell()))
-            output = await _store(bench, request, signing.output, sha256, size, judgement)
-            found = await judgement
-        finally:
-            judgement.cancel()
-            await asyncio.gather(judgement, return_exceptions=True)
-        meter.begin(Stage.RELEASING, files)
+            judgement = asyncio.create_task(judges.verify(plan, certificate.certificate))
+            try:
+                output = await _store(bench, request, judging.output, sha256, size, judgement)
+                found = await judgement
+            finally:
+                judgement.cancel()
+                await asyncio.gather(judgement, return_exceptions=True)
+            meter.begin(Stage.RELEASING, files)
     results = _results(made, found)
     await _release(bench, request, ARTIFACT_RELEASED, _facts(plan, output, results), results)
     await _complete(bench, request, output=output)
@@ -393,6 +393,12 @@ async def _plan(bench: Workbench, request: SigningRequest, team: Team, configura
         signatures = sum(len(node.signs) for node in plan.root.walk())
         await requests.amend(tx, request, now, plan_hash=plan.plan_hash, signatures=signatures)
     return plan
+
+
+def _measure(child: FormatChild) -> tuple[str, int]:
+    """SHA-256 and size of what the child has written."""
+    with child.open_output() as file:
+        return sha256_of(file), file.tell()
 
 
 async def _store(

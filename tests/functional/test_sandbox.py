@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 import textwrap
-import zipfile
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -37,18 +36,15 @@ from sealwright.errors import (
     VerificationError,
 )
 from sealwright.signing import child_protocol, landlock
-from sealwright.signing.artifact import Directive, Identity, SignatureResult, TimestampForm
+from sealwright.signing.artifact import Directive, SignatureResult, TimestampForm
 from sealwright.signing.child_pool import ChildPool
 from sealwright.signing.confinement import ChildLimits
 from sealwright.signing.deep_sign import Pace, PendingSignature
 from sealwright.signing.formats import pe
-from sealwright.signing.judges import Judges
-from sealwright.signing.parts import PartMember
 from sealwright.signing.plan import Limits, Plan
 from sealwright.signing.sandbox import FormatChild, SandboxSettings
 from sealwright.signing.signature_value import stamped_value
 from sealwright.signing.team import Team, team_of
-from sealwright.signing.verify_result import VerifiedSignature
 
 SERVER = REPOSITORY / "server"
 SIGN = "<authenticode-sign/>"
@@ -102,11 +98,6 @@ async def planned(child: FormatChild | Team, body: str = BODY) -> Plan:
     )
 
 
-async def verified(checker: FormatChild, plan: Plan, identity: Identity) -> list[VerifiedSignature]:
-    await checker.expect(plan, identity.certificate)
-    return await checker.verify()
-
-
 async def test_a_team_makes_what_one_child_makes(tmp_path: Path) -> None:
     identity = keys.pki().identity()
     data = artifact(9)
@@ -128,93 +119,26 @@ async def test_a_team_makes_what_one_child_makes(tmp_path: Path) -> None:
                 team.first.input.write_bytes(data)
                 await team.share_input()
                 plan = await planned(team)
-                judges = Judges(pool, team, plan, identity.certificate)
-                judgement = asyncio.create_task(judges.judge())
                 results = await team.deep_sign(
-                    plan,
-                    identity,
-                    answer_once,
-                    lambda done, all_: progress.append((done, all_)),
-                    judges.packed,
+                    plan, identity, answer_once, lambda done, all_: progress.append((done, all_))
                 )
                 await team.end()
+                assert room.locked() == (places == 1)
                 with team.first.open_output() as output:
                     outputs.append((plan, results, output.read()))
                 listings.append(team.listing)
-                judges.complete()
-                found = await judgement
-                assert [one.path for one in found] == [
-                    node.path for node in plan.root.walk() for _ in node.signs
-                ]
-                assert len(found) == 11
+                async with team_of(pool, room, divisible=True) as judges:
+                    assert len(judges.children) == places
+                    judges.first.input.write_bytes(data)
+                    judges.first.output.write_bytes(outputs[-1][2])
+                    await judges.share_input()
+                    found = await judges.verify(plan, identity.certificate)
+                    assert len(found) == 11
     assert outputs[0] == outputs[1]
     assert listings[0] == listings[1]
     opened = {node.path: node.members for node in outputs[0][0].root.walk() if node.members}
     assert {path: len(members) for path, members in listings[0].items()} == opened
     assert {all_ for _, all_ in progress} == {11}
-
-
-@pytest.mark.parametrize("how", ["changed", "exchanged", "killed"])
-async def test_what_was_judged_ahead_is_what_is_released(
-    tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Members are judged while others are signed. Then what was judged is written anew, as a child
-    that was taken over could do it; or a judge is killed."""
-    identity = keys.pki().identity()
-    judged: list[PartMember] = []
-    judging: set[FormatChild] = set()
-    judge = FormatChild.judge
-
-    async def noted(child: FormatChild, members: Sequence[PartMember]) -> None:
-        await judge(child, members)
-        judged.extend(members)
-        judging.add(child)
-
-    monkeypatch.setattr(FormatChild, "judge", noted)
-    async with ChildPool(tmp_path, 2) as pool:
-        room = asyncio.Semaphore(2)
-        async with room, team_of(pool, room, divisible=True) as team:
-            team.first.input.write_bytes(artifact(9))
-            await team.share_input()
-            plan = await planned(team)
-            judges = Judges(pool, team, plan, identity.certificate)
-            judgement = asyncio.create_task(judges.judge())
-            await team.deep_sign(plan, identity, answer, packed=judges.packed)
-            await team.end()
-            while len(judged) < 10 and not judgement.done():
-                await asyncio.sleep(0.02)
-            assert not judgement.done()
-            signed = team.first.output.read_bytes()
-            if how == "changed":
-                with zipfile.ZipFile(io.BytesIO(signed)) as opened:
-                    member = opened.getinfo("4.exe")
-                at = member.header_offset + 30 + len("4.exe") + member.compress_size // 2
-                forged = signed[:at] + bytes([signed[at] ^ 1]) + signed[at + 1 :]
-            elif how == "exchanged":  # validly signed as planned, but not what was judged
-                forged = await _signed_again(pool, plan, identity)
-                assert forged != signed
-            else:
-                forged = signed
-                os.kill(judging.pop()._process.pid, signal.SIGKILL)
-            team.first.output.write_bytes(forged)
-            judges.complete()
-            with pytest.raises((VerificationError, ArtifactError, UnavailableError)) as caught:
-                await judgement
-    expected = {
-        "changed": "not the one that was verified",
-        "exchanged": "not the one that was verified",
-        "killed": "killed from outside",
-    }
-    assert expected[how] in caught.value.message
-
-
-async def _signed_again(pool: ChildPool, plan: Plan, identity: Identity) -> bytes:
-    """What another attempt makes: the same signatures with other time stamps."""
-    async with pool.child() as child:
-        child.input.write_bytes(artifact(9))
-        await child.deep_sign(plan, identity, answer)
-        with child.open_output() as output:
-            return output.read()
 
 
 async def test_limits_hold_for_a_team_as_a_whole(tmp_path: Path) -> None:
@@ -279,14 +203,14 @@ async def test_plan_sign_and_verify(tmp_path: Path) -> None:
         async with pool.child() as checker:
             checker.input.write_bytes(artifact())
             checker.output.write_bytes(signed)
-            found = await verified(checker, plan, identity)
+            found = await checker.verify(plan, identity.certificate)
             assert len(found) == 5
             assert all(each.fact.timestamp for each in found)
         async with pool.child() as checker:
             checker.input.write_bytes(artifact())
             checker.output.write_bytes(artifact())
             with pytest.raises(VerificationError):
-                await verified(checker, plan, identity)
+                await checker.verify(plan, identity.certificate)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -309,7 +233,7 @@ async def test_a_package_is_rebuilt_in_a_confined_child(tmp_path: Path) -> None:
             signed = output.read()
     async with started(tmp_path / "d", data=content) as checker:
         checker.output.write_bytes(signed)
-        assert len(await verified(checker, plan, identity)) == 3
+        assert len(await checker.verify(plan, identity.certificate)) == 3
 
 
 async def test_packages_with_xml_are_signed_in_a_confined_child(tmp_path: Path) -> None:
@@ -338,7 +262,7 @@ async def test_packages_with_xml_are_signed_in_a_confined_child(tmp_path: Path) 
             signed = output.read()
     async with started(tmp_path / "checker", data=data) as checker:
         checker.output.write_bytes(signed)
-        found = await verified(checker, plan, identity)
+        found = await checker.verify(plan, identity.certificate)
     assert sorted(each.fact.format for each in found) == [*["authenticode"] * 3, "opc"]
 
 

@@ -47,9 +47,9 @@ from sealwright.queueing import lease
 from sealwright.queueing.queue import Queue
 from sealwright.signing.artifact import SignatureRequest
 from sealwright.signing.engine import verify_file
-from sealwright.signing.judges import Judges
 from sealwright.signing.signature_value import verify_signature_value
 from sealwright.signing.signer_client import SignerClient
+from sealwright.signing.team import Team
 from sealwright.signing.timestamp_client import TimestampClient
 from sealwright.signing.timestamp_http import TimestampHttp
 from sealwright.storage import ArtifactStore
@@ -267,7 +267,7 @@ async def test_a_killed_judge_is_not_a_store_that_is_away(
         put = staticmethod(count)
 
     works.bench = dataclasses.replace(works.bench, store=Counting(store, "", 0))
-    monkeypatch.setattr(Judges, "judge", killed)
+    monkeypatch.setattr(Team, "verify", killed)
     request = await works.request()
     assert (await works.fulfil(request)).state is State.PROCESSING  # given back, to be tried again
     [output] = [key for key in puts if "/output-" in key]

@@ -350,19 +350,9 @@ class PackingContainer(Container, Protocol):
 
 
 @runtime_checkable
-class UnpackingContainer(PackingContainer, Protocol):
-    """A `PackingContainer` that holds each changed member byte for byte as `pack` has made it."""
+class NotingContainer(PackingContainer, Protocol):
+    """A `PackingContainer` that notes, while it extracts, what `pack` can use."""
 
     def only_read(self) -> None:
         """Nothing will be packed: extracting need not note what `pack` could use."""
-        ...
-
-    def unpack(self, order: int, packed: PackedMember, file: BinaryIO, target: BinaryIO) -> None:
-        """Write the content of a packed member, which is all that `file` holds, checked as by
-        `extract`."""
-        ...
-
-    def packed(self, entry: Entry) -> tuple[PackedMember, int]:
-        """What `pack` would have given for a member of this container, and the offset where it
-        lies in it. Equal bytes there have equal content."""
         ...

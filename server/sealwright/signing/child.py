@@ -2,8 +2,7 @@
 
 Started by `sandbox` as ``python -m sealwright.signing.child FOLDER SETTINGS``. It confines itself,
 says hello, and then serves one request at a time from its pipe: ``analyze``, ``plan``, ``sign``,
-``assemble``; or, where it judges what others sign, ``expect``, ``judge``, ``verify``. Everything it
-needs has been imported before, so that a child that waits is warm.
+``verify``. Everything it needs has been imported before, so that a child that waits is warm.
 """
 
 from __future__ import annotations
@@ -46,12 +45,11 @@ from sealwright.signing.deep_sign import DeepSign, Pace, PendingSignature
 from sealwright.signing.parts import Part
 from sealwright.signing.plan import Limits, Plan, Share, build_plan
 from sealwright.signing.spool import KeptFiles, Spool
-from sealwright.signing.verify_result import Verification
+from sealwright.signing.verify_result import verify_result
 
 _KEPT = 1 << 30  # bytes of planned files that are kept until they are signed
 _TELL_SECONDS = 0.5  # between two messages about progress
 _BATCH = 32  # requests that are passed on while there is still other work
-_PACKED = 8  # packed members, likewise
 
 
 class Pipe:
@@ -103,7 +101,6 @@ class Server:
         self.kept: KeptFiles | None = None
         self.input: BinaryIO | None = None  # stays open: what is kept may read it
         self.source_sha256 = ""  # of the input, once it was computed here
-        self.verification: Verification | None = None
 
     def serve(self) -> None:
         """Answer requests until the pipe is closed."""
@@ -126,8 +123,6 @@ class Server:
             "plan": self.plan,
             "sign": self.sign,
             "assemble": self.assemble,
-            "expect": self.expect,
-            "judge": self.judge,
             "verify": self.verify,
         }
         return operation[message["op"]](message)
@@ -183,9 +178,16 @@ class Server:
 
     def sign(self, message: protocol.Message) -> protocol.Message:
         """Sign everything into the output; or a shard's members, packed one behind another."""
-        is_part = protocol.shard_from_json(message["shard"]).count > 1
-        with (self.folder / (PART if is_part else OUTPUT)).open("r+b") as out:
-            signing = self.run(message, out, is_part=is_part)
+        shard = protocol.shard_from_json(message["shard"])
+        if shard.count == 1:
+            with (self.folder / OUTPUT).open("r+b") as out:
+                signing = self.run(message, out)
+        elif shard.number == 0:  # it puts the parts together later, into the output
+            with (self.folder / WORK / PART).open("x+b") as out:
+                signing = self.run(message, out, is_part=True)
+        else:
+            with (self.folder / OUTPUT).open("r+b") as out:
+                signing = self.run(message, out, is_part=True)
         return {
             "type": "signed",
             "results": protocol.results_to_json(signing.results),
@@ -195,7 +197,8 @@ class Server:
     def assemble(self, message: protocol.Message) -> protocol.Message:
         """Put the parts of all shards together; this child's own is the first."""
         parts = [protocol.part_from_json(each) for each in message["parts"]]
-        paths = [part_of(self.folder, number) for number in range(len(parts))]
+        paths = [self.folder / WORK / PART]
+        paths += [part_of(self.folder, number) for number in range(1, len(parts))]
         with (self.folder / OUTPUT).open("r+b") as out:
             signing = self.run(message, out, parts=list(zip(paths, parts, strict=True)))
         return {"type": "signed", "results": protocol.results_to_json(signing.results)}
@@ -238,12 +241,11 @@ class Server:
         untold: list[PendingSignature] = []
         told = time.monotonic()
         while not signing.done:
+            if time.monotonic() - told > _TELL_SECONDS:
+                told = time.monotonic()
+                self.pipe.send({"type": "progress", "done": signing.finished_files})
             works = signing.step()
             untold += signing.take()
-            late = time.monotonic() - told > _TELL_SECONDS
-            if late or signing.untold_members >= (_PACKED if works else 1):
-                told = time.monotonic()
-                self.tell(signing)
             if untold and (not works or len(untold) >= _BATCH):
                 pending = protocol.pending_to_json(untold)
                 self.pipe.send(
@@ -256,12 +258,6 @@ class Server:
             while signing.unanswered and (not works or self.pipe.has_message()):
                 self.take_answers(signing)
                 works = True
-        self.tell(signing)
-
-    def tell(self, signing: DeepSign) -> None:
-        """Tell how far it is, and which members can be judged already."""
-        packed = protocol.members_to_json(signing.take_packed())
-        self.pipe.send({"type": "progress", "done": signing.finished_files, "packed": packed})
 
     def take_answers(self, signing: DeepSign) -> None:
         message = self.pipe.receive()
@@ -270,33 +266,19 @@ class Server:
         for number, result in protocol.answers_from_json(message["results"]):
             signing.supply(number, result)
 
-    def expect(self, message: protocol.Message) -> protocol.Message:
-        """Prepare to verify what others sign."""
+    def verify(self, message: protocol.Message) -> protocol.Message:
         protect_output(self.folder)
         limits = Limits(**message["limits"])
-        self.verification = Verification(
-            Plan.from_json(message["plan"]),
-            self.source(),
-            protocol.blob_from_json(message["certificate"]),
-            self.spool(limits),
-            limits=limits,
-            shard=protocol.shard_from_json(message["shard"]),
-        )
-        return {"type": "expecting"}
-
-    def judge(self, message: protocol.Message) -> protocol.Message:
-        """Verify members in the part of another child, which still works on it."""
-        assert self.verification is not None  # noqa: S101 - the parent has asked for it before
-        with (self.folder / PART).open("rb") as part:
-            for member in protocol.members_from_json(message["members"]):
-                self.verification.judge(member, part)
-        return {"type": "judged"}
-
-    def verify(self, _message: protocol.Message) -> protocol.Message:
-        """Verify the result as a whole."""
-        assert self.verification is not None  # noqa: S101 - the parent has asked for it before
-        with (self.folder / OUTPUT).open("rb") as out:
-            found = self.verification.finish(out)
+        with (self.folder / INPUT).open("rb") as source, (self.folder / OUTPUT).open("rb") as out:
+            found = verify_result(
+                Plan.from_json(message["plan"]),
+                source,
+                out,
+                protocol.blob_from_json(message["certificate"]),
+                self.spool(limits),
+                limits=limits,
+                shard=protocol.shard_from_json(message["shard"]),
+            )
         return {"type": "verified", **protocol.verified_to_json(found)}
 
 

@@ -9,12 +9,10 @@ from sealwright.errors import InternalError
 from sealwright.signing import child_protocol as protocol
 from sealwright.signing.artifact import SignatureResult
 from sealwright.signing.deep_sign import PendingSignature
-from sealwright.signing.parts import PartMember
 from sealwright.signing.plan import Plan
 
 Answer = Callable[[Sequence[PendingSignature]], Awaitable[Sequence[SignatureResult]]]
 Progress = Callable[[int, int], None]
-Packed = Callable[[Sequence[PartMember]], None]
 
 _REQUESTS_PER_SIGNATURE = 4  # what a format may need at most for one directive on one file
 
@@ -27,11 +25,9 @@ class Conversation:
         plan: Plan,
         answer: Answer,
         progress: Progress | None = None,
-        packed: Packed | None = None,
     ) -> None:
         self.answer = answer
         self._progress = progress
-        self._packed = packed
         self._left = Counter(
             {
                 (node.path, directive.name): _REQUESTS_PER_SIGNATURE
@@ -56,10 +52,7 @@ class Conversation:
         return batch
 
     def count(self, reply: protocol.Message) -> None:
-        """Pass on how many files are done, and which members are packed."""
-        packed = protocol.members_from_json(reply.get("packed", []))
-        if self._packed is not None and packed:
-            self._packed(packed)
+        """Pass on how many files are done."""
         done = reply.get("done")
         if self._progress is not None and isinstance(done, int):
             self._progress(min(max(done, 0), self._files), self._files)

@@ -278,7 +278,10 @@ def listing_from_json(value: object) -> dict[str, list[Member]]:
 def part_to_json(part: Part) -> Message:
     """Where a shard's members are in its file."""
     return {
-        "members": members_to_json(part.members),
+        "members": [
+            [each.order, each.offset, each.packed.crc, each.packed.size, each.packed.stored]
+            for each in part.members
+        ],
         "outputs": [[each.path, each.offset, each.size] for each in part.outputs],
     }
 
@@ -287,35 +290,17 @@ def part_from_json(value: object) -> Part:
     """Where a shard's members are, checked for shape. What is there is checked by verifying."""
     if not isinstance(value, dict):
         raise malformed()
-    outputs = []
+    members, outputs = [], []
     try:
-        members = members_from_json(value["members"])
+        for each in _list(value["members"]):
+            order, offset, crc, size, stored = (_number(number) for number in _list(each))
+            members.append(PartMember(order, offset, PackedMember(crc, size, stored)))
         for each in _list(value["outputs"]):
             path, offset, size = _list(each)
             outputs.append(PartOutput(_text(path), _number(offset), _number(size)))
     except (KeyError, ValueError):
         raise malformed() from None
     return Part(tuple(members), tuple(outputs))
-
-
-def members_to_json(members: Iterable[PartMember]) -> list[list[int]]:
-    """Packed members of a part."""
-    return [
-        [each.order, each.offset, each.packed.crc, each.packed.size, each.packed.stored]
-        for each in members
-    ]
-
-
-def members_from_json(value: object) -> list[PartMember]:
-    """Packed members of a part, checked for shape."""
-    members = []
-    try:
-        for each in _list(value):
-            order, offset, crc, size, stored = (_number(number) for number in _list(each))
-            members.append(PartMember(order, offset, PackedMember(crc, size, stored)))
-    except ValueError:
-        raise malformed() from None
-    return members
 
 
 def error_to_json(error: SealwrightError) -> Message:

@@ -27,7 +27,7 @@ from sealwright.signing.system_calls import (
 )
 
 INPUT, OUTPUT, WORK = "input", "output", "work"  # in the child's folder
-PART = "part"  # beside them: what a shard has signed, to be put together
+PART = "part"  # in `WORK`: what a child that puts parts together has signed itself
 
 _CLONE_NEWNET, _CLONE_NEWUSER, _CLONE_NEWIPC = 0x40000000, 0x10000000, 0x08000000
 _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/dev/urandom")
@@ -63,7 +63,7 @@ def die_with_parent(parent: int) -> None:
 
 
 def confine(folder: Path, limits: ChildLimits) -> Mapping[str, int | bool]:
-    """Confine this process to `folder`, of which it can write ``output``, ``part`` and ``work``.
+    """Confine this process to `folder`, whose ``output`` and ``work`` alone can be written.
 
     Returns:
         What is in force: ``landlock`` (ABI, 0 for none), ``seccomp``, ``netns``.
@@ -79,7 +79,6 @@ def confine(folder: Path, limits: ChildLimits) -> Mapping[str, int | bool]:
             *((path, landlock.READ) for path in _readable()),
             (folder, landlock.READ),
             (folder / OUTPUT, landlock.WRITE),
-            (folder / PART, landlock.WRITE),
             (folder / WORK, landlock.WORK),
         ]
     )
@@ -88,7 +87,7 @@ def confine(folder: Path, limits: ChildLimits) -> Mapping[str, int | bool]:
 
 
 def protect_output(folder: Path) -> None:
-    """From now on only ``work`` can be written, so that the rest stays what is being verified."""
+    """From now on ``output`` cannot be written either, so that it stays what is being verified."""
     landlock.restrict(
         [
             *((path, landlock.READ) for path in _readable()),

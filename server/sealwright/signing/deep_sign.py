@@ -120,7 +120,6 @@ class DeepSign:
         self._is_part = is_part
         self._parts = parts
         self._part_members: list[PartMember] = []
-        self._told_members = 0
         self._part_outputs: list[PartOutput] = []
         self._unpacked: deque[Task] = deque()
         self._source = source
@@ -188,18 +187,6 @@ class DeepSign:
         """The requests that have arisen since the last call."""
         taken, self._untaken = self._untaken, []
         return taken
-
-    @property
-    def untold_members(self) -> int:
-        """A shard's members that `take_packed` would give."""
-        return len(self._part_members) - self._told_members
-
-    def take_packed(self) -> list[PartMember]:
-        """A shard's members that were packed since the last call; they are in `output` by now."""
-        packed = self._part_members[self._told_members :]
-        self._told_members += len(packed)
-        self._output.flush()
-        return packed
 
     def supply(self, number: int, result: SignatureResult) -> None:
         """Give the answer to the request with this number."""

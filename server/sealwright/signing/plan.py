@@ -336,10 +336,6 @@ class Budget:
 
     def extract(self, container: Container, entry: Entry, spool: Spool) -> SpoolFile:
         """Extract a member if the limits allow it."""
-        return self.write(partial(container.extract, entry), entry, spool)
-
-    def write(self, fill: Callable[[BinaryIO], object], entry: Entry, spool: Spool) -> SpoolFile:
-        """Have the content of a member written if the limits allow it."""
         self.extracted += entry.size
         problem = ""
         if entry.size > self.limits.member_size:
@@ -354,7 +350,7 @@ class Budget:
             )
             message = f"{problem}."
             raise ArtifactError(message, advice=advice, where=entry.path)
-        return spool.create(fill, entry.size)
+        return spool.create(partial(container.extract, entry), entry.size)
 
 
 @dataclass(frozen=True)

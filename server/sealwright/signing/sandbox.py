@@ -9,7 +9,7 @@ A child opens what users have submitted, in a process without network, keys or c
     results = await child.deep_sign(plan, identity, answer)
     await child.close()
 
-and a fresh one, with the same input and the output put at its `output`, for `expect` and `verify`.
+and a fresh one, with the same input and the output put at its `output`, for `verify`.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ from sealwright.model.member_tree import Listing
 from sealwright.signing import child_protocol as protocol
 from sealwright.signing.artifact import Identity, TimestampForm
 from sealwright.signing.authenticode_trust import Trust, asks_for_trust
-from sealwright.signing.child_conversation import Answer, Conversation, Packed, Progress
+from sealwright.signing.child_conversation import Answer, Conversation, Progress
 from sealwright.signing.configuration import parse_configuration
-from sealwright.signing.confinement import INPUT, OUTPUT, PART, WORK, ChildLimits
+from sealwright.signing.confinement import INPUT, OUTPUT, WORK, ChildLimits
 from sealwright.signing.deep_sign import FileResult, Pace, PendingSignature
 from sealwright.signing.nursery import ForkedChild, Nursery
-from sealwright.signing.parts import Part, PartMember
+from sealwright.signing.parts import Part
 from sealwright.signing.plan import Limits, Plan
 from sealwright.signing.shard import WHOLE, Shard
 from sealwright.signing.verify_result import VerifiedSignature
@@ -101,7 +101,7 @@ class FormatChild:
     """One child process and its folder. Make it with `start`.
 
     Attributes:
-        folder: holds ``input``, ``output``, ``part`` and the child's own ``work``.
+        folder: holds ``input``, ``output`` and the child's own ``work``.
         confinement: layers in force: ``{"landlock": 7, "seccomp": True, "netns": True}``.
     """
 
@@ -169,11 +169,6 @@ class FormatChild:
     def output(self) -> Path:
         """Where the signed artifact is written. Read it with `open_output`."""
         return self.folder / OUTPUT
-
-    @property
-    def part(self) -> Path:
-        """Where a shard's members are written, packed one behind another."""
-        return self.folder / PART
 
     def open_output(self) -> BinaryIO:
         """Open the output for reading.
@@ -270,17 +265,11 @@ class FormatChild:
         identity: Identity,
         answer: Answer,
         progress: Progress | None = None,
-        packed: Packed | None = None,
     ) -> tuple[tuple[FileResult, ...], Part]:
         """`deep_sign` for one shard's part of the plan; unless it is the whole, its members are
-        packed into ``part`` for `assemble`.
-
-        Args:
-            packed: told of members in ``part`` as they come. They are what the child says; bytes
-                that it has written it can write again.
-        """
+        packed into a file for `assemble`."""
         request = {"op": "sign", "shard": protocol.shard_to_json(shard)}
-        conversation = Conversation(share, answer, progress, packed)
+        conversation = Conversation(share, answer, progress)
         reply = await self._converse(request, share, identity, conversation)
         part = protocol.part_from_json(reply.get("part"))
         return protocol.results_from_json(reply.get("results")), part
@@ -291,7 +280,8 @@ class FormatChild:
         """Put together in ``output`` what all shards have made, and sign the outermost container.
 
         Args:
-            parts: of all shards; their files are at `part_of`.
+            parts: of all shards; the first is this child's own, the files of the others are at
+                `part_of`.
         """
         request = {"op": "assemble", "parts": [protocol.part_to_json(part) for part in parts]}
         alone = replace(plan, root=replace(plan.root, children=()))
@@ -333,34 +323,27 @@ class FormatChild:
                 raise first_error(group) from None
             return reply
 
-    async def expect(self, plan: Plan, certificate: bytes, shard: Shard = WHOLE) -> None:
-        """Prepare to `verify`; see `verify_result.Verification`. For a child that signed nothing.
+    async def verify(
+        self, plan: Plan, certificate: bytes, shard: Shard = WHOLE
+    ) -> list[VerifiedSignature]:
+        """Compare ``output`` with ``input`` by the plan; see `verify_result.verify_result`.
+
+        Use a child that signed nothing.
 
         Args:
             certificate: DER of the expected signer.
             shard: compare only these members of the outermost container.
         """
         request = {
-            "op": "expect",
+            "op": "verify",
             "shard": protocol.shard_to_json(shard),
             "plan": plan.to_json(),
             "certificate": protocol.blob_to_json(certificate),
             "limits": asdict(self._settings.artifact),
         }
         async with self._deadline():
-            await self._ask(request, "expecting")
-
-    async def judge(self, members: Sequence[PartMember]) -> None:
-        """Verify members of the outermost container ahead, in ``part``: another child's file, which
-        that may still write to."""
-        request = {"op": "judge", "members": protocol.members_to_json(members)}
-        async with self._deadline():
-            await self._ask(request, "judged")
-
-    async def verify(self) -> list[VerifiedSignature]:
-        """Compare ``output`` with ``input`` by the plan; see `verify_result.verify_result`."""
-        async with self._deadline():
-            return protocol.verified_from_json(await self._ask({"op": "verify"}, "verified"))
+            reply = await self._ask(request, "verified")
+            return protocol.verified_from_json(reply)
 
     async def analyze(self, artifact_name: str) -> str:
         """Propose an artifact configuration for ``input``; see `analyze.analyze` for errors.
@@ -542,7 +525,6 @@ def _prepare(folder: Path) -> None:
     """Everything that the child may write must exist before it is confined."""
     (folder / WORK).mkdir()
     (folder / OUTPUT).touch(exist_ok=False)
-    (folder / PART).touch(exist_ok=False)
 
 
 def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -1,8 +1,7 @@
-"""Several format children at one artifact: each plans, signs and packs a part of it.
+"""Several format children at one artifact: each plans, signs, packs and verifies a part of it.
 
 The children of one team see the same artifact and nothing of each other but the packed parts, which
-the first of them puts together. How many there are changes nothing in what comes out. `judges` has
-those that verify it.
+the first of them puts together. How many there are changes nothing in what comes out.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import stat
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,7 +24,7 @@ from sealwright.signing.configuration import parse_configuration
 from sealwright.signing.confinement import part_of
 from sealwright.signing.deep_sign import FileResult
 from sealwright.signing.elements import LANGUAGE
-from sealwright.signing.parts import PartMember, join_plans, share_of
+from sealwright.signing.parts import join_plans, share_of
 from sealwright.signing.plan import Limits, Plan, allowance
 from sealwright.signing.sandbox import FormatChild, PlannedShare, first_error
 from sealwright.signing.shard import Shard
@@ -33,7 +32,6 @@ from sealwright.signing.verify_result import VerifiedSignature
 
 T = TypeVar("T")
 Placed = TypeVar("Placed", FileResult, VerifiedSignature)
-PackedByShard = Callable[[int, Sequence[PartMember]], None]
 
 _DIVIDED_FROM = 1 << 20  # bytes of an artifact; below, another child costs more than it helps
 
@@ -53,9 +51,12 @@ def is_divisible(configuration_xml: bytes, size: int) -> bool:
 class Team:
     """Children for one artifact. Make it with `team_of`; use it as one would a `FormatChild`."""
 
-    def __init__(self, children: Sequence[FormatChild], limits: Limits) -> None:
+    def __init__(
+        self, children: Sequence[FormatChild], limits: Limits, others: contextlib.AsyncExitStack
+    ) -> None:
         self.children = children
         self._limits = limits
+        self._others = others
         self.listing: dict[str, Sequence[Member]] = {}
 
     @property
@@ -87,7 +88,7 @@ class Team:
                 signing_time=signing_time,
                 timestamp=timestamp,
             )
-            for child, shard in self.shards()
+            for child, shard in self._shards()
         )
         plan = join_plans([share.plan for share in shares])
         self._check_limits(plan, shares)
@@ -96,18 +97,9 @@ class Team:
         return plan
 
     async def deep_sign(
-        self,
-        plan: Plan,
-        identity: Identity,
-        answer: Answer,
-        progress: Progress | None = None,
-        packed: PackedByShard | None = None,
+        self, plan: Plan, identity: Identity, answer: Answer, progress: Progress | None = None
     ) -> tuple[FileResult, ...]:
-        """See `FormatChild.deep_sign`.
-
-        Args:
-            packed: see `FormatChild.sign_share`; it gets the number of the shard as well.
-        """
+        """See `FormatChild.deep_sign`."""
         if len(self.children) == 1:
             return await self.first.deep_sign(plan, identity, answer, progress)
         files = sum(1 for node in plan.root.walk() if node.signs)
@@ -120,31 +112,33 @@ class Team:
 
         made = await together(
             child.sign_share(
-                shard,
-                share_of(plan, shard),
-                identity,
-                answer,
-                partial(count, shard.number),
-                packed and partial(packed, shard.number),
+                shard, share_of(plan, shard), identity, answer, partial(count, shard.number)
             )
-            for child, shard in self.shards()
+            for child, shard in self._shards()
         )
-        for child, shard in self.shards():
-            if child is not self.first:
-                await child.kill()  # what it has written does not change any more
-            target = part_of(self.first.folder, shard.number)
-            await asyncio.to_thread(_show_part, child.part, target)
+        for number, child in enumerate(self.children[1:], 1):
+            await child.kill()  # what it has written does not change any more
+            await asyncio.to_thread(_take, child.output, part_of(self.first.folder, number))
         parts = [part for _, part in made]
         own = await self.first.assemble(plan, identity, answer, parts)
-        return in_order(plan, [own, *(results for results, _ in made)])
+        return _in_order(plan, [own, *(results for results, _ in made)])
 
     async def end(self) -> None:
-        """End the children: what they have written does not change any more, and stays. Their
-        places are for those who judge it."""
-        for child in self.children:
-            await child.kill()
+        """End the children: what they have written does not change any more. The first one's
+        files stay, the places of the others are free."""
+        await self.first.kill()
+        await self._others.aclose()
 
-    def shards(self) -> list[tuple[FormatChild, Shard]]:
+    async def verify(self, plan: Plan, certificate: bytes) -> list[VerifiedSignature]:
+        """See `FormatChild.verify`. For children that signed nothing."""
+        for child in self.children[1:]:
+            await asyncio.to_thread(_link_output, self.first.output, child.output)
+        found = await together(
+            child.verify(plan, certificate, shard) for child, shard in self._shards()
+        )
+        return list(_in_order(plan, found))
+
+    def _shards(self) -> list[tuple[FormatChild, Shard]]:
         count = len(self.children)
         return [(child, Shard(number, count)) for number, child in enumerate(self.children)]
 
@@ -171,15 +165,14 @@ async def team_of(
     """One child, and for a divisible artifact those that are not needed elsewhere now.
 
     Args:
-        room: has a place for each child that may be at work, and for the one that judges what it
-            signs; the caller holds one of them.
+        room: has a place for each child that may be at work; the caller holds one of them.
     """
     async with pool.child() as first, contextlib.AsyncExitStack() as others:
         children = [first]
         while divisible and len(children) < pool.size and not room.locked():
             await others.enter_async_context(room)
             children.append(await others.enter_async_context(pool.child()))
-        yield Team(children, pool.settings.artifact)
+        yield Team(children, pool.settings.artifact, others)
 
 
 async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
@@ -192,15 +185,21 @@ async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     return [task.result() for task in tasks]
 
 
-def _show_part(file: Path, target: Path) -> None:
-    """Put a shard's part where the first child reads it. It stays for the judges, too."""
-    if not stat.S_ISREG(file.lstat().st_mode):
-        message = "The format child's part is not a plain file."
+def _take(file: Path, target: Path) -> None:
+    """Move what an ended child has written to where the first child reads it."""
+    status = file.lstat()
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+        message = "The format child's output is not a plain file."
         raise InternalError(message)
-    os.link(file, target)
+    file.rename(target)
 
 
-def in_order(plan: Plan, found: Iterable[Iterable[Placed]]) -> tuple[Placed, ...]:
+def _link_output(output: Path, target: Path) -> None:
+    target.unlink()
+    os.link(output, target)
+
+
+def _in_order(plan: Plan, found: Iterable[Iterable[Placed]]) -> tuple[Placed, ...]:
     """What shards tell of files, in the plan's order."""
     positions = {node.path: position for position, node in enumerate(plan.root.walk())}
     every = [one for each in found for one in each]

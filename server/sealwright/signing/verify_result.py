@@ -3,19 +3,13 @@
 Runs in a process that signed nothing. Every planned signature must verify and be the expected
 signer's, everything that signing does not touch must be what it was, byte for byte, and nothing may
 have been added but the planned files.
-
-Members of the outermost container can be judged ahead, as soon as they are packed: the result must
-then hold the very bytes that were judged.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from sealwright.errors import InternalError, VerificationError
@@ -26,14 +20,11 @@ from sealwright.signing.artifact import (
     Directive,
     Entry,
     Format,
-    PackedMember,
+    NotingContainer,
     SignatureFact,
     TimestampForm,
-    UnpackingContainer,
 )
-from sealwright.signing.containers.bulk_copy import chunks
 from sealwright.signing.elements import LANGUAGE, OUTPUT_FILE_NAME, Language
-from sealwright.signing.parts import PartMember, share_of
 from sealwright.signing.plan import (
     INSIDE,
     Budget,
@@ -76,7 +67,16 @@ def verify_result(
     language: Language = LANGUAGE,
     shard: Shard = WHOLE,
 ) -> list[VerifiedSignature]:
-    """Check a signed artifact that is there as a whole; see `Verification`.
+    """Check a signed artifact.
+
+    Args:
+        plan: what was to be done; nothing else is believed.
+        source: the artifact as submitted.
+        output: the artifact as signed.
+        certificate: DER of the certificate whose signatures are expected.
+        spool: for extracted members; empty again afterwards.
+        shard: compare only these members of the outermost container. The first shard's result
+            includes what concerns the container itself.
 
     Returns:
         One item for each signature, in the plan's order.
@@ -85,58 +85,27 @@ def verify_result(
         VerificationError: anything is not as planned; `where` is the member.
         ArtifactError: the output is malformed.
     """
-    check = Verification(
-        plan, source, certificate, spool, limits=limits, language=language, shard=shard
-    )
-    return check.finish(output)
+    with at(plan.root.path):
+        if sha256_of(source) != plan.root.sha256:
+            message = "The submitted artifact is not the planned one."
+            raise VerificationError(message, advice="Make the plan again.")
+        check = _Check(plan, certificate, spool, limits or Limits(), language, shard)
+        check.file(plan.root, source, output, [])
+    return check.found
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """A packed member that was judged ahead.
-
-    Attributes:
-        packed: what was told of it, and was true.
-        sha256: of the packed bytes.
-    """
-
-    packed: PackedMember
-    sha256: bytes
-
-
-class Verification:
-    """The verification of one signed artifact.
-
-    Args:
-        plan: what was to be done; nothing else is believed.
-        source: the artifact as submitted.
-        certificate: DER of the certificate whose signatures are expected.
-        spool: for extracted members; empty again afterwards.
-        shard: compare only these members of the outermost container. The first shard's result
-            includes what concerns the container itself.
-
-    Raises:
-        VerificationError: the source is not the planned one.
-    """
-
+class _Check:
     def __init__(
         self,
         plan: Plan,
-        source: BinaryIO,
         certificate: bytes,
         spool: Spool,
-        *,
-        limits: Limits | None = None,
-        language: Language = LANGUAGE,
-        shard: Shard = WHOLE,
+        limits: Limits,
+        language: Language,
+        shard: Shard,
     ) -> None:
-        if sha256_of(source) != plan.root.sha256:
-            message = "The submitted artifact is not the planned one."
-            raise VerificationError(message, advice="Make the plan again.", where=plan.root.path)
-        limits = limits or Limits()
         self.shard = shard
         self.plan = plan
-        self.source = source
         self.certificate = certificate
         self.spool = spool
         self.language = language
@@ -144,63 +113,6 @@ class Verification:
         # Both versions are extracted; signatures may add a little to the second.
         self.before = Budget(limits, plan.root.size)
         self.after = Budget(limits, 2 * plan.root.size + limits.ratio_allowance)
-        self._submitted: tuple[Container, list[Entry]] | None = None
-        self._seen: dict[int, _Seen] = {}  # by order
-        self._share = {
-            child.order: child
-            for child in share_of(plan, shard, language).root.children
-            if child.has_work
-        }
-
-    def judge(self, member: PartMember, file: BinaryIO) -> None:
-        """Judge a member of the outermost container ahead.
-
-        Who packed it may still write to `file`: only a copy is judged, and the result has to hold
-        the same bytes. What cannot be judged ahead is left to `finish`.
-
-        Args:
-            member: where it is said to lie in `file`.
-
-        Raises:
-            VerificationError, ArtifactError: see `verify_result`.
-        """
-        node = self._share.get(member.order)
-        if node is None or not node.is_replaced or node.outputs or member.order in self._seen:
-            return
-        with at(self.plan.root.path):
-            container, entries = self._open_submitted()
-            if not isinstance(container, UnpackingContainer) or member.order >= len(entries):
-                return
-            entry = entries[member.order]
-            digest = hashlib.sha256()
-            with _keeping(self.spool) as keep:
-                copy = partial(_copy, file, member, digest)
-                stored = keep(self.spool.create(copy, member.packed.stored))
-                with at(node.path), stored.open() as alone:
-                    unpack = partial(container.unpack, entry.order, member.packed, alone)
-                    size = replace(entry, size=member.packed.size)
-                    before = keep(self.before.extract(container, entry, self.spool))
-                    after = keep(self.after.write(unpack, size, self.spool))
-                    self.compare(node, before, after, [])
-        self._seen[member.order] = _Seen(member.packed, digest.digest())
-
-    def finish(self, output: BinaryIO) -> list[VerifiedSignature]:
-        """Judge the artifact as signed; all signatures that were found, in whatever was judged
-        ahead as well. See `verify_result` for errors."""
-        with at(self.plan.root.path):
-            self.file(self.plan.root, self.source, output, [])
-        return self.found
-
-    def _open_submitted(self) -> tuple[Container, list[Entry]]:
-        """The submitted artifact as a container."""
-        if self._submitted is None:
-            root = self.plan.root
-            kind = self.language.types[root.element].container
-            if kind is None:
-                message = f"<{root.element}> cannot be opened."
-                raise InternalError(message)
-            self._submitted = _open(self.before, kind.open, self.source, 1)
-        return self._submitted
 
     def file(
         self, node: PlanNode, source: BinaryIO, output: BinaryIO, outputs: Sequence[SpoolFile]
@@ -292,10 +204,7 @@ class Verification:
             message = f"<{node.element}> cannot be opened."
             raise InternalError(message)
         depth = node.path.count(INSIDE) + 1
-        is_root = node is self.plan.root
-        before, old = (
-            self._open_submitted() if is_root else _open(self.before, kind.open, source, depth)
-        )
+        before, old = _open(self.before, kind.open, source, depth)
         after, new = _open(self.after, kind.open, output, depth)
         is_signature = self.signature_members(node)
         old = [entry for entry in old if not is_signature(entry.path)]
@@ -312,7 +221,9 @@ class Verification:
         for path, entry in outputs.items():
             same = after.fingerprint(entry, content=False) == before.added_fingerprint(path)
             _require(same, "The output has other attributes than it was given.", path)
-        mine = self._mine(old, planned.keys()) if is_root else compared
+        mine = compared
+        if node is self.plan.root:
+            mine = set(self.shard.orders((entry.order, entry.size) for entry in old))
         for entry, entry_after in zip(old, new[: len(old)], strict=True):
             if entry.order not in mine:
                 continue
@@ -322,21 +233,9 @@ class Verification:
                 entry_after, content=whole
             )
             _require(same, "The member was changed, against the plan.", entry.path)
-            if is_root and entry.order in self._seen:
-                same = _is_seen(self._seen[entry.order], after, entry_after, output)
-                _require(same, "The member is not the one that was verified.", entry.path)
-            elif child is not None:
+            if child is not None:
                 with at(node.path), at(child.path):
                     self.member(child, (before, entry), (after, entry_after), outputs)
-
-    def _mine(self, entries: Sequence[Entry], planned: Collection[int]) -> set[int]:
-        """The shard's members of the outermost container. Planned ones are divided as for signing,
-        the others by themselves; where members are read one behind another, all in their order."""
-        if self.language.types[self.plan.root.element].is_sequence:
-            members = ((each.order, each.size) for each in entries)
-            return set(self.shard.orders(members, in_sequence=True))
-        others = ((each.order, each.size) for each in entries if each.order not in planned)
-        return {*self._share, *self.shard.orders(others)}
 
     def kept_attributes(self, node: PlanNode, source: BinaryIO, output: BinaryIO) -> None:
         """Compare what the members of a container's signature hold besides it."""
@@ -357,62 +256,28 @@ class Verification:
         new: tuple[Container, Entry],
         outputs: dict[str, Entry],
     ) -> None:
-        with _keeping(self.spool) as keep:
-            before = keep(self.before.extract(*old, self.spool))
-            after = keep(self.after.extract(*new, self.spool))
-            side_files = [
-                keep(self.after.extract(new[0], outputs[path], self.spool)) for path in node.outputs
-            ]
-            self.compare(node, before, after, side_files)
+        extracted = [self.extract(self.before, *old)]
+        try:
+            extracted.append(self.extract(self.after, *new))
+            extracted += [self.extract(self.after, new[0], outputs[p]) for p in node.outputs]
+            with extracted[0].open() as source, extracted[1].open() as output:
+                _require(sha256_of(source) == node.sha256, "The file is not the planned one.")
+                self.file(node, source, output, extracted[2:])
+        finally:
+            for file in extracted:
+                self.spool.release(file)
 
-    def compare(
-        self, node: PlanNode, before: SpoolFile, after: SpoolFile, outputs: Sequence[SpoolFile]
-    ) -> None:
-        """Compare two versions of a planned member that have been extracted."""
-        with before.open() as source, after.open() as output:
-            _require(sha256_of(source) == node.sha256, "The file is not the planned one.")
-            self.file(node, source, output, outputs)
+    def extract(self, budget: Budget, container: Container, entry: Entry) -> SpoolFile:
+        return budget.extract(container, entry, self.spool)
 
 
 def _open(
     budget: Budget, open_: Callable[[BinaryIO, int], Container], file: BinaryIO, depth: int
 ) -> tuple[Container, list[Entry]]:
     container, entries = budget.open_container(open_, file, depth)
-    if isinstance(container, UnpackingContainer):
+    if isinstance(container, NotingContainer):
         container.only_read()
     return container, entries
-
-
-@contextmanager
-def _keeping(spool: Spool) -> Iterator[Callable[[SpoolFile], SpoolFile]]:
-    """Releases at the end the files that the function was called with."""
-    with ExitStack() as files:
-
-        def keep(file: SpoolFile) -> SpoolFile:
-            files.callback(spool.release, file)
-            return file
-
-        yield keep
-
-
-def _copy(file: BinaryIO, member: PartMember, digest: hashlib._Hash, target: BinaryIO) -> None:
-    """Copy packed bytes, and digest what was copied."""
-    for piece in chunks(file, member.offset, member.packed.stored):
-        digest.update(piece)
-        target.write(piece)
-
-
-def _is_seen(seen: _Seen, container: Container, entry: Entry, file: BinaryIO) -> bool:
-    """Whether a member consists of the packed bytes that were judged."""
-    if not isinstance(container, UnpackingContainer):
-        return False
-    packed, offset = container.packed(entry)
-    if packed != seen.packed:
-        return False
-    digest = hashlib.sha256()
-    for piece in chunks(file, offset, packed.stored):
-        digest.update(piece)
-    return digest.digest() == seen.sha256
 
 
 def _same_content(format_: Format, before: BinaryIO, after: BinaryIO) -> bool:

@@ -6,7 +6,7 @@ import hashlib
 import io
 import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError, ClosedMemberError
@@ -258,23 +258,6 @@ class ZipContainer:
         old = OldStream(self._file, record.data, self._seams[record.order])
         crc = splice(old, content, target)
         return None if crc is None else PackedMember(crc, size, target.tell() - start)
-
-    def unpack(self, order: int, packed: PackedMember, file: BinaryIO, target: BinaryIO) -> None:
-        """Write the content of a member that `pack` has made, and that `file` holds alone; checked
-        as in `extract`."""
-        record = replace(
-            self._records[order],
-            crc=packed.crc,
-            compressed=packed.stored,
-            size=packed.size,
-            data=0,
-        )
-        write_checked(record, inflate_member(file, record), target)
-
-    def packed(self, entry: Entry) -> tuple[PackedMember, int]:
-        """The member as `pack` would have made it, and the offset where it lies."""
-        record = self._records[entry.order]
-        return PackedMember(record.crc, record.size, record.compressed), record.data
 
     def rebuild_packed(
         self,
