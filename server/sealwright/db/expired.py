@@ -113,8 +113,6 @@ def _days(number: int) -> dt.timedelta:
     return dt.timedelta(days=number)
 
 
-#: submissions are known by their run for so long; older ones by their requests
-
 RULES = (
     Rule(notifications, _days(30), _before(notifications.c.created_at, notifications.c.due_at)),
     Rule(outbox, _days(90), _told),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import sqlalchemy as sa
 
+from sealwright.db import memberships
 from sealwright.db.database import Transaction
 from sealwright.db.tables import group_members, groups
 from sealwright.model.user import Group
@@ -46,14 +47,7 @@ async def every(tx: Transaction, organization_id: str) -> list[Group]:
     rows = await tx.all(
         sa.select(groups).where(groups.c.organization_id == organization_id).order_by(groups.c.id)
     )
-    members: dict[str, list[str]] = {}
-    for pair in await tx.all(
-        sa.select(group_members)
-        .join_from(group_members, groups, group_members.c.group_id == groups.c.id)
-        .where(groups.c.organization_id == organization_id)
-    ):
-        members.setdefault(pair["group_id"], []).append(pair["user_id"])
-    return [_group(row, members.get(row["id"], ())) for row in rows]
+    return await _with_members(tx, rows)
 
 
 async def page(
@@ -78,11 +72,11 @@ async def page(
     for name, value in exact.items():
         chosen = chosen.where(groups.c[name] == value)
     rows = await tx.all(chosen.order_by(groups.c.id).offset(skip).limit(limit))
-    members: dict[str, list[str]] = {}
-    for start in range(0, len(rows), _CHUNK):
-        ids = [row["id"] for row in rows[start : start + _CHUNK]]
-        for pair in await tx.all(sa.select(group_members).where(group_members.c.group_id.in_(ids))):
-            members.setdefault(pair["group_id"], []).append(pair["user_id"])
+    return await _with_members(tx, rows)
+
+
+async def _with_members(tx: Transaction, rows: Sequence[sa.RowMapping]) -> list[Group]:
+    members = await memberships.members_of(tx, [row["id"] for row in rows])
     return [_group(row, members.get(row["id"], ())) for row in rows]
 
 

@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from sealwright.db.database import Transaction
 from sealwright.db.tables import run_submissions, seen_token_ids
 
-#: how long rows are kept once their request has ended; see `db.expired`
+#: how long rows are kept once their request has ended, see `db.expired`; older submissions are
+#: known by their requests
 KEEP = dt.timedelta(days=90)
 
 

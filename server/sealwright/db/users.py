@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
+from sealwright.db import memberships
 from sealwright.db.database import Transaction
 from sealwright.db.tables import api_tokens, group_members, users
 from sealwright.model.user import ApiToken, Role, TokenKind, TokenScope, User, UserKind
 
-_CHUNK = 500  # SQLite bounds the variables of one statement
 _COLUMNS = tuple(field.name for field in dataclasses.fields(User) if field.name != "groups")
 
 
@@ -87,14 +87,7 @@ async def every(tx: Transaction, organization_id: str) -> list[User]:
     rows = await tx.all(
         sa.select(users).where(users.c.organization_id == organization_id).order_by(users.c.id)
     )
-    memberships: dict[str, list[str]] = {}
-    for pair in await tx.all(
-        sa.select(group_members)
-        .join_from(group_members, users, group_members.c.user_id == users.c.id)
-        .where(users.c.organization_id == organization_id)
-    ):
-        memberships.setdefault(pair["user_id"], []).append(pair["group_id"])
-    return [_user(row, memberships.get(row["id"], ())) for row in rows]
+    return await _with_groups(tx, rows)
 
 
 async def people(
@@ -115,12 +108,12 @@ async def people(
     """
     chosen = _people(organization_id, exact).where(users.c.id > after)
     rows = await tx.all(chosen.order_by(users.c.id).offset(skip).limit(limit))
-    memberships: dict[str, list[str]] = {}
-    for start in range(0, len(rows), _CHUNK):
-        ids = [row["id"] for row in rows[start : start + _CHUNK]]
-        for pair in await tx.all(sa.select(group_members).where(group_members.c.user_id.in_(ids))):
-            memberships.setdefault(pair["user_id"], []).append(pair["group_id"])
-    return [_user(row, memberships.get(row["id"], ())) for row in rows]
+    return await _with_groups(tx, rows)
+
+
+async def _with_groups(tx: Transaction, rows: Sequence[sa.RowMapping]) -> list[User]:
+    groups = await memberships.groups_of(tx, [row["id"] for row in rows])
+    return [_user(row, groups.get(row["id"], ())) for row in rows]
 
 
 async def count_people(tx: Transaction, organization_id: str) -> int:

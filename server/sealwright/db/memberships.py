@@ -1,0 +1,33 @@
+"""Who is in which group, for many at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from sealwright.db.database import Transaction
+from sealwright.db.tables import group_members
+
+_CHUNK = 500  # SQLite bounds the variables of one statement
+
+
+async def groups_of(tx: Transaction, user_ids: Sequence[str]) -> dict[str, list[str]]:
+    """The ids of the groups of each user that is in some."""
+    return await _pairs(tx, group_members.c.user_id, group_members.c.group_id, user_ids)
+
+
+async def members_of(tx: Transaction, group_ids: Sequence[str]) -> dict[str, list[str]]:
+    """The ids of the members of each group that has some."""
+    return await _pairs(tx, group_members.c.group_id, group_members.c.user_id, group_ids)
+
+
+async def _pairs(
+    tx: Transaction, by: sa.Column[str], wanted: sa.Column[str], ids: Sequence[str]
+) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for start in range(0, len(ids), _CHUNK):
+        chosen = by.in_(ids[start : start + _CHUNK])
+        for pair in await tx.all(sa.select(by.label("by"), wanted.label("wanted")).where(chosen)):
+            found.setdefault(pair["by"], []).append(pair["wanted"])
+    return found
