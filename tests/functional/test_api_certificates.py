@@ -12,6 +12,7 @@ from unittest import mock
 import httpx
 import pytest
 from click.testing import CliRunner
+from cryptography import x509
 from tests.chaos.shim import Shim
 from tests.openssl_ca import OpensslCa, der, openssl
 from tests.signer import running_signer
@@ -182,6 +183,7 @@ async def test_the_command_line_asks_the_signer_itself(
 
     csr = await have("certificate", "request", "app", "--subject", "CN=App", "--key-type", "p-256")
     assert csr == await have("certificate", "show", "app", "--request")
+    await have("certificate", "show", "app", "--pem", check=1)  # its chain is awaited
     leaf = ca.issue(csr.encode())
     chain = tmp_path / "chain.pem"
     chain.write_bytes(leaf)
@@ -190,6 +192,11 @@ async def test_the_command_line_asks_the_signer_itself(
     await have("certificate", "install", "app", chain)
     shown = json.loads(await have("certificate", "show", "app", "--json"))
     assert shown["status"] == "active"
+    written = x509.load_pem_x509_certificates(
+        (await have("certificate", "show", "app", "--pem")).encode()
+    )
+    given = x509.load_pem_x509_certificates(leaf + ca.intermediate)
+    assert written[:2] == given
 
     file, password = tmp_path / "key.pfx", tmp_path / "password"
     file.write_bytes(ca.pkcs12("secret", "P-256"))

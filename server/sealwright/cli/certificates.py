@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import click
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
+from sealwright.certificate_text import chain_pem, openpgp_key, request_pem
 from sealwright.certify import import_payload
 from sealwright.cli.administration import (
     find_organization,
@@ -26,7 +25,6 @@ from sealwright.cli.frame import Sealwright, asynchronous, emit_json, json_optio
 from sealwright.db import Transaction, certificates
 from sealwright.db import enrolment as enrolment_servers
 from sealwright.errors import ConflictError, InvalidInputError, NotFoundError
-from sealwright.model.ascii_armor import armor
 from sealwright.model.certificate import (
     GENERATED_KEYS,
     Certificate,
@@ -37,7 +35,6 @@ from sealwright.model.certificate import (
     RevocationReason,
 )
 from sealwright.model.identifiers import is_slug, utc_now
-from sealwright.model.openpgp import published
 from sealwright.model.organization import Organization
 from sealwright.restrict import restrict
 from sealwright.signing.signer_client import SignerClient
@@ -188,7 +185,7 @@ async def certificate_request(
         "release": release,
     }
     made = await _order(sealwright, organization_slug, Operation.REQUEST, arguments)
-    click.echo(_request_pem(made), nl=False)
+    click.echo(request_pem(made), nl=False)
 
 
 @certificate.command(name="openpgp")
@@ -227,7 +224,7 @@ async def certificate_openpgp(
         "release": release,
     }
     made = await _order(sealwright, organization_slug, Operation.CREATE, arguments)
-    click.echo(armor("PUBLIC KEY BLOCK", made.certificate).decode(), nl=False)
+    click.echo(openpgp_key(made), nl=False)
 
 
 @certificate.command(name="install")
@@ -334,7 +331,7 @@ async def certificate_renew(
         certificate_name=certificate_name,
     )
     if made.is_pending and not as_json:
-        click.echo(_request_pem(made), nl=False)
+        click.echo(request_pem(made), nl=False)
     else:
         _tell(made, as_json)
 
@@ -372,11 +369,12 @@ async def certificate_revoke(
         {"reason": reason, "comment": comment},
         certificate_name=certificate_name,
     )
-    click.echo(armor("PUBLIC KEY BLOCK", published(made)).decode(), nl=False)
+    click.echo(openpgp_key(made), nl=False)
 
 
 @certificate.command(name="show")
 @click.argument("certificate_name", metavar="CERTIFICATE")
+@click.option("--pem", "as_pem", is_flag=True, help="Write it instead, then its issuers, in PEM.")
 @click.option("--request", "as_request", is_flag=True, help="Write the request instead, in PEM.")
 @click.option("--openpgp", "as_key", is_flag=True, help="Write the OpenPGP key instead, armored.")
 @organization_option
@@ -386,25 +384,36 @@ async def certificate_revoke(
 async def certificate_show(
     sealwright: Sealwright,
     certificate_name: str,
-    as_request: bool,  # noqa: FBT001 - a flag of the command
+    as_pem: bool,  # noqa: FBT001 - a flag of the command
+    as_request: bool,  # noqa: FBT001
     as_key: bool,  # noqa: FBT001
     organization_slug: str | None,
     as_json: bool,  # noqa: FBT001
 ) -> None:
-    """Show a certificate, or write the request that it waits with, or an OpenPGP key."""
+    """Show a certificate, or write it, the request that it waits with, or an OpenPGP key.
+
+    Example:
+      sealwright certificate show root --pem > root.pem
+    """
     async with open_database(sealwright.settings()) as database, database.read() as tx:
         organization = await find_organization(tx, organization_slug)
         found = await _find(tx, organization, certificate_name)
-    if as_request:
+    if as_pem:
+        if found.is_pending or found.kind is CertificateKind.OPENPGP:
+            message = f"There is no certificate of {found.slug} to write."
+            advice = "Install its chain first." if found.is_pending else "Use --openpgp."
+            raise ConflictError(message, advice=advice)
+        click.echo(chain_pem(found), nl=False)
+    elif as_request:
         if not found.csr:
             message = f"The certificate {found.slug} was made without a request."
             raise ConflictError(message, advice="Renew it with --method request to get one.")
-        click.echo(_request_pem(found), nl=False)
+        click.echo(request_pem(found), nl=False)
     elif as_key:
         if found.kind is not CertificateKind.OPENPGP:
             message = f"The certificate {found.slug} is no OpenPGP key."
             raise ConflictError(message)
-        click.echo(armor("PUBLIC KEY BLOCK", published(found)).decode(), nl=False)
+        click.echo(openpgp_key(found), nl=False)
     elif as_json:
         emit_json(_fields(found))
     else:
@@ -545,10 +554,6 @@ def _tell(made: Certificate, as_json: bool) -> None:  # noqa: FBT001
         emit_json(_fields(made))
     else:
         click.echo(made.id)
-
-
-def _request_pem(made: Certificate) -> str:
-    return x509.load_der_x509_csr(made.csr).public_bytes(Encoding.PEM).decode()
 
 
 def _slug(slug: str) -> str:

@@ -5,13 +5,9 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-
-from sealwright.model.ascii_armor import armor
+from sealwright.certificate_text import chain_pem, openpgp_key
 from sealwright.model.certificate import Certificate, CertificateKind, CertificateOrder
 from sealwright.model.identifiers import utc_now
-from sealwright.model.openpgp import published
 from sealwright.web.schemas.certificates import CertificateOrderOut, CertificateOut
 from sealwright.web.views import fields_of
 
@@ -31,27 +27,16 @@ def certificate_out(certificate: Certificate, now: dt.datetime | None = None) ->
             "warning": certificate.warning(now),
             "has_request": bool(certificate.csr),
             "revocation_reason": certificate.revocation_reason or None,
-            "pem": pem_of(certificate),
+            "pem": _pem(certificate),
         }
     )
 
 
-def pem_of(certificate: Certificate) -> str:
-    """Leaf and issuers in PEM, or an armored OpenPGP key; empty while it is pending."""
+def _pem(certificate: Certificate) -> str:
     if certificate.is_pending:
         return ""
-    if certificate.kind is CertificateKind.OPENPGP:
-        return armor("PUBLIC KEY BLOCK", published(certificate)).decode()
-    chain = (certificate.certificate, *certificate.chain)
-    return "".join(
-        x509.load_der_x509_certificate(one).public_bytes(Encoding.PEM).decode() for one in chain
-    )
-
-
-def request_pem(certificate: Certificate) -> str:
-    """The PKCS #10 request in PEM (RFC 7468, 7)."""
-    request = x509.load_der_x509_csr(certificate.csr)
-    return request.public_bytes(Encoding.PEM).decode()
+    is_openpgp = certificate.kind is CertificateKind.OPENPGP
+    return openpgp_key(certificate) if is_openpgp else chain_pem(certificate)
 
 
 def order_out(

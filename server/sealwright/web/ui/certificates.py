@@ -11,6 +11,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.responses import Response
 
+from sealwright.certificate_text import request_pem
 from sealwright.certify import MAX_UPLOAD, check, wait_for
 from sealwright.db import (
     Transaction,
@@ -46,7 +47,7 @@ from sealwright.web.api.v1.certificates import (
     request,
 )
 from sealwright.web.audit import audit_page, subject_names
-from sealwright.web.certificate_views import certificate_out, request_pem
+from sealwright.web.certificate_views import certificate_out
 from sealwright.web.problems import status_of
 from sealwright.web.routes import Call, Endpoint, Face
 from sealwright.web.schemas.certificates import (

@@ -8,6 +8,7 @@ from typing import Any
 
 from starlette.responses import Response
 
+from sealwright.certificate_text import request_pem
 from sealwright.certify import MAX_UPLOAD, Wish, check, import_payload, order, wait_for
 from sealwright.db import Transaction, certificate_orders, certificates, enrolment
 from sealwright.errors import ConflictError, InvalidInputError
@@ -27,7 +28,7 @@ from sealwright.visible import is_name, missing, project_ids
 from sealwright.web import awaited, bodies
 from sealwright.web.answers import json_answer, page_of
 from sealwright.web.auth import check_fresh
-from sealwright.web.certificate_views import certificate_out, order_out, request_pem
+from sealwright.web.certificate_views import certificate_out, order_out
 from sealwright.web.routes import Answer, Call, Endpoint
 from sealwright.web.schemas import PageQuery
 from sealwright.web.schemas.certificates import (
