@@ -35,9 +35,10 @@ from sealwright.model.passkey import RelyingParty
 from sealwright.model.signer_messages import mapping, optional_text, parse_bytes, text
 from sealwright.model.user import Role
 from sealwright.policy.permissions import PERMISSIONS, Access
+from sealwright.signer.commission import Commission
 from sealwright.signer.sessions import SessionPool
 from sealwright.signer.trust import is_endorsed
-from sealwright.signer.workshop import Commission, Workshop
+from sealwright.signer.workshop import Workshop
 from sealwright.transparency.record import organization_entry, record
 
 #: Seconds between two looks for orders.

@@ -13,8 +13,6 @@ import datetime as dt
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -34,111 +32,27 @@ from sealwright.model.certificate import (
     GENERATED_KEYS,
     Certificate,
     CertificateKind,
-    CertificateOrder,
     CertificateSource,
     CertificateState,
     CertificateUsage,
     KeyType,
     Operation,
-    RevocationReason,
 )
-from sealwright.model.identifiers import is_slug, new_id, utc_now
+from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.mechanism import KeyAlgorithm
 from sealwright.signer import openpgp_keys
 from sealwright.signer.certificates import ALGORITHMS, check_subject
 from sealwright.signer.chains import IssuedChain, complete_chain, parse_certificates
+from sealwright.signer.commission import Commission, Names
 from sealwright.signer.sessions import SessionPool
 from sealwright.signer.unpack import Unpacked, unpack_chain, unpack_pkcs12
 from sealwright.signing.openpgp import check_user_id
 from sealwright.transparency.record import organization_entry, record
 
-MAX_DAYS = 30 * 365
-_MAX_NAME = 200
 _MAX_LABEL = 64
-_MAX_SUBJECT = 1000
 _KEY_TYPES = {algorithm.value: key_type for key_type, algorithm in ALGORITHMS.items()} | {
     "rsa-2048": KeyType.RSA_2048
 }
-
-
-@dataclass(frozen=True)
-class Commission:
-    """An order that was decided on.
-
-    Attributes:
-        actor: who wants it, as the log names them.
-        payload: the order's own, opened where it was sealed.
-    """
-
-    order: CertificateOrder
-    actor: str
-    payload: bytes
-
-    @property
-    def organization_id(self) -> str:
-        """Whose order it is."""
-        return self.order.organization_id
-
-    def text(self, name: str, default: str = "") -> str:
-        """An argument that is text. Raises InvalidInputError."""
-        value = self.order.arguments.get(name, default)
-        if not isinstance(value, str) or len(value) > _MAX_SUBJECT or not value.isprintable():
-            message = f"The order's {name!r} is no text of at most {_MAX_SUBJECT} characters."
-            raise InvalidInputError(message)
-        return value
-
-    def flag(self, name: str) -> bool:
-        """An argument that is true or false. Raises InvalidInputError."""
-        value = self.order.arguments.get(name, False)
-        if not isinstance(value, bool):
-            message = f"The order's {name!r} is neither true nor false."
-            raise InvalidInputError(message)
-        return value
-
-    def days(self) -> dt.timedelta:
-        """How long the certificate is to be valid. Raises InvalidInputError."""
-        value = self.order.arguments.get("valid_days", 365)
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_DAYS:
-            message = f"A certificate is valid for 1 to {MAX_DAYS} days."
-            raise InvalidInputError(message)
-        return dt.timedelta(days=value)
-
-    def key_type(self) -> KeyType:
-        """The kind of key to generate. Raises InvalidInputError."""
-        wanted = self.text("key_type", KeyType.RSA_3072.value)
-        for one in GENERATED_KEYS:
-            if one.value == wanted:
-                return one
-        message = f"Keys of type {wanted[:20]!r} are not generated."
-        raise InvalidInputError(message, advice=f"Use one of {', '.join(GENERATED_KEYS)}.")
-
-    def facts(self) -> dict[str, Any]:
-        """What every leaf about the order says."""
-        return {
-            "order": self.order.id,
-            "operation": self.order.operation.value,
-            "requested_by": self.actor,
-        }
-
-
-@dataclass(frozen=True)
-class _Names:
-    """What a new certificate is called."""
-
-    slug: str
-    name: str
-
-    @classmethod
-    def of(cls, commission: Commission) -> _Names:
-        slug = commission.text("slug")
-        names = cls(slug, commission.text("name") or slug)
-        if not is_slug(names.slug):
-            message = f"{names.slug[:100]!r} cannot be the slug of a certificate."
-            raise InvalidInputError(message, advice="Use lower-case letters, digits and '-._'.")
-        if len(names.name) > _MAX_NAME:
-            message = f"A certificate's name has at most {_MAX_NAME} characters."
-            raise InvalidInputError(message)
-        return names
 
 
 class Workshop:
@@ -186,7 +100,7 @@ class Workshop:
         check_user_id(user_id)
         validity = commission.days()
         draft = dataclasses.replace(
-            self._blank(commission, _Names.of(commission), CertificateSource.SELF_SIGNED),
+            self._blank(commission, Names.of(commission), CertificateSource.SELF_SIGNED),
             kind=CertificateKind.OPENPGP,
             key_type=commission.key_type(),
             subject=user_id,
@@ -240,7 +154,7 @@ class Workshop:
         async with self._database.read() as tx:
             known = await _authorities(tx, commission.organization_id)
         chain = _imported_chain(unpacked, known)
-        names = _Names.of(commission)
+        names = Names.of(commission)
         key_type = _key_type_of(chain.leaf)
         release = commission.flag("release")
         if release and not key_type.is_strong:
@@ -276,7 +190,7 @@ class Workshop:
             message = f"A certificate is not renewed by {method[:20]!r}."
             raise InvalidInputError(message, advice=f"Use one of {', '.join(_RENEWALS)}.")
         slug = commission.text("slug") or _next_slug(old.slug, {one.slug for one in present})
-        names = _Names(slug, commission.text("name") or old.name)
+        names = Names(slug, commission.text("name") or old.name)
         draft = dataclasses.replace(
             self._blank(commission, names, source),
             key_type=old.key_type,
@@ -319,7 +233,7 @@ class Workshop:
         draft = dataclasses.replace(
             self._blank(
                 commission,
-                _Names(slug, commission.text("name") or old.name),
+                Names(slug, commission.text("name") or old.name),
                 CertificateSource.SELF_SIGNED,
             ),
             kind=CertificateKind.OPENPGP,
@@ -350,7 +264,7 @@ class Workshop:
         are disabled for good."""
         async with self._database.read() as tx:
             found = await _find(tx, commission)
-        reason = _reason(commission.text("reason", RevocationReason.UNSPECIFIED.value))
+        reason = commission.reason()
         comment = commission.text("comment")
         if found.kind is not CertificateKind.OPENPGP:
             message = f"{found.slug} is no OpenPGP key: its authority revokes it."
@@ -380,7 +294,7 @@ class Workshop:
 
     def _draft(self, commission: Commission, source: CertificateSource) -> Certificate:
         """What is ordered, before there is a key."""
-        names = _Names.of(commission)
+        names = Names.of(commission)
         subject = commission.text("subject")
         check_subject(subject)
         return dataclasses.replace(
@@ -391,7 +305,7 @@ class Workshop:
         )
 
     def _blank(
-        self, commission: Commission, names: _Names, source: CertificateSource
+        self, commission: Commission, names: Names, source: CertificateSource
     ) -> Certificate:
         now = utc_now()
         return Certificate(
@@ -609,16 +523,6 @@ def _import_payload(payload: bytes) -> tuple[str, bytes]:
         message = "The import holds no password and file."
         raise InvalidInputError(message)
     return password, content
-
-
-def _reason(text: str) -> RevocationReason:
-    try:
-        return RevocationReason(text)
-    except ValueError:
-        message = f"There is no reason {text[:20]!r} to revoke a key."
-        raise InvalidInputError(
-            message, advice=f"Use one of {', '.join(RevocationReason)}."
-        ) from None
 
 
 def _certified(
