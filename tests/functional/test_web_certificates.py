@@ -122,6 +122,7 @@ async def test_imports_and_openpgp_keys(with_signer: tuple[Web, Settings], ca: O
     answer = await fill(browser, path, {"reason": "retired", "sure": "true"}, to=f"{path}/revoke")
     page = await follow(browser, answer)
     assert "The key is revoked." in page
+    assert "Restrict to releases" not in page
     assert "Enable" not in page
     again = await fill(browser, path, {"state": "active"}, to=f"{path}/edit")
     assert again.status_code == 409
