@@ -334,7 +334,7 @@ async def _sign_artifact(bench: Workbench, request: SigningRequest, meter: Progr
         await _fetch(bench, artifact, signing.input)
         await team.share_input()
         meter.begin(Stage.PLANNING)
-        plan = await _plan(bench, request, team, configuration)
+        plan = await _plan(bench, request, team, configuration, identity)
         files = sum(1 for node in plan.root.walk() if node.signs)
         meter.begin(Stage.SIGNING, files)
         made = await team.deep_sign(plan, identity, answerer.answer_pending, meter.count)
@@ -359,7 +359,13 @@ async def _sign_artifact(bench: Workbench, request: SigningRequest, meter: Progr
     await _complete(bench, request, output=output)
 
 
-async def _plan(bench: Workbench, request: SigningRequest, team: Team, configuration: str) -> Plan:
+async def _plan(
+    bench: Workbench,
+    request: SigningRequest,
+    team: Team,
+    configuration: str,
+    identity: Identity,
+) -> Plan:
     """Make the plan, and record it before anything is signed by it.
 
     The signing time is that of the first attempt: a later one finds it in the recorded plan, and
@@ -376,6 +382,7 @@ async def _plan(bench: Workbench, request: SigningRequest, team: Team, configura
         artifact_name=request.input.file_name,
         signing_time=Plan.from_json(recorded).signing_time if recorded else int(now.timestamp()),
         timestamp=TimestampForm.RFC3161 if wants_time else TimestampForm.NONE,
+        identity=identity,
     )
     text = plan.to_json()
     if recorded is not None:

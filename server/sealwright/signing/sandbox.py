@@ -192,8 +192,9 @@ class FormatChild:
         artifact_name: str,
         signing_time: int,
         timestamp: TimestampForm = TimestampForm.NONE,
+        identity: Identity | None = None,
     ) -> Plan:
-        """Apply an artifact configuration to ``input``; see `plan.build_plan` for errors."""
+        """Apply an artifact configuration to ``input``; see `plan.build_plan`."""
         share = await self.plan_share(
             WHOLE,
             configuration_xml,
@@ -201,6 +202,7 @@ class FormatChild:
             artifact_name=artifact_name,
             signing_time=signing_time,
             timestamp=timestamp,
+            identity=identity,
         )
         return share.plan
 
@@ -213,6 +215,7 @@ class FormatChild:
         artifact_name: str,
         signing_time: int,
         timestamp: TimestampForm = TimestampForm.NONE,
+        identity: Identity | None = None,
     ) -> PlannedShare:
         """`plan` for one shard's members of the outermost container."""
         request = {
@@ -224,6 +227,7 @@ class FormatChild:
             "timestamp": timestamp,
             "limits": asdict(self._settings.artifact),
             "trust": protocol.trust_to_json(self._trust(configuration_xml)),
+            "identity": protocol.identity_to_json(identity),
             "shard": protocol.shard_to_json(shard),
         }
         async with self._deadline():
@@ -300,8 +304,7 @@ class FormatChild:
         request = {
             **operation,
             "plan": plan.to_json(),
-            "certificate": protocol.blob_to_json(identity.certificate),
-            "chain": [protocol.blob_to_json(each) for each in identity.chain],
+            "identity": protocol.identity_to_json(identity),
             "limits": asdict(self._settings.artifact),
             "pace": asdict(self._settings.pace),
         }
