@@ -52,6 +52,8 @@ NO_RELATIONSHIPS = (
     b'<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships"/>'
 )
 OPC = {"[Content_Types].xml": TYPES, "_rels/.rels": ELSEWHERE, "a.rels": b""}
+SIGNED = (VECTORS / "pe" / "osslsigncode-sha256-page-hashes.exe").read_bytes()
+SIGNED = SIGNED[:600] + bytes([SIGNED[600] ^ 1]) + SIGNED[601:]
 QUANTUM = build_cabinet([Folder([File(b"a.exe", b"a")], 0x0472)])
 
 
@@ -126,6 +128,12 @@ def with_table(content: bytes, start: int, table: bytes = b"") -> bytes:
             'Set hash-algorithm="sha256"',
         ),
         (
+            SIGNED,
+            f"<pe-file>{APPEND}</pe-file>",
+            "would stay, does not verify",
+            "without append",
+        ),
+        (
             PUBLISHED.read_bytes(),
             "<nupkg-file><nuget-sign/></nupkg-file>",
             "a repository's signature",
@@ -146,7 +154,7 @@ def with_table(content: bytes, start: int, table: bytes = b"") -> bytes:
     ],
     ids=[
         *("cabinet", "efi", "added", "index", "quantum"),
-        *("cut", "headers", "alignment", "efi-cut", "table", "append", "msi"),
+        *("cut", "headers", "alignment", "efi-cut", "table", "append", "msi", "kept"),
         *("nupkg", "jar", "opc"),
     ],
 )
