@@ -51,7 +51,7 @@ from sealwright.submit_run import Build, submit_run, verify_run
 
 _log = logging.getLogger(__name__)
 
-#: deliveries acted on at once, and of one build system: with reports fewer than `Systems` has threads
+#: deliveries acted on at once, and of one system: with reports fewer than `Systems` has threads
 _MOST, _EACH = 8, 3
 _FIRST_PAUSE = 5.0
 _LONGEST_PAUSE = 600.0

@@ -48,5 +48,5 @@ async def pairs_of(
 async def heads_of(
     tx: Transaction, values: sa.CTE, first: sa.Select[tuple[int]], count: int
 ) -> list[int]:
-    """For each of the values: the first `count` numbers that `first`, which names a value, gives."""
+    """Of each of the values the first `count` numbers that `first`, which names a value, gives."""
     return sorted(number for _, number in await pairs_of(tx, values, first, count))

@@ -67,9 +67,7 @@ async def of_system(tx: Transaction, build_system_id: str, limit: int = 100) -> 
     return [Delivery(**row) for row in rows]
 
 
-async def due(
-    tx: Transaction, now: dt.datetime, *, each: int, limit: int = 500
-) -> list[Delivery]:
+async def due(tx: Transaction, now: dt.datetime, *, each: int, limit: int = 500) -> list[Delivery]:
     """Deliveries to act on, the longest due first; of one build system the first `each`."""
     systems = values_of(_T.c.build_system_id, _T.c.due_at.is_not(None), "systems")
     own = sa.and_(_T.c.build_system_id == systems.c.value, _T.c.due_at <= now)
