@@ -153,6 +153,7 @@ class Server:
             identity=protocol.identity_from_json(message["identity"]),
             kept=self.kept,
             share=share,
+            source_sha256=message["sourceSha256"],
         )
         self.source_sha256 = plan.root.sha256
         return {

@@ -226,6 +226,7 @@ def build_plan(
     identity: Identity | None = None,
     kept: KeptFiles | None = None,
     share: Share | None = None,
+    source_sha256: str = "",
 ) -> Plan:
     """Apply a configuration to an artifact.
 
@@ -240,6 +241,7 @@ def build_plan(
         identity: who will sign; what depends on that is left to signing without it.
         kept: takes files that will be signed.
         share: plan only these members of the outermost container.
+        source_sha256: of the artifact where the caller has computed it; empty: it is computed.
 
     Raises:
         ArtifactError: the artifact is malformed, over a limit, or does not fit the configuration;
@@ -262,6 +264,7 @@ def build_plan(
     planner = Planner(
         language, limits or Limits(), spool, _size(source), judge, identity, kept, share
     )
+    planner.source_sha256 = source_sha256
     with at(artifact_name):
         node = planner.node(source, Place(artifact_name, "", 0, 1), root, include)
     if share is not None:
@@ -402,6 +405,7 @@ class Planner:
         self.spool = spool
         self.kept = kept
         self.shard = share.shard if share else WHOLE
+        self.source_sha256 = ""
         self.budget = Budget(limits, size)
         self.listed = MemberListing()
 
@@ -417,7 +421,7 @@ class Planner:
             member=place.member,
             order=place.order,
             size=_size(file),
-            sha256=sha256_of(file),
+            sha256=(self.source_sha256 if place.depth == 1 else "") or sha256_of(file),
             element=element.name,
             where=include.where,
             directives=tuple(_for_file(d, place.name) for d in element.directives),

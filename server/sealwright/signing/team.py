@@ -68,6 +68,7 @@ class Team:
         """Give all children the input of the first. It is not copied: none of them can write it."""
         for child in self.children[1:]:
             await asyncio.to_thread(os.link, self.first.input, child.input)
+            child.input_sha256 = self.first.input_sha256
 
     async def plan(
         self,
