@@ -829,6 +829,7 @@ webhook_deliveries = sa.Table(
     ),
     sa.Index(
         "ix_webhook_deliveries_due",
+        "build_system_id",
         "due_at",
         sqlite_where=sa.text("due_at IS NOT NULL"),
         postgresql_where=sa.text("due_at IS NOT NULL"),
