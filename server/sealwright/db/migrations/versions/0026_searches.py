@@ -1,4 +1,4 @@
-"""What is due of one build system's deliveries is found by an index."""
+"""What is due of one build system, and orders that were settled long ago, are found by indexes."""
 
 from __future__ import annotations
 
@@ -21,3 +21,4 @@ def upgrade() -> None:
         sqlite_where=waiting,
         postgresql_where=waiting,
     )
+    op.create_index("ix_certificate_orders_finished_at", "certificate_orders", ["finished_at"])
