@@ -109,6 +109,7 @@ async def change(call: Call, patch: EnrolmentServerPatch) -> EnrolmentServer:
         sealed = await enrolment.sealed_credentials(tx, server.id) | vault.seal(server.id, given)
         _check(server, vault.open(server.id, sealed))
         await enrolment.update(tx, server, sealed)
+        await enrolment.hurry(tx, server, utc_now())
         await record(tx, _entry(call, "enrolment_server.updated", server, given))
     return server
 
