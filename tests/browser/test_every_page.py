@@ -59,6 +59,9 @@ async def test_every_page(sqlite: Web, width: int, scheme: str) -> None:
             faults += await visit(page, name, sqlite.server.url + path, scheme)
             shown |= plants.numbers_in(await page.evaluate(_TEXTS))
             visited += 1
+        for path in ("/projects/none", "/submit/link"):  # what is not there, what takes only forms
+            faults += await visit(page, f"error{visited}", sqlite.server.url + path, scheme, 404)
+            visited += 1
         await browser.close()
     assert not faults, "\n".join(faults)
     assert visited > 5

@@ -53,6 +53,9 @@ async def test_a_path_that_is_not_there_is_a_page_to_a_browser(sqlite: Web) -> N
     assert "default-src 'none'" in page.headers["content-security-policy"]
     other = await client.get("/nothing")
     assert other.json()["code"] == "not_found"
+    form = await client.get("/submit/link", headers={"Accept": "text/html,*/*"})
+    assert (form.status_code, "only a form" in form.text) == (404, True)
+    assert (await client.get("/submit/link")).status_code == 405
 
 
 async def test_static_files_are_named_by_their_content(sqlite: Web) -> None:

@@ -195,11 +195,18 @@ async def _no_route(request: Request, error: Exception) -> Response:
     """What the router itself answers: no such path, or not by this method. A page to a browser."""
     status = error.status_code if isinstance(error, HTTPException) else 404
     headers = error.headers if isinstance(error, HTTPException) else None
+    browses = "text/html" in request.headers.get("accept", "")
+    if (
+        status == 405 and browses and request.method == "GET"
+    ):  # the address of a form that was refused, asked for once more
+        message = "This address takes only a form that is sent."
+        advice = "Go back to the page that has the form."
+        return error_page(request, NotFoundError(message, advice=advice))
     if status == 405:
         return problem_response(
             "method_not_allowed", "This path does not take this method.", headers=headers
         )
     message = "There is nothing at this path."
-    if "text/html" in request.headers.get("accept", ""):
+    if browses:
         return error_page(request, NotFoundError(message))
     return problem_response("not_found", message)
