@@ -376,6 +376,7 @@ async def _plan(bench: Workbench, request: SigningRequest, team: Team, configura
         artifact_name=request.input.file_name,
         signing_time=Plan.from_json(recorded).signing_time if recorded else int(now.timestamp()),
         timestamp=TimestampForm.RFC3161 if wants_time else TimestampForm.NONE,
+        source_sha256=request.input.sha256,
     )
     text = plan.to_json()
     if recorded is not None:

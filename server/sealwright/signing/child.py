@@ -152,6 +152,7 @@ class Server:
             trust=protocol.trust_from_json(message["trust"]),
             kept=self.kept,
             share=share,
+            source_sha256=message["sourceSha256"],
         )
         self.source_sha256 = plan.root.sha256
         return {

@@ -223,6 +223,7 @@ def build_plan(
     trust: Trust | None = None,
     kept: KeptFiles | None = None,
     share: Share | None = None,
+    source_sha256: str = "",
 ) -> Plan:
     """Apply a configuration to an artifact.
 
@@ -236,6 +237,7 @@ def build_plan(
         trust: roots that ``authenticode-verify`` demands; without them it trusts nothing.
         kept: takes files that will be signed.
         share: plan only these members of the outermost container.
+        source_sha256: of the artifact where the caller has computed it; empty: it is computed.
 
     Raises:
         ArtifactError: the artifact is malformed, over a limit, or does not fit the configuration;
@@ -255,7 +257,9 @@ def build_plan(
         advice = "Submit the file under that name, or change the artifact configuration."
         raise ArtifactError(message, advice=advice, where=artifact_name)
     judge = Judge(trust) if trust else None
-    planner = Planner(language, limits or Limits(), spool, _size(source), judge, kept, share)
+    planner = Planner(
+        language, limits or Limits(), spool, _size(source), judge, kept, share, source_sha256
+    )
     with at(artifact_name):
         node = planner.node(source, Place(artifact_name, "", 0, 1), root, include)
     if share is not None:
@@ -380,8 +384,10 @@ class Planner:
         judge: Judge | None,
         kept: KeptFiles | None = None,
         share: Share | None = None,
+        source_sha256: str = "",
     ) -> None:
         self.language = language
+        self.source_sha256 = source_sha256
         self.judge = judge
         self.spool = spool
         self.kept = kept
@@ -401,7 +407,7 @@ class Planner:
             member=place.member,
             order=place.order,
             size=_size(file),
-            sha256=sha256_of(file),
+            sha256=(self.source_sha256 if place.depth == 1 else "") or sha256_of(file),
             element=element.name,
             where=include.where,
             directives=tuple(_for_file(d, place.name) for d in element.directives),

@@ -192,8 +192,13 @@ class FormatChild:
         artifact_name: str,
         signing_time: int,
         timestamp: TimestampForm = TimestampForm.NONE,
+        source_sha256: str = "",
     ) -> Plan:
-        """Apply an artifact configuration to ``input``; see `plan.build_plan` for errors."""
+        """Apply an artifact configuration to ``input``; see `plan.build_plan` for errors.
+
+        Args:
+            source_sha256: of ``input`` where it is known; empty: the child computes it.
+        """
         share = await self.plan_share(
             WHOLE,
             configuration_xml,
@@ -201,6 +206,7 @@ class FormatChild:
             artifact_name=artifact_name,
             signing_time=signing_time,
             timestamp=timestamp,
+            source_sha256=source_sha256,
         )
         return share.plan
 
@@ -213,6 +219,7 @@ class FormatChild:
         artifact_name: str,
         signing_time: int,
         timestamp: TimestampForm = TimestampForm.NONE,
+        source_sha256: str = "",
     ) -> PlannedShare:
         """`plan` for one shard's members of the outermost container."""
         request = {
@@ -222,6 +229,7 @@ class FormatChild:
             "artifactName": artifact_name,
             "signingTime": signing_time,
             "timestamp": timestamp,
+            "sourceSha256": source_sha256,
             "limits": asdict(self._settings.artifact),
             "trust": protocol.trust_to_json(self._trust(configuration_xml)),
             "shard": protocol.shard_to_json(shard),
@@ -234,6 +242,8 @@ class FormatChild:
                 raise protocol.malformed() from None
             asked = (artifact_name, signing_time, timestamp)
             if (plan.artifact_name, plan.signing_time, plan.timestamp) != asked:
+                raise protocol.malformed()
+            if source_sha256 not in ("", plan.root.sha256):
                 raise protocol.malformed()
             extracted, members = reply.get("extracted"), reply.get("members")
             if not isinstance(extracted, int) or not isinstance(members, int):

@@ -77,6 +77,7 @@ class Team:
         artifact_name: str,
         signing_time: int,
         timestamp: TimestampForm = TimestampForm.NONE,
+        source_sha256: str = "",
     ) -> Plan:
         """See `FormatChild.plan`. What the opened containers hold is in `listing` afterwards."""
         shares = await together(
@@ -87,6 +88,7 @@ class Team:
                 artifact_name=artifact_name,
                 signing_time=signing_time,
                 timestamp=timestamp,
+                source_sha256=source_sha256,
             )
             for child, shard in self._shards()
         )
