@@ -16,7 +16,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sealwright.answer import Answerer, patiently
 from sealwright.config import Settings
@@ -26,6 +26,7 @@ from sealwright.db import log as db_log
 from sealwright.errors import (
     ArtifactError,
     ConflictError,
+    EndorsementAwaitedError,
     InternalError,
     KeyStoreError,
     OriginError,
@@ -43,6 +44,7 @@ from sealwright.model.certificate import Certificate, CertificateKind, Certifica
 from sealwright.model.identifiers import utc_now
 from sealwright.model.mechanism import Mechanism
 from sealwright.model.origin import Locator, origin_rules
+from sealwright.model.passkey import relying_party
 from sealwright.model.request import (
     FileResult,
     RequestKind,
@@ -112,7 +114,9 @@ async def fulfil(bench: Workbench, request_id: str) -> None:
         asyncio.CancelledError: the worker stops; the request has been given back.
     """
     settings = bench.settings
-    claiming = asyncio.create_task(lease.claim(bench.database, request_id, settings.lease_seconds))
+    claiming = asyncio.create_task(
+        lease.claim(bench.database, request_id, settings.lease_seconds, relying_party(settings.url))
+    )
     try:
         request = await asyncio.shield(claiming)
     except asyncio.CancelledError:
@@ -122,6 +126,9 @@ async def fulfil(bench: Workbench, request_id: str) -> None:
             await _stop(bench, claiming.result())
         raise
     if request is None:
+        return
+    if request.state is State.WAITING_FOR_ENDORSEMENT:
+        await bench.queue.announce(request.id)
         return
     _log.info("%s: attempt %d", request.id, request.attempt)
     try:
@@ -139,7 +146,7 @@ async def fulfil(bench: Workbench, request_id: str) -> None:
 
 
 async def _stop(bench: Workbench, request: SigningRequest | None) -> None:
-    if request is not None:
+    if request is not None and request.state is not State.WAITING_FOR_ENDORSEMENT:
         await asyncio.shield(_give_back(bench, request, 0))
         await bench.queue.enqueue(request.id)
 
@@ -331,35 +338,41 @@ async def _sign_artifact(bench: Workbench, request: SigningRequest, meter: Progr
     async with bench.room, team_of(bench.children, bench.room, divisible=divisible) as team:
         signing = team.first
         meter.begin(Stage.FETCHING)
-        await _fetch(bench, artifact, signing.input)
+        await _fetch(bench, artifact, signing)
         await team.share_input()
         meter.begin(Stage.PLANNING)
-        plan = await _plan(bench, request, team, configuration)
+        plan = await _plan(bench, request, team, configuration, identity)
         files = sum(1 for node in plan.root.walk() if node.signs)
         meter.begin(Stage.SIGNING, files)
         made = await team.deep_sign(plan, identity, answerer.answer_pending, meter.count)
         await team.end()
-        sha256, size = await asyncio.to_thread(_measure, signing)
         async with team_of(bench.children, bench.room, divisible=divisible) as judges:
             judging = judges.first
             signing.input.replace(judging.input)
             signing.output.replace(judging.output)
             await judges.share_input()
             meter.begin(Stage.VERIFYING, files)
-            judgement = asyncio.create_task(judges.verify(plan, certificate.certificate))
-            try:
-                output = await _store(bench, request, judging.output, sha256, size, judgement)
-                found = await judgement
-            finally:
-                judgement.cancel()
-                await asyncio.gather(judgement, return_exceptions=True)
+            with judging.open_output() as signed:
+                judgement = asyncio.create_task(judges.verify(plan, certificate.certificate))
+                try:
+                    output = await _store(bench, request, judging.output, signed, judgement)
+                    found = await judgement
+                finally:
+                    judgement.cancel()
+                    await asyncio.gather(judgement, return_exceptions=True)
             meter.begin(Stage.RELEASING, files)
     results = _results(made, found)
     await _release(bench, request, ARTIFACT_RELEASED, _facts(plan, output, results), results)
     await _complete(bench, request, output=output)
 
 
-async def _plan(bench: Workbench, request: SigningRequest, team: Team, configuration: str) -> Plan:
+async def _plan(
+    bench: Workbench,
+    request: SigningRequest,
+    team: Team,
+    configuration: str,
+    identity: Identity,
+) -> Plan:
     """Make the plan, and record it before anything is signed by it.
 
     The signing time is that of the first attempt: a later one finds it in the recorded plan, and
@@ -376,7 +389,7 @@ async def _plan(bench: Workbench, request: SigningRequest, team: Team, configura
         artifact_name=request.input.file_name,
         signing_time=Plan.from_json(recorded).signing_time if recorded else int(now.timestamp()),
         timestamp=TimestampForm.RFC3161 if wants_time else TimestampForm.NONE,
-        source_sha256=request.input.sha256,
+        identity=identity,
     )
     text = plan.to_json()
     if recorded is not None:
@@ -396,28 +409,27 @@ async def _plan(bench: Workbench, request: SigningRequest, team: Team, configura
     return plan
 
 
-def _measure(child: FormatChild) -> tuple[str, int]:
-    """SHA-256 and size of what the child has written."""
-    with child.open_output() as file:
-        return sha256_of(file), file.tell()
-
-
 async def _store(
     bench: Workbench,
     request: SigningRequest,
-    file: Path,
-    sha256: str,
-    size: int,
+    path: Path,
+    file: BinaryIO,
     judgement: asyncio.Future[Any],
 ) -> StoredArtifact:
     """Put the signed artifact into the store, under a name that no other content can have. It is
-    copied while it is judged, and visible there only if the judges agree."""
+    copied while it is judged, and visible there only if the judges agree.
+
+    Args:
+        file: `path`, opened before the judges had it.
+    """
     assert request.input is not None  # noqa: S101 - checked by the caller
+    sha256 = await asyncio.to_thread(sha256_of, file)
+    size = file.tell()
     key = f"requests/{request.organization_id}/{request.id}/output-{sha256}"
 
     async def put() -> None:
         try:
-            await bench.store.put(key, file, sha256=sha256, size=size, approval=judgement)
+            await bench.store.put(key, path, sha256=sha256, size=size, approval=judgement)
         except UnavailableError:
             if not judgement.done() or judgement.exception() is None:
                 raise  # the store's; a judgement that failed fails whoever waits for it, at once
@@ -507,15 +519,15 @@ async def _load(bench: Workbench, request: SigningRequest) -> tuple[Certificate,
     return certificate, configuration.xml
 
 
-async def _fetch(bench: Workbench, artifact: StoredArtifact, target: Path) -> None:
-    """Copy the artifact to `target`; its hash must be the one in the record."""
-
+async def _fetch(bench: Workbench, artifact: StoredArtifact, child: FormatChild) -> None:
+    """Copy the artifact to the child's input; its hash must be the one in the record."""
     sha256 = await patiently(
-        "fetching the artifact", lambda: bench.store.fetch(artifact.key, target)
+        "fetching the artifact", lambda: bench.store.fetch(artifact.key, child.input)
     )
     if sha256 != artifact.sha256:
         message = "The stored artifact is not the one that was submitted."
         raise VerificationError(message, advice="Submit again; the store may be damaged.")
+    child.input_sha256 = sha256
 
 
 async def _release(
@@ -557,7 +569,9 @@ async def _end_badly(bench: Workbench, request: SigningRequest, error: Exception
         _log.error("%s: attempt %d", request.id, request.attempt, exc_info=error)
     may_pass = isinstance(error, _TEMPORARY) or not expected
     try:
-        if may_pass and request.attempt < bench.settings.max_attempts:
+        if isinstance(error, EndorsementAwaitedError):
+            await _wait(bench, request, error)
+        elif may_pass and request.attempt < bench.settings.max_attempts:
             pause = min(_FIRST_PAUSE * 3 ** (request.attempt - 1), _LONGEST_PAUSE)
             await _give_back(bench, request, pause)
         else:
@@ -569,6 +583,14 @@ async def _end_badly(bench: Workbench, request: SigningRequest, error: Exception
     except UnavailableError as away:
         _log.warning("%s: %s The lease runs out by itself.", request.id, away.message)
     await bench.queue.announce(request.id)
+
+
+async def _wait(
+    bench: Workbench, request: SigningRequest, missing: EndorsementAwaitedError
+) -> None:
+    """Wait for what the signer, which decides, says is missing; the plan stays as it was made."""
+    async with bench.database.transaction() as tx:
+        await lease.wait_for_endorsement(tx, request, missing, utc_now())
 
 
 async def _give_back(bench: Workbench, request: SigningRequest, pause: float) -> None:

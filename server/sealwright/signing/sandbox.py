@@ -101,6 +101,7 @@ class FormatChild:
     """One child process and its folder. Make it with `start`.
 
     Attributes:
+        input_sha256: of ``input``, hexadecimal, where who has put it there has computed it.
         folder: holds ``input``, ``output`` and the child's own ``work``.
         confinement: layers in force: ``{"landlock": 7, "seccomp": True, "netns": True}``.
     """
@@ -121,6 +122,7 @@ class FormatChild:
         self._complaints = b""
         self._listening = asyncio.create_task(self._keep_complaints())
         self.folder = folder
+        self.input_sha256 = ""
         self.confinement: Mapping[str, int | bool] = {}
 
     @classmethod
@@ -192,13 +194,9 @@ class FormatChild:
         artifact_name: str,
         signing_time: int,
         timestamp: TimestampForm = TimestampForm.NONE,
-        source_sha256: str = "",
+        identity: Identity | None = None,
     ) -> Plan:
-        """Apply an artifact configuration to ``input``; see `plan.build_plan` for errors.
-
-        Args:
-            source_sha256: of ``input`` where it is known; empty: the child computes it.
-        """
+        """Apply an artifact configuration to ``input``; see `plan.build_plan`."""
         share = await self.plan_share(
             WHOLE,
             configuration_xml,
@@ -206,7 +204,7 @@ class FormatChild:
             artifact_name=artifact_name,
             signing_time=signing_time,
             timestamp=timestamp,
-            source_sha256=source_sha256,
+            identity=identity,
         )
         return share.plan
 
@@ -219,7 +217,7 @@ class FormatChild:
         artifact_name: str,
         signing_time: int,
         timestamp: TimestampForm = TimestampForm.NONE,
-        source_sha256: str = "",
+        identity: Identity | None = None,
     ) -> PlannedShare:
         """`plan` for one shard's members of the outermost container."""
         request = {
@@ -229,10 +227,11 @@ class FormatChild:
             "artifactName": artifact_name,
             "signingTime": signing_time,
             "timestamp": timestamp,
-            "sourceSha256": source_sha256,
             "limits": asdict(self._settings.artifact),
             "trust": protocol.trust_to_json(self._trust(configuration_xml)),
+            "identity": protocol.identity_to_json(identity),
             "shard": protocol.shard_to_json(shard),
+            "sourceSha256": self.input_sha256,
         }
         async with self._deadline():
             reply = await self._ask(request, "plan")
@@ -243,7 +242,7 @@ class FormatChild:
             asked = (artifact_name, signing_time, timestamp)
             if (plan.artifact_name, plan.signing_time, plan.timestamp) != asked:
                 raise protocol.malformed()
-            if source_sha256 not in ("", plan.root.sha256):
+            if self.input_sha256 not in {"", plan.root.sha256}:
                 raise protocol.malformed()
             extracted, members = reply.get("extracted"), reply.get("members")
             if not isinstance(extracted, int) or not isinstance(members, int):
@@ -310,8 +309,7 @@ class FormatChild:
         request = {
             **operation,
             "plan": plan.to_json(),
-            "certificate": protocol.blob_to_json(identity.certificate),
-            "chain": [protocol.blob_to_json(each) for each in identity.chain],
+            "identity": protocol.identity_to_json(identity),
             "limits": asdict(self._settings.artifact),
             "pace": asdict(self._settings.pace),
         }

@@ -76,8 +76,8 @@ def verify_result(
         output: the artifact as signed.
         certificate: DER of the certificate whose signatures are expected.
         spool: for extracted members; empty again afterwards.
-        shard: compare only these members of the outermost container. The first shard's includes
-            what concerns the container itself, and that the submitted artifact is the planned one.
+        shard: compare only these members of the outermost container. The first shard's result
+            includes what concerns the container itself.
 
     Returns:
         One item for each signature, in the plan's order.
@@ -87,6 +87,7 @@ def verify_result(
         ArtifactError: the output is malformed.
     """
     with at(plan.root.path):
+        # once is enough: whoever compares the other members reads the same file
         if shard.number == 0 and sha256_of(source) != plan.root.sha256:
             message = "The submitted artifact is not the planned one."
             raise VerificationError(message, advice="Make the plan again.")
