@@ -24,6 +24,7 @@ from sealwright.db.tables import (
     one_time_secrets,
     outbox,
     plans,
+    plans_ahead,
     proposals,
     run_submissions,
     seen_token_ids,
@@ -166,7 +167,9 @@ async def remove_results(
             break
         done.append(row["id"])
     if done:
-        await tx.change(plans.delete().where(plans.c.request_id.in_(done)))
+        for table_of_plans in (plans, plans_ahead):
+            of_done = table_of_plans.c.request_id.in_(done)
+            await tx.change(table_of_plans.delete().where(of_done))
         noted = table.update().where(table.c.id.in_(done)).values(results_removed_at=now)
         await tx.change(noted)
     return len(done), bool(rows)
