@@ -16,7 +16,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sealwright.answer import Answerer, patiently
 from sealwright.config import Settings
@@ -342,35 +342,41 @@ async def _sign_artifact(bench: Workbench, request: SigningRequest, meter: Progr
     async with bench.room, team_of(bench.children, bench.room, divisible=divisible) as team:
         signing = team.first
         meter.begin(Stage.FETCHING)
-        await fetch(bench, artifact, signing.input)
+        await fetch(bench, artifact, signing)
         await team.share_input()
         meter.begin(Stage.PLANNING)
-        plan = await _plan(bench, request, team, configuration)
+        plan = await _plan(bench, request, team, configuration, identity)
         files = sum(1 for node in plan.root.walk() if node.signs)
         meter.begin(Stage.SIGNING, files)
         made = await team.deep_sign(plan, identity, answerer.answer_pending, meter.count)
         await team.end()
-        sha256, size = await asyncio.to_thread(_measure, signing)
         async with team_of(bench.children, bench.room, divisible=divisible) as judges:
             judging = judges.first
             signing.input.replace(judging.input)
             signing.output.replace(judging.output)
             await judges.share_input()
             meter.begin(Stage.VERIFYING, files)
-            judgement = asyncio.create_task(judges.verify(plan, certificate.certificate))
-            try:
-                output = await _store(bench, request, judging.output, sha256, size, judgement)
-                found = await judgement
-            finally:
-                judgement.cancel()
-                await asyncio.gather(judgement, return_exceptions=True)
+            with judging.open_output() as signed:
+                judgement = asyncio.create_task(judges.verify(plan, certificate.certificate))
+                try:
+                    output = await _store(bench, request, judging.output, signed, judgement)
+                    found = await judgement
+                finally:
+                    judgement.cancel()
+                    await asyncio.gather(judgement, return_exceptions=True)
             meter.begin(Stage.RELEASING, files)
     results = _results(made, found)
     await _release(bench, request, ARTIFACT_RELEASED, _facts(plan, output, results), results)
     await _complete(bench, request, output=output)
 
 
-async def _plan(bench: Workbench, request: SigningRequest, team: Team, configuration: str) -> Plan:
+async def _plan(
+    bench: Workbench,
+    request: SigningRequest,
+    team: Team,
+    configuration: str,
+    identity: Identity,
+) -> Plan:
     """Make the plan, and record it before anything is signed by it.
 
     The signing time is that of the first attempt: a later one finds it in the recorded plan, and
@@ -381,7 +387,7 @@ async def _plan(bench: Workbench, request: SigningRequest, team: Team, configura
         approved = "" if recorded else await plans.effect_ahead(tx, request.id)
     now = utc_now()
     time = Plan.from_json(recorded).signing_time if recorded else int(now.timestamp())
-    plan = await make_plan(request, team, configuration, time)
+    plan = await make_plan(request, team, configuration, identity, time)
     if recorded is not None:
         if recorded != plan.to_json():
             message = "The artifact gives another plan than in the attempt before."
@@ -404,7 +410,7 @@ async def _plan(bench: Workbench, request: SigningRequest, team: Team, configura
 
 
 async def make_plan(
-    request: SigningRequest, team: Team, configuration: str, signing_time: int
+    request: SigningRequest, team: Team, configuration: str, identity: Identity, signing_time: int
 ) -> Plan:
     """What is done to the artifact, which the team has, by the request's own terms."""
     assert request.input is not None  # noqa: S101 - checked by the caller
@@ -415,31 +421,31 @@ async def make_plan(
         artifact_name=request.input.file_name,
         signing_time=signing_time,
         timestamp=TimestampForm.RFC3161 if wants_time else TimestampForm.NONE,
+        identity=identity,
     )
-
-
-def _measure(child: FormatChild) -> tuple[str, int]:
-    """SHA-256 and size of what the child has written."""
-    with child.open_output() as file:
-        return sha256_of(file), file.tell()
 
 
 async def _store(
     bench: Workbench,
     request: SigningRequest,
-    file: Path,
-    sha256: str,
-    size: int,
+    path: Path,
+    file: BinaryIO,
     judgement: asyncio.Future[Any],
 ) -> StoredArtifact:
     """Put the signed artifact into the store, under a name that no other content can have. It is
-    copied while it is judged, and visible there only if the judges agree."""
+    copied while it is judged, and visible there only if the judges agree.
+
+    Args:
+        file: `path`, opened before the judges had it.
+    """
     assert request.input is not None  # noqa: S101 - checked by the caller
+    sha256 = await asyncio.to_thread(sha256_of, file)
+    size = file.tell()
     key = f"requests/{request.organization_id}/{request.id}/output-{sha256}"
 
     async def put() -> None:
         try:
-            await bench.store.put(key, file, sha256=sha256, size=size, approval=judgement)
+            await bench.store.put(key, path, sha256=sha256, size=size, approval=judgement)
         except UnavailableError:
             if not judgement.done() or judgement.exception() is None:
                 raise  # the store's; a judgement that failed fails whoever waits for it, at once
@@ -514,14 +520,23 @@ def _require_usable(
     if not policy.enabled:
         message = f"The signing policy {policy.slug} was disabled meanwhile."
         raise PolicyViolationError(message, advice="Have it enabled, then submit again.")
-    if certificate.sha256 != request.snapshot.fields["certificate_sha256"]:
-        message = f"The certificate {certificate.slug} is not the one that was decided on."
-        raise PolicyViolationError(message, advice="Submit again.")
+    require_decided(request, certificate)
     now = utc_now()
     usable = not certificate.is_pending and certificate.not_before <= now < certificate.not_after
     if certificate.state is not CertificateState.ACTIVE or not usable:
         message = f"The certificate {certificate.slug} is disabled or not valid now."
         raise PolicyViolationError(message, advice="Have it enabled or renewed, then submit again.")
+
+
+def require_decided(request: SigningRequest, certificate: Certificate) -> None:
+    """Refuse another certificate than the one that the request was decided by.
+
+    Raises:
+        PolicyViolationError: it is another one.
+    """
+    if certificate.sha256 != request.snapshot.fields["certificate_sha256"]:
+        message = f"The certificate {certificate.slug} is not the one that was decided on."
+        raise PolicyViolationError(message, advice="Submit again.")
 
 
 async def load_configuration(tx: Transaction, request: SigningRequest) -> str:
@@ -543,15 +558,15 @@ async def load_configuration(tx: Transaction, request: SigningRequest) -> str:
     return found.xml
 
 
-async def fetch(bench: Workbench, artifact: StoredArtifact, target: Path) -> None:
-    """Copy the artifact to `target`; its hash must be the one in the record."""
-
+async def fetch(bench: Workbench, artifact: StoredArtifact, child: FormatChild) -> None:
+    """Copy the artifact to the child's input; its hash must be the one in the record."""
     sha256 = await patiently(
-        "fetching the artifact", lambda: bench.store.fetch(artifact.key, target)
+        "fetching the artifact", lambda: bench.store.fetch(artifact.key, child.input)
     )
     if sha256 != artifact.sha256:
         message = "The stored artifact is not the one that was submitted."
         raise VerificationError(message, advice="Submit again; the store may be damaged.")
+    child.input_sha256 = sha256
 
 
 async def _release(

@@ -14,7 +14,7 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
-from sealwright.db import Database, Transaction, plans, requests
+from sealwright.db import Database, Transaction, certificates, plans, requests
 from sealwright.errors import (
     ArtifactError,
     ConflictError,
@@ -22,11 +22,12 @@ from sealwright.errors import (
     SealwrightError,
     UnavailableError,
 )
-from sealwright.fulfil import Workbench, fail, fetch, load_configuration, make_plan
+from sealwright.fulfil import Workbench, fail, fetch, load_configuration, make_plan, require_decided
 from sealwright.model.identifiers import utc_now
 from sealwright.model.plan import AheadClaim, StoredPlan
 from sealwright.model.request import SigningRequest, State
 from sealwright.queueing.claims import CLAIM
+from sealwright.signing.artifact import Identity
 from sealwright.signing.stored_plan import stored_plan
 from sealwright.signing.team import is_divisible, team_of
 
@@ -107,13 +108,21 @@ async def _make(bench: Workbench, request: SigningRequest) -> StoredPlan:
         async with asyncio.timeout(seconds) as limit:
             async with bench.database.read() as tx:
                 configuration = await load_configuration(tx, request)
+                certificate = await certificates.get(
+                    tx, request.organization_id, request.certificate_id
+                )
+            if certificate is None:
+                message = "The request has no certificate."
+                raise InternalError(message)
+            require_decided(request, certificate)
+            identity = Identity(certificate.certificate, certificate.chain)
             bench.scratch.require_room(artifact.size)
             divisible = is_divisible(configuration.encode(), artifact.size)
             async with bench.room, team_of(bench.children, bench.room, divisible=divisible) as team:
-                await fetch(bench, artifact, team.first.input)
+                await fetch(bench, artifact, team.first)
                 await team.share_input()
                 now = int(utc_now().timestamp())
-                plan = await make_plan(request, team, configuration, now)
+                plan = await make_plan(request, team, configuration, identity, now)
                 listing = team.listing
             return await asyncio.to_thread(stored_plan, plan, listing)
     except TimeoutError:

@@ -211,6 +211,14 @@ async def test_plan_sign_and_verify(tmp_path: Path) -> None:
             checker.output.write_bytes(artifact())
             with pytest.raises(VerificationError):
                 await checker.verify(plan, identity.certificate)
+        async with pool.child() as checker:  # told to the first one, and not believed by judges
+            checker.input.write_bytes(artifact())
+            checker.input_sha256 = "0" * 64
+            wrong = await planned(checker)
+            assert wrong.root.sha256 == "0" * 64
+            checker.output.write_bytes(signed)
+            with pytest.raises(VerificationError, match="not the planned one"):
+                await checker.verify(wrong, identity.certificate)
     assert list(tmp_path.iterdir()) == []
 
 

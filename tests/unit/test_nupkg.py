@@ -18,7 +18,6 @@ from tests.toy import archive
 from sealwright.errors import (
     ArtifactConfigurationError,
     ArtifactError,
-    ConfigurationError,
     SealwrightError,
     TimestampError,
     VerificationError,
@@ -218,7 +217,7 @@ def test_unfit_keys_and_files() -> None:
         generator = nupkg.sign(
             io.BytesIO(SMALL), directive, keys.pki().identity(kind), io.BytesIO()
         )
-        with pytest.raises(ConfigurationError, match="RSA"):
+        with pytest.raises(ArtifactError, match="RSA"):
             next(generator)
     with pytest.raises(ArtifactConfigurationError):
         nupkg.sign(io.BytesIO(), Directive("jar-sign"), keys.pki().identity(), io.BytesIO())

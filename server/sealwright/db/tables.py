@@ -325,6 +325,7 @@ certificate_orders = sa.Table(
     sa.Column("reason", sa.Text, nullable=False, server_default=""),
     sa.Column("advice", sa.Text, nullable=False, server_default=""),
     sa.Index("ix_certificate_orders_organization_id_id", "organization_id", "id"),
+    sa.Index("ix_certificate_orders_finished_at", "finished_at"),
     sa.Index(
         "ix_certificate_orders_open",
         "created_at",
@@ -853,6 +854,7 @@ webhook_deliveries = sa.Table(
     ),
     sa.Index(
         "ix_webhook_deliveries_due",
+        "build_system_id",
         "due_at",
         sqlite_where=sa.text("due_at IS NOT NULL"),
         postgresql_where=sa.text("due_at IS NOT NULL"),

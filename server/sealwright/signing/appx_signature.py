@@ -104,7 +104,12 @@ class AppxFormat:
         """See `artifact.ParticularFormat`."""
         package = AppxContainer(file, _MAX_MEMBERS)
         package.check_packages()
-        package.block_map()
+        package.block_map().check(file, package.zip, package.mapped())
+        _signature_override(_content_types(package))
+
+    def check_signer(self, file: BinaryIO, directive: Directive, certificate: bytes) -> None:  # noqa: ARG002 - all name the publisher
+        """See `artifact.IdentifiedFormat`."""
+        _check_publisher(AppxContainer(file, _MAX_MEMBERS), certificate, ArtifactError)
 
     def verify(self, file: BinaryIO) -> list[SignatureFact]:
         """The signature; block map, places of packages and publisher must be right as well."""

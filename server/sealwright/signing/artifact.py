@@ -291,6 +291,23 @@ class ParticularFormat(Protocol):
 
 
 @runtime_checkable
+class IdentifiedFormat(Protocol):
+    """What a `Format` has besides if not every signer can sign its files."""
+
+    def check_signer(self, file: BinaryIO, directive: Directive, certificate: bytes) -> None:
+        """Tell when the file is planned, rather than when it is signed.
+
+        Args:
+            directive: one that `sign` would be given.
+            certificate: DER of the signer's certificate.
+
+        Raises:
+            ArtifactError: this signer cannot sign it; says why.
+        """
+        ...
+
+
+@runtime_checkable
 class Container(Protocol):
     """A module in `containers/` opened on one file."""
 

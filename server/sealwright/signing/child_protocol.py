@@ -18,6 +18,7 @@ from sealwright.errors import ArtifactError, InternalError, SealwrightError
 from sealwright.model.mechanism import Mechanism
 from sealwright.model.member_tree import FILE, FOLDER, SIGNATURE, Member
 from sealwright.signing.artifact import (
+    Identity,
     PackedMember,
     SignatureFact,
     SignatureRequest,
@@ -343,6 +344,24 @@ def trust_from_json(value: Message | None) -> Trust | None:
         tuple(blob_from_json(each) for each in value[name]) for name in ("roots", "timestampRoots")
     )
     return Trust(roots, timestamp_roots, value["now"], value["judgesChains"])
+
+
+def identity_to_json(identity: Identity | None) -> Message | None:
+    """Whose signatures, for a child. The signing time is the plan's."""
+    if identity is None:
+        return None
+    return {
+        "certificate": blob_to_json(identity.certificate),
+        "chain": [blob_to_json(each) for each in identity.chain],
+    }
+
+
+def identity_from_json(value: Message | None) -> Identity | None:
+    """What `identity_to_json` wrote; the parent is believed."""
+    if value is None:
+        return None
+    chain = tuple(blob_from_json(each) for each in value["chain"])
+    return Identity(blob_from_json(value["certificate"]), chain)
 
 
 def blob_to_json(data: bytes) -> str:

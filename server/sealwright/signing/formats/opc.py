@@ -123,7 +123,16 @@ def sign(
 
 def check_signable(file: BinaryIO, directive: Directive) -> None:  # noqa: ARG001 - there is but one
     """See `artifact.ParticularFormat`."""
-    _check_replaceable(OpcPackage(file))
+    package = OpcPackage(file)
+    _check_replaceable(package)
+    for entry in package.parts.values():
+        if opc_package.is_relationships(entry.path):
+            opc_package.read_relationships(package.read(entry), entry.path)
+    manifest = package.find(vsix_manifest.PATH)
+    if manifest is not None:
+        vsix_manifest.updated(
+            package.read(manifest), lambda name: None if package.find(name) is None else ""
+        )
 
 
 def verify(file: BinaryIO) -> list[SignatureFact]:

@@ -8,8 +8,8 @@ from sqlalchemy.dialects import postgresql
 
 from sealwright.db.tables import UtcDateTime
 
-revision = "0026"
-down_revision = "0025"
+revision = "0027"
+down_revision = "0026"
 branch_labels = None
 depends_on = None
 
