@@ -786,12 +786,14 @@ class BuildSystemIn(In):
 
 
 class BuildSystemPatch(In):
-    """What is to change. Credentials that are not named stay."""
+    """What is to change. Credentials that are not named stay, empty ones are taken away."""
 
     name: Name | None = None
     enabled: bool | None = None
     settings: BuildSystemSettings | None = None
-    credentials: Credentials | None = None
+    credentials: Annotated[dict[SettingName, Secret | Literal[""]], Field(max_length=20)] | None = (
+        None
+    )
 
 
 class BuildSystemOut(Out):

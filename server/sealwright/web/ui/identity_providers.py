@@ -15,7 +15,7 @@ from sealwright.web.routes import Call, Endpoint, Face
 from sealwright.web.schemas.identity_providers import IdentityProviderIn, IdentityProviderPatch
 from sealwright.web.schemas.scim import ScimTokenIn
 from sealwright.web.sign_on import back_channel_url, logout_url, redirect_url
-from sealwright.web.ui.forms import Form, read_form
+from sealwright.web.ui.forms import Form, check_unchanged, read_form, stamped
 from sealwright.web.ui.navigation import may_open
 from sealwright.web.ui.rendering import page, redirect
 from sealwright.web.ui.users import ROLES
@@ -28,7 +28,9 @@ async def listing(call: Call) -> Response:
 
 async def new_page(call: Call) -> Response:
     """The form for one more."""
-    return _form(call, None, Form({"default_role": Role.REGULAR_USER.value, "enabled": "true"}))
+    return await _form(
+        call, None, Form({"default_role": Role.REGULAR_USER.value, "enabled": "true"})
+    )
 
 
 async def create(call: Call) -> Response:
@@ -43,7 +45,7 @@ async def create(call: Call) -> Response:
         )
         made = await providers.add(call, given)
     except SealwrightError as error:
-        return _form(call, None, form.refused(error), status_of(error))
+        return await _form(call, None, form.refused(error), status_of(error))
     return redirect(call, f"/identity-providers/{made.slug}", "The identity provider is added.")
 
 
@@ -51,6 +53,10 @@ async def edit_page(call: Call) -> Response:
     """The form for one that is there."""
     async with call.services.database.read() as tx:
         found = await providers.find(tx, call)
+    return await _form(call, found, _filled(found))
+
+
+def _filled(found: IdentityProvider) -> Form:
     values = {
         "name": found.name,
         "client_id": found.client_id,
@@ -60,7 +66,7 @@ async def edit_page(call: Call) -> Response:
         "group_claim": found.group_claim,
         "enabled": "true" if found.enabled else "",
     }
-    return _form(call, found, Form(values))
+    return stamped(Form(values))
 
 
 async def update(call: Call) -> Response:
@@ -69,16 +75,18 @@ async def update(call: Call) -> Response:
     async with call.services.database.read() as tx:
         found = await providers.find(tx, call)
     try:
+        check_unchanged(form, _filled(found))
         patch = form.parse(
             IdentityProviderPatch,
             domains=_domains(form),
             just_in_time=form.checked("just_in_time"),
             enabled=form.checked("enabled"),
             group_claim=form.value("group_claim"),
+            **({"client_secret": ""} if form.checked("public") else {}),
         )
         await providers.change(call, patch)
     except SealwrightError as error:
-        return _form(call, found, form.refused(error), status_of(error))
+        return await _form(call, found, form.refused(error), status_of(error))
     return redirect(call, f"/identity-providers/{found.slug}", "Saved.")
 
 
@@ -128,8 +136,15 @@ async def _listing(
     return page(call, "identity_providers/list.html", shown, status)
 
 
-def _form(call: Call, found: IdentityProvider | None, form: Form, status: int = 200) -> Response:
+async def _form(
+    call: Call, found: IdentityProvider | None, form: Form, status: int = 200
+) -> Response:
+    confidential = False
+    if found is not None:
+        async with call.services.database.read() as tx:
+            confidential = await providers.has_secret(tx, found)
     shown = {
+        "confidential": confidential,
         "provider": found,
         "form": form,
         "roles": ROLES,
