@@ -1,4 +1,4 @@
-"""Signing requests, approvals, plans and per-file results.
+"""Signing requests, approvals and per-file results.
 
 States change only through `move` and `claim`, both compare-and-set: who loses a race is told.
 """
@@ -21,7 +21,6 @@ from sealwright.db.tables import (
     artifact_configurations,
     file_results,
     idempotency_keys,
-    plans,
     projects,
     signing_policies,
     signing_requests,
@@ -472,33 +471,6 @@ def _assertion_from_json(value: Mapping[str, str] | None) -> Assertion | None:
         return Assertion(**{name: base64.b64decode(text) for name, text in value.items()})
     except (TypeError, ValueError):
         return None
-
-
-async def put_plan(
-    tx: Transaction, request_id: str, sha256: str, plan: str, now: dt.datetime, tree: bytes | None
-) -> None:
-    """Store the plan. It is deterministic: a later attempt finds its own already there.
-
-    Args:
-        tree: of all members, as `model.member_tree` packs it.
-    """
-    await tx.change(
-        plans.insert().values(
-            request_id=request_id, sha256=sha256, plan=plan, tree=tree, created_at=now
-        )
-    )
-
-
-async def get_plan(tx: Transaction, request_id: str) -> str | None:
-    """The stored plan's text."""
-    row = await tx.one(sa.select(plans.c.plan).where(plans.c.request_id == request_id))
-    return row["plan"] if row else None
-
-
-async def get_tree(tx: Transaction, request_id: str) -> bytes | None:
-    """The stored tree of all members; None for requests from before trees were stored."""
-    row = await tx.one(sa.select(plans.c.tree).where(plans.c.request_id == request_id))
-    return row["tree"] if row else None
 
 
 async def put_results(tx: Transaction, request_id: str, results: Sequence[FileResult]) -> None:
