@@ -100,7 +100,7 @@ def test_all_folders_share_what_is_read() -> None:
     assert opened.lzx == 4000
     for member in opened.members[:2]:
         opened.extract(member, io.BytesIO())
-    with pytest.raises(ClosedMemberError, match="by LZX, of which 100 more are read"):
+    with pytest.raises(ClosedMemberError, match="by LZX; 100 more are read"):
         opened.extract(opened.members[2], io.BytesIO())
 
 

@@ -40,7 +40,7 @@ def why_closed(folders: Sequence[Folder], max_lzx: int) -> list[str]:
     for folder in folders:
         reason = "is compressed by Quantum" if folder.kind == QUANTUM else ""
         if folder.kind == LZX and folder.size > max_lzx:
-            reason = f"is in a folder of {folder.size} bytes by LZX, of which {max_lzx} more are read"
+            reason = f"is in a folder of {folder.size} bytes by LZX; {max_lzx} more are read"
         elif folder.kind == LZX:
             max_lzx -= folder.size
         found.append(reason)
