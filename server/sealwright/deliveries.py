@@ -7,10 +7,8 @@ artifact is submitted to a policy once, and an approver decides once.
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
 import logging
-import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -47,18 +45,25 @@ from sealwright.queueing.claims import CLAIM, renewing
 from sealwright.queueing.lifecycle import advance
 from sealwright.queueing.queue import Queue
 from sealwright.reporting.dispatch import GIVE_UP
+from sealwright.reporting.lanes import Due, Lanes
 from sealwright.reporting.outbox import announce, ask_deployment
 from sealwright.submit_run import Build, submit_run, verify_run
 
 _log = logging.getLogger(__name__)
 
-ROUND_SECONDS = 1.0
+#: deliveries acted on at once, and of one system: with reports fewer than `Systems` has threads
+_MOST, _EACH = 8, 3
 _FIRST_PAUSE = 5.0
 _LONGEST_PAUSE = 600.0
 _GIVE_UP = dt.timedelta(days=1)
 _LAG = dt.timedelta(minutes=10)  #: by which what a CI system's API says may lag behind its webhooks
 _MAX_ARTIFACTS = 50  #: of one run that one trigger submits
-_UNSIGNED = (State.SUBMITTED, State.RETRIEVING_ARTIFACT, State.WAITING_FOR_APPROVAL)
+_UNSIGNED = (
+    State.SUBMITTED,
+    State.RETRIEVING_ARTIFACT,
+    State.WAITING_FOR_APPROVAL,
+    State.WAITING_FOR_ENDORSEMENT,
+)
 #: rules that the move of a tag may break
 _OF_REFS = frozenset({"ref", "allowed-ref", "commit", "reachable"})
 _VERDICTS = {"approve": Verdict.APPROVE, "deny": Verdict.DENY}
@@ -94,13 +99,8 @@ async def keep(database: Database, system: TrustedBuildSystem, event: WebhookEve
 
 
 async def act_on_deliveries(database: Database, queue: Queue, systems: Systems) -> None:
-    """Act on what is due, round after round."""
-    while True:
-        await asyncio.sleep(ROUND_SECONDS * random.uniform(0.75, 1.25))  # noqa: S311 - no secret
-        try:
-            await act_on_due(database, queue, systems)
-        except SealwrightError as error:
-            _log.warning("cannot act on webhooks now: %s", error)
+    """Act on what comes due, for good."""
+    await _lanes(Actor(database, queue, systems)).run()
 
 
 async def act_on_due(database: Database, queue: Queue, systems: Systems) -> int:
@@ -109,9 +109,23 @@ async def act_on_due(database: Database, queue: Queue, systems: Systems) -> int:
     Raises:
         UnavailableError: the database is away.
     """
-    async with database.read() as tx:
-        due = await webhooks.due(tx, utc_now())
-    return sum([await _act(Actor(database, queue, systems), delivery) for delivery in due])
+    return await _lanes(Actor(database, queue, systems)).drain()
+
+
+def _lanes(actor: Actor) -> Lanes[Delivery]:
+    """A lane is a build system: one whose API hangs holds up nobody else."""
+
+    async def due() -> list[Due[Delivery]]:
+        async with actor.database.read() as tx:
+            found = await webhooks.due(tx, utc_now(), each=_EACH)
+        return [
+            Due((one.build_system_id, one.delivery_id), one.build_system_id, one) for one in found
+        ]
+
+    async def act(delivery: Delivery) -> bool:
+        return await _act(actor, delivery)
+
+    return Lanes(due, act, most=_MOST, each=_EACH)
 
 
 async def _act(actor: Actor, delivery: Delivery) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime as dt
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,12 +13,23 @@ import sqlalchemy as sa
 from tests.chaos.shim import Shim
 from tests.database import add_request, decide, seed, user
 from tests.endorsing import Desk, equip
+from tests.expiry import count, id_of, insert
 from tests.postgres import Postgres
 from tests.signer import Keys, digests, intents_of, running_signer
 
 from sealwright.certify import Wish, order, wait_for
 from sealwright.config import Settings
-from sealwright.db import Database, app_keys, build_systems, certificates, passkeys, users
+from sealwright.db import (
+    Database,
+    app_keys,
+    build_systems,
+    certificates,
+    intents,
+    passkeys,
+    requests,
+    tables,
+    users,
+)
 from sealwright.db import log as db_log
 from sealwright.db.roles import grant, statements
 from sealwright.errors import ConfigurationError, SignerRefusedError, UnavailableError
@@ -26,8 +38,10 @@ from sealwright.model.build_system import BuildSystemKind, TrustedBuildSystem
 from sealwright.model.certificate import KeyType, Operation, OrderState
 from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.passkey import relying_party
+from sealwright.model.request import State
 from sealwright.model.user import Role
 from sealwright.transparency.record import organization_entry, record
+from sealwright.worker.housekeeping import remove_expired
 
 APPLICATION = "test_application"
 SIGNER = "test-signer"
@@ -107,7 +121,6 @@ FORBIDDEN = {
     APPLICATION: [
         "INSERT INTO signature_intents SELECT * FROM signature_intents",
         "UPDATE signature_intents SET state = 'made'",
-        "DELETE FROM signature_intents",
         "UPDATE log_head SET size = 0",
         "INSERT INTO log_head SELECT * FROM log_head",
         "INSERT INTO log_tiles VALUES ('tile/0/000', '', 1)",
@@ -122,7 +135,6 @@ FORBIDDEN = {
         f"{ADD_LEAF}) VALUES ('', 'certificate.issued', '', now())",
         "INSERT INTO certificates SELECT * FROM certificates",
         "UPDATE certificate_orders SET state = 'queued'",
-        "DELETE FROM certificate_orders",
         "UPDATE signer_envelopes SET public_key = ''",
         "INSERT INTO signer_envelopes VALUES ('', '', now())",
         "UPDATE certificates SET key_uri = ''",
@@ -314,6 +326,41 @@ def test_names_of_roles(database_url: str) -> None:
 async def test_sqlite_has_no_roles(database_url: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="Only PostgreSQL"):
         await grant(f"sqlite:///{tmp_path / 'x.sqlite3'}", application="a", signer="b")
+
+
+async def test_the_application_removes_what_has_had_its_time(
+    database: Database, application: Database
+) -> None:
+    scene = await seed(database)
+    own = {"organization_id": scene.organization.id}
+    old = utc_now() - dt.timedelta(days=371)
+    waiting = await add_request(database, scene, state=State.WAITING_FOR_APPROVAL)
+    ended = await add_request(database, scene, state=State.COMPLETED, finished_at=old)
+    for request in (waiting, ended):
+        await insert(database, tables.plans, request_id=request.id)
+        named = own | {"request_id": request.id, "certificate_id": scene.certificate.id}
+        await insert(database, tables.request_words, **own, word="x", request_id=request.id)
+        for state, at in (("made", old), ("intended", old), ("made", utc_now())):
+            await insert(
+                database, tables.signature_intents, **named, id=id_of(at), state=state,
+                created_at=at,
+            )  # fmt: skip
+    for finished_at in (None, old, utc_now()):
+        await insert(
+            database, tables.certificate_orders, **own, state="done", finished_at=finished_at
+        )
+    for table in ("plans", "request_words", "signature_intents", "certificate_orders"):
+        await execute(application, f"DELETE FROM {table}")
+    left = {
+        table.name: await count(database, table)
+        for table in (tables.plans, tables.signature_intents, tables.certificate_orders)
+    }
+    assert left == {"plans": 1, "signature_intents": 4, "certificate_orders": 2}
+    async with database.read() as tx:
+        assert await requests.get_plan(tx, waiting.id) is not None
+        [intended, *_] = await intents.of_request(tx, ended.id)
+    assert intended.state == "intended"
+    assert await remove_expired(application, utc_now()) == 0
 
 
 async def test_the_application_can_do_its_own_work(

@@ -12,9 +12,10 @@ import pytest
 import sqlalchemy as sa
 from tests import database as rows
 from tests.database import add_request, seed
+from tests.expiry import count, id_of, insert
 from tests.web import PASSWORD, WebServer, opened
 
-from sealwright.db import Database, expired, requests, tables
+from sealwright.db import Database, certificates, expired, plans, requests, tables
 from sealwright.intake.passwords import hash_password
 from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.request import SigningRequest, State
@@ -27,41 +28,8 @@ from sealwright.worker.retention import apply_retention
 
 NOW = utc_now()
 LONG_AGO = NOW - dt.timedelta(days=400)
+A_YEAR_AGO = NOW - dt.timedelta(days=369)
 SOON = NOW + dt.timedelta(days=400)
-
-
-async def insert(database: Database, table: sa.Table, **values: Any) -> None:
-    """A row whose other columns hold whatever they may."""
-    row: dict[str, Any] = {}
-    numbered = table.autoincrement_column
-    for column in table.c:
-        if column.name in values:
-            row[column.name] = values[column.name]
-        elif not (column.nullable or column.server_default or column is numbered):
-            row[column.name] = _blank(column.type)
-    async with database.transaction() as tx:
-        await tx.change(table.insert().values(**row))
-
-
-def _blank(kind: sa.types.TypeEngine[Any]) -> Any:
-    if isinstance(kind, sa.JSON):
-        return {}
-    if isinstance(kind, tables.UtcDateTime):
-        return NOW
-    if isinstance(kind, sa.Boolean):
-        return False
-    if isinstance(kind, sa.Integer):
-        return 0
-    if isinstance(kind, sa.LargeBinary):
-        return b"x"
-    return new_id()[-(getattr(kind, "length", None) or 36) :]
-
-
-async def count(database: Database, table: sa.Table) -> int:
-    async with database.read() as tx:
-        row = await tx.one(sa.select(sa.func.count().label("n")).select_from(table))
-    assert row is not None
-    return int(row["n"])
 
 
 async def _requests(database: Database) -> tuple[rows.Scene, SigningRequest, SigningRequest]:
@@ -78,6 +46,7 @@ async def test_rows_go_once_their_time_is_over(
     scene, ended, waiting = await _requests(database)
     own = {"organization_id": scene.organization.id}
     user = own | {"user_id": scene.submitter.id}
+    of_key = {"certificate_id": scene.certificate.id}
     kept: dict[sa.Table, Sequence[dict[str, Any]]] = {
         tables.notifications: [{"created_at": LONG_AGO, "due_at": NOW}, {"created_at": NOW}],
         tables.idempotency_keys: [
@@ -97,6 +66,11 @@ async def test_rows_go_once_their_time_is_over(
             user | {"kind": "session", "expires_at": NOW + dt.timedelta(days=1)},
             user | {"kind": "api", "revoked_at": NOW - dt.timedelta(days=1)},
         ],
+        tables.signature_intents: [
+            of_key | {"id": id_of(LONG_AGO), "request_id": ended.id, "state": "intended"},
+            of_key | {"id": id_of(A_YEAR_AGO), "request_id": ended.id, "state": "made"},
+        ],
+        tables.certificate_orders: [{"finished_at": None}, {"finished_at": A_YEAR_AGO}],
         tables.one_time_secrets: [{"expires_at": SOON}],
         tables.seen_token_ids: [{"expires_at": SOON}],
     }
@@ -108,6 +82,8 @@ async def test_rows_go_once_their_time_is_over(
         tables.run_submissions: {"created_at": LONG_AGO, "request_id": ended.id},
         tables.timestamp_tokens: {"created_at": LONG_AGO, "request_id": ended.id},
         tables.api_tokens: user | {"kind": "session", "expires_at": LONG_AGO},
+        tables.signature_intents: of_key | {"request_id": ended.id, "state": "made"},
+        tables.certificate_orders: {"finished_at": LONG_AGO},
         tables.one_time_secrets: {"expires_at": LONG_AGO},
         tables.seen_token_ids: {"expires_at": LONG_AGO},
     }  # fmt: skip
@@ -117,7 +93,8 @@ async def test_rows_go_once_their_time_is_over(
     total = 0
     for table, values in old.items():
         for _ in range(4):
-            await insert(database, table, **_of(table, own | values))
+            dated = {"id": id_of(LONG_AGO)} if table is tables.signature_intents else {}
+            await insert(database, table, **_of(table, own | values | dated))
             total += 1
     session, provider = new_id(), new_id()
     await insert(
@@ -126,10 +103,16 @@ async def test_rows_go_once_their_time_is_over(
     await insert(database, tables.identity_providers, **own, id=provider)
     await insert(database, tables.sign_on_sessions, token_id=session, provider_id=provider)
     await insert(database, tables.api_tokens, **user, kind="request", expires_at=LONG_AGO)
-    assert await remove_expired(database, NOW) == total + 3
+    pending = rows.certificate(scene.organization.id, slug="pending", sha256="", certificate=b"")
+    async with database.transaction() as tx:
+        await certificates.add(tx, pending)
+    for certificate in (scene.certificate, pending):
+        await insert(database, tables.enrolments, certificate_id=certificate.id, due_at=None)
+    assert await remove_expired(database, NOW) == total + 4
     assert await remove_expired(database, NOW) == 0
     for table, some in kept.items():
         assert await count(database, table) == len(some), table.name
+    assert await count(database, tables.enrolments) == 1, "its certificate has not been issued"
 
 
 def _of(table: sa.Table, values: dict[str, Any]) -> dict[str, Any]:
@@ -142,7 +125,9 @@ async def test_trials_go_unless_a_proposal_rests_on_them(database: Database) -> 
         "organization_id": scene.organization.id, "project_id": scene.project.id,
         "requested_by": scene.submitter.id,
     }  # fmt: skip
-    names = {name: _old_id() for name in ("done", "waiting", "proposed")} | {"young": new_id()}
+    names = {name: id_of(LONG_AGO) for name in ("done", "waiting", "proposed")} | {
+        "young": new_id()
+    }
     for name, one in names.items():
         state = "waiting" if name == "waiting" else "done"
         await insert(database, tables.trials, **base, id=one, state=state)
@@ -156,16 +141,16 @@ async def test_trials_go_unless_a_proposal_rests_on_them(database: Database) -> 
     assert left == set(names.values()) - {names["done"]}
 
 
-def _old_id() -> str:
-    text = f"{int(LONG_AGO.timestamp() * 1000):012x}"
-    return f"{text[:8]}-{text[8:]}{new_id()[13:]}"
-
-
 async def test_results_go_in_parts(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(expired, "BATCH", 3)
     scene, ended, waiting = await _requests(database)
     for request in (ended, waiting):
         await insert(database, tables.plans, request_id=request.id)
+        for word in ("setup", "exe", "c" * 40, "d" * 64):
+            await insert(
+                database, tables.request_words, request_id=request.id, word=word,
+                organization_id=scene.organization.id,
+            )  # fmt: skip
         for position in range(7):
             await insert(
                 database, tables.file_results, request_id=request.id, position=position, outputs=[]
@@ -179,11 +164,16 @@ async def test_results_go_in_parts(database: Database, monkeypatch: pytest.Monke
         seen.append((done, await count(database, tables.file_results)))
     assert seen == [(0, 11), (0, 8), (1, 7), (0, 7)]
     async with database.read() as tx:
-        assert await requests.get_plan(tx, ended.id) is None
-        assert await requests.get_plan(tx, waiting.id)
+        assert await plans.get(tx, ended.id) is None
+        assert await plans.get(tx, waiting.id)
         found = await requests.get_any(tx, ended.id)
         assert found is not None
         assert found.results_removed_at is not None
+        words = await tx.all(sa.select(tables.request_words.c["request_id", "word"]))
+    kept = [row["word"] for row in words if row["request_id"] == ended.id]
+    assert {"c" * 40, "d" * 64} <= set(kept)
+    assert not {"setup", "exe"} & set(kept)
+    assert "setup" in [row["word"] for row in words if row["request_id"] == waiting.id]
 
 
 async def test_pages_and_proofs_stay(own_web: WebServer, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import dataclasses
 import datetime as dt
@@ -11,6 +12,7 @@ import json
 import os
 import random
 import re
+import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,9 +27,10 @@ from tests.fakes.github_world import SECRET, World, running_world
 from tests.valkey import Valkey
 from tests.web import WebServer
 
+from sealwright.connectors.connector import WebhookEvent
 from sealwright.connectors.github import GitHubConnector
 from sealwright.db import build_systems, outbox, requests, webhooks
-from sealwright.deliveries import act_on_due, keep
+from sealwright.deliveries import act_on_deliveries, act_on_due, keep
 from sealwright.errors import UnauthenticatedError
 from sealwright.model.build_system import BuildSystemKind, TrustedBuildSystem
 from sealwright.model.identifiers import new_id, utc_now
@@ -122,6 +125,48 @@ async def test_triggers_that_do_not_fit(ci: Ci) -> None:
     await ci.deliver("workflow_run", run_ended())
     await ci.act()
     assert await ci.all_requests() == []
+
+
+async def test_a_build_system_that_hangs_holds_up_no_other(ci: Ci) -> None:
+    await ci.add_trigger()
+    ci.end_run()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hung = await _twin(ci, f"http://127.0.0.1:{silent.getsockname()[1]}")
+        payload = run_ended() | {"repository": {"id": 1001}}
+        event = WebhookEvent("", "workflow_run", "completed", "1001", payload)
+        for _ in range(5):
+            await keep(ci.database, hung, dataclasses.replace(event, delivery_id=new_id()))
+        await ci.deliver("workflow_run", run_ended())
+        acting = asyncio.create_task(act_on_deliveries(ci.database, ci.web.queue, ci.systems))
+        try:
+            async with asyncio.timeout(60):
+                while not (delivery := (await ci.deliveries())[0]).outcome:
+                    await asyncio.sleep(0.02)
+        finally:
+            acting.cancel()
+        async with ci.database.read() as tx:
+            others = await webhooks.of_system(tx, hung.id)
+    assert delivery.outcome.startswith("submitted")
+    assert [one.outcome for one in others] == [""] * 5
+    assert sum(one.attempts for one in others) == 3, "a lane has room for so many"
+
+
+async def _twin(ci: Ci, base_url: str) -> TrustedBuildSystem:
+    """Another build system of the organization, with the same link and trigger."""
+    here = await _system(ci)
+    twin = dataclasses.replace(here, id=new_id(), slug="twin", base_url=base_url)
+    async with ci.database.transaction() as tx:
+        sealed = await build_systems.sealed_credentials(tx, here.id)
+        vault = ci.systems.vault()
+        await build_systems.add(tx, twin, vault.seal(twin.id, vault.open(here.id, sealed)))
+        link = await build_systems.get_link(tx, here.organization_id, ci.link_id)
+        [trigger] = await build_systems.find_triggers(tx, here.organization_id, link_id=ci.link_id)
+        assert link is not None
+        copy_ = dataclasses.replace(link, id=new_id(), build_system_id=twin.id)
+        await build_systems.add_link(tx, copy_)
+        trigger = dataclasses.replace(trigger, id=new_id(), link_id=copy_.id)
+        await build_systems.add_trigger(tx, trigger)
+    return twin
 
 
 async def test_who_pressed_approve_must_be_an_approver(ci: Ci) -> None:
@@ -607,7 +652,7 @@ async def test_a_user_links_their_account_in_the_browser(ci: Ci) -> None:
     page = await browser.get("/account/remote")
     assert "octocat" in page.text
     form = {"csrf": csrf_token(token)}
-    gone = await browser.post(f"/account/remote/{found[0].id}/remove", data=form)
+    gone = await browser.post(f"/account/remote-accounts/{found[0].id}/remove", data=form)
     assert gone.status_code == 303
     async with ci.database.read() as tx:
         assert await build_systems.identities(tx, user.organization_id) == []

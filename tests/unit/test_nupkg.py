@@ -18,7 +18,6 @@ from tests.toy import archive
 from sealwright.errors import (
     ArtifactConfigurationError,
     ArtifactError,
-    ConfigurationError,
     SealwrightError,
     TimestampError,
     VerificationError,
@@ -218,7 +217,7 @@ def test_unfit_keys_and_files() -> None:
         generator = nupkg.sign(
             io.BytesIO(SMALL), directive, keys.pki().identity(kind), io.BytesIO()
         )
-        with pytest.raises(ConfigurationError, match="RSA"):
+        with pytest.raises(ArtifactError, match="RSA"):
             next(generator)
     with pytest.raises(ArtifactConfigurationError):
         nupkg.sign(io.BytesIO(), Directive("jar-sign"), keys.pki().identity(), io.BytesIO())
@@ -239,7 +238,9 @@ def test_deep_signing(tmp_path: Path) -> None:
     before = archive({"a.nuspec": b"", "lib/in.jar": archive({"x": b"1"})})
     output, found = sign_deeply(before, body, tmp_path, signer())
     assert [each.fact.format for each in found] == ["jar", "nuget"]
-    again, _ = sign_deeply(output, body, tmp_path, signer())
+    assert [(one.path, one.change) for one in found[1].members] == [(".signature.p7s", "added")]
+    again, found = sign_deeply(output, body, tmp_path, signer())
+    assert found[1].members == ()  # the same signature over the same bytes
     assert len(nupkg.verify(io.BytesIO(again))) == 1
     with pytest.raises(ArtifactError, match="has another format"):
         sign_deeply(archive({"x": b""}), "<nupkg-file><nuget-sign/></nupkg-file>", tmp_path)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from tests import app_packages, pe_images
+from tests import app_packages, keys, pe_images
 from tests.artifacts import launcher
 from tests.fakes.cabinets import File, Folder
 from tests.fakes.cabinets import build as build_cabinet
@@ -16,6 +19,7 @@ from tests.fakes.installers import build as build_installer
 from tests.toy import archive, configuration
 
 from sealwright.errors import ArtifactError
+from sealwright.signing.artifact import Identity
 from sealwright.signing.configuration import parse_configuration
 from sealwright.signing.engine import verify_file
 from sealwright.signing.plan import build_plan
@@ -25,6 +29,7 @@ SIGN = "<authenticode-sign/>"
 APPEND = '<authenticode-sign append="true"/>'
 APPEND_SHA512 = '<authenticode-sign append="true" hash-algorithm="sha512"/>'
 PE = f"<pe-file>{SIGN}</pe-file>"
+GPG = '<file path="b"><create-gpg-signature output-file-name="b.asc"/></file>'
 DETACHED = "<create-cms-signature output-file-name='x.p7'/>"
 OTHERS = build_cabinet([Folder([File(b"a", b"a")], reserve=b"mine")])
 GAPS = pe_images.image(subsystem=10, gap=512)
@@ -43,13 +48,31 @@ ELSEWHERE = (
     b'<Relationship Id="a" Target="/a.rels" Type="http://schemas.openxmlformats.org/package/2006/'
     b'relationships/digital-signature/origin"/></Relationships>'
 )
+NO_RELATIONSHIPS = (
+    b'<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships"/>'
+)
 OPC = {"[Content_Types].xml": TYPES, "_rels/.rels": ELSEWHERE, "a.rels": b""}
+SIGNED = (VECTORS / "pe" / "osslsigncode-sha256-page-hashes.exe").read_bytes()
+SIGNED = SIGNED[:600] + bytes([SIGNED[600] ^ 1]) + SIGNED[601:]
 QUANTUM = build_cabinet([Folder([File(b"a.exe", b"a")], 0x0472)])
 
 
-def planned(content: bytes, body: str, folder: Path, name: str = "a") -> None:
+def planned(
+    content: bytes, body: str, folder: Path, name: str = "a", identity: Identity | None = None
+) -> None:
     parsed = parse_configuration(configuration(body)).resolve({})
-    build_plan(io.BytesIO(content), name, parsed, signing_time=0, spool=Spool(folder, 1 << 30))
+    spool = Spool(folder, 1 << 30)
+    source = io.BytesIO(content)
+    build_plan(source, name, parsed, signing_time=0, spool=spool, identity=identity)
+
+
+def stored(members: Mapping[str, bytes]) -> bytes:
+    """A ZIP archive that compresses nothing."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as opened:
+        for path, content in members.items():
+            opened.writestr(path, content)
+    return made.getvalue()
 
 
 def patched(offset: int, value: int, content: bytes = IMAGE) -> bytes:
@@ -105,6 +128,12 @@ def with_table(content: bytes, start: int, table: bytes = b"") -> bytes:
             'Set hash-algorithm="sha256"',
         ),
         (
+            SIGNED,
+            f"<pe-file>{APPEND}</pe-file>",
+            "would stay, does not verify",
+            "without append",
+        ),
+        (
             PUBLISHED.read_bytes(),
             "<nupkg-file><nuget-sign/></nupkg-file>",
             "a repository's signature",
@@ -125,7 +154,7 @@ def with_table(content: bytes, start: int, table: bytes = b"") -> bytes:
     ],
     ids=[
         *("cabinet", "efi", "added", "index", "quantum"),
-        *("cut", "headers", "alignment", "efi-cut", "table", "append", "msi"),
+        *("cut", "headers", "alignment", "efi-cut", "table", "append", "msi", "kept"),
         *("nupkg", "jar", "opc"),
     ],
 )
@@ -137,6 +166,80 @@ def test_the_plan_refuses(
         with pytest.raises(ArtifactError, match=reason) as caught:
             planned(data, meant, tmp_path)
         assert advice in caught.value.advice
+
+
+def damaged(content: bytes, mark: bytes) -> bytes:
+    """One bit is another in what is stored as `mark`."""
+    at = content.index(mark)
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+PARTS = {"[Content_Types].xml": TYPES, "_rels/.rels": NO_RELATIONSHIPS, "a.exe": IMAGE}
+JAR = f'<jar-file><pe-file path="a.exe">{SIGN}</pe-file><jar-sign/></jar-file>'
+OPC_DEEP = f'<opc-file><pe-file path="a.exe">{SIGN}</pe-file><opc-sign/></opc-file>'
+NUPKG_DEEP = f'<nupkg-file><pe-file path="a.exe">{SIGN}</pe-file><nuget-sign/></nupkg-file>'
+APP_ALONE = f"<appx-file>{SIGN}</appx-file>"
+
+
+@pytest.mark.parametrize(
+    ("content", "body", "reason", "where"),
+    [
+        (stored({**PARTS, "b.txt": b"unnamed"}), OPC_DEEP, "checksum", "a!/b.txt"),
+        (stored({"a.exe": IMAGE, "b.txt": b"unnamed"}), JAR, "checksum", "a!/b.txt"),
+        (stored({"a.nuspec": b"", "a.exe": IMAGE, "b.txt": b"unnamed"}), NUPKG_DEEP, "checksum",
+         "a!/b.txt"),
+        (app_packages.package({"b.txt": b"unnamed"}, stored=frozenset({"b.txt"})), APP_ALONE,
+         "checksum", "a!/b.txt"),
+    ],
+    ids=["opc", "jar", "nupkg", "app"],
+)  # fmt: skip
+def test_damage_in_what_nobody_names_is_found(
+    content: bytes, body: str, reason: str, where: str, tmp_path: Path
+) -> None:
+    """The container's signature covers it."""
+    planned(content, body, tmp_path)
+    with pytest.raises(ArtifactError, match=reason) as caught:
+        planned(damaged(content, b"unnamed"), body, tmp_path)
+    assert caught.value.where == where
+    alone = re.sub("<(jar|opc|nuget)-sign/>", "", body)
+    if alone != body:
+        planned(damaged(content, b"unnamed"), alone, tmp_path)  # it is only copied then
+
+
+def test_relationships_that_signing_would_read_are_read(tmp_path: Path) -> None:
+    content = archive({**PARTS, "b/_rels/c.xml.rels": b"<Relationships/>"})
+    with pytest.raises(ArtifactError, match="does not list relationships") as caught:
+        planned(content, OPC_DEEP, tmp_path)
+    assert caught.value.where == "a!/b/_rels/c.xml.rels"
+
+
+@pytest.mark.parametrize(
+    ("content", "body", "kind", "reason"),
+    [
+        (APP, APP_ALONE, "p384", "The publisher in the manifest"),
+        (archive({"a.nuspec": b""}), "<nupkg-file><nuget-sign/></nupkg-file>", "p256", "only RSA"),
+        (
+            archive({"b": b""}),
+            f"<zip-file>{GPG}</zip-file>",
+            "p256",
+            "needs an OpenPGP key, but the signer is an X.509 certificate",
+        ),
+    ],
+    ids=["publisher", "nuget", "openpgp"],
+)
+def test_what_this_signer_cannot_sign_is_refused(
+    content: bytes, body: str, kind: str, reason: str, tmp_path: Path
+) -> None:
+    planned(content, body, tmp_path)
+    with pytest.raises(ArtifactError, match=reason) as caught:
+        planned(content, body, tmp_path, identity=keys.pki().identity(kind))
+    assert caught.value.advice
+    assert caught.value.where.startswith("a")
+
+
+def test_openpgp_keys_sign_no_programs(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"needs an X\.509 certificate"):
+        planned(IMAGE, PE, tmp_path, identity=Identity(b"\x99\x01\x02"))
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests import database as rows
 from tests.authenticator import Authenticator, from_text, text
+from tests.expiry import id_of
 
 from sealwright.errors import InternalError, SignerRefusedError
 from sealwright.model.certificate import CertificateState, KeyType
@@ -349,6 +350,12 @@ def test_keys_that_others_trust_for_more(extension: x509.ExtensionType, message:
 def test_a_certificate_that_cannot_be_read() -> None:
     spoiled = case().set("certificate", certificate=b"junk")
     spoiled.snapshot(certificate_sha256=hashlib.sha256(b"junk").hexdigest()).refuses("be read")
+
+
+@pytest.mark.parametrize("days", [-366, 2])
+def test_what_was_granted_so_long_ago_is_forgotten(days: int) -> None:
+    made = id_of(NOW + dt.timedelta(days=days))
+    case().set("request", id=made).refuses("more than a year ago, or in the future")
 
 
 def test_within_the_grace() -> None:

@@ -48,6 +48,11 @@ file_argument = click.argument("file", type=click.Path(exists=True, dir_okay=Fal
 @file_argument
 @configuration_option
 @parameter_option
+@click.option(
+    "--certificate",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="PEM: the certificate that would sign; refuses what it could not sign.",
+)
 @roots_option
 @timestamp_roots_option
 @json_option
@@ -55,6 +60,7 @@ def plan(
     file: Path,
     configuration: Path,
     parameters: dict[str, str],
+    certificate: Path | None,
     roots: Path | None,
     timestamp_roots: Path | None,
     as_json: bool,  # noqa: FBT001 - a flag of the command
@@ -63,10 +69,12 @@ def plan(
 
     Without --roots, <authenticode-verify> does not ask to whom signers chain; signing always does.
     """
+    from sealwright.signing.artifact import Identity
     from sealwright.signing.engine import plan_file
 
     trust = _trust(roots, timestamp_roots) or _unjudged()
-    made = plan_file(file, configuration.read_bytes(), parameters, trust=trust)
+    identity = Identity(_certificates(certificate)[0]) if certificate else None
+    made = plan_file(file, configuration.read_bytes(), parameters, trust=trust, identity=identity)
     if as_json:
         click.echo(made.to_json())
         return

@@ -14,20 +14,27 @@ from typing import Any
 import sqlalchemy as sa
 
 from sealwright.db.database import Transaction
+from sealwright.db.intents import INTENDED
 from sealwright.db.request_search import first_id
 from sealwright.db.run_submissions import KEEP as KEEP_RUNS
 from sealwright.db.tables import (
     api_tokens,
+    certificate_orders,
+    certificates,
+    enrolments,
     file_results,
     idempotency_keys,
     notifications,
     one_time_secrets,
     outbox,
     plans,
+    plans_ahead,
     proposals,
+    request_words,
     run_submissions,
     seen_token_ids,
     sign_on_sessions,
+    signature_intents,
     signing_requests,
     timestamp_tokens,
     trials,
@@ -41,6 +48,8 @@ Condition = Callable[[dt.datetime], sa.ColumnElement[bool]]
 BATCH = 500
 
 _REQUESTS_AT_ONCE = 50
+#: characters of a commit (SHA-1) and of a digest (SHA-256, and a commit by it)
+_NAMES_FOR_GOOD = (40, 64)
 
 
 @dataclass(frozen=True)
@@ -93,6 +102,16 @@ def _tried(before: dt.datetime) -> sa.ColumnElement[bool]:
     )
 
 
+def _granted(before: dt.datetime) -> sa.ColumnElement[bool]:
+    return sa.and_(signature_intents.c.id < first_id(before), signature_intents.c.state != INTENDED)
+
+
+def _issued(_: dt.datetime) -> sa.ColumnElement[bool]:
+    return sa.exists().where(
+        certificates.c.id == enrolments.c.certificate_id, certificates.c.sha256 != ""
+    )
+
+
 def _ended_tokens(before: dt.datetime) -> sa.ColumnElement[bool]:
     return sa.and_(
         api_tokens.c.kind != TokenKind.REQUEST.value,
@@ -119,6 +138,10 @@ RULES = (
     Rule(webhook_deliveries, _days(30),
          _before(webhook_deliveries.c.received_at, webhook_deliveries.c.due_at)),
     Rule(trials, _days(30), _tried),
+    # the signer signs nothing for requests older than a year: see `signer.grants`
+    Rule(signature_intents, _days(370), _granted),
+    Rule(certificate_orders, _days(370), _before(certificate_orders.c.finished_at)),
+    Rule(enrolments, _days(0), _issued),
     Rule(idempotency_keys, _days(30), _of_ended(idempotency_keys)),
     Rule(run_submissions, KEEP_RUNS, _of_ended(run_submissions)),
     Rule(timestamp_tokens, _days(1), _of_ended(timestamp_tokens)),
@@ -140,7 +163,8 @@ async def remove_some(tx: Transaction, rule: Rule, now: dt.datetime) -> int:
 async def remove_results(
     tx: Transaction, organization_id: str, finished_before: dt.datetime, now: dt.datetime
 ) -> tuple[int, bool]:
-    """Remove plans and per-file results of some requests that finished before.
+    """Remove plans and per-file results of some requests that finished before, and the words that
+    they are found by, except digests and commits.
 
     Returns:
         Of how many requests everything is removed now, and whether there may be more.
@@ -166,7 +190,11 @@ async def remove_results(
             break
         done.append(row["id"])
     if done:
-        await tx.change(plans.delete().where(plans.c.request_id.in_(done)))
+        for table_of_plans in (plans, plans_ahead):
+            of_done = table_of_plans.c.request_id.in_(done)
+            await tx.change(table_of_plans.delete().where(of_done))
+        told = sa.func.length(request_words.c.word).not_in(_NAMES_FOR_GOOD)
+        await tx.change(request_words.delete().where(request_words.c.request_id.in_(done), told))
         noted = table.update().where(table.c.id.in_(done)).values(results_removed_at=now)
         await tx.change(noted)
     return len(done), bool(rows)

@@ -26,14 +26,27 @@ def values_of(column: sa.Column[Any], where: sa.ColumnElement[bool], name: str) 
     return found.union_all(sa.select(following).where(found.c.value.is_not(None)))
 
 
-async def heads_of(
-    tx: Transaction, values: sa.CTE, first: sa.Select[tuple[int]], count: int
-) -> list[int]:
-    """For each of the values: the first `count` numbers that `first`, which names a value, gives;
-    of very many the least."""
+async def pairs_of(
+    tx: Transaction, values: sa.CTE, first: sa.Select[Any], count: int
+) -> list[tuple[Any, Any]]:
+    """Each of the values with the first `count` keys that `first`, which names a value, gives; of
+    very many some."""
     columns = [
         first.offset(number).limit(1).correlate(values).scalar_subquery().label(f"head_{number}")
         for number in range(count)
     ]
-    rows = await tx.all(sa.select(*columns).select_from(values).where(values.c.value.is_not(None)))
-    return sorted(number for row in rows for number in row.values() if number is not None)[:_MOST]
+    found = sa.select(values.c.value, *columns).where(values.c.value.is_not(None))
+    pairs = [
+        (row["value"], row[column.name])
+        for row in await tx.all(found)
+        for column in columns
+        if row[column.name] is not None
+    ]
+    return pairs[:_MOST]
+
+
+async def heads_of(
+    tx: Transaction, values: sa.CTE, first: sa.Select[tuple[int]], count: int
+) -> list[int]:
+    """Of each of the values the first `count` numbers that `first`, which names a value, gives."""
+    return sorted(number for _, number in await pairs_of(tx, values, first, count))

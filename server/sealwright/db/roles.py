@@ -31,7 +31,7 @@ _APPLICATION: dict[str, tuple[str, ...]] = {
     "app_keys": (),
     "approvals": ("INSERT",),
     "artifact_configurations": ("INSERT", "UPDATE (is_default)"),
-    "certificate_orders": ("INSERT",),
+    "certificate_orders": ("INSERT", "DELETE"),
     "certificates": ("UPDATE (state, name, release)",),
     "endorsements": ("INSERT",),
     "log_details": ("INSERT", "DELETE"),
@@ -43,8 +43,8 @@ _APPLICATION: dict[str, tuple[str, ...]] = {
     "plans": ("INSERT", "DELETE"),
     "projects": ("INSERT", "UPDATE"),
     "proposals": ("INSERT", "UPDATE"),
-    "request_words": ("INSERT",),
-    "signature_intents": (),
+    "request_words": ("INSERT", "DELETE"),
+    "signature_intents": ("DELETE",),
     "signer_envelopes": (),
     "signing_requests": ("INSERT", "UPDATE"),
     "timestamp_tokens": ("INSERT", "DELETE"),
@@ -52,6 +52,17 @@ _APPLICATION: dict[str, tuple[str, ...]] = {
     "users": ("INSERT", "UPDATE"),
 }
 _ALL = ("INSERT", "UPDATE", "DELETE")
+_FINISHED = (
+    "EXISTS (SELECT FROM signing_requests AS r "
+    "WHERE r.id = {table}.request_id AND r.finished_at IS NOT NULL)"
+)
+#: Table -> what the application may remove of it (see `expired`), by the database's own clock.
+_REMOVABLE = {
+    "certificate_orders": "finished_at < now() - interval '369 days'",
+    "plans": _FINISHED,
+    "request_words": _FINISHED,
+    "signature_intents": "state <> 'intended' AND created_at < now() - interval '369 days'",
+}
 
 #: Table -> what the signer may do: nothing if absent.
 _SIGNER = {
@@ -144,6 +155,16 @@ def statements(application: str, signer: str) -> Iterator[str]:
         "'certificate.enrolment_failed')))"
     )
     yield f"CREATE POLICY signer_all ON log_entries TO {sig} USING (true) WITH CHECK (true)"
+    for table, condition in _REMOVABLE.items():
+        yield f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY"
+        for name in ("application_works", "application_removes", "signer_all"):
+            yield f"DROP POLICY IF EXISTS {name} ON {table}"
+        yield f"CREATE POLICY application_works ON {table} TO {app} USING (true) WITH CHECK (true)"
+        yield (
+            f"CREATE POLICY application_removes ON {table} AS RESTRICTIVE FOR DELETE TO {app} "
+            f"USING ({condition.format(table=table)})"
+        )
+        yield f"CREATE POLICY signer_all ON {table} TO {sig} USING (true) WITH CHECK (true)"
     # a certificate that is for releases stays so: what opens it is for the tables' owner
     yield (
         "CREATE OR REPLACE FUNCTION sealwright_stays_restricted() RETURNS trigger "

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from sealwright.db.database import Transaction
+from sealwright.db.loose_scan import pairs_of, values_of
 from sealwright.db.tables import webhook_deliveries
 
 _T = webhook_deliveries
@@ -66,12 +67,15 @@ async def of_system(tx: Transaction, build_system_id: str, limit: int = 100) -> 
     return [Delivery(**row) for row in rows]
 
 
-async def due(tx: Transaction, now: dt.datetime, limit: int = 50) -> list[Delivery]:
-    """Deliveries to act on, oldest first."""
-    rows = await tx.all(
-        sa.select(_T).where(_T.c.due_at <= now).order_by(_T.c.received_at).limit(limit)
-    )
-    return [Delivery(**row) for row in rows]
+async def due(tx: Transaction, now: dt.datetime, *, each: int, limit: int = 500) -> list[Delivery]:
+    """Deliveries to act on, the longest due first; of one build system the first `each`."""
+    systems = values_of(_T.c.build_system_id, _T.c.due_at.is_not(None), "systems")
+    own = sa.and_(_T.c.build_system_id == systems.c.value, _T.c.due_at <= now)
+    first = sa.select(_T.c.delivery_id).where(own).order_by(_T.c.due_at, _T.c.delivery_id)
+    pairs = await pairs_of(tx, systems, first, each)
+    key = sa.tuple_(_T.c.build_system_id, _T.c.delivery_id)
+    found = sa.select(_T).where(key.in_(pairs[:limit])).order_by(_T.c.due_at, _T.c.received_at)
+    return [Delivery(**row) for row in await tx.all(found)]
 
 
 async def claim(tx: Transaction, delivery: Delivery, until: dt.datetime) -> bool:

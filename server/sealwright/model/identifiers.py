@@ -20,6 +20,12 @@ def new_id() -> str:
     return str(uuid.UUID(int=value))
 
 
+def made_at(id_: str) -> dt.datetime:
+    """When an id of `new_id` was made, to the millisecond: its first 48 bits."""
+    milliseconds = uuid.UUID(id_).int >> 80
+    return dt.datetime.fromtimestamp(min(milliseconds / 1000, 253402300799), dt.UTC)
+
+
 def is_id(text: str) -> bool:
     """Tell whether `text` is a UUID in its canonical lower-case form."""
     try:

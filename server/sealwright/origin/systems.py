@@ -26,7 +26,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _MAX_OPEN = 64
-_THREADS = 16  #: calls to CI systems at once; each has a timeout of its own
+_THREADS = 24  #: calls to CI systems at once; each has a timeout of its own
 
 
 class Systems:

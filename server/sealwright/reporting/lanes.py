@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -30,10 +30,10 @@ class Due(Generic[T]):
 
     Attributes:
         key: of the message's row.
-        lane: the receiver.
+        lane: the receiver, or who sent what is to be acted on.
     """
 
-    key: int
+    key: Hashable
     lane: str
     message: T
 

@@ -20,14 +20,18 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from sealwright.errors import ForbiddenError, InternalError, SignerRefusedError
 from sealwright.model.certificate import Certificate, CertificateKind, CertificateState
 from sealwright.model.endorsement import Trust
+from sealwright.model.identifiers import made_at
 from sealwright.model.mechanism import Mechanism
 from sealwright.model.passkey import Passkey, RelyingParty, approval_challenge
 from sealwright.model.project import SigningPolicy
 from sealwright.model.request import Approval, RequestKind, SigningRequest, State, Verdict
 from sealwright.model.signer_messages import DIGEST_SIZES, DigestToSign
-from sealwright.policy.endorsements import check_configuration, check_policy, is_trusted
+from sealwright.policy.endorsements import check_configuration, check_passkey, check_policy
 from sealwright.policy.passkeys import verify_assertion
 
+#: Nothing is signed for requests made longer ago: what they were granted is forgotten after that.
+SIGNED_WITHIN = dt.timedelta(days=365)
+_SKEW = dt.timedelta(days=1)
 #: For so long after its lease ran out a worker may still get signatures, unless another took over.
 LEASE_GRACE = dt.timedelta(seconds=60)
 #: How many outcomes a request may lose besides each planned one once in every attempt.
@@ -141,6 +145,9 @@ def permit(
 
 
 def _check_claim(request: SigningRequest, attempt: int, now: dt.datetime) -> None:
+    # by its id, which cannot be changed as long as anything refers to it
+    if not now - SIGNED_WITHIN <= made_at(request.id) <= now + _SKEW:
+        _refuse("The request was made more than a year ago, or in the future.")
     if request.state is not State.PROCESSING:
         _refuse(f"The request is {request.state.value}, not {State.PROCESSING.value}.")
     if attempt != request.attempt:
@@ -255,8 +262,8 @@ def _is_asserted(approval: Approval, record: Record, rp: RelyingParty) -> bool:
                 verify_assertion(assertion, passkey, challenge, rp)
             except ForbiddenError as error:
                 _refuse(f"An approval does not hold. {error.message}")
-            if record.trust is not None and not is_trusted(record.trust, passkey, rp):
-                _refuse("An approval is by a passkey that nobody endorsed.")
+            if record.trust is not None:
+                check_passkey(record.trust, passkey, rp)
             return True
     return False
 

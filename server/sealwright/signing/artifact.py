@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import BinaryIO, Protocol, runtime_checkable
+from typing import BinaryIO, Protocol, Self, runtime_checkable
 
 from sealwright.model.mechanism import Mechanism as Mechanism  # noqa: PLC0414 (exported)
 
@@ -245,6 +245,10 @@ class MemberSigningFormat(Protocol):
         """Whether signing may add, change or remove the member at this path."""
         ...
 
+    def member_role(self, path: str) -> str:
+        """What such a member is, for people: ``signature block``."""
+        ...
+
     def kept_attributes(self, file: BinaryIO) -> bytes:
         """Digest over what those members say besides the signature: equal before and after, even
         where other members change."""
@@ -286,6 +290,23 @@ class ParticularFormat(Protocol):
 
         Raises:
             ArtifactError: it cannot be signed; says why.
+        """
+        ...
+
+
+@runtime_checkable
+class IdentifiedFormat(Protocol):
+    """What a `Format` has besides if not every signer can sign its files."""
+
+    def check_signer(self, file: BinaryIO, directive: Directive, certificate: bytes) -> None:
+        """Tell when the file is planned, rather than when it is signed.
+
+        Args:
+            directive: one that `sign` would be given.
+            certificate: DER of the signer's certificate.
+
+        Raises:
+            ArtifactError: this signer cannot sign it; says why.
         """
         ...
 
@@ -355,4 +376,16 @@ class NotingContainer(PackingContainer, Protocol):
 
     def only_read(self) -> None:
         """Nothing will be packed: extracting need not note what `pack` could use."""
+        ...
+
+
+@runtime_checkable
+class FollowingContainer(Container, Protocol):
+    """A `Container` that can be compared with an earlier version of it in less than two passes."""
+
+    def follow(self, before: Self) -> None:
+        """Take from `before` what both have in common, where equal stored bytes prove that it is.
+
+        Each member is extracted, or has its `fingerprint` made, from `before` first.
+        """
         ...

@@ -28,7 +28,7 @@ from sealwright.errors import (
 )
 from sealwright.signing import child_protocol as protocol
 from sealwright.signing.analyze import analyze
-from sealwright.signing.artifact import Identity, TimestampForm
+from sealwright.signing.artifact import TimestampForm
 from sealwright.signing.configuration import parse_configuration
 from sealwright.signing.confinement import (
     INPUT,
@@ -150,8 +150,10 @@ class Server:
             spool=self.spool(limits),
             limits=limits,
             trust=protocol.trust_from_json(message["trust"]),
+            identity=protocol.identity_from_json(message["identity"]),
             kept=self.kept,
             share=share,
+            source_sha256=message["sourceSha256"],
         )
         self.source_sha256 = plan.root.sha256
         return {
@@ -213,10 +215,8 @@ class Server:
     ) -> DeepSign:
         """Sign as the message says, into an empty file."""
         limits = Limits(**message["limits"])
-        identity = Identity(
-            protocol.blob_from_json(message["certificate"]),
-            tuple(protocol.blob_from_json(each) for each in message["chain"]),
-        )
+        identity = protocol.identity_from_json(message["identity"])
+        assert identity is not None  # noqa: S101 - the parent always sends it
         signing = DeepSign(
             Plan.from_json(message["plan"]),
             self.source(),

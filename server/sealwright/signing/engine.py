@@ -45,11 +45,13 @@ def plan_file(
     limits: Limits | None = None,
     language: Language = LANGUAGE,
     trust: Trust | None = None,
+    identity: Identity | None = None,
 ) -> Plan:
     """Say what `sign_file` would do.
 
     Args:
         trust: roots for ``authenticode-verify``; without them it trusts nothing.
+        identity: who would sign; without it what depends on that is not told.
 
     Raises:
         ArtifactConfigurationError, InvalidInputError: configuration or parameters.
@@ -68,6 +70,7 @@ def plan_file(
             limits=limits,
             language=language,
             trust=trust,
+            identity=identity,
         )
 
 
@@ -105,6 +108,7 @@ def sign_file(
         limits=limits,
         language=language,
         trust=trust,
+        identity=identity,
     )
     with _spool(limits, output.parent) as spool, path.open("rb") as source:
         finished = spool.folder / "signed"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,8 +20,8 @@ from sealwright.signing.artifact import (
     Container,
     Directive,
     Entry,
+    Identity,
     MemberSigningFormat,
-    ParticularFormat,
     SealedFormat,
     TimestampForm,
 )
@@ -40,7 +40,9 @@ from sealwright.signing.elements import (
 from sealwright.signing.member_listing import MemberListing
 from sealwright.signing.parameters import FILE_NAME, did_you_mean, substitute
 from sealwright.signing.shard import WHOLE, Shard
+from sealwright.signing.signable import check_signable
 from sealwright.signing.spool import KeptFiles, Spool, SpoolFile, sha256_of
+from sealwright.signing.streams import Nowhere
 from sealwright.signing.wheel_record import record_among, stale
 from sealwright.signing.wildcard import fold
 
@@ -221,8 +223,10 @@ def build_plan(
     limits: Limits | None = None,
     language: Language = LANGUAGE,
     trust: Trust | None = None,
+    identity: Identity | None = None,
     kept: KeptFiles | None = None,
     share: Share | None = None,
+    source_sha256: str = "",
 ) -> Plan:
     """Apply a configuration to an artifact.
 
@@ -234,8 +238,10 @@ def build_plan(
         timestamp: what signatures are to get.
         spool: for extracted members; empty again afterwards, but for what is `kept`.
         trust: roots that ``authenticode-verify`` demands; without them it trusts nothing.
+        identity: who will sign; what depends on that is left to signing without it.
         kept: takes files that will be signed.
         share: plan only these members of the outermost container.
+        source_sha256: of the artifact where the caller has computed it; empty: it is computed.
 
     Raises:
         ArtifactError: the artifact is malformed, over a limit, or does not fit the configuration;
@@ -255,7 +261,10 @@ def build_plan(
         advice = "Submit the file under that name, or change the artifact configuration."
         raise ArtifactError(message, advice=advice, where=artifact_name)
     judge = Judge(trust) if trust else None
-    planner = Planner(language, limits or Limits(), spool, _size(source), judge, kept, share)
+    planner = Planner(
+        language, limits or Limits(), spool, _size(source), judge, identity, kept, share
+    )
+    planner.source_sha256 = source_sha256
     with at(artifact_name):
         node = planner.node(source, Place(artifact_name, "", 0, 1), root, include)
     if share is not None:
@@ -336,6 +345,15 @@ class Budget:
 
     def extract(self, container: Container, entry: Entry, spool: Spool) -> SpoolFile:
         """Extract a member if the limits allow it."""
+        self._take(entry)
+        return spool.create(partial(container.extract, entry), entry.size)
+
+    def read(self, container: Container, entry: Entry) -> None:
+        """Read a member, as `extract` does, and keep nothing of it."""
+        self._take(entry)
+        container.extract(entry, Nowhere().file)
+
+    def _take(self, entry: Entry) -> None:
         self.extracted += entry.size
         problem = ""
         if entry.size > self.limits.member_size:
@@ -350,7 +368,6 @@ class Budget:
             )
             message = f"{problem}."
             raise ArtifactError(message, advice=advice, where=entry.path)
-        return spool.create(partial(container.extract, entry), entry.size)
 
 
 @dataclass(frozen=True)
@@ -378,14 +395,17 @@ class Planner:
         spool: Spool,
         size: int,
         judge: Judge | None,
+        identity: Identity | None = None,
         kept: KeptFiles | None = None,
         share: Share | None = None,
     ) -> None:
         self.language = language
         self.judge = judge
+        self.identity = identity
         self.spool = spool
         self.kept = kept
         self.shard = share.shard if share else WHOLE
+        self.source_sha256 = ""
         self.budget = Budget(limits, size)
         self.listed = MemberListing()
 
@@ -401,18 +421,20 @@ class Planner:
             member=place.member,
             order=place.order,
             size=_size(file),
-            sha256=sha256_of(file),
+            sha256=(self.source_sha256 if place.depth == 1 else "") or sha256_of(file),
             element=element.name,
             where=include.where,
             directives=tuple(_for_file(d, place.name) for d in element.directives),
         )
-        _check_signable(file, kind, node, place.name)
+        if kind.format is not None and self._leads(place):
+            check_signable(file, kind.format, node.signs, place.name, self.identity)
         if kind.container is None:
             return node
         opened = self.budget.open_container(kind.container.open, file, place.depth)
         if self.kept is not None and place.depth == 1:
             self.kept.opened = opened
-        children = self.children(*opened, place, element)
+        covers = member_signing_format(node, self.language) is not None
+        children = self.children(*opened, place, element, covers_all=covers)
         record = record_among(entry.path for entry in opened[1])
         node = replace(node, children=children, members=len(opened[1]), record=record)
         _check_signature_members(node, self.language)
@@ -421,7 +443,7 @@ class Planner:
                 opened[0].added_fingerprint(output)  # not every container takes further members
         self._check_seal(file, node, [entry.path for entry in opened[1]])
         self._check_index(file, node)
-        if place.depth > 1 or self.shard.number == 0:
+        if self._leads(place):
             self.listed.add(place.path, opened[1], member_signing_format(node, self.language))
         return node
 
@@ -476,15 +498,44 @@ class Planner:
                 advice = f"Use <{kind.name}> at {node.where}."
                 raise ArtifactError(message, advice=advice)
 
+    def _leads(self, place: Place) -> bool:
+        """Whether this is for this shard to do: the artifact itself is every shard's."""
+        return place.depth > 1 or self.shard.number == 0
+
+    def _read_others(self, container: Container, others: Mapping[int, Entry], place: Place) -> None:
+        """Read what the configuration does not name but the container's signature covers: damage in
+        it is found before anything is signed."""
+        mine: Iterable[int] = others
+        if place.depth == 1:
+            mine = self.shard.orders((each.order, each.size) for each in others.values())
+        with at(place.path):
+            for order in sorted(mine):
+                self.budget.read(container, others[order])
+
     def children(
-        self, container: Container, entries: Sequence[Entry], place: Place, element: Element
+        self,
+        container: Container,
+        entries: Sequence[Entry],
+        place: Place,
+        element: Element,
+        *,
+        covers_all: bool,
     ) -> tuple[PlanNode, ...]:
-        """Plan the members that the element's children mean."""
+        """Plan the members that the element's children mean.
+
+        Args:
+            covers_all: a signature will cover the others as well, so that they are read.
+        """
         claims = _Claims()
         with at(place.path):
             claims.folder(Folder.root(entries), element.children)
         nodes = []
         claimed = claims.in_order()
+        if covers_all:
+            others = {each.order: each for each in entries if not each.is_directory}
+            for entry, _, _ in claimed:
+                others.pop(entry.order, None)
+            self._read_others(container, others, place)
         if place.depth == 1:
             mine = self.shard.orders(
                 ((entry.order, entry.size) for entry, _, _ in claimed),
@@ -577,17 +628,6 @@ def _check_file(file: BinaryIO, kind: ElementType, place: Place, include: Includ
         raise ArtifactError(message, advice=advice)
     if include.restrictions:
         _check_metadata(kind.format.metadata(file), place, include)
-
-
-def _check_signable(file: BinaryIO, kind: ElementType, node: PlanNode, name: str) -> None:
-    """Before anything is signed, whether the file can take a signature."""
-    format_ = kind.format
-    if format_ is None or not isinstance(format_, ParticularFormat):
-        return
-    for directive in node.signs:
-        if OUTPUT_FILE_NAME not in directive.options:
-            named = {**directive.options, FILE_NAME: name}
-            format_.check_signable(file, replace(directive, options=named))
 
 
 def _check_metadata(metadata: Mapping[str, str], place: Place, include: Include) -> None:

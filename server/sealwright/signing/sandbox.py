@@ -101,6 +101,7 @@ class FormatChild:
     """One child process and its folder. Make it with `start`.
 
     Attributes:
+        input_sha256: of ``input``, hexadecimal, where who has put it there has computed it.
         folder: holds ``input``, ``output`` and the child's own ``work``.
         confinement: layers in force: ``{"landlock": 7, "seccomp": True, "netns": True}``.
     """
@@ -121,6 +122,7 @@ class FormatChild:
         self._complaints = b""
         self._listening = asyncio.create_task(self._keep_complaints())
         self.folder = folder
+        self.input_sha256 = ""
         self.confinement: Mapping[str, int | bool] = {}
 
     @classmethod
@@ -192,8 +194,9 @@ class FormatChild:
         artifact_name: str,
         signing_time: int,
         timestamp: TimestampForm = TimestampForm.NONE,
+        identity: Identity | None = None,
     ) -> Plan:
-        """Apply an artifact configuration to ``input``; see `plan.build_plan` for errors."""
+        """Apply an artifact configuration to ``input``; see `plan.build_plan`."""
         share = await self.plan_share(
             WHOLE,
             configuration_xml,
@@ -201,6 +204,7 @@ class FormatChild:
             artifact_name=artifact_name,
             signing_time=signing_time,
             timestamp=timestamp,
+            identity=identity,
         )
         return share.plan
 
@@ -213,6 +217,7 @@ class FormatChild:
         artifact_name: str,
         signing_time: int,
         timestamp: TimestampForm = TimestampForm.NONE,
+        identity: Identity | None = None,
     ) -> PlannedShare:
         """`plan` for one shard's members of the outermost container."""
         request = {
@@ -224,7 +229,9 @@ class FormatChild:
             "timestamp": timestamp,
             "limits": asdict(self._settings.artifact),
             "trust": protocol.trust_to_json(self._trust(configuration_xml)),
+            "identity": protocol.identity_to_json(identity),
             "shard": protocol.shard_to_json(shard),
+            "sourceSha256": self.input_sha256,
         }
         async with self._deadline():
             reply = await self._ask(request, "plan")
@@ -234,6 +241,8 @@ class FormatChild:
                 raise protocol.malformed() from None
             asked = (artifact_name, signing_time, timestamp)
             if (plan.artifact_name, plan.signing_time, plan.timestamp) != asked:
+                raise protocol.malformed()
+            if self.input_sha256 not in {"", plan.root.sha256}:
                 raise protocol.malformed()
             extracted, members = reply.get("extracted"), reply.get("members")
             if not isinstance(extracted, int) or not isinstance(members, int):
@@ -300,8 +309,7 @@ class FormatChild:
         request = {
             **operation,
             "plan": plan.to_json(),
-            "certificate": protocol.blob_to_json(identity.certificate),
-            "chain": [protocol.blob_to_json(each) for each in identity.chain],
+            "identity": protocol.identity_to_json(identity),
             "limits": asdict(self._settings.artifact),
             "pace": asdict(self._settings.pace),
         }

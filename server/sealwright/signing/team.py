@@ -68,6 +68,7 @@ class Team:
         """Give all children the input of the first. It is not copied: none of them can write it."""
         for child in self.children[1:]:
             await asyncio.to_thread(os.link, self.first.input, child.input)
+            child.input_sha256 = self.first.input_sha256
 
     async def plan(
         self,
@@ -77,6 +78,7 @@ class Team:
         artifact_name: str,
         signing_time: int,
         timestamp: TimestampForm = TimestampForm.NONE,
+        identity: Identity | None = None,
     ) -> Plan:
         """See `FormatChild.plan`. What the opened containers hold is in `listing` afterwards."""
         shares = await together(
@@ -87,6 +89,7 @@ class Team:
                 artifact_name=artifact_name,
                 signing_time=signing_time,
                 timestamp=timestamp,
+                identity=identity,
             )
             for child, shard in self._shards()
         )

@@ -26,7 +26,7 @@ def updated(document: bytes, digest_of: Callable[[str], str | None]) -> bytes | 
         if digest is not None and digest.upper() != file["sha256"].upper():
             file["sha256"] = digest.upper()
             changed = True
-    return json.dumps(manifest, ensure_ascii=False).encode() if changed else None
+    return _encoded(manifest) if changed else None
 
 
 def skeleton(document: bytes) -> bytes:
@@ -44,6 +44,13 @@ def _read(document: bytes) -> Any:
         return json.loads(document.decode("utf-8-sig"))
     except (ValueError, RecursionError):
         return None
+
+
+def _encoded(manifest: Any) -> bytes:
+    try:
+        return json.dumps(manifest, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # half a surrogate pair is fine in JSON as an escape alone
+        return json.dumps(manifest).encode()
 
 
 def _files(manifest: Any) -> list[dict[str, str]]:

@@ -7,12 +7,11 @@ import datetime as dt
 import logging
 import random
 import re
-import uuid
 from pathlib import Path
 
 from sealwright.db import Database, expired, requests
 from sealwright.errors import SealwrightError
-from sealwright.model.identifiers import utc_now
+from sealwright.model.identifiers import made_at, utc_now
 from sealwright.model.request import SigningRequest
 from sealwright.storage import ArtifactStore
 from sealwright.transparency.folder import FolderTiles
@@ -83,7 +82,7 @@ async def remove_orphans(database: Database, store: ArtifactStore, now: dt.datet
     removed = 0
     async for key in store.list("requests/"):
         match = _KEY.fullmatch(key)
-        if match is None or now - _made_at(match["id"]) < _ORPHAN_AGE:
+        if match is None or now - made_at(match["id"]) < _ORPHAN_AGE:
             continue
         async with database.read() as tx:
             request = await requests.get_any(tx, match["id"])
@@ -104,7 +103,7 @@ async def remove_old_samples(store: ArtifactStore, now: dt.datetime) -> int:
     removed = 0
     async for key in store.list("trials/"):
         match = _SAMPLE.fullmatch(key)
-        if match and now - _made_at(match["id"]) >= _ORPHAN_AGE:
+        if match and now - made_at(match["id"]) >= _ORPHAN_AGE:
             await store.delete(key)
             removed += 1
     return removed
@@ -116,12 +115,6 @@ def _is_named(request: SigningRequest | None, key: str) -> bool:
     if not request.state.is_final:
         return True  # its worker may be about to name it
     return any(artifact and artifact.key == key for artifact in (request.input, request.output))
-
-
-def _made_at(request_id: str) -> dt.datetime:
-    """When a request's id was made: the first 48 bits of a UUID version 7 (RFC 9562, 5.7)."""
-    milliseconds = uuid.UUID(request_id).int >> 80
-    return dt.datetime.fromtimestamp(min(milliseconds / 1000, 253402300799), dt.UTC)
 
 
 async def publish_log(database: Database, folder: Path) -> None:

@@ -18,6 +18,7 @@ from sealwright.errors import ArtifactError, ClosedMemberError, InternalError
 from sealwright.signing.artifact import Entry, PackedMember
 from sealwright.signing.containers.bulk_copy import copy_range
 from sealwright.signing.containers.cab import Cabinet, ReadPacked
+from sealwright.signing.containers.cab_data import MAX_LZX
 from sealwright.signing.containers.cab_records import Member
 from sealwright.signing.containers.compound_file import CompoundFile, Node, root_class
 from sealwright.signing.containers.compound_writer import Content, rewrite
@@ -88,9 +89,11 @@ class MsiContainer:
     def __init__(self, file: BinaryIO, max_members: int) -> None:
         self._package = CompoundFile(file)
         self._max_members = self._members_left = max_members
+        self._lzx_left = MAX_LZX
         self._files: list[_File] = []
         self._binaries: list[tuple[str, Node]] = []
         self._embedded: list[_Embedded] = []
+        self._checks_hashes = True
         root = self._package.root
         if root.entry.class_id == PATCH or root.child(STRING_POOL) is None:
             return
@@ -110,6 +113,15 @@ class MsiContainer:
             raise ArtifactError(message, advice=_REBUILD)
 
     # Reading
+
+    def follow(self, before: MsiContainer) -> None:
+        """See `Cabinet.follow`. What the database of `before` says of hashes is not checked any
+        more: whoever planned has done so."""
+        before._checks_hashes = False
+        old = {each.node.name: each.cabinet for each in before._embedded}
+        for embedded in self._embedded:
+            if embedded.node.name in old:
+                embedded.cabinet.follow(old[embedded.node.name])
 
     def entries(self) -> Iterator[Entry]:
         """Files in the order of their data; then the Binary table's."""
@@ -136,7 +148,7 @@ class MsiContainer:
             raise ClosedMemberError(message, advice=_REBUILD, where=entry.path)
         self._check_size(each, each.member.size)
         cabinet = self._embedded[each.cabinet].cabinet
-        if each.hash_row is None:
+        if each.hash_row is None or not self._checks_hashes:
             cabinet.extract(each.member, target)
             return
         digest = hashlib.md5(usedforsecurity=False)
@@ -348,10 +360,11 @@ class MsiContainer:
         if node is None or not node.is_stream:
             return None, f'should be in the embedded cabinet "{name[1:]}", which is missing'
         try:
-            cabinet = Cabinet(self._package.open(node), self._members_left)
+            cabinet = Cabinet(self._package.open(node), self._members_left, self._lzx_left)
         except ArtifactError as error:
             return None, f'is in the cabinet "{name[1:]}", which cannot be opened ({error.message})'
         self._members_left -= len(cabinet.members)
+        self._lzx_left -= cabinet.lzx
         self._embedded.append(_Embedded(node, cabinet))
         return len(self._embedded) - 1, ""
 

@@ -16,7 +16,6 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from sealwright.errors import (
     ArtifactConfigurationError,
     ArtifactError,
-    ConfigurationError,
     TimestampError,
     VerificationError,
 )
@@ -81,6 +80,11 @@ def is_signature_member(path: str) -> bool:
     return path == SIGNATURE
 
 
+def member_role(path: str) -> str:  # noqa: ARG001 - there is but one
+    """What of the signature it is."""
+    return "signature of the package"
+
+
 def is_signed(file: BinaryIO, paths: Collection[str]) -> bool:  # noqa: ARG001 - paths tell
     """Whether the member of the signature is there."""
     return SIGNATURE in paths
@@ -109,6 +113,11 @@ def sign(
 def check_signable(file: BinaryIO, directive: Directive) -> None:  # noqa: ARG001 - there is but one
     """See `artifact.ParticularFormat`."""
     _check_replaceable(_Package(file))
+
+
+def check_signer(file: BinaryIO, directive: Directive, certificate: bytes) -> None:  # noqa: ARG001 - the key tells
+    """See `artifact.IdentifiedFormat`."""
+    _check_key(Certificate.parse(certificate))
 
 
 def verify(file: BinaryIO) -> list[SignatureFact]:
@@ -224,7 +233,7 @@ def _check_key(certificate: Certificate) -> None:
             f"NuGet accepts only RSA keys of at least {_MIN_RSA_BITS} bits, in certificates that "
             "are signed by RSA with SHA-2."
         )
-        raise ConfigurationError(message, advice="Choose a signing policy with such a certificate.")
+        raise ArtifactError(message, advice="Choose a signing policy with such a certificate.")
 
 
 # --- verifying ----------------------------------------------------------------------------------
