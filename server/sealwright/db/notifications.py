@@ -45,6 +45,21 @@ async def due(
     return [_notification(row) for row in rows]
 
 
+async def hasten(tx: Transaction, request_id: str, event: str, now: dt.datetime) -> None:
+    """Have the mails about an event of a request sent that nobody has tried to send yet."""
+    await tx.change(
+        _T.update()
+        .where(
+            _T.c.channel == Channel.MAIL.value,
+            _T.c.request_id == request_id,
+            _T.c.event == event,
+            _T.c.attempts == 0,
+            _T.c.due_at > now,
+        )
+        .values(due_at=now)
+    )
+
+
 async def claim(tx: Transaction, message: Notification, until: dt.datetime) -> bool:
     """Begin an attempt; False where somebody else did, or it is done with."""
     return (
