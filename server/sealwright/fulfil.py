@@ -645,8 +645,8 @@ async def _wait_or_fail(
         found = await find_objection(tx, request, relying_party(bench.settings.url))
         if isinstance(found, EndorsementAwaitedError):
             await lease.wait_for_endorsement(tx, request, missing, utc_now())
-            return
-    await _fail(bench, request, found or missing)
+        else:
+            await fail(tx, request, found or missing)
 
 
 async def _give_back(bench: Workbench, request: SigningRequest, pause: float) -> None:
