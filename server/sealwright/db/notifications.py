@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from sealwright.db.database import Transaction
 from sealwright.db.loose_scan import heads_of, values_of
@@ -19,10 +20,12 @@ def _notification(row: sa.RowMapping) -> Notification:
 
 
 async def add(tx: Transaction, message: Notification) -> None:
-    """Insert a message; its id is given by the database."""
+    """Insert a message; its id is given by the database. One whose key is taken, perhaps by
+    somebody who did the same at the same time, is left out."""
     fields = vars(message) | {"payload": dict(message.payload)}
     del fields["id"]
-    await tx.change(_T.insert().values(**fields))
+    insert = postgresql.insert(_T) if tx.is_postgresql else sqlite.insert(_T)
+    await tx.change(insert.values(**fields).on_conflict_do_nothing(index_elements=["key"]))
 
 
 async def is_known(tx: Transaction, key: str) -> bool:
