@@ -55,7 +55,7 @@ from sealwright.model.proposal import Proposal, Trial, TrialState
 from sealwright.model.request import StoredArtifact
 from sealwright.model.user import Group, Role, TokenKind, TokenScope, User, UserKind
 from sealwright.policy.permissions import PERMISSIONS, Access, is_read
-from sealwright.scim_resources import USER as USER_SCHEMA
+from sealwright.scim.documents import USER as USER_SCHEMA
 from sealwright.web.app import ENDPOINTS
 from sealwright.web.auth import csrf_token
 from sealwright.web.routes import Endpoint, Face
