@@ -92,10 +92,10 @@ def _ordered(
             contains: sa.ColumnElement[bool] = find(column, value) > 0
             return contains
         case Operator.SW:
-            return sa.func.substr(column, 1, len(value), type_=sa.String()) == value
+            return sa.and_(sa.func.substr(column, 1, len(value)) == value)
         case Operator.EW:
             length = sa.func.length(column, type_=sa.Integer())
-            tail = sa.func.substr(column, length - len(value) + 1, type_=sa.String())
+            tail = sa.func.substr(column, length - len(value) + 1)
             return sa.and_(length >= len(value), tail == value)
     compared: sa.ColumnElement[bool] = _BY_ORDER[operator](_by_code(tx, column), value)
     return compared
