@@ -248,6 +248,7 @@ def test_no_part_keeps_what_it_does_not_need(server: Server) -> None:
     assert any("softhsm" in Path(f"/proc/{pid}/maps").read_text() for pid in sessions)
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("beyond", ["postgresql and s3"])
 def test_beyond_one_machine(
     beyond: str, postgres: Postgres, artifact: Path, tmp_path: Path
@@ -266,6 +267,7 @@ def test_beyond_one_machine(
     postgres.drop(url)
 
 
+@pytest.mark.untraced
 def test_restart_keeps_everything(artifact: Path, tmp_path: Path) -> None:
     with System.run() as system:
         server = Server(system, set_up(system, CONFIGURATION))

@@ -188,6 +188,11 @@ async def test_the_first_use_of_a_certificate_is_flagged_once(post: Post) -> Non
     assert found[0]["certificate"] == post.web.scene.policy.certificate_id
     await post.deliver()
     assert post.subjects(boss) == ["Unusual activity: first use of certificate"]
+    [letter] = post.mail.to(boss.email or "")
+    for kind in ("plain", "html"):
+        said = " ".join(body(letter, kind).split())
+        assert "Global administrators are told of unusual activity." in said
+        assert "signing policy" not in said.rpartition("Sealwright at")[2], "it is not its matter"
 
 
 async def test_rates_and_failures_are_flagged(post: Post) -> None:

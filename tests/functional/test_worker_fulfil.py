@@ -3,37 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import datetime as dt
 import hashlib
 import os
 import zipfile
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.artifacts import CONFIGURATION, build_artifact
 from tests.chaos.shim import Shim
 from tests.clamd import EICAR, STREAM_MAX, ClamDaemon
-from tests.database import Scene, add_request, configuration, seed
-from tests.fakes.tsa import ScriptedTsa
+from tests.endorsing import Desk, equip
 from tests.file_server import file_server
 from tests.signer import Keys, intents_of
 from tests.system import QueueServer
+from tests.works import Failing, Works, at_work
 
 from sealwright import answer
 from sealwright.config import Settings
 from sealwright.connectors.outgoing import OutgoingClient, OutgoingPolicy
 from sealwright.db import Database, certificates, projects, requests
-from sealwright.db import log as db_log
 from sealwright.errors import UnavailableError
-from sealwright.fulfil import Workbench, fulfil
+from sealwright.fulfil import fulfil
 from sealwright.model.certificate import CertificateState
 from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.mechanism import Mechanism
+from sealwright.model.passkey import RelyingParty, relying_party
 from sealwright.model.project import snapshot
 from sealwright.model.request import (
     HashToSign,
@@ -41,7 +38,6 @@ from sealwright.model.request import (
     RetrievalLink,
     SigningRequest,
     State,
-    StoredArtifact,
 )
 from sealwright.queueing import lease
 from sealwright.queueing.queue import Queue
@@ -52,8 +48,6 @@ from sealwright.signing.signer_client import SignerClient
 from sealwright.signing.team import Team
 from sealwright.signing.timestamp_client import TimestampClient
 from sealwright.signing.timestamp_http import TimestampHttp
-from sealwright.storage import ArtifactStore
-from sealwright.worker.bench import open_bench
 from sealwright.worker.housekeeping import remove_orphans
 
 SIGNATURES = 3
@@ -63,95 +57,6 @@ SIGNATURES = 3
 def queue_server() -> Iterator[QueueServer]:
     with QueueServer.run() as made:
         yield made
-
-
-@dataclass
-class Works:
-    """A workbench, and what its tests do with it."""
-
-    bench: Workbench
-    scene: Scene
-    shim: Shim
-    tsa: ScriptedTsa
-    folder: Path
-    artifact: Path = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.artifact = build_artifact(self.folder / "product.zip")
-
-    async def request(self, **fields: Any) -> SigningRequest:
-        """A queued request for the artifact, which is in the store."""
-        identifier = new_id()
-        content = self.artifact.read_bytes()
-        sha256 = hashlib.sha256(content).hexdigest()
-        key = f"requests/{self.scene.organization.id}/{identifier}/input"
-        await self.bench.store.put(key, self.artifact, sha256=sha256, size=len(content))
-        return await add_request(
-            self.bench.database,
-            self.scene,
-            **{
-                "id": identifier,
-                "state": State.QUEUED,
-                "attempt": 0,
-                "lease_until": None,
-                "plan_hash": "",
-                "signatures": 0,
-                "input": StoredArtifact(key, "product.zip", len(content), sha256),
-            }
-            | fields,
-        )
-
-    async def read(self, request: SigningRequest) -> SigningRequest:
-        async with self.bench.database.read() as tx:
-            found = await requests.get_any(tx, request.id)
-        assert found is not None
-        return found
-
-    async def fulfil(self, request: SigningRequest) -> SigningRequest:
-        """One attempt; the request after it."""
-        await fulfil(self.bench, request.id)
-        return await self.read(request)
-
-    async def due_now(self, request: SigningRequest) -> None:
-        """Let the pause before the next attempt be over."""
-        now = await self.read(request)
-        async with self.bench.database.transaction() as tx:
-            await requests.amend(tx, now, utc_now(), lease_until=None)
-
-    async def output(self, request: SigningRequest) -> Path:
-        assert request.output is not None
-        target = self.folder / f"signed-{request.attempt}.zip"
-        await self.bench.store.fetch(request.output.key, target)
-        return target
-
-    async def actions(self, request: SigningRequest) -> list[str]:
-        async with self.bench.database.read() as tx:
-            return [entry.action for entry in await db_log.of_request(tx, request.id, limit=1000)]
-
-    def left_over(self) -> list[Path]:
-        """What lies in the scratch folder, beside the children that wait for work."""
-        return [
-            path
-            for path in self.bench.scratch.folder.rglob("*")
-            if path.is_file() and path.stat().st_size
-        ]
-
-
-@contextlib.asynccontextmanager
-async def at_work(
-    settings: Settings, keys: Keys, shim: Shim, queue: QueueServer, **policy: Any
-) -> AsyncIterator[Works]:
-    settings = settings.model_copy(update={"redis_url": queue.url, "lease_seconds": 5.0})
-    with ScriptedTsa() as tsa:
-        async with open_bench(settings) as opened, TimestampHttp() as http:
-            client = TimestampClient([tsa.authority()], http, budget=1.0)
-            bench = dataclasses.replace(opened, timestamps=client)
-            scene = await seed(bench.database, keys.ec, **{"timestamp_required": True} | policy)
-            files = configuration(scene.project, CONFIGURATION, slug="zip", is_default=False)
-            async with bench.database.transaction() as tx:
-                await projects.add_configuration(tx, files)
-            scene = dataclasses.replace(scene, configuration=files)
-            yield Works(bench, scene, shim, tsa, settings.data)
 
 
 @pytest.fixture
@@ -164,29 +69,6 @@ async def works(
 ) -> AsyncIterator[Works]:
     async with at_work(signer_settings, keys, shim, queue_server) as made:
         yield made
-
-
-class Failing:
-    """A store of which one method is away for a number of calls."""
-
-    def __init__(self, store: ArtifactStore, method: str, times: int) -> None:
-        self._store = store
-        self._method = method
-        self.left = times
-
-    def __getattr__(self, name: str) -> Any:
-        real = getattr(self._store, name)
-        if name != self._method:
-            return real
-
-        async def away(*arguments: Any, **named: Any) -> Any:
-            if self.left > 0:
-                self.left -= 1
-                message = "The store is away."
-                raise UnavailableError(message)
-            return await real(*arguments, **named)
-
-        return away
 
 
 async def test_artifact_is_signed(works: Works) -> None:
@@ -239,6 +121,35 @@ async def test_second_attempt_gives_the_same_bytes_and_signs_nothing(
     assert outputs[0] == outputs[1]
     assert (works.shim.count(), works.tsa.requests) == (signed, stamped)
     assert (await works.actions(request)).count("artifact.released") == 1
+
+
+async def test_nothing_is_signed_until_the_endorsement_is_there(
+    works: Works, signer: SignerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, scene = works.bench.database, works.scene
+    officer = await equip(database, scene.approvers[0], relying_party(works.bench.settings.url))
+    key = officer.passkey
+    await signer.trust_passkey(scene.organization.id, key.id, key.fingerprint)
+    desk = Desk(database, scene, officer)
+    await desk.endorse_policy(scene.policy)
+    request = await works.request()
+    waiting = await works.fulfil(request)
+    assert (waiting.state, waiting.attempt) == (State.WAITING_FOR_ENDORSEMENT, 0)
+
+    # a worker that sees no objection changes nothing: the signer decides, and says what is missing
+    async def blind(*_: object) -> None:
+        return None
+
+    with monkeypatch.context() as patched:
+        patched.setattr(lease, "find_objection", blind)
+        waiting = await works.fulfil(request)
+    assert (waiting.state, waiting.attempt) == (State.WAITING_FOR_ENDORSEMENT, 1)
+    assert "configuration waits for an endorsement" in waiting.reason
+    assert works.shim.count() == 0
+    await desk.endorse_configuration(scene.configuration)
+    done = await works.fulfil(request)
+    assert done.state is State.COMPLETED, done.reason
+    assert works.shim.count() == SIGNATURES
 
 
 async def test_parts_that_are_away_for_a_moment_cost_no_attempt(works: Works) -> None:
@@ -392,8 +303,10 @@ async def test_a_claim_under_way_is_given_back(
     request = await works.request()
     claimed = asyncio.Event()
 
-    async def claim(database: Database, request_id: str, seconds: float) -> SigningRequest | None:
-        found = await lease_claim(database, request_id, seconds)
+    async def claim(
+        database: Database, request_id: str, seconds: float, rp: RelyingParty
+    ) -> SigningRequest | None:
+        found = await lease_claim(database, request_id, seconds, rp)
         claimed.set()
         await asyncio.sleep(0.1)
         return found

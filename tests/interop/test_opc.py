@@ -94,7 +94,13 @@ def test_poi_accepts_ours(poi: Poi, tmp_path: Path) -> None:
     (folder / "changed.vsix").write_bytes(with_files(tampered, {"z.json": b"[]"}))
     (folder / "unsigned.vsix").write_bytes(archive(_unsigned(source)))
     (folder / "relic.vsix").write_bytes(source)
+    office = signed(archive(large_document()), "p384", "sha512")
+    (folder / "office.vsix").write_bytes(office)
+    wanted["office.vsix"] = expected("p384")
+    properties = {"docProps/core.xml": PROPERTIES.replace(b"Title", b"Titel")}
+    (folder / "properties.vsix").write_bytes(with_files(office, properties))
     report = poi(folder)
+    assert report.pop("properties.vsix").startswith("1 [INVALID")
     assert report.pop("changed.vsix").startswith("1 [INVALID")
     assert report.pop("unsigned.vsix") == "0 []"
     assert report.pop("relic.vsix").startswith("1 [valid")
@@ -149,6 +155,30 @@ def document() -> dict[str, bytes]:
         "word/styles.xml": f'<w:styles xmlns:w="{word}"/>'.encode(),
         "word/_rels/document.xml.rels": leads("styles", "styles.xml"),
     }
+
+
+PROPERTIES = (
+    b'<cp:coreProperties xmlns:cp="http://schemas.openxmlformats.org/package/2006/metadata/'
+    b'core-properties" xmlns:dc="http://purl.org/dc/elements/1.1/">'
+    b"<dc:title>Title</dc:title></cp:coreProperties>"
+)
+
+
+def large_document() -> dict[str, bytes]:
+    """`document` with core properties and more parts than POI takes unless it is told to."""
+    made = document()
+    types = made["[Content_Types].xml"].replace(
+        b"</Types>",
+        b'<Default Extension="png" ContentType="image/png"/><Override '
+        b'PartName="/docProps/core.xml" ContentType="application/'
+        b'vnd.openxmlformats-package.core-properties+xml"/></Types>',
+    )
+    kind = "http://schemas.openxmlformats.org/package/2006/relationships/metadata/core-properties"
+    row = f'<Relationship Id="rId2" Type="{kind}" Target="docProps/core.xml"/></Relationships>'
+    leads = made["_rels/.rels"].replace(b"</Relationships>", row.encode())
+    images = {f"word/media/image{number}.png": b"\x89PNG%d" % number for number in range(40)}
+    changed = {"[Content_Types].xml": types, "_rels/.rels": leads, "docProps/core.xml": PROPERTIES}
+    return {**made, **changed, **images}
 
 
 def test_we_accept_what_poi_signs(runners: Runners, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Signing requests, approvals, plans and per-file results.
+"""Signing requests, approvals and per-file results.
 
 States change only through `move` and `claim`, both compare-and-set: who loses a race is told.
 """
@@ -21,7 +21,6 @@ from sealwright.db.tables import (
     artifact_configurations,
     file_results,
     idempotency_keys,
-    plans,
     projects,
     signing_policies,
     signing_requests,
@@ -52,7 +51,13 @@ _T = signing_requests
 
 #: states in which a request waits for a worker, or is with one
 WORKABLE = frozenset(
-    {State.RETRIEVING_ARTIFACT, State.SCANNING_FOR_MALWARE, State.QUEUED, State.PROCESSING}
+    {
+        State.RETRIEVING_ARTIFACT,
+        State.SCANNING_FOR_MALWARE,
+        State.QUEUED,
+        State.WAITING_FOR_ENDORSEMENT,  # it is looked at: whether it still waits
+        State.PROCESSING,
+    }
 )
 
 #: fields of SigningRequest that come from a join, not from the table itself
@@ -322,6 +327,20 @@ async def renew(
     )
 
 
+async def postpone(tx: Transaction, request: SigningRequest, until: dt.datetime) -> None:
+    """Have the request, where nobody works on it, not be due before `until`. Nothing of it
+    changes for those who watch it."""
+    await tx.change(
+        _T.update()
+        .where(
+            _T.c.id == request.id,
+            _T.c.state == request.state.value,
+            _T.c.attempt == request.attempt,
+        )
+        .values(lease_until=until)
+    )
+
+
 async def due(
     tx: Transaction, now: dt.datetime, *, quiet_seconds: float, limit: int = 500
 ) -> list[str]:
@@ -359,11 +378,11 @@ async def stranded(
 
 
 async def undecided(tx: Transaction, now: dt.datetime, *, limit: int = 500) -> list[SigningRequest]:
-    """Requests that have waited for approval for longer than their policy lets them."""
+    """Requests that have waited for people for longer than their policy lets them."""
     rows = await tx.all(
         select_requests()
         .where(
-            _T.c.state == State.WAITING_FOR_APPROVAL.value,
+            _T.c.state.in_([State.WAITING_FOR_APPROVAL.value, State.WAITING_FOR_ENDORSEMENT.value]),
             _T.c.finished_at.is_(None),
             _T.c.approval_until < now,
         )
@@ -452,33 +471,6 @@ def _assertion_from_json(value: Mapping[str, str] | None) -> Assertion | None:
         return Assertion(**{name: base64.b64decode(text) for name, text in value.items()})
     except (TypeError, ValueError):
         return None
-
-
-async def put_plan(
-    tx: Transaction, request_id: str, sha256: str, plan: str, now: dt.datetime, tree: bytes | None
-) -> None:
-    """Store the plan. It is deterministic: a later attempt finds its own already there.
-
-    Args:
-        tree: of all members, as `model.member_tree` packs it.
-    """
-    await tx.change(
-        plans.insert().values(
-            request_id=request_id, sha256=sha256, plan=plan, tree=tree, created_at=now
-        )
-    )
-
-
-async def get_plan(tx: Transaction, request_id: str) -> str | None:
-    """The stored plan's text."""
-    row = await tx.one(sa.select(plans.c.plan).where(plans.c.request_id == request_id))
-    return row["plan"] if row else None
-
-
-async def get_tree(tx: Transaction, request_id: str) -> bytes | None:
-    """The stored tree of all members; None for requests from before trees were stored."""
-    row = await tx.one(sa.select(plans.c.tree).where(plans.c.request_id == request_id))
-    return row["tree"] if row else None
 
 
 async def put_results(tx: Transaction, request_id: str, results: Sequence[FileResult]) -> None:

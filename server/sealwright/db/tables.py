@@ -581,6 +581,30 @@ plans = sa.Table(
     sa.Column("plan", sa.Text, nullable=False),
     sa.Column("tree", sa.LargeBinary),
     _created(),
+    sa.Column("warnings", JSON),
+)
+
+#: Plans for approvers, made while a request waits for them: what would be signed. `due_at`: when a
+#: worker is to take it up, or, while one is at it, when its claim ends; NULL: it is made, or will
+#: not be. `effect` is what it has in common with the plan that is made for signing.
+plans_ahead = sa.Table(
+    "plans_ahead",
+    METADATA,
+    sa.Column("request_id", sa.String(36), sa.ForeignKey("signing_requests.id"), primary_key=True),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("due_at", UtcDateTime),
+    sa.Column("sha256", sa.String(64), nullable=False),  # empty until it is made; as the next
+    sa.Column("effect", sa.String(64), nullable=False),
+    sa.Column("plan", sa.Text, nullable=False),
+    sa.Column("tree", sa.LargeBinary),
+    sa.Column("warnings", JSON),
+    _created(),
+    sa.Index(
+        "ix_plans_ahead_due_at",
+        "due_at",
+        sqlite_where=sa.text("due_at IS NOT NULL"),
+        postgresql_where=sa.text("due_at IS NOT NULL"),
+    ),
 )
 
 file_results = sa.Table(

@@ -29,6 +29,7 @@ class Letter:
         lead: the first paragraph: what happened and what to do.
         facts: (label, value), shown as a list.
         path: of the page to go to, with what it is called; below the server's address.
+        why: why the recipient gets it: a sentence.
     """
 
     subject: str
@@ -36,6 +37,7 @@ class Letter:
     facts: tuple[tuple[str, str], ...] = ()
     path: str = ""
     link: str = ""
+    why: str = ""
 
 
 async def notify(tx: Transaction, request: SigningRequest, now: dt.datetime) -> None:

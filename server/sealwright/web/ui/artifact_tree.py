@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sealwright.db import Transaction, requests
+from sealwright.db import Transaction, plans, requests
 from sealwright.model.member_tree import (
     KIND,
     NAME,
@@ -159,8 +159,8 @@ async def _tree(tx: Transaction, request: SigningRequest) -> MemberTree | None:
     key = f"{request.id}/{request.plan_hash}"
     packed = plan = None
     if not _TREES.has(key):
-        packed = await requests.get_tree(tx, request.id)
-        plan = None if packed else await requests.get_plan(tx, request.id)
+        packed = await plans.tree(tx, request.id)
+        plan = None if packed else await plans.get(tx, request.id)
     return await _TREES.read(key, packed, plan)
 
 

@@ -57,7 +57,14 @@ from sealwright.web.schemas.certificates import (
     CertificateRenewIn,
     CertificateRevokeIn,
 )
-from sealwright.web.ui.forms import Form, FormError, read_form
+from sealwright.web.ui.forms import (
+    Form,
+    FormError,
+    StaleFormError,
+    check_unchanged,
+    read_form,
+    stamped,
+)
 from sealwright.web.ui.navigation import may_open
 from sealwright.web.ui.rendering import page, redirect
 
@@ -223,7 +230,11 @@ async def update(call: Call) -> Response:
     """Rename, enable, disable or restrict it."""
     form = await read_form(call)
     async with call.services.database.read() as tx:
-        await find(tx, call)
+        found = await find(tx, call)
+    try:
+        check_unchanged(form, _standing(found))
+    except StaleFormError as error:
+        return await _detail(call, found, {"form": form.refused(error)}, status_of(error))
     release = {"true": True, "false": False}.get(form.value("release"))
     if not (form.value("name").strip() or form.value("state") or release is not None):
         message = "The form names nothing to change."
@@ -238,6 +249,14 @@ async def update(call: Call) -> Response:
         CertificateState.ACTIVE: "The signer may use it.",
     }
     return redirect(call, f"/certificates/{changed.slug}", told[changed.state])
+
+
+def _standing(certificate: Certificate) -> Form:
+    """What the buttons of its page change."""
+    release = "true" if certificate.release else "false"
+    return stamped(
+        Form({"name": certificate.name, "state": certificate.state.value, "release": release})
+    )
 
 
 async def show_order(call: Call) -> Response:
@@ -321,6 +340,8 @@ async def _detail(
         "server": server,
         "waits_for": failure,
         "renewals": renewals,
+        "form": Form(),
+        "seen": _standing(certificate).value("seen"),
         "upload": Form(),
         "renewal": renewal,
         "revocation": Form({"reason": "unspecified"}),
