@@ -25,4 +25,4 @@ async def test_scim2_tester(web: Web) -> None:
         for one in results
         if one.status not in {Status.SUCCESS, Status.COMPLIANT}
     ]
-    assert wrong == []
+    assert wrong == [], "\n".join(wrong)

@@ -98,6 +98,7 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "scim.delete_group": _row("O - O - - -"),
     "scim.search_users": _row("O - O - - -"),
     "scim.search_groups": _row("O - O - - -"),
+    "scim.search": _row("O - O - - -"),
     "scim.bulk": _row("O - O - - -"),
     "scim.get_me": _row("O - O - - -"),
     "scim.create_me": _row("O - O - - -"),

@@ -23,6 +23,7 @@ _MAX_MEMBERS = 5000
 _MAX_SEARCHES = 20  #: operations whose filters may choose any value
 #: Attributes that others write (RFC 7643, 7: readOnly).
 _SHOWN_ONLY = frozenset({"id", "meta", "groups", "schemas"})
+_REQUIRED = frozenset({"username", "active", "displayname", "name", "emails"})
 
 
 @dataclass(frozen=True)
@@ -99,10 +100,7 @@ def _patched(user: UserResource, verb: str, target: Target, value: Any) -> UserR
     if name in _SHOWN_ONLY:
         raise _read_only(name)
     if verb == "remove":
-        if name in {"username", "active"}:
-            message = f"{name} cannot be removed."
-            raise ScimError(ScimType.MUTABILITY, message, advice="Deactivate the user instead.")
-        return replace(user, external_id=None) if name == "externalid" else user
+        return _without(user, target)
     if name == "emails":
         if target.among is not None and not holds(target.among, {"email": user.user_name}):
             if verb == "replace":
@@ -112,7 +110,22 @@ def _patched(user: UserResource, verb: str, target: Target, value: Any) -> UserR
             return user
         address = _word(value, "emails") if isinstance(value, str) else _email(_listed(value))
         return replace(user, user_name=(address or user.user_name).lower())
+    if name == "name" and not target.part and isinstance(value, Mapping):
+        return replace(user, name=_formatted(value) or user.name)
     return _set_user(user, f"{name}.{target.part}" if target.part else name, value)
+
+
+def _without(user: UserResource, target: Target) -> UserResource:
+    """Remove what can be: what is required stays (RFC 7644, 3.5.2.2)."""
+    among, own = target.among, {"email": user.user_name}
+    if target.attribute == "externalid":
+        return replace(user, external_id=None)
+    parts = {"name": {"", "formatted"}, "emails": {"", "value"}}.get(target.attribute, {""})
+    chosen = among is None or holds(among, own)
+    if target.attribute in _REQUIRED and target.part in parts and chosen:
+        message = f"{target.attribute} cannot be removed."
+        raise ScimError(ScimType.MUTABILITY, message, advice="Deactivate the user instead.")
+    return user
 
 
 def patch_group(group: GroupResource, document: Mapping[str, Any]) -> GroupResource:
@@ -183,13 +196,16 @@ def _set_user(user: UserResource, name: str, value: Any) -> UserResource:
         case "displayname" | "name.formatted":
             return replace(user, name=_word(value, "displayName") or user.name)
         case "name" if isinstance(value, Mapping):
-            given = (value.get("givenName"), value.get("familyName"))
-            parts = " ".join(one for one in given if isinstance(one, str) and one)
-            text = _word(value.get("formatted") or parts, "name")
-            return replace(user, name=user.name or text)
+            return replace(user, name=user.name or _formatted(value))
         case "active":
             return replace(user, active=_flag(value))
     return user
+
+
+def _formatted(name: Mapping[str, Any]) -> str:
+    given = (name.get("givenName"), name.get("familyName"))
+    parts = " ".join(one for one in given if isinstance(one, str) and one)
+    return _word(name.get("formatted") or parts, "name")
 
 
 def _operations(

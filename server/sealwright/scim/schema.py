@@ -27,11 +27,11 @@ from sealwright.model.conditions import Value
 
 
 class _Name(ComplexAttribute):
-    formatted: str | None = None
+    formatted: Annotated[str | None, Required.true] = None
 
 
 class _Email(ComplexAttribute):
-    value: str | None = None
+    value: Annotated[str | None, Required.true] = None
     type: str | None = Field(None, examples=["work"])
     primary: bool | None = None
 
@@ -44,15 +44,16 @@ class _Membership(ComplexAttribute):
 
 
 class User(Resource[Any]):
-    """A person."""
+    """A person. What is required is always there: a directory may leave it out, and takes it away
+    never."""
 
     __schema__ = URN("urn:ietf:params:scim:schemas:core:2.0:User")
 
     user_name: Annotated[str | None, Required.true, Uniqueness.server] = None
-    display_name: str | None = None
-    name: _Name | None = None
-    emails: list[_Email] | None = None
-    active: bool | None = None
+    display_name: Annotated[str | None, Required.true] = None
+    name: Annotated[_Name | None, Required.true] = None
+    emails: Annotated[list[_Email] | None, Required.true] = None
+    active: Annotated[bool | None, Required.true] = None
     groups: Annotated[list[_Membership] | None, Mutability.read_only] = None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from starlette.responses import Response
@@ -10,6 +11,7 @@ from starlette.responses import Response
 from sealwright.scim.bulk import MAX_PAYLOAD, run
 from sealwright.scim.directory import Groups, People, Resources
 from sealwright.scim.documents import projected
+from sealwright.scim.errors import ScimError
 from sealwright.scim.query import read_query
 from sealwright.web.answers import no_content
 from sealwright.web.api import scim_discovery
@@ -113,6 +115,26 @@ async def delete_group(call: Call) -> Response:
     return no_content()
 
 
+async def search(call: Call) -> Response:
+    """People and groups together, in that order."""
+    given = await body(call)
+    total, shown, start, refusals = 0, list[dict[str, Any]](), 1, list[ScimError]()
+    for resources in (_people(call), _groups(call)):
+        try:
+            query = read_query(given, resources.kind)
+        except ScimError as error:  # an attribute that only the others have
+            refusals.append(error)
+            continue
+        start = query.start
+        rest = replace(query, start=max(1, start - total), count=query.count - len(shown))
+        found = await resources.found(rest)
+        total += found.total
+        shown += (projected(one, query.attributes, query.excluded) for one in found.page)
+    if len(refusals) == 2:
+        raise refusals[0]
+    return listed(shown, total, start)
+
+
 async def bulk(call: Call) -> Response:
     """Many operations at once. Each is allowed to whom it would be allowed alone: their rows in the
     table of permissions are this one's."""
@@ -158,6 +180,7 @@ _TABLE = (
     ("replace_group", "PUT", "/Groups/{group}", replace_group),
     ("patch_group", "PATCH", "/Groups/{group}", patch_group),
     ("delete_group", "DELETE", "/Groups/{group}", delete_group),
+    ("search", "POST", "/.search", search),
     ("bulk", "POST", "/Bulk", bulk),
     ("get_me", "GET", "/Me", me),
     ("create_me", "POST", "/Me", me),
