@@ -32,8 +32,8 @@ class _Name(ComplexAttribute):
 
 class _Email(ComplexAttribute):
     value: Annotated[str | None, Required.true] = None
-    type: str | None = Field(None, examples=["work"])
-    primary: bool | None = None
+    type: Annotated[str | None, Mutability.read_only] = Field(None, examples=["work"])
+    primary: Annotated[bool | None, Mutability.read_only] = None
 
 
 class _Membership(ComplexAttribute):
