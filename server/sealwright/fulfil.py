@@ -464,8 +464,10 @@ async def _store(
 def _results(
     made: Sequence[deep_sign.FileResult], found: Sequence[VerifiedSignature]
 ) -> list[FileResult]:
-    """What was done, with the times that the verified time stamps assert."""
-    times = {(one.path, one.directive): one.fact.timestamp for one in found}
+    """What was done, with the times that the verified time stamps assert, and what was found to
+    have come into containers."""
+    verified = {(one.path, one.directive): one for one in found}
+    proofs = [verified.get((one.path, one.directive)) for one in made]
     return [
         FileResult(
             path=one.path,
@@ -475,10 +477,11 @@ def _results(
             sha256_before=one.sha256_before,
             sha256_after=one.sha256_after,
             size_after=one.size,
-            timestamp=_time(times.get((one.path, one.directive))),
+            timestamp=_time(proof.fact.timestamp) if proof else None,
             outputs=one.outputs,
+            members=proof.members if proof else (),
         )
-        for one in made
+        for one, proof in zip(made, proofs, strict=True)
     ]
 
 

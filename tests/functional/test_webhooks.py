@@ -597,7 +597,7 @@ def _do_not_sync(ci: Ci) -> None:
         cursor.execute("PRAGMA synchronous = OFF")
         cursor.close()
 
-    sa.event.listen(ci.database.engine.sync_engine, "checkout", relax)
+    sa.event.listen(ci.database.engine, "checkout", relax)
 
 
 async def _system(ci: Ci) -> TrustedBuildSystem:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from tests.chaos.shim import Shim
 from tests.clamd import EICAR, STREAM_MAX, ClamDaemon
+from tests.database import configuration
 from tests.endorsing import Desk, equip
 from tests.file_server import file_server
 from tests.signer import Keys, intents_of
@@ -24,12 +25,13 @@ from tests.works import Failing, Works, at_work
 from sealwright import answer
 from sealwright.config import Settings
 from sealwright.connectors.outgoing import OutgoingClient, OutgoingPolicy
-from sealwright.db import Database, certificates, projects, requests
+from sealwright.db import Database, certificates, plans, projects, requests
 from sealwright.errors import UnavailableError
 from sealwright.fulfil import fulfil
 from sealwright.model.certificate import CertificateState
 from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.mechanism import Mechanism
+from sealwright.model.member_tree import NAME, MemberTree, inside
 from sealwright.model.passkey import RelyingParty, relying_party
 from sealwright.model.project import snapshot
 from sealwright.model.request import (
@@ -482,3 +484,38 @@ async def test_an_artifact_is_scanned_before_it_is_signed(
         none = await works.fulfil(await works.request(state=State.SCANNING_FOR_MALWARE))
         assert (none.state, none.failed_stage) == (State.FAILED, asked.state)
         assert shim.count() == before
+
+
+async def test_what_comes_with_signatures_is_told(works: Works) -> None:
+    xml = """<artifact-configuration xmlns="http://signpath.io/artifact-configuration/v1"><zip-file>
+      <jar-file path="in.jar"><jar-sign/></jar-file>
+      <file path="a.txt"><create-raw-signature output-file-name="${file.name}.sig"/></file>
+    </zip-file></artifact-configuration>"""
+    files = configuration(works.scene.project, xml, slug="java", is_default=False)
+    async with works.bench.database.transaction() as tx:
+        await projects.add_configuration(tx, files)
+    works.scene = dataclasses.replace(works.scene, configuration=files)
+    inner = works.folder / "in.jar"
+    with zipfile.ZipFile(inner, "w") as made:
+        made.writestr("a.class", b"1")
+    with zipfile.ZipFile(works.artifact, "w") as made:
+        made.write(inner, "in.jar")
+        made.writestr("a.txt", b"text")
+    done = await works.fulfil(await works.request())
+    assert done.state is State.COMPLETED, done.reason
+    async with works.bench.database.read() as tx:
+        told = await requests.additions(tx, done.id)
+        packed = await plans.tree(tx, done.id)
+    assert packed is not None
+    tree = MemberTree.unpack(packed)
+    assert [node[NAME] for node in inside(tree.root)] == ["a.txt", "a.txt.sig", "in.jar"]
+    with zipfile.ZipFile(await works.output(done)) as opened:
+        [detached] = told["product.zip"]
+        assert (detached.path, detached.size) == (
+            "a.txt.sig",
+            opened.getinfo("a.txt.sig").file_size,
+        )
+        with opened.open("in.jar") as stream, zipfile.ZipFile(stream) as jar:
+            came = set(jar.namelist()) - {"a.class"}
+    assert {one.path for one in told["product.zip!/in.jar"]} == came
+    assert "META-INF/SIGNER.SF" in came

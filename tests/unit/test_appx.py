@@ -427,6 +427,11 @@ def test_a_package_is_signed_deeply(tmp_path: Path) -> None:
     output, found = sign_deeply(inner(), body, tmp_path)
     assert [each.path for each in found] == ["artifact!/app.exe", "artifact"]
     assert check_block_map(output) == "sha384"
+    assert {one.path: one.change for one in found[1].members} == {
+        "AppxSignature.p7x": "added",
+        "AppxBlockMap.xml": "changed",
+        "[Content_Types].xml": "changed",
+    }
     again, _ = sign_deeply(output, body, tmp_path)
     assert len(APPX.verify(io.BytesIO(again))) == 1
 

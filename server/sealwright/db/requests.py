@@ -46,6 +46,7 @@ from sealwright.model.request import (
     Verdict,
     check_transition,
 )
+from sealwright.model.signed_member import Change, SignedMember
 
 _T = signing_requests
 
@@ -480,7 +481,9 @@ async def put_results(tx: Transaction, request_id: str, results: Sequence[FileRe
         await tx.change(
             file_results.insert(),
             [
-                {"request_id": request_id, "position": position} | dataclasses.asdict(result)
+                {"request_id": request_id, "position": position}
+                | dataclasses.asdict(result)
+                | {"members": [dataclasses.asdict(each) for each in result.members] or None}
                 for position, result in enumerate(results)
             ],
         )
@@ -514,6 +517,18 @@ async def results_of(tx: Transaction, request_id: str, paths: Sequence[str]) -> 
     return found
 
 
+async def additions(tx: Transaction, request_id: str) -> dict[str, list[SignedMember]]:
+    """What signing added to each container, changed and removed there, by the container's path as
+    in the plan. A detached signature lies in the one around the file that it is for."""
+    found: dict[str, list[SignedMember]] = {}
+    some = file_results.c.members.is_not(None)
+    for row in await tx.all(_select_results(request_id).where(some)):
+        one = _result(row)
+        container = one.path.rpartition("!/")[0] if one.outputs else one.path
+        found.setdefault(container, []).extend(one.members)
+    return found
+
+
 def _select_results(request_id: str) -> sa.Select[Any]:
     names = [field.name for field in dataclasses.fields(FileResult)]
     return (
@@ -524,7 +539,10 @@ def _select_results(request_id: str) -> sa.Select[Any]:
 
 
 def _result(row: sa.RowMapping) -> FileResult:
-    return FileResult(**dict(row) | {"outputs": tuple(row["outputs"])})
+    members = tuple(
+        SignedMember(**each | {"change": Change(each["change"])}) for each in row["members"] or ()
+    )
+    return FileResult(**dict(row) | {"outputs": tuple(row["outputs"]), "members": members})
 
 
 async def put_timestamps(

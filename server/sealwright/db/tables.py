@@ -42,6 +42,10 @@ class UtcDateTime(sa.TypeDecorator[dt.datetime]):
 
 
 JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
+#: The same where None is the database's NULL and not JSON's.
+JSON_OR_NULL = sa.JSON(none_as_null=True).with_variant(
+    postgresql.JSONB(none_as_null=True), "postgresql"
+)
 #: what leaves of single signatures are not: a condition written so is served by its own index
 NO_SIGNATURE = (
     "action <> 'signature.intended' AND action <> 'signature.made' "
@@ -621,6 +625,7 @@ file_results = sa.Table(
     sa.Column("size_after", sa.BigInteger, nullable=False),
     sa.Column("timestamp", UtcDateTime),
     sa.Column("outputs", JSON, nullable=False),
+    sa.Column("members", JSON_OR_NULL),
 )
 
 #: One row a signature that the token was or may have been asked for. Written by the signer alone.

@@ -8,7 +8,8 @@ they open; the web process reads it and needs nothing that parses artifacts. A n
   configuration names, members inside that are not listed;
 - a folder: name, children, files inside, files inside that are named.
 
-A kind is an element with the names of its directives. Two stand for members without an element.
+A kind is an element with the names of its directives. Two stand for members without an element;
+`model.member_additions` adds further ones without.
 """
 
 from __future__ import annotations

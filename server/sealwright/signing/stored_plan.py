@@ -7,8 +7,10 @@ import json
 from collections.abc import Iterator, Sequence
 
 from sealwright.model import member_tree
+from sealwright.model.member_additions import Additions, add_members
 from sealwright.model.member_tree import Listing
 from sealwright.model.plan import StoredPlan
+from sealwright.model.signed_member import Change, SignedMember
 from sealwright.signing.plan import Plan
 
 _SHOWN = 50  # warnings; a file may hold thousands of wheels
@@ -21,11 +23,12 @@ def stored_plan(plan: Plan, listing: Listing) -> StoredPlan:
         listing: of the containers that were opened for it.
     """
     text = plan.to_json()
+    tree = member_tree.build(plan.root.to_json(), listing)
     return StoredPlan(
         sha256=hashlib.sha256(text.encode()).hexdigest(),
         text=text,
         effect=effect_of(plan),
-        tree=member_tree.build(plan.root.to_json(), listing).pack(),
+        tree=add_members(tree, _outputs(plan)).pack(),
         warnings=tuple(_first(plan.warnings)),
     )
 
@@ -40,6 +43,19 @@ def effect_of(plan: Plan) -> str:
         done = [[each.name, sorted(each.options.items())] for each in node.directives]
         digest.update(_line([node.path, node.sha256, node.element, done]))
     return digest.hexdigest()
+
+
+def _outputs(plan: Plan) -> Additions:
+    """Detached signatures, in the containers around what they are for."""
+    return {
+        node.path: [
+            SignedMember(path, 0, Change.PLANNED, "detached signature")
+            for child in node.children
+            for path in child.outputs
+        ]
+        for node in plan.root.walk()
+        if any(child.outputs for child in node.children)
+    }
 
 
 def _line(value: object) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError, ClosedMemberError
@@ -27,16 +27,24 @@ from sealwright.signing.streams import read_at
 Decode = Callable[[bytes, int], bytes]
 
 _WINDOW = 1 << 18  # bytes of compressed data that are read at a time
-_MAX_LZX = 1 << 30  # bytes, which take some six minutes each time that they are read
+MAX_LZX = 1 << 30  #: bytes of a cabinet or package: some six minutes each time they are read
 
 
-def why_closed(folder: Folder) -> str:
-    """Why a folder's files cannot be read; empty if they can."""
-    if folder.kind == QUANTUM:
-        return "is compressed by Quantum"
-    if folder.kind == LZX and folder.size > _MAX_LZX:
-        return f"is in a folder of {folder.size} bytes by LZX, more than {_MAX_LZX}"
-    return ""
+def why_closed(folders: Sequence[Folder], max_lzx: int) -> list[str]:
+    """Why the files of each folder cannot be read; empty if they can.
+
+    Args:
+        max_lzx: bytes of folders by LZX that are read: of the first that fit.
+    """
+    found = []
+    for folder in folders:
+        reason = "is compressed by Quantum" if folder.kind == QUANTUM else ""
+        if folder.kind == LZX and folder.size > max_lzx:
+            reason = f"is in a folder of {folder.size} bytes by LZX; {max_lzx} more are read"
+        elif folder.kind == LZX:
+            max_lzx -= folder.size
+        found.append(reason)
+    return found
 
 
 def same_data(file: BinaryIO, folder: Folder, other_file: BinaryIO, other: Folder) -> bool:
@@ -60,7 +68,7 @@ class FolderReader:
     Args:
         file: the cabinet, seekable.
         header: of it.
-        folder: one of its folders, of which `why_closed` says nothing.
+        folder: one of its folders; `closed` is what `why_closed` says of it.
         noted: gets the blocks that it does not have yet.
         shown: gets those of each file, for another version of the cabinet.
         known: blocks of another version, which need not be decompressed again.
@@ -71,6 +79,7 @@ class FolderReader:
         file: BinaryIO,
         header: Header,
         folder: Folder,
+        closed: str,
         noted: NotedBlocks,
         shown: ShownBlocks | None = None,
         known: ShownBlocks | None = None,
@@ -82,7 +91,7 @@ class FolderReader:
         self._shown = shown
         self._known = known
         self._inflater = _Inflater()
-        self._decode = _decoder(folder, self._inflater)
+        self._decode = _decoder(folder, self._inflater, closed)
         self._at = folder.data
         self._window = b""  # what was read of the data
         self._window_at = folder.data
@@ -251,9 +260,9 @@ def block_checksum(data: bytes, size: int, reserve: bytes) -> int:
     return checksum(struct.pack("<HH", len(data), size) + reserve, checksum(data))
 
 
-def _decoder(folder: Folder, inflater: _Inflater) -> Decode:
-    if reason := why_closed(folder):
-        message = f"The member {reason}, so it cannot be signed or checked."
+def _decoder(folder: Folder, inflater: _Inflater, closed: str) -> Decode:
+    if closed:
+        message = f"The member {closed}, so it cannot be signed or checked."
         advice = "Leave it out of the configuration, or make the cabinet with MSZIP."
         raise ClosedMemberError(message, advice=advice)
     if folder.kind == STORED:

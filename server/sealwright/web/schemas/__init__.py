@@ -24,6 +24,7 @@ from sealwright.model.origin import Proof
 from sealwright.model.plan import PlanState
 from sealwright.model.project import ApproverMail, PolicyKind, SubmitterMail
 from sealwright.model.request import RequestKind, Stage, State, Verdict
+from sealwright.model.signed_member import Change
 from sealwright.model.user import Role, TokenKind, TokenScope, UserKind
 from sealwright.origin.patterns import is_pattern
 from sealwright.origin.rules import EVENTS
@@ -643,6 +644,15 @@ class ApprovalOut(Out):
     by_passkey: bool = Field(description="whether the approver's passkey has signed it")
 
 
+class SignedMemberOut(Out):
+    """A member of a container that came with a signature, changed or went with it."""
+
+    path: str = Field(description="inside the container")
+    size: int = Field(description="bytes")
+    change: Change
+    what: str = Field(description="what it is, for people")
+
+
 class FileResultOut(Out):
     """What was done to one file."""
 
@@ -655,6 +665,10 @@ class FileResultOut(Out):
     size_after: int
     timestamp: dt.datetime | None
     outputs: list[str] = Field(description="paths of files made beside it: detached signatures")
+    members: list[SignedMemberOut] = Field(
+        description="what signing added, changed or removed in the container that was signed; with "
+        "a detached signature, its file in the container around; at most 100"
+    )
 
 
 class LogEntryOut(Out):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from sealwright.db import Transaction, plans, requests
+from sealwright.model.member_additions import Additions, add_members
 from sealwright.model.member_tree import (
     KIND,
     NAME,
@@ -28,7 +29,7 @@ from sealwright.model.member_tree import (
     is_folder,
 )
 from sealwright.model.proposal import Trial, TrialState
-from sealwright.model.request import FileResult, SigningRequest
+from sealwright.model.request import FileResult, SigningRequest, State
 from sealwright.visible import missing
 
 Stored = TypeVar("Stored", bytes, str)
@@ -59,8 +60,9 @@ class TreeItem:
     Attributes:
         path: through all containers; `name`: within its folder.
         address: where it is in the tree, for links.
-        kind: ``folder``, ``planned`` (the configuration names it), ``unchanged`` or ``written``
-            (by the signature of its container).
+        kind: ``folder``, ``named`` (by the configuration), ``unchanged``, ``written`` (by the
+            signature of its container), or what signing does to it, a `Change`.
+        element: of what the configuration names; of what comes with a signature, what it is.
         steps: what is done to it.
         files: how many are in it at any depth; `named`: those that the configuration names;
             `unlisted`: members that the worker counted without listing them.
@@ -127,13 +129,24 @@ class TreeCache:
     def __init__(self) -> None:
         self._kept: OrderedDict[str, MemberTree] = OrderedDict()
 
-    async def read(self, key: str, packed: bytes | None, plan: str | None) -> MemberTree | None:
-        """The tree that is packed, or that of the plan where none is stored with it."""
+    async def read(
+        self,
+        key: str,
+        packed: bytes | None,
+        plan: str | None,
+        additions: Additions | None = None,
+    ) -> MemberTree | None:
+        """The tree that is packed, or that of the plan where none is stored with it.
+
+        Args:
+            additions: members that signing has added.
+        """
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
         if packed is not None:
-            tree = await _aside(packed, MemberTree.unpack)
+            more = additions or {}
+            tree = await _aside(packed, lambda it: add_members(MemberTree.unpack(it), more))
         elif plan is not None:
             tree = await _aside(plan, lambda text: build(json.loads(text)["root"], {}))
         else:
@@ -156,12 +169,15 @@ async def _aside(value: Stored, read: Callable[[Stored], MemberTree]) -> MemberT
 
 
 async def _tree(tx: Transaction, request: SigningRequest) -> MemberTree | None:
-    key = f"{request.id}/{request.plan_hash}"
-    packed = plan = None
+    # what signing adds is in it at the end
+    key = f"{request.id}/{request.plan_hash}/{request.state is State.COMPLETED}"
+    packed = plan = additions = None
     if not _TREES.has(key):
         packed = await plans.tree(tx, request.id)
         plan = None if packed else await plans.get(tx, request.id)
-    return await _TREES.read(key, packed, plan)
+        if request.state is State.COMPLETED:
+            additions = await requests.additions(tx, request.id)
+    return await _TREES.read(key, packed, plan, additions)
 
 
 async def whole(tx: Transaction, request: SigningRequest) -> TreeItem | None:
@@ -172,7 +188,7 @@ async def whole(tx: Transaction, request: SigningRequest) -> TreeItem | None:
     if tree is None:
         return await _without_plan(tx, request)
     shown = _outermost(_Placed(tree.root, tree.root[NAME], ""))
-    named = (one.path for part in shown.values() for one in part if _is_named(one.node))
+    named = (one.path for part in shown.values() for one in part if _is_named(tree, one.node))
     results = await _results(tx, request, [tree.root[NAME], *named])
     return _Shown(tree, results, shown).item(_Placed(tree.root, tree.root[NAME], ""))
 
@@ -197,7 +213,7 @@ async def level(tx: Transaction, request: SigningRequest, address: str, start: i
         return None
     way = _way(tree, address)
     part = way[-1].children(start)
-    paths = [one.path for one in (way[-1], *part) if _is_named(one.node)]
+    paths = [one.path for one in (way[-1], *part) if _is_named(tree, one.node)]
     return _level(tree, way, start, part, await _results(tx, request, paths))
 
 
@@ -235,7 +251,7 @@ async def _without_plan(tx: Transaction, request: SigningRequest) -> TreeItem | 
     name = request.input.file_name if request.input else ""
     members = tuple(
         TreeItem(
-            one.path, one.path or name, "", "planned", one.format, one.size_after,
+            one.path, one.path or name, "", "named", one.format, one.size_after,
             (Step(one.directive, one),), 0, 0, 0, (), 0,
         )
         for one in found
@@ -255,8 +271,8 @@ def _way(tree: MemberTree, address: str) -> list[_Placed]:
     return way
 
 
-def _is_named(node: Node) -> bool:
-    return not is_folder(node) and node[KIND] > WRITTEN
+def _is_named(tree: MemberTree, node: Node) -> bool:
+    return not is_folder(node) and bool(tree.kinds[node[KIND]][0])
 
 
 def _outermost(root: _Placed) -> dict[str, list[_Placed]]:
@@ -303,10 +319,12 @@ class _Shown:
         if not is_folder(node):
             element, directives = self.tree.kinds[node[KIND]]
             size = node[SIZE]
-            kind = "planned"
+            kind = "named"
             if node[KIND] <= WRITTEN:
                 kind = "written" if node[KIND] == WRITTEN else "unchanged"
-        results = self.results.get(placed.path, ()) if kind == "planned" else ()
+            elif not element:
+                (kind, element), directives = directives, ()
+        results = self.results.get(placed.path, ()) if kind == "named" else ()
         return TreeItem(
             path=placed.path,
             name=node[NAME],

@@ -1,0 +1,114 @@
+"""Members that signing adds, in the tree of an artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from sealwright.model.member_tree import (
+    FILES,
+    FOLDER_FILES,
+    FOLDER_INSIDE,
+    INSIDE,
+    KIND,
+    NAME,
+    SIZE,
+    WRITTEN,
+    MemberTree,
+    Node,
+    inside,
+    is_folder,
+)
+from sealwright.model.signed_member import Change, SignedMember
+
+_SEPARATOR = "!/"
+
+#: Path of a container as in the plan -> members that have come into it, changed in it or left it.
+Additions = Mapping[str, Sequence[SignedMember]]
+
+
+def add_members(tree: MemberTree, additions: Additions) -> MemberTree:
+    """The tree, whose nodes change, with these members. Doing it twice changes nothing more. Their
+    kinds have no element, and instead of directives what signing did and what the member is."""
+    kinds = [(element, tuple(names)) for element, names in tree.kinds]
+    numbers = {kind: number for number, kind in enumerate(kinds) if number > WRITTEN}
+    for path, container in _containers(tree.root, additions):
+        for member in additions[path]:
+            kind = ("", (member.change.value, member.what))
+            number = numbers.setdefault(kind, len(numbers) + 2)
+            if number == len(kinds):
+                kinds.append(kind)
+            steps = member.path.split("/")
+            leaf = [steps[-1], member.size, number]
+            if _put(container[INSIDE], steps, leaf, replace_only=member.change is Change.REMOVED):
+                container[FILES] += 1
+    return MemberTree(kinds, tree.root)
+
+
+def _containers(root: Node, wanted: Additions) -> list[tuple[str, Node]]:
+    """Opened containers at these paths."""
+    found = []
+    waiting = [(root[NAME], root)]
+    while waiting:
+        path, node = waiting.pop()
+        if not is_folder(node):
+            if len(node) <= INSIDE:
+                continue
+            if path in wanted:
+                found.append((path, node))
+        prefix = path + ("/" if is_folder(node) else _SEPARATOR)
+        waiting += [(prefix + child[NAME], child) for child in inside(node)]
+    return found
+
+
+def _put(children: list[Node], steps: Sequence[str], leaf: Node, *, replace_only: bool) -> bool:
+    """Put a file where it belongs; whether there is one more afterwards."""
+    folders = list(steps[:-1])
+    if not folders:
+        for node in children:
+            if not is_folder(node) and node[NAME] == leaf[NAME]:
+                node[SIZE : KIND + 1] = leaf[SIZE:]
+                return False
+        if replace_only:
+            return False
+        children.append(leaf)
+        _sort(children)
+        return True
+    for node in children:
+        if not is_folder(node):
+            continue
+        names = node[NAME].split("/")
+        common = _common(names, folders)
+        if not common:
+            continue
+        if common < len(names):
+            if replace_only:
+                return False
+            node[:] = _split(node, names, common)
+        more = _put(node[FOLDER_INSIDE], steps[common:], leaf, replace_only=replace_only)
+        node[FOLDER_FILES] += more
+        return more
+    if replace_only:
+        return False
+    children.append(["/".join(folders), [leaf], 1, 0])
+    _sort(children)
+    return True
+
+
+def _common(names: Sequence[str], folders: Sequence[str]) -> int:
+    count = 0
+    for name, folder in zip(names, folders, strict=False):
+        if name != folder:
+            break
+        count += 1
+    return count
+
+
+def _split(node: Node, names: Sequence[str], common: int) -> Node:
+    """The folder ``a/b/c`` as ``a`` with ``b/c`` in it."""
+    inner = ["/".join(names[common:]), *node[1:]]
+    return ["/".join(names[:common]), [inner], *node[FOLDER_FILES:]]
+
+
+def _sort(children: list[Node]) -> None:
+    """Folders first, each by name: the order of `member_tree.build`."""
+    children.sort(key=lambda one: (not is_folder(one), one[NAME].casefold(), one[NAME]))
