@@ -61,6 +61,7 @@ async def test_every_page(sqlite: Web, width: int, scheme: str) -> None:
             faults += await visit(page, name, sqlite.server.url + path, scheme)
             shown |= plants.numbers_in(await page.evaluate(_TEXTS))
             visited += 1
+        faults += await visit(page, "error", f"{sqlite.server.url}/projects/none", scheme, 404)
         await browser.close()
     assert not faults, "\n".join(faults)
     assert visited > 5

@@ -66,7 +66,13 @@ BY_POLICY = re.compile(
     r"(create|submit|github_submit|submit_with_artifact|resubmit|approve|deny)"
 )
 #: parameters of paths that name nobody's things
-PLAIN = {"tile": "0/000", "file": "style.css", "resource_type": "User", "schema": USER_SCHEMA}
+PLAIN = {
+    "tile": "0/000",
+    "file": "style.css",
+    "document": "api",
+    "resource_type": "User",
+    "schema": USER_SCHEMA,
+}
 WORDS = ("own", "unrelated", "foreign", "missing")
 #: what these remove is made anew for each call
 FORGETS = {"remote_identities.delete", "ui.identity_delete", "ui.remove_remote_account"}

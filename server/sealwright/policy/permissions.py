@@ -345,6 +345,8 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "ui.identity_create": _row("O - - - - -"),
     "ui.identity_delete": _row("O P P P P P"),
     "ui.log": _row("O O O O O O"),
+    "ui.documents": _row("O O O O O O"),
+    "ui.document": _row("O O O O O O"),
 }
 
 

@@ -27,6 +27,7 @@ async def tell_of_the_end(
         ),
         f"/certificates/{certificate.slug}",
         "Open the certificate",
+        "Global and certificate administrators are told in time.",
     )
     administrators = [one.id for one in people if one.role in _TOLD]
     await tell(tx, certificate.organization_id, administrators, letter, now)

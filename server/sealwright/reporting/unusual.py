@@ -92,7 +92,12 @@ async def flag(
     administrators = [one.id for one in people if one.role is Role.GLOBAL_ADMINISTRATOR]
     words = finding.kind.value.replace("-", " ")
     letter = Letter(
-        f"Unusual activity: {words}", finding.lead, finding.facts, finding.path, "Look at it"
+        f"Unusual activity: {words}",
+        finding.lead,
+        finding.facts,
+        finding.path,
+        "Look at it",
+        "Global administrators are told of unusual activity.",
     )
     await tell(tx, organization_id, administrators, letter, now)
     return True

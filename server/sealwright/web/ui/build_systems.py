@@ -259,7 +259,7 @@ def _form(call: Call, system: Any, form: Form, status: int = 200) -> Response:
         "kind": kind if kind in FIELDS else "",
         "kinds": [(each.value, *KINDS[each.value]) for each in BuildSystemKind],
         "label": KINDS[kind][0] if kind in KINDS else "",
-        "more": f"docs/{kind}.md",
+        "more": f"/docs/{kind}",
         "settings": settings,
         "credentials": credentials,
         "kept": named(system.credentials) if system else [],

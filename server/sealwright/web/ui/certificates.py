@@ -294,6 +294,15 @@ async def _settled(call: Call, made: CertificateOrder, message: str) -> Response
     check(settled)
     if settled.state is not OrderState.DONE:
         return redirect(call, f"/certificates/orders/{made.id}")
+    async with database.read() as tx:
+        result = await certificates.get(tx, made.organization_id, settled.result_id or "")
+    if result and result.is_pending:
+        message = "The request is made. "
+        message += (
+            "The EST server is asked to issue the certificate."
+            if result.enrolment_id
+            else "Send it to your certification authority, and upload the chain that comes back."
+        )
     return redirect(call, f"/certificates/{settled.result_id}", message)
 
 
@@ -319,7 +328,7 @@ async def _detail(
     renewals = [("self-signed", "Self-signed"), ("request", "By a request")]
     method = certificate_method(certificate)
     if certificate.kind is CertificateKind.OPENPGP:
-        renewals, method = [("self-signed", "By itself")], "self-signed"
+        renewals, method, servers = [("self-signed", "By itself")], "self-signed", []
     renewals += [
         ("enrolment" if one == server else f"enrolment:{one.slug}", f"By the EST server {one.name}")
         for one in servers

@@ -51,6 +51,8 @@ async def create(call: Call) -> Response:
 
 async def edit_page(call: Call) -> Response:
     """The form for one that is there."""
+    if call.path("provider") == _TOKENS:  # where a refused form of them has left a browser
+        return redirect(call, _PATH)
     async with call.services.database.read() as tx:
         found = await providers.find(tx, call)
     return await _form(call, found, _filled(found))
@@ -156,13 +158,14 @@ async def _form(
 
 
 _PATH = "/identity-providers"
+_TOKENS = "scim-tokens"
 _ONE = f"{_PATH}/{{provider}}"
 _TABLE = (
     ("identity_providers", "GET", _PATH, listing),
     ("new_identity_provider_page", "GET", f"{_PATH}/new", new_page),
     ("create_identity_provider", "POST", f"{_PATH}/new", create),
-    ("add_scim_token", "POST", f"{_PATH}/scim-tokens", add_token),
-    ("revoke_scim_token", "POST", f"{_PATH}/scim-tokens/{{token}}/revoke", revoke_token),
+    ("add_scim_token", "POST", f"{_PATH}/{_TOKENS}", add_token),
+    ("revoke_scim_token", "POST", f"{_PATH}/{_TOKENS}/{{token}}/revoke", revoke_token),
     ("identity_provider", "GET", _ONE, edit_page),
     ("update_identity_provider", "POST", _ONE, update),
     ("remove_identity_provider", "POST", f"{_ONE}/remove", remove),

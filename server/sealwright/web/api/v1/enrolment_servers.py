@@ -110,6 +110,7 @@ async def change(call: Call, patch: EnrolmentServerPatch) -> EnrolmentServer:
         sealed = vault.reseal(server.id, sealed, given)
         _check(server, vault.open(server.id, sealed))
         await enrolment.update(tx, server, sealed)
+        await enrolment.hurry(tx, server, utc_now())
         await record(tx, _entry(call, "enrolment_server.updated", server, given))
     return server
 
