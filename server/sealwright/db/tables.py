@@ -104,7 +104,10 @@ users = sa.Table(
     sa.Column("active", sa.Boolean, nullable=False),
     _created(),
     sa.Column("external_id", sa.String(200)),
+    # `model.user.folded`: what the name is found and sorted by
+    sa.Column("name_folded", sa.String(400), nullable=False, server_default=""),
     sa.Index("ix_users_external_id", "organization_id", "external_id"),
+    sa.Index("ix_users_name_folded", "organization_id", "name_folded"),
 )
 
 api_tokens = sa.Table(
@@ -140,7 +143,9 @@ groups = sa.Table(
     sa.Column("name", sa.String(200), nullable=False),
     sa.Column("external_id", sa.String(200)),
     _created(),
+    sa.Column("name_folded", sa.String(400), nullable=False, server_default=""),
     sa.UniqueConstraint("organization_id", "name"),
+    sa.Index("ix_groups_name_folded", "organization_id", "name_folded"),
 )
 
 group_members = sa.Table(
