@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError, ClosedMemberError
+from sealwright.signing.advice import MAKE_ANEW
 from sealwright.signing.containers import mszip
 from sealwright.signing.containers.cab_blocks import KeptBlocks, NotedBlocks
 from sealwright.signing.containers.cab_records import (
@@ -87,7 +88,7 @@ class FolderReader:
     def _next_block(self) -> None:
         if self._number >= self._folder.blocks:
             message = "A folder's data ends early."
-            raise ArtifactError(message)
+            raise ArtifactError(message, advice=MAKE_ANEW)
         expected, compressed, size = CFDATA.unpack(read_at(self._file, self._at, CFDATA.size))
         stored = read_at(self._file, self._at + CFDATA.size, self._header.data_reserve + compressed)
         reserve, data = stored[: self._header.data_reserve], stored[self._header.data_reserve :]
@@ -98,13 +99,13 @@ class FolderReader:
             and not (reserve and expected == block_checksum(data, size, b""))
         ):
             message = "A block of data does not match its checksum."
-            raise ArtifactError(message)
+            raise ArtifactError(message, advice=MAKE_ANEW)
         self._start += len(self._block)
         self._block = self._decode(data, size)
         length = CFDATA.size + len(stored)
         if not self._number and self._block[: self._folder.lead].strip(b"\0"):
             message = "There is data in front of a folder's first file."
-            raise ArtifactError(message)
+            raise ArtifactError(message, advice=MAKE_ANEW)
         if self._number == len(self._noted):
             self._noted.note(self._at, length, self._block)
         self._number += 1
@@ -198,7 +199,7 @@ def _decoder(folder: Folder) -> Decode:
 def _copy(data: bytes, size: int) -> bytes:
     if len(data) != size:
         message = "A stored block has two sizes."
-        raise ArtifactError(message)
+        raise ArtifactError(message, advice=MAKE_ANEW)
     return data
 
 
