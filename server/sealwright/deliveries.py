@@ -58,7 +58,12 @@ _LONGEST_PAUSE = 600.0
 _GIVE_UP = dt.timedelta(days=1)
 _LAG = dt.timedelta(minutes=10)  #: by which what a CI system's API says may lag behind its webhooks
 _MAX_ARTIFACTS = 50  #: of one run that one trigger submits
-_UNSIGNED = (State.SUBMITTED, State.RETRIEVING_ARTIFACT, State.WAITING_FOR_APPROVAL)
+_UNSIGNED = (
+    State.SUBMITTED,
+    State.RETRIEVING_ARTIFACT,
+    State.WAITING_FOR_APPROVAL,
+    State.WAITING_FOR_ENDORSEMENT,
+)
 #: rules that the move of a tag may break
 _OF_REFS = frozenset({"ref", "allowed-ref", "commit", "reachable"})
 _VERDICTS = {"approve": Verdict.APPROVE, "deny": Verdict.DENY}

@@ -157,6 +157,12 @@ class SignerRefusedError(SealwrightError):
     code = "signer_refused"
 
 
+class EndorsementAwaitedError(SignerRefusedError):
+    """The same, for want of an endorsement that can still be given: the request waits for it."""
+
+    code = "endorsement_awaited"
+
+
 class UnavailableError(SealwrightError):
     """A part (database, queue, store, signer, time stamp authority) is away; retrying may help."""
 

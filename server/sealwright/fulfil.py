@@ -26,6 +26,7 @@ from sealwright.db import log as db_log
 from sealwright.errors import (
     ArtifactError,
     ConflictError,
+    EndorsementAwaitedError,
     InternalError,
     KeyStoreError,
     OriginError,
@@ -43,6 +44,7 @@ from sealwright.model.certificate import Certificate, CertificateKind, Certifica
 from sealwright.model.identifiers import utc_now
 from sealwright.model.mechanism import Mechanism
 from sealwright.model.origin import Locator, origin_rules
+from sealwright.model.passkey import relying_party
 from sealwright.model.request import (
     FileResult,
     RequestKind,
@@ -112,7 +114,9 @@ async def fulfil(bench: Workbench, request_id: str) -> None:
         asyncio.CancelledError: the worker stops; the request has been given back.
     """
     settings = bench.settings
-    claiming = asyncio.create_task(lease.claim(bench.database, request_id, settings.lease_seconds))
+    claiming = asyncio.create_task(
+        lease.claim(bench.database, request_id, settings.lease_seconds, relying_party(settings.url))
+    )
     try:
         request = await asyncio.shield(claiming)
     except asyncio.CancelledError:
@@ -122,6 +126,9 @@ async def fulfil(bench: Workbench, request_id: str) -> None:
             await _stop(bench, claiming.result())
         raise
     if request is None:
+        return
+    if request.state is State.WAITING_FOR_ENDORSEMENT:
+        await bench.queue.announce(request.id)
         return
     _log.info("%s: attempt %d", request.id, request.attempt)
     try:
@@ -139,7 +146,7 @@ async def fulfil(bench: Workbench, request_id: str) -> None:
 
 
 async def _stop(bench: Workbench, request: SigningRequest | None) -> None:
-    if request is not None:
+    if request is not None and request.state is not State.WAITING_FOR_ENDORSEMENT:
         await asyncio.shield(_give_back(bench, request, 0))
         await bench.queue.enqueue(request.id)
 
@@ -562,7 +569,9 @@ async def _end_badly(bench: Workbench, request: SigningRequest, error: Exception
         _log.error("%s: attempt %d", request.id, request.attempt, exc_info=error)
     may_pass = isinstance(error, _TEMPORARY) or not expected
     try:
-        if may_pass and request.attempt < bench.settings.max_attempts:
+        if isinstance(error, EndorsementAwaitedError):
+            await _wait(bench, request, error)
+        elif may_pass and request.attempt < bench.settings.max_attempts:
             pause = min(_FIRST_PAUSE * 3 ** (request.attempt - 1), _LONGEST_PAUSE)
             await _give_back(bench, request, pause)
         else:
@@ -574,6 +583,14 @@ async def _end_badly(bench: Workbench, request: SigningRequest, error: Exception
     except UnavailableError as away:
         _log.warning("%s: %s The lease runs out by itself.", request.id, away.message)
     await bench.queue.announce(request.id)
+
+
+async def _wait(
+    bench: Workbench, request: SigningRequest, missing: EndorsementAwaitedError
+) -> None:
+    """Wait for what the signer, which decides, says is missing; the plan stays as it was made."""
+    async with bench.database.transaction() as tx:
+        await lease.wait_for_endorsement(tx, request, missing, utc_now())
 
 
 async def _give_back(bench: Workbench, request: SigningRequest, pause: float) -> None:

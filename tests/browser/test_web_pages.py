@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Dialog, Page, async_playwright
 
 from sealwright.intake.passwords import hash_password
 from sealwright.model.user import Role, User
@@ -243,12 +243,91 @@ async def test_files_are_uploaded_with_progress(sqlite: Web, tmp_path: Path) -> 
         await page.click("form[data-upload] button")
         await page.wait_for_selector("#uploads li:nth-child(2) a")
         assert await page.locator("#uploads a").count() == 2
+        kept = await sqlite.stored_keys()
+
+        # somebody leaves in the middle, who is warned; the connection breaks; it is sent again
+        files[0].write_bytes(b"y" * 4_000_000)
+        warned: list[str] = []
+        page.on("dialog", lambda dialog: _leave(dialog, warned))
+        devices = await page.context.new_cdp_session(page)
+        await devices.send("Network.enable")
+        line = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 4e5}
+        await devices.send("Network.emulateNetworkConditions", line)
+        await page.set_input_files("#artifact", files[:1])
+        await page.click("form[data-upload] button")
+        await page.wait_for_selector(r"#uploads >> text=/[1-9]\d? %/")
+        await page.reload()
+        assert warned == ["beforeunload"]
+        await devices.send("Network.emulateNetworkConditions", line | {"uploadThroughput": -1})
+        await page.route("**/submit", lambda route: route.abort("connectionreset"))
+        await page.set_input_files("#artifact", files[:1])
+        await page.click("form[data-upload] button")
+        await page.wait_for_selector("#uploads .error:has-text('The connection broke')")
+        await page.unroute("**/submit")
+        await page.click("form[data-upload] button")
+        await page.wait_for_url("**/signing-requests/*")
+        assert len(await sqlite.stored_keys()) == len(kept) + 1
+
+        await page.goto(f"{sqlite.server.url}/submit")
         await sqlite.change_policy(enabled=False)
         await page.set_input_files("#artifact", files[:1])
         await page.click("form[data-upload] button")
         await page.wait_for_selector("#uploads .error")
         assert "disabled" in (await page.locator("#uploads .error").inner_text())
         await browser.close()
+
+
+async def _leave(dialog: Dialog, warned: list[str]) -> None:
+    warned.append(dialog.type)
+    await dialog.accept()
+
+
+async def test_tabs_that_are_not_seen_hold_nobody_up(sqlite: Web) -> None:
+    """A browser opens six connections to a server: what follows a request gives its own back."""
+    user = await sqlite.add_user(
+        password_hash=await hash_password(PASSWORD), role=Role.GLOBAL_READER
+    )
+    request = await sqlite.submit()
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=chromium(), args=["--no-sandbox"]
+        )
+        context = await browser.new_context()
+        page = await context.new_page()
+        address = f"{sqlite.server.url}/signing-requests/{request['id']}"
+        await page.goto(address)
+        await log_in(page, user)
+        await page.wait_for_url(address)
+        tabs = [page, *[await context.new_page() for _ in range(7)]]
+        for tab in tabs[1:]:
+            await show(tabs[0], seen=False)  # a browser without windows hides no tab by itself
+            await tab.goto(address)
+            await show(tab, seen=False)
+        await sqlite.complete(request["id"])
+        assert await page.locator(".state.QueuedForProcessing").count() == 1
+        await show(page, seen=True)
+        await page.wait_for_selector(".state.Completed")
+
+        waits = await sqlite.submit()
+        await page.goto(f"{sqlite.server.url}/signing-requests/{waits['id']}")
+        await show(page, seen=False)
+        await context.clear_cookies()
+        await show(page, seen=True)
+        await page.get_by_role("link", name="Log in, and go on here").click()
+        await log_in(page, user)
+        await page.wait_for_url(f"**/{waits['id']}")
+        await browser.close()
+
+
+async def show(page: Page, *, seen: bool) -> None:
+    """Bring a tab to the front, or behind others."""
+    await page.evaluate(
+        """hidden => {
+            Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
+            document.dispatchEvent(new Event("visibilitychange"));
+        }""",
+        not seen,
+    )
 
 
 async def check_width(page: Page) -> None:

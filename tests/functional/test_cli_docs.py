@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 
 import click
 import pytest
 from tests.shared import REPOSITORY
 
-from sealwright.cli import cli
+from sealwright.cli import SECTIONS, Section, cli
 from sealwright.config import Settings
 
 
@@ -27,6 +28,12 @@ def commands(
 
 
 COMMANDS = dict(commands(cli))
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.title)
+def test_every_command_of_a_module_can_be_called(section: Section) -> None:
+    made = {command.name for command in importlib.import_module(section.module).COMMANDS}
+    assert made == set(section.names)
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)

@@ -206,7 +206,7 @@ async def test_an_artifact_configuration_counts_by_its_newest_endorsement(
 
     assert await signer.sign((await asked(first)).id, 1, digests(1, "a"))
     before = shim.count()
-    await refused(looser, "not the version that was endorsed last")
+    await refused(looser, "newer version, and this one was never endorsed")
     await refused(forged, "not the one that was decided on")
     await refused(None, "not the one that was decided on")
     await desk.endorse_configuration(looser, 2)

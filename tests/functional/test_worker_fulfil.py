@@ -19,6 +19,7 @@ from tests.artifacts import CONFIGURATION, build_artifact
 from tests.chaos.shim import Shim
 from tests.clamd import EICAR, STREAM_MAX, ClamDaemon
 from tests.database import Scene, add_request, configuration, seed
+from tests.endorsing import Desk, equip
 from tests.fakes.tsa import ScriptedTsa
 from tests.file_server import file_server
 from tests.signer import Keys, intents_of
@@ -34,6 +35,7 @@ from sealwright.fulfil import Workbench, fulfil
 from sealwright.model.certificate import CertificateState
 from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.mechanism import Mechanism
+from sealwright.model.passkey import RelyingParty, relying_party
 from sealwright.model.project import snapshot
 from sealwright.model.request import (
     HashToSign,
@@ -241,6 +243,35 @@ async def test_second_attempt_gives_the_same_bytes_and_signs_nothing(
     assert (await works.actions(request)).count("artifact.released") == 1
 
 
+async def test_nothing_is_signed_until_the_endorsement_is_there(
+    works: Works, signer: SignerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, scene = works.bench.database, works.scene
+    officer = await equip(database, scene.approvers[0], relying_party(works.bench.settings.url))
+    key = officer.passkey
+    await signer.trust_passkey(scene.organization.id, key.id, key.fingerprint)
+    desk = Desk(database, scene, officer)
+    await desk.endorse_policy(scene.policy)
+    request = await works.request()
+    waiting = await works.fulfil(request)
+    assert (waiting.state, waiting.attempt) == (State.WAITING_FOR_ENDORSEMENT, 0)
+
+    # a worker that sees no objection changes nothing: the signer decides, and says what is missing
+    async def blind(*_: object) -> None:
+        return None
+
+    with monkeypatch.context() as patched:
+        patched.setattr(lease, "find_objection", blind)
+        waiting = await works.fulfil(request)
+    assert (waiting.state, waiting.attempt) == (State.WAITING_FOR_ENDORSEMENT, 1)
+    assert "configuration waits for an endorsement" in waiting.reason
+    assert works.shim.count() == 0
+    await desk.endorse_configuration(scene.configuration)
+    done = await works.fulfil(request)
+    assert done.state is State.COMPLETED, done.reason
+    assert works.shim.count() == SIGNATURES
+
+
 async def test_parts_that_are_away_for_a_moment_cost_no_attempt(works: Works) -> None:
     request = await works.request()
     store: Any = Failing(works.bench.store, "fetch", 2)
@@ -392,8 +423,10 @@ async def test_a_claim_under_way_is_given_back(
     request = await works.request()
     claimed = asyncio.Event()
 
-    async def claim(database: Database, request_id: str, seconds: float) -> SigningRequest | None:
-        found = await lease_claim(database, request_id, seconds)
+    async def claim(
+        database: Database, request_id: str, seconds: float, rp: RelyingParty
+    ) -> SigningRequest | None:
+        found = await lease_claim(database, request_id, seconds, rp)
         claimed.set()
         await asyncio.sleep(0.1)
         return found

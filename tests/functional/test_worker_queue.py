@@ -20,6 +20,7 @@ from sealwright.config import Settings
 from sealwright.db import Database, requests
 from sealwright.errors import UnavailableError
 from sealwright.model.identifiers import utc_now
+from sealwright.model.passkey import relying_party
 from sealwright.model.request import Progress, Stage, State
 from sealwright.queueing import lease
 from sealwright.queueing import queue as queueing
@@ -29,6 +30,8 @@ from sealwright.queueing.reconcile import STRANDED_SECONDS, reconcile
 from sealwright.storage.scratch import Scratch
 from sealwright.worker.consume import consume
 from sealwright.worker.jobs import Jobs
+
+RP = relying_party("https://sign.example.com")
 
 
 @pytest.fixture
@@ -287,16 +290,16 @@ async def test_stranded_submission_fails(database: Database, queue: Queue) -> No
 async def test_claim_is_one_workers(database: Database) -> None:
     scene = await seed(database)
     made = await add_request(database, scene, state=State.QUEUED, attempt=0, lease_until=None)
-    claims = await asyncio.gather(*(lease.claim(database, made.id, 20) for _ in range(8)))
+    claims = await asyncio.gather(*(lease.claim(database, made.id, 20, RP) for _ in range(8)))
     [won] = [claim for claim in claims if claim]
     assert (won.state, won.attempt) == (State.PROCESSING, 1)
-    assert await lease.claim(database, made.id, 20) is None
+    assert await lease.claim(database, made.id, 20, RP) is None
 
 
 async def test_lease_is_renewed_while_work_goes_on(database: Database) -> None:
     scene = await seed(database)
     made = await add_request(database, scene, state=State.QUEUED, attempt=0, lease_until=None)
-    claimed = await lease.claim(database, made.id, 1.2)
+    claimed = await lease.claim(database, made.id, 1.2, RP)
     assert claimed is not None
     meter = ProgressMeter()
     meter.begin(Stage.SIGNING, 242)
@@ -318,7 +321,7 @@ async def test_lease_is_renewed_while_work_goes_on(database: Database) -> None:
 async def test_cancellation_ends_the_work(database: Database) -> None:
     scene = await seed(database)
     made = await add_request(database, scene, state=State.QUEUED, attempt=0, lease_until=None)
-    claimed = await lease.claim(database, made.id, 2)
+    claimed = await lease.claim(database, made.id, 2, RP)
     assert claimed is not None
     ended = asyncio.Event()
 
@@ -343,10 +346,10 @@ async def test_cancellation_ends_the_work(database: Database) -> None:
 async def test_newer_attempt_shuts_the_older_one_out(database: Database) -> None:
     scene = await seed(database)
     made = await add_request(database, scene, state=State.QUEUED, attempt=0, lease_until=None)
-    first = await lease.claim(database, made.id, 0.05)
+    first = await lease.claim(database, made.id, 0.05, RP)
     assert first is not None
     await asyncio.sleep(0.1)
-    second = await lease.claim(database, made.id, 20)
+    second = await lease.claim(database, made.id, 20, RP)
     assert second is not None
     assert second.attempt == 2
     with pytest.raises(lease.LeaseLostError):
@@ -355,18 +358,18 @@ async def test_newer_attempt_shuts_the_older_one_out(database: Database) -> None
     async with database.transaction() as tx:
         await lease.require(tx, second)
     await lease.give_back(database, first, 0)  # changes nothing
-    assert await lease.claim(database, made.id, 20) is None
+    assert await lease.claim(database, made.id, 20, RP) is None
 
 
 async def test_given_back_request_is_due_after_its_pause(database: Database) -> None:
     scene = await seed(database)
     made = await add_request(database, scene, state=State.QUEUED, attempt=0, lease_until=None)
-    claimed = await lease.claim(database, made.id, 20)
+    claimed = await lease.claim(database, made.id, 20, RP)
     assert claimed is not None
     await lease.give_back(database, claimed, 0.5)
-    assert await lease.claim(database, made.id, 20) is None
+    assert await lease.claim(database, made.id, 20, RP) is None
     await asyncio.sleep(0.6)
-    assert await lease.claim(database, made.id, 20) is not None
+    assert await lease.claim(database, made.id, 20, RP) is not None
 
 
 def test_scratch_of_dead_workers_is_removed_and_of_living_ones_kept(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from tests.shared import sample
 from tests.unit.test_cab import sign as sign_whole
 
 from sealwright.errors import ArtifactError, SealwrightError
-from sealwright.signing.containers import cab_layout
+from sealwright.signing.containers import cab_layout, mszip
 from sealwright.signing.containers.cab import Cabinet
 from sealwright.signing.containers.cab_container import CabContainer
 from sealwright.signing.containers.cab_data import FolderReader
@@ -182,6 +182,68 @@ def test_looking_for_old_blocks_decompresses_each_folder_once(
     for order in (5, 0, 4, 1, 3, 2):  # as signatures may come back
         container.pack(order, io.BytesIO(big + b"signed"), io.BytesIO())
     assert len(passes) == 2
+
+
+def followed(before: bytes, after: bytes) -> dict[str, bytes]:
+    """What `contents` gives for `after`, each file read behind its old version."""
+    old, new = opened(before), opened(after)
+    new.follow(old)
+    found = {}
+    for entry, twin in zip(new.entries(), old.entries(), strict=True):
+        old.extract(twin, io.BytesIO())
+        target = io.BytesIO()
+        new.extract(entry, target)
+        found[entry.path] = target.getvalue()
+    return found
+
+
+def test_blocks_in_common_are_decompressed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [File(b"a", TEXT[:5000]), File(b"b", TEXT + NOISE), File(b"c", NOISE + TEXT)]
+    before = build([Folder(files)])
+    new = b"header" + (TEXT + NOISE)[6:] + b"signature" * 900
+    after = rebuilt(before, {1: new})
+    decompress, inflated = mszip.decompress_block, []
+
+    def counted(block: bytes, size: int, history: bytes) -> bytes:
+        inflated.append(size)
+        return decompress(block, size, history)
+
+    monkeypatch.setattr(mszip, "decompress_block", counted)
+    assert followed(before, after) == contents(before) | {"b": new}
+    old, own = (sum(map(len, records(each))) for each in (before, after))
+    assert len(inflated) < 2 * old + own // 2  # the old ones twice, by `contents` as well
+
+
+def test_a_block_is_known_only_behind_the_same_content() -> None:
+    """It refers to what is in front of it: the same bytes may mean something else."""
+    one, other = (random.Random(seed).randbytes(BLOCK) for seed in (1, 2))
+    rest = one[1000:] + bytes(1000)
+    first, second = compress(one + rest, MSZIP)
+    [changed] = compress(other, MSZIP)
+    before = build([Folder([File(b"a", one + rest)])])
+    after = build([Folder([File(b"a", one + rest)], blocks=[changed, second])])
+    assert folder_data(after)[0].endswith(second[0])
+    assert len(second[0]) < BLOCK // 8
+    assert followed(before, after) == {"a": other + other[1000:] + bytes(1000)}
+    damaged = build([Folder([File(b"a", one + rest)], blocks=[first, second], checksum=1)])
+    with pytest.raises(ArtifactError, match="checksum"):
+        followed(before, damaged)
+
+
+def test_folders_in_common_are_compared_compressed(monkeypatch: pytest.MonkeyPatch) -> None:
+    after = rebuilt(BASIC, {4: b"new"})
+    old, new = opened(BASIC), opened(after)
+    monkeypatch.setattr(mszip, "decompress_block", None)
+    new.follow(old)
+    for entry, twin in zip(new.entries(), old.entries(), strict=True):
+        assert (new.fingerprint(entry) == old.fingerprint(twin)) is (entry.order != 4)
+    moved = build([Folder([File(b"a", TEXT[1:]), File(b"b", TEXT[:1])])])
+    same = build([Folder([File(b"a", TEXT), File(b"b")], blocks=compress(TEXT[1:] + TEXT[:1], 1))])
+    monkeypatch.undo()
+    old, new = opened(moved), opened(same)
+    new.follow(old)
+    for entry, twin in zip(new.entries(), old.entries(), strict=True):
+        assert new.fingerprint(entry) != old.fingerprint(twin)
 
 
 def test_files_behind_a_changed_one_keep_their_blocks() -> None:
@@ -531,7 +593,10 @@ def test_any_change_gives_what_was_asked_for(data: st.DataObject) -> None:
     after = rebuilt(before, changed)
     assert contents(after) == expected | {paths[order]: new for order, new in changed.items()}
     assert rebuilt(after, {}) == after
+    assert followed(before, after) == contents(after)
     old, new = opened(before), opened(after)
+    if data.draw(st.booleans()):
+        new.follow(old)
     for entry in old.entries():
         same = old.fingerprint(entry) == new.fingerprint(entry)
         assert same is (entry.order not in changed or changed[entry.order] == expected[entry.path])

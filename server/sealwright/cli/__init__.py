@@ -18,12 +18,14 @@ SECTIONS = (
     Section(
         "Administration",
         "sealwright.cli.administration",
-        ("init", "user", "token"),
+        ("init", "setup-link", "user", "token"),
     ),
     Section("Certificates", "sealwright.cli.certificates", ("certificate",)),
     Section("Keys of GitHub Apps", "sealwright.cli.app_keys", ("app-key",)),
     Section("Trusted passkeys", "sealwright.cli.trust", ("trust",)),
-    Section("Signing requests", "sealwright.cli.requests", ("submit", "request")),
+    Section(
+        "Signing requests", "sealwright.cli.requests", ("submit", "request", "approve", "deny")
+    ),
     Section("Projects", "sealwright.cli.proposals", ("propose",)),
     Section("Without a server", "sealwright.cli.engine", ("sign", "verify", "plan", "analyze")),
     Section("Transparency log", "sealwright.cli.log", ("log",)),

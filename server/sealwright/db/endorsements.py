@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from sealwright.db import certificates, projects
 from sealwright.db.database import Transaction
-from sealwright.db.tables import endorsements, passkeys, trust_anchors
+from sealwright.db.tables import artifact_configurations, endorsements, passkeys, trust_anchors
 from sealwright.model.endorsement import (
     Endorsement,
     EndorsementKind,
@@ -18,6 +18,7 @@ from sealwright.model.endorsement import (
     configuration_subject,
 )
 from sealwright.model.passkey import Assertion, Passkey
+from sealwright.model.project import ArtifactConfiguration
 from sealwright.model.request import Approval, SigningRequest
 
 _NEWEST = 50  # of one subject; more of them are nobody's honest work
@@ -132,7 +133,9 @@ async def of_request(
             tx, organization, request.project_id, request.artifact_configuration_id
         )
     of_configuration: list[Endorsement] = []
+    outdated = False
     if configuration is not None:
+        outdated = await _is_outdated(tx, configuration)
         subject = configuration_subject(configuration.project_id, configuration.slug)
         of_configuration = await of_subject(
             tx, organization, EndorsementKind.CONFIGURATION, subject
@@ -144,9 +147,25 @@ async def of_request(
         await of_subject(tx, organization, EndorsementKind.POLICY, request.signing_policy_id),
         configuration,
         of_configuration,
+        outdated,
         {one: await of_subject(tx, organization, EndorsementKind.PASSKEY, one) for one in asserted},
         await _lineage(tx, organization, request.certificate_id),
     )
+
+
+async def _is_outdated(tx: Transaction, configuration: ArtifactConfiguration) -> bool:
+    table = artifact_configurations
+    newer = await tx.one(
+        sa.select(table.c.id)
+        .where(
+            table.c.organization_id == configuration.organization_id,
+            table.c.project_id == configuration.project_id,
+            table.c.slug == configuration.slug,
+            table.c.version > configuration.version,
+        )
+        .limit(1)
+    )
+    return newer is not None
 
 
 async def _lineage(tx: Transaction, organization_id: str, certificate_id: str) -> frozenset[str]:

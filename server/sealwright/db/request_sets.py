@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sealwright.db.database import Database, Transaction
 from sealwright.db.request_search import RequestFilter, first_id
 from sealwright.db.requests import request_of, search, select_requests
-from sealwright.db.tables import signing_requests
+from sealwright.db.tables import approvals, artifact_configurations, signing_requests
 from sealwright.model.request import SigningRequest, State
 
 _T = signing_requests
@@ -131,3 +131,61 @@ async def waiting_for_approval(
         .limit(limit)
     )
     return [request_of(row) for row in rows]
+
+
+async def waiting_on(
+    tx: Transaction,
+    organization_id: str,
+    state: State,
+    *,
+    policy_id: str | None = None,
+    configuration: tuple[str, str] | None = None,
+    approver_id: str | None = None,
+    limit: int = 500,
+) -> list[SigningRequest]:
+    """Requests in `state`, oldest first: those that rest on a policy, a configuration or somebody's
+    approval, or all.
+
+    Args:
+        configuration: ids of its project, and its slug: all versions.
+        approver_id: who has decided on them.
+    """
+    narrow: sa.ColumnElement[bool] = sa.true()
+    if policy_id is not None:
+        narrow = _T.c.signing_policy_id == policy_id
+    elif configuration is not None:
+        table = artifact_configurations
+        versions = sa.select(table.c.id).where(
+            table.c.organization_id == organization_id,
+            table.c.project_id == configuration[0],
+            table.c.slug == configuration[1],
+        )
+        narrow = _T.c.artifact_configuration_id.in_(versions)
+    elif approver_id is not None:
+        decided = sa.select(approvals.c.request_id).where(approvals.c.user_id == approver_id)
+        narrow = _T.c.id.in_(decided)
+    rows = await tx.all(
+        select_requests()
+        .where(
+            _T.c.organization_id == organization_id,
+            _T.c.state == state.value,
+            _T.c.finished_at.is_(None),
+            narrow,
+        )
+        .order_by(_T.c.id)
+        .limit(limit)
+    )
+    return [request_of(row) for row in rows]
+
+
+async def make_due(tx: Transaction, organization_id: str, state: State, now: dt.datetime) -> None:
+    """Have a worker look at everything that is in `state`, where none works on it, at once."""
+    await tx.change(
+        _T.update()
+        .where(
+            _T.c.organization_id == organization_id,
+            _T.c.state == state.value,
+            _T.c.finished_at.is_(None),
+        )
+        .values(lease_until=now)
+    )

@@ -52,7 +52,13 @@ _T = signing_requests
 
 #: states in which a request waits for a worker, or is with one
 WORKABLE = frozenset(
-    {State.RETRIEVING_ARTIFACT, State.SCANNING_FOR_MALWARE, State.QUEUED, State.PROCESSING}
+    {
+        State.RETRIEVING_ARTIFACT,
+        State.SCANNING_FOR_MALWARE,
+        State.QUEUED,
+        State.WAITING_FOR_ENDORSEMENT,  # it is looked at: whether it still waits
+        State.PROCESSING,
+    }
 )
 
 #: fields of SigningRequest that come from a join, not from the table itself
@@ -322,6 +328,20 @@ async def renew(
     )
 
 
+async def postpone(tx: Transaction, request: SigningRequest, until: dt.datetime) -> None:
+    """Have the request, where nobody works on it, not be due before `until`. Nothing of it
+    changes for those who watch it."""
+    await tx.change(
+        _T.update()
+        .where(
+            _T.c.id == request.id,
+            _T.c.state == request.state.value,
+            _T.c.attempt == request.attempt,
+        )
+        .values(lease_until=until)
+    )
+
+
 async def due(
     tx: Transaction, now: dt.datetime, *, quiet_seconds: float, limit: int = 500
 ) -> list[str]:
@@ -359,11 +379,11 @@ async def stranded(
 
 
 async def undecided(tx: Transaction, now: dt.datetime, *, limit: int = 500) -> list[SigningRequest]:
-    """Requests that have waited for approval for longer than their policy lets them."""
+    """Requests that have waited for people for longer than their policy lets them."""
     rows = await tx.all(
         select_requests()
         .where(
-            _T.c.state == State.WAITING_FOR_APPROVAL.value,
+            _T.c.state.in_([State.WAITING_FOR_APPROVAL.value, State.WAITING_FOR_ENDORSEMENT.value]),
             _T.c.finished_at.is_(None),
             _T.c.approval_until < now,
         )

@@ -132,6 +132,7 @@ class Trust:
         of_policy: of the request's policy.
         configuration: the artifact configuration that the request names, if there is one.
         of_configuration: of the configuration's slug, whichever its version.
+        configuration_outdated: the slug has a newer version; only the newest is up for endorsement.
         of_passkeys: passkey id -> endorsements of it.
         lineage: the request's certificate and all that it renews, directly or not.
     """
@@ -140,6 +141,7 @@ class Trust:
     of_policy: Sequence[Endorsement]
     configuration: ArtifactConfiguration | None = None
     of_configuration: Sequence[Endorsement] = ()
+    configuration_outdated: bool = False
     of_passkeys: Mapping[str, Sequence[Endorsement]] = field(default_factory=dict)
     lineage: frozenset[str] = frozenset()
 

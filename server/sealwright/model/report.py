@@ -13,7 +13,7 @@ class ReportPhase(enum.StrEnum):
 
     QUEUED = "queued"
     IN_PROGRESS = "in-progress"
-    ACTION_REQUIRED = "action-required"  # waits for approval
+    ACTION_REQUIRED = "action-required"  # waits for approval or endorsement
     SUCCESS = "success"
     FAILURE = "failure"
     CANCELED = "canceled"

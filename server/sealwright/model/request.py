@@ -21,6 +21,7 @@ class State(enum.StrEnum):
     WAITING_FOR_APPROVAL = "WaitingForApproval"
     SCANNING_FOR_MALWARE = "ScanningForMalware"
     QUEUED = "QueuedForProcessing"
+    WAITING_FOR_ENDORSEMENT = "WaitingForEndorsement"
     PROCESSING = "Processing"
     COMPLETED = "Completed"
     FAILED = "Failed"
@@ -48,8 +49,11 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
     | {State.WAITING_FOR_APPROVAL, State.SCANNING_FOR_MALWARE, State.QUEUED},
     State.WAITING_FOR_APPROVAL: _ENDS | {State.SCANNING_FOR_MALWARE, State.QUEUED},
     State.SCANNING_FOR_MALWARE: _ENDS | {State.QUEUED},
-    State.QUEUED: _ENDS | {State.PROCESSING},
-    State.PROCESSING: _ENDS | {State.COMPLETED},
+    State.QUEUED: _ENDS | {State.PROCESSING, State.WAITING_FOR_ENDORSEMENT},
+    # as soon as nothing is waited for; its place in the queue was kept by nobody
+    State.WAITING_FOR_ENDORSEMENT: _ENDS | {State.QUEUED},
+    # back to waiting where the signer, which decides, says that an endorsement is missing
+    State.PROCESSING: _ENDS | {State.COMPLETED, State.WAITING_FOR_ENDORSEMENT},
     State.COMPLETED: frozenset(),
     State.FAILED: frozenset(),
     State.DENIED: frozenset(),
@@ -157,12 +161,14 @@ class SigningRequest:
     """One artifact (or digest) to be signed under one policy.
 
     Attributes:
-        reason: why it failed, was denied or canceled; for people.
+        reason: why it failed, was denied or canceled, or which endorsement it waits for; for
+            people.
         advice: what to do about it.
         failed_stage: the state in which it failed.
         original_request_id: the request that this one retries or resubmits.
         attempt: how often a worker has begun; with `lease_until` it is the worker's claim.
-        approval_until: it fails when it still waits for approval then; None: it waits for ever.
+        approval_until: it fails when it still waits for approval or endorsement then; None: it
+            waits for ever.
         signatures: how many signatures its plan asks for (0 until planned).
         artifacts_removed_at: when its artifacts were removed from the store by the rules of
             retention; their names, sizes and digests stay.

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from sealwright.errors import ForbiddenError, SignerRefusedError
+from sealwright.errors import EndorsementAwaitedError, ForbiddenError, SignerRefusedError
 from sealwright.model.endorsement import (
     Endorsement,
     Trust,
@@ -19,13 +19,13 @@ from sealwright.model.endorsement import (
 )
 from sealwright.model.passkey import Passkey, RelyingParty
 from sealwright.model.project import SigningPolicy, snapshot
-from sealwright.model.request import RequestKind, SigningRequest
+from sealwright.model.request import Approval, RequestKind, SigningRequest, Verdict
 from sealwright.policy.passkeys import verify_assertion
 
 #: What is to be done about what waits, and about requests that were decided by what holds no more.
 _ENDORSE = (
-    "Have it endorsed at /endorsements with a passkey that the signer trusts. What was refused "
-    "meanwhile has to be submitted again."
+    "Have it endorsed at /endorsements with a passkey that the signer trusts. The request goes on "
+    "by itself then."
 )
 _AGAIN = (
     "Requests decided before a policy or an artifact configuration changed under endorsements have "
@@ -77,39 +77,36 @@ def check_policy(
         present: the policy as its row is now. It decides nothing but what people are told.
 
     Raises:
-        SignerRefusedError: there is none, or it is of other terms.
+        EndorsementAwaitedError: there is none yet of what the policy still says.
+        SignerRefusedError: the newest is of other terms.
     """
     found = newest(trust.of_policy, trust.anchors, rp)
     if found is None:
-        _refuse(
+        _wait(
             "The signing policy waits for an endorsement: nobody with a trusted passkey has "
-            "endorsed it.",
-            _ENDORSE,
+            "endorsed it."
         )
     if found.terms_sha256 == disabled_terms(fields["policy_id"]):
         message = "The signing policy was disabled, and that was endorsed."
-        _refuse(message, f"Once it is enabled again: {_ENDORSE}")
+        _refuse(message, f"Once it is enabled again, have that endorsed. {_AGAIN}")
     terms = policy_terms(fields, found.approvers, found.certificate_id)
     if terms != found.terms_sha256:
         if present is not None and _as_decided(fields, present):
-            message = "The signing policy waits for an endorsement: it is not as it was endorsed."
-            _refuse(message, _ENDORSE)
+            _wait("The signing policy waits for an endorsement: it is not as it was endorsed.")
         _refuse(
             "The signing policy changed under endorsements after the request was decided: it has "
             "to be submitted again.",
             _AGAIN,
         )
     if not set(fields["approvers"]) <= set(found.approvers):
-        _refuse(
+        _wait(
             "The signing policy waits for an endorsement: it has approvers that it had not when it "
-            "was endorsed.",
-            _ENDORSE,
+            "was endorsed."
         )
     if found.certificate_id not in trust.lineage:
-        _refuse(
+        _wait(
             "The signing policy waits for an endorsement: its certificate is not the endorsed one, "
-            "nor a renewal of it.",
-            _ENDORSE,
+            "nor a renewal of it."
         )
     return found
 
@@ -121,7 +118,8 @@ def check_configuration(
     slug. None where a bare digest is signed, which needs no configuration.
 
     Raises:
-        SignerRefusedError: there is none, or it is of another version.
+        EndorsementAwaitedError: there is none yet of the version.
+        SignerRefusedError: the newest is of another, or only a newer version can be endorsed.
     """
     if request.kind is RequestKind.HASH:
         return None
@@ -134,26 +132,37 @@ def check_configuration(
     ):
         _refuse("The artifact configuration is not the one that was decided on.", _AGAIN)
     found = newest(trust.of_configuration, trust.anchors, rp)
-    if found is None:
-        _refuse(
-            "The artifact configuration waits for an endorsement: nobody with a trusted passkey "
-            "has endorsed it.",
-            _ENDORSE,
-        )
     terms = configuration_terms(configuration)
-    if terms != found.terms_sha256:
-        if any(terms == one.terms_sha256 for one in trust.of_configuration):
+    if found is None or terms != found.terms_sha256:
+        if found and any(terms == one.terms_sha256 for one in trust.of_configuration):
             _refuse(
                 "The artifact configuration changed under endorsements after the request was "
                 "decided: it has to be submitted again.",
                 _AGAIN,
             )
-        _refuse(
-            "The artifact configuration waits for an endorsement: it is not the version that was "
-            "endorsed last.",
-            _ENDORSE,
+        if trust.configuration_outdated:
+            _refuse(
+                "The artifact configuration has a newer version, and this one was never endorsed.",
+                _AGAIN,
+            )
+        _wait(
+            "The artifact configuration waits for an endorsement: nobody with a trusted passkey "
+            "has endorsed it."
+            if found is None
+            else "The artifact configuration waits for an endorsement: it is not the version that "
+            "was endorsed last."
         )
     return found
+
+
+def check_passkey(trust: Trust, passkey: Passkey, rp: RelyingParty) -> None:
+    """Let an approval by the passkey count.
+
+    Raises:
+        EndorsementAwaitedError: the passkey is no anchor, and was not endorsed as its user's.
+    """
+    if not is_trusted(trust, passkey, rp):
+        _wait("An approval waits for an endorsement: it is by a passkey that nobody endorsed.")
 
 
 def is_trusted(trust: Trust, passkey: Passkey, rp: RelyingParty) -> bool:
@@ -167,15 +176,27 @@ def is_trusted(trust: Trust, passkey: Passkey, rp: RelyingParty) -> bool:
 
 
 def objection(
-    trust: Trust | None, request: SigningRequest, present: SigningPolicy | None, rp: RelyingParty
+    trust: Trust | None,
+    request: SigningRequest,
+    present: SigningPolicy | None,
+    rp: RelyingParty,
+    approvals: Iterable[Approval] = (),
+    keys: Iterable[Passkey] = (),
 ) -> SignerRefusedError | None:
-    """What the signer would have against the request now, as far as policy and configuration need
-    endorsements; None: nothing."""
+    """What the signer would have against the request now, as far as policy, configuration and
+    approvers' passkeys need endorsements; None: nothing.
+
+    Args:
+        keys: passkeys of those who approved.
+    """
     if trust is None:
         return None
     try:
         check_policy(trust, request.snapshot.fields, present, rp)
         check_configuration(trust, request, rp)
+        if request.snapshot.fields.get("passkey_required"):
+            for passkey in _asserting(approvals, keys):
+                check_passkey(trust, passkey, rp)
     except SignerRefusedError as error:
         return error
     return None
@@ -185,6 +206,20 @@ def _as_decided(fields: Mapping[str, Any], present: SigningPolicy) -> bool:
     """Whether the policy still says what the snapshot says, but for people and certificate."""
     now = snapshot(present, "", None).fields
     return policy_terms(fields, (), None) == policy_terms(now, (), None)
+
+
+def _asserting(approvals: Iterable[Approval], keys: Iterable[Passkey]) -> list[Passkey]:
+    """The passkeys that approvals were signed by."""
+    used = {
+        (one.user_id, one.assertion.credential_id)
+        for one in approvals
+        if one.verdict is Verdict.APPROVE and one.assertion
+    }
+    return [key for key in keys if (key.user_id, key.credential_id) in used]
+
+
+def _wait(message: str) -> NoReturn:
+    raise EndorsementAwaitedError(message, advice=_ENDORSE)
 
 
 def _refuse(message: str, advice: str) -> NoReturn:

@@ -58,8 +58,11 @@ async def reconcile(database: Database, queue: Queue, now: dt.datetime) -> int:
         await _give_up(database, queue, request, now, reason, "Submit the artifact again.")
     for request in undecided:
         hours = request.snapshot.fields.get("approval_hours")
-        reason = f"Nobody decided within the {hours} hours that the signing policy gives."
-        await _give_up(database, queue, request, now, reason, "Retry it, and have it decided.")
+        endorsing = request.state is State.WAITING_FOR_ENDORSEMENT
+        missing = "The endorsement did not come" if endorsing else "Nobody decided"
+        reason = f"{missing} within the {hours} hours that the signing policy gives."
+        advice = f"Retry it, and have it {'endorsed' if endorsing else 'decided'}."
+        await _give_up(database, queue, request, now, reason, advice)
     return len(lost)
 
 

@@ -25,6 +25,7 @@ PHASES: Mapping[State, ReportPhase] = {
     State.WAITING_FOR_APPROVAL: ReportPhase.ACTION_REQUIRED,
     State.SCANNING_FOR_MALWARE: ReportPhase.QUEUED,
     State.QUEUED: ReportPhase.QUEUED,
+    State.WAITING_FOR_ENDORSEMENT: ReportPhase.ACTION_REQUIRED,
     State.PROCESSING: ReportPhase.IN_PROGRESS,
     State.COMPLETED: ReportPhase.SUCCESS,
     State.FAILED: ReportPhase.FAILURE,

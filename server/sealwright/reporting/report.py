@@ -5,17 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from sealwright.db import Transaction, certificates, endorsements, projects, requests
+from sealwright.db import Transaction, certificates, requests
 from sealwright.db import log as db_log
 from sealwright.db.outbox import Message
-from sealwright.errors import SignerRefusedError
 from sealwright.model.identifiers import new_id
 from sealwright.model.origin import Origin
 from sealwright.model.passkey import relying_party
 from sealwright.model.project import PolicySnapshot
 from sealwright.model.report import Report, ReportPhase
 from sealwright.model.request import Approval, RequestKind, SigningRequest, State, Verdict
-from sealwright.policy.endorsements import objection
+from sealwright.reporting.objections import find_objection
 from sealwright.transparency.leaf import ARTIFACT_RELEASED
 
 _MOST_FILES = 500  #: a check shows fewer
@@ -36,7 +35,7 @@ async def request_report(tx: Transaction, message: Message, url: str) -> Report 
     request = dataclasses.replace(found, state=state)
     phase = ReportPhase(message.phase)
     if not state.is_final:
-        held = await _objection(tx, found, url)
+        held = await find_objection(tx, found, relying_party(url))
         reason, advice = (held.message, held.advice) if held else ("", "")
         request = dataclasses.replace(request, reason=reason, advice=advice, output=None)
     decisions = await requests.decisions(tx, request.id)
@@ -58,19 +57,6 @@ async def request_report(tx: Transaction, message: Message, url: str) -> Report 
         quorum=quorum,
         log_index=await _log_index(tx, request.id) if done else None,
     )
-
-
-async def _objection(
-    tx: Transaction, request: SigningRequest, url: str
-) -> SignerRefusedError | None:
-    """Why the request would not be signed now; None: nothing is known, or it is at its end."""
-    if request.state.is_final:
-        return None
-    trust = await endorsements.of_request(tx, request)
-    present = await projects.find_policy(
-        tx, request.organization_id, None, request.signing_policy_id
-    )
-    return objection(trust, request, present, relying_party(url))
 
 
 def refusal_report(message: Message) -> Report:
@@ -122,6 +108,7 @@ def _title(request: SigningRequest, decisions: Sequence[Approval], quorum: int) 
         State.WAITING_FOR_APPROVAL: f"Waiting for approval ({min(given, quorum)} of {quorum})",
         State.SCANNING_FOR_MALWARE: "Scanning for malware",
         State.QUEUED: "Queued for signing",
+        State.WAITING_FOR_ENDORSEMENT: "Waiting for endorsement",
         State.PROCESSING: "Signing",
         State.COMPLETED: "Signed",
         State.FAILED: f"Not signed: {request.reason}",

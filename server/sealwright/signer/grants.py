@@ -26,7 +26,7 @@ from sealwright.model.passkey import Passkey, RelyingParty, approval_challenge
 from sealwright.model.project import SigningPolicy
 from sealwright.model.request import Approval, RequestKind, SigningRequest, State, Verdict
 from sealwright.model.signer_messages import DIGEST_SIZES, DigestToSign
-from sealwright.policy.endorsements import check_configuration, check_policy, is_trusted
+from sealwright.policy.endorsements import check_configuration, check_passkey, check_policy
 from sealwright.policy.passkeys import verify_assertion
 
 #: Nothing is signed for requests made longer ago: what they were granted is forgotten after that.
@@ -262,8 +262,8 @@ def _is_asserted(approval: Approval, record: Record, rp: RelyingParty) -> bool:
                 verify_assertion(assertion, passkey, challenge, rp)
             except ForbiddenError as error:
                 _refuse(f"An approval does not hold. {error.message}")
-            if record.trust is not None and not is_trusted(record.trust, passkey, rp):
-                _refuse("An approval is by a passkey that nobody endorsed.")
+            if record.trust is not None:
+                check_passkey(record.trust, passkey, rp)
             return True
     return False
 

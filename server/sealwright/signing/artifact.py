@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import BinaryIO, Protocol, runtime_checkable
+from typing import BinaryIO, Protocol, Self, runtime_checkable
 
 from sealwright.model.mechanism import Mechanism as Mechanism  # noqa: PLC0414 (exported)
 
@@ -372,4 +372,16 @@ class NotingContainer(PackingContainer, Protocol):
 
     def only_read(self) -> None:
         """Nothing will be packed: extracting need not note what `pack` could use."""
+        ...
+
+
+@runtime_checkable
+class FollowingContainer(Container, Protocol):
+    """A `Container` that can be compared with an earlier version of it in less than two passes."""
+
+    def follow(self, before: Self) -> None:
+        """Take from `before` what both have in common, where equal stored bytes prove that it is.
+
+        Each member is extracted, or has its `fingerprint` made, from `before` first.
+        """
         ...

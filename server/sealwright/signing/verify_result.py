@@ -19,6 +19,7 @@ from sealwright.signing.artifact import (
     DetachedFormat,
     Directive,
     Entry,
+    FollowingContainer,
     Format,
     NotingContainer,
     SignatureFact,
@@ -207,14 +208,17 @@ class _Check:
         depth = node.path.count(INSIDE) + 1
         before, old = _open(self.before, kind.open, source, depth)
         after, new = _open(self.after, kind.open, output, depth)
+        if isinstance(after, FollowingContainer) and isinstance(before, type(after)):
+            after.follow(before)
         is_signature = self.signature_members(node)
         old = [entry for entry in old if not is_signature(entry.path)]
         new = [entry for entry in new if not is_signature(entry.path)]
         added = sorted(path for child in node.children for path in child.outputs)
         _compare_paths([*(entry.path for entry in old), *added], [entry.path for entry in new])
-        same = before.fingerprint(None) == after.fingerprint(None)
-        _require(same, "What surrounds the members was changed.")
-        self.kept_attributes(node, source, output)
+        if node is not self.plan.root or self.shard.number == 0:
+            same = before.fingerprint(None) == after.fingerprint(None)
+            _require(same, "What surrounds the members was changed.")
+            self.kept_attributes(node, source, output)
         planned = {child.order: child for child in node.children if child.has_work}
         compared = {entry.order for entry in old}
         _require(planned.keys() <= compared, "A planned file belongs to the signature.")
@@ -224,7 +228,8 @@ class _Check:
             _require(same, "The output has other attributes than it was given.", path)
         mine = compared
         if node is self.plan.root:
-            mine = set(self.shard.orders((entry.order, entry.size) for entry in old))
+            sizes = ((entry.order, entry.size) for entry in old)
+            mine = set(self.shard.orders(sizes, in_sequence=kind.is_sequence))
         for entry, entry_after in zip(old, new[: len(old)], strict=True):
             if entry.order not in mine:
                 continue

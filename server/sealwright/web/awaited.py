@@ -10,7 +10,7 @@ from sealwright.model.certificate import CertificateOrder, OrderState
 from sealwright.model.passkey import relying_party
 from sealwright.model.project import ArtifactConfiguration, SigningPolicy
 from sealwright.model.request import SigningRequest
-from sealwright.policy.endorsements import objection
+from sealwright.reporting.objections import find_objection
 from sealwright.web.endorsements import (
     Waiting,
     describe_configuration,
@@ -35,6 +35,12 @@ class NeededEndorsement:
     message: str
     advice: str
     by: tuple[str, ...]
+
+
+async def by(tx: Transaction, organization_id: str) -> tuple[str, ...] | None:
+    """Names of those who can endorse; None where nothing needs an endorsement."""
+    anchors = await endorsements.anchors(tx, organization_id)
+    return await endorsers(tx, organization_id, anchors) if anchors else None
 
 
 async def policies(
@@ -81,16 +87,11 @@ async def orders(
 
 async def request(tx: Transaction, one: SigningRequest, url: str) -> NeededEndorsement | None:
     """What the signer would have against the request now; None: nothing, or it is at its end."""
-    if one.state.is_final:
-        return None
-    trust = await endorsements.of_request(tx, one)
-    if trust is None:
-        return None
-    present = await projects.find_policy(tx, one.organization_id, None, one.signing_policy_id)
-    found = objection(trust, one, present, relying_party(url))
+    found = await find_objection(tx, one, relying_party(url))
     if found is None:
         return None
-    who = await endorsers(tx, one.organization_id, trust.anchors)
+    anchors = await endorsements.anchors(tx, one.organization_id)
+    who = await endorsers(tx, one.organization_id, anchors)
     return NeededEndorsement(found.message, found.advice, who)
 
 

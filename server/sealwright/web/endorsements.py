@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from sealwright.db import (
     groups,
     passkeys,
     projects,
+    request_sets,
+    requests,
     users,
 )
 from sealwright.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError
@@ -34,8 +37,10 @@ from sealwright.model.endorsement import (
 from sealwright.model.identifiers import utc_now
 from sealwright.model.passkey import Assertion, RelyingParty, relying_party
 from sealwright.model.project import ArtifactConfiguration, SigningPolicy, snapshot
+from sealwright.model.request import RequestKind, SigningRequest, State
 from sealwright.policy.endorsements import newest, verify_endorsement
 from sealwright.policy.permissions import Grant
+from sealwright.reporting.outbox import announce
 from sealwright.transparency.details import Change
 from sealwright.transparency.record import organization_entry, record
 from sealwright.web.passkeys import endorsement_options
@@ -91,6 +96,19 @@ async def read_desk(call: Call) -> Desk:
     """What waits in the caller's organization."""
     async with call.services.database.read() as tx:
         return await _read(tx, call.grant, relying_party(call.services.settings.url))
+
+
+async def waiting_for(
+    tx: Transaction, grant: Grant, rp: RelyingParty
+) -> tuple[Sequence[Waiting], Sequence[SigningRequest]]:
+    """What the caller's own passkey can endorse, and the requests of the organization that wait
+    for that, oldest first."""
+    anchors = await endorsements.anchors(tx, grant.organization_id)
+    if not any(one.user_id == grant.user.id and one.removed_at is None for one in anchors):
+        return (), ()
+    desk = await _read(tx, grant, rp)
+    held = await request_sets.waiting_on(tx, grant.organization_id, State.WAITING_FOR_ENDORSEMENT)
+    return desk.waiting, held
 
 
 def options(call: Call, desk: Desk, one: Waiting) -> dict[str, Any] | None:
@@ -167,7 +185,44 @@ async def endorse(
             change=Change(grant.principal.address, None, {"terms": found.terms}),
         )
         await record(tx, entry)
+        concerned = await _concerned(tx, found, grant.organization_id, made.created_at)
+    for request in concerned:
+        if request.state is State.WAITING_FOR_ENDORSEMENT:
+            digest = request.kind is RequestKind.HASH
+            await call.services.queue.enqueue(request.id, digest=digest)
+        else:
+            await call.services.queue.announce(request.id)
     return made
+
+
+async def _concerned(
+    tx: Transaction, endorsed: Waiting, organization_id: str, now: dt.datetime
+) -> list[SigningRequest]:
+    """Requests that wait and rest on what is endorsed: those that waited for it become due, the
+    others get another version and are told again. Of many the first; all of them become due."""
+    rests: dict[str, Any] = {}
+    match endorsed.kind:
+        case EndorsementKind.POLICY:
+            rests["policy_id"] = endorsed.subject_id
+        case EndorsementKind.CONFIGURATION:
+            terms = endorsed.terms
+            rests["configuration"] = (terms["project_id"], terms["configuration_slug"])
+        case EndorsementKind.PASSKEY:
+            rests["approver_id"] = endorsed.terms["user_id"]
+        case _:
+            return []
+    await request_sets.make_due(tx, organization_id, State.WAITING_FOR_ENDORSEMENT, now)
+    due = await request_sets.waiting_on(tx, organization_id, State.WAITING_FOR_ENDORSEMENT, **rests)
+    undecided = await request_sets.waiting_on(
+        tx, organization_id, State.WAITING_FOR_APPROVAL, **rests
+    )
+    told = []
+    for request in undecided:
+        amended = await requests.amend(tx, request, now)
+        if amended is not None:
+            await announce(tx, amended, now, again=True)
+            told.append(amended)
+    return [*due, *told]
 
 
 async def _read(tx: Transaction, grant: Grant, rp: RelyingParty) -> Desk:

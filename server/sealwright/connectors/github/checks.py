@@ -12,6 +12,7 @@ from sealwright.connectors.connector import RemoteError
 from sealwright.connectors.github.client import GitHubError, RepositoryApi
 from sealwright.connectors.github.markdown import plain, summary
 from sealwright.model.report import Report, Reported, ReportPhase
+from sealwright.model.request import State
 
 APPROVE, DENY = "approve", "deny"
 """Identifiers of the buttons, which come back in ``check_run.requested_action``."""
@@ -94,7 +95,7 @@ def _check_run(report: Report) -> dict[str, Any]:
         "status": status,
         "started_at": _time(request.submitted_at),
         "output": {"title": plain(report.title), "summary": summary(report)},
-        "actions": list(_BUTTONS) if report.phase is ReportPhase.ACTION_REQUIRED else [],
+        "actions": list(_BUTTONS) if request.state is State.WAITING_FOR_APPROVAL else [],
     }
     if conclusion:
         body["conclusion"] = conclusion

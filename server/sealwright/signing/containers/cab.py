@@ -19,8 +19,8 @@ from typing import BinaryIO
 from sealwright.errors import ArtifactError
 from sealwright.signing.artifact import PackedMember
 from sealwright.signing.containers.bulk_copy import BUFFER, chunks, copy_range
-from sealwright.signing.containers.cab_blocks import KeptBlocks, NotedBlocks
-from sealwright.signing.containers.cab_data import FolderReader, FolderWriter, why_closed
+from sealwright.signing.containers.cab_blocks import KeptBlocks, NotedBlocks, ShownBlocks
+from sealwright.signing.containers.cab_data import FolderReader, FolderWriter, same_data, why_closed
 from sealwright.signing.containers.cab_layout import (
     OWN_FOLDER,
     NewFolder,
@@ -93,11 +93,31 @@ class Cabinet:
         self._reader: tuple[int, FolderReader] | None = None
         self._digests: dict[int, bytes] = {}  # of members' content, by order
         self._noted = [NotedBlocks() for _ in self._folders]
+        self._shown: ShownBlocks | None = None  # blocks for another version of the cabinet
+        self._known: ShownBlocks | None = None  # blocks from it
+        self._equal: set[int] = set()  # folders whose data is the same in it
 
     @property
     def is_signed(self) -> bool:
         """Whether a signature follows the cabinet."""
         return bool(self._header.signature)
+
+    def follow(self, before: Cabinet) -> None:
+        """What both have in common need not be decompressed twice.
+
+        Args:
+            before: the version that this is compared with. Each of its files is read before that of
+                this one.
+        """
+        before._shown = self._known = ShownBlocks()
+        old = {_files_of(each): index for index, each in enumerate(before._by_folder())}
+        for index, members in enumerate(self._by_folder()):
+            twin = old.get(_files_of(members))
+            if twin is not None and same_data(
+                self._file, self._folders[index], before._file, before._folders[twin]
+            ):
+                self._equal.add(index)
+                before._equal.add(twin)
 
     def extract(self, member: Member, target: BinaryIO) -> None:
         """Write the member's content to `target`.
@@ -127,7 +147,8 @@ class Cabinet:
 
         Asked for in the order of the data, digests cost one pass, which `read` shares. Otherwise
         all files of the folder are digested in a pass of its own, and the digests kept. Where a
-        folder cannot be decompressed, they are of its compressed data.
+        folder cannot be decompressed, or is the same in the version that it is compared with, they
+        are of its compressed data.
         """
         if member.order not in self._digests:
             if self._is_ahead(member):
@@ -142,11 +163,14 @@ class Cabinet:
     def _is_ahead(self, member: Member) -> bool:
         """Whether reading has come to the member's folder, and not past it."""
         index, reader = self._reader or (member.folder - 1, None)
-        if why_closed(self._folders[member.folder]):
+        if self._is_digested_compressed(member.folder):
             return False
         if reader is None or index < member.folder:
             return True
         return index == member.folder and reader.position <= member.offset
+
+    def _is_digested_compressed(self, index: int) -> bool:
+        return index in self._equal or bool(why_closed(self._folders[index]))
 
     def attributes_digest(self, member: Member) -> bytes:
         """SHA-256 of everything else that `rebuild` keeps about a member."""
@@ -248,7 +272,14 @@ class Cabinet:
         return max((member.stamp for member in self.members), default=(0x21, 0))
 
     def _open(self, index: int) -> FolderReader:
-        return FolderReader(self._file, self._header, self._folders[index], self._noted[index])
+        return FolderReader(
+            self._file,
+            self._header,
+            self._folders[index],
+            self._noted[index],
+            self._shown,
+            self._known,
+        )
 
     def _note(self, index: int, number: int) -> None:
         """Have a folder's block noted; where it is not yet, all are, so that this is done once."""
@@ -258,7 +289,7 @@ class Cabinet:
     def _digest_folder(self, index: int) -> None:
         folder = self._folders[index]
         members = [member for member in self.members if member.folder == index]
-        if why_closed(folder):
+        if self._is_digested_compressed(index):
             digest = hashlib.sha256()
             for piece in chunks(self._file, folder.data, folder.end - folder.data):
                 digest.update(piece)
@@ -273,12 +304,16 @@ class Cabinet:
                 content.update(piece)
             self._digests[member.order] = content.digest()
 
+    def _by_folder(self) -> list[list[Member]]:
+        """Members of each folder."""
+        found: list[list[Member]] = [[] for _ in self._folders]
+        for member in self.members:
+            found[member.folder].append(member)
+        return found
+
     def _new_folders(self, contents: _Contents) -> list[NewFolder]:
         folders: list[NewFolder] = []
-        by_folder: list[list[Member]] = [[] for _ in self._folders]
-        for member in self.members:
-            by_folder[member.folder].append(member)
-        for index, members in enumerate(by_folder):
+        for index, members in enumerate(self._by_folder()):
             is_copied = not any(member.order in contents.sizes for member in members)
             news = [
                 NewMember(
@@ -405,6 +440,11 @@ class Cabinet:
             raw, attributes, stamp = member.old.raw_name, member.old.attributes, member.old.stamp
         fields = (member.size, member.offset, folder, *stamp, attributes)
         return CFFILE.pack(*fields) + raw + b"\0"
+
+
+def _files_of(members: Sequence[Member]) -> tuple[tuple[bytes, int, int], ...]:
+    """What a folder holds, and where in it."""
+    return tuple((each.raw_name, each.offset, each.size) for each in members)
 
 
 def _added_name(path: str) -> tuple[bytes, int]:

@@ -1,7 +1,9 @@
-"""Compressed blocks of a folder that its new version takes over.
+"""Compressed blocks that two versions of a cabinet have in common.
 
 A block of MSZIP refers to the block in front of it and to nothing else. Where the content of both
-is what it was, the block can be copied: neither compressed again nor given a new checksum.
+is what it was, the block can be copied: neither compressed again nor given a new checksum. And
+where two versions hold the same block behind the same content, who compares them need decompress
+it only once.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from sealwright.signing.containers.deflate import crc32
 from sealwright.signing.streams import read_at
 
 _FIELDS = 4
+_MAX_SHOWN = 32 << 20  # bytes of a file's blocks that are kept in memory
 
 
 class NotedBlocks:
@@ -87,3 +90,40 @@ class KeptBlocks:
     def record(self, number: int) -> bytes:
         """The CFDATA of the old block in the place of a new one."""
         return read_at(self._file, *self._noted.place(self._first + number))
+
+
+class ShownBlocks:
+    """Blocks of the file that was read last in one version of a cabinet, for reading it in another.
+
+    Nothing is believed of where they are: a block is found only if all that decides its content is
+    equal, byte for byte. Of a very long file only the first blocks are kept.
+    """
+
+    def __init__(self) -> None:
+        self._blocks: dict[int, tuple[bytes, bytes, bytes]] = {}
+        self._left = _MAX_SHOWN
+
+    def clear(self) -> None:
+        """Another file follows."""
+        self._blocks.clear()
+        self._left = _MAX_SHOWN
+
+    def add(self, place: int, record: bytes, history: bytes, content: bytes) -> None:
+        """Keep a block.
+
+        Args:
+            place: of its content behind the beginning of the file; negative if it begins before.
+            record: the whole CFDATA, which matches its checksum.
+            history: content of the block before, empty for a folder's first.
+            content: decompressed.
+        """
+        self._left -= len(record) + len(content)
+        if self._left >= 0:
+            self._blocks[place] = record, history, content
+
+    def find(self, place: int, record: bytes, history: bytes) -> bytes | None:
+        """The content of an equal block behind equal content; None if there was none there."""
+        found = self._blocks.get(place)
+        if found is None or found[0] != record or found[1] != history:
+            return None
+        return found[2]

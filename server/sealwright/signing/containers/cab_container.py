@@ -35,6 +35,10 @@ class CabContainer:
         for member, path in zip(self._cabinet.members, self._paths, strict=True):
             yield Entry(path, member.size, False, member.order)  # noqa: FBT003 - is_directory
 
+    def follow(self, before: CabContainer) -> None:
+        """See `Cabinet.follow`."""
+        self._cabinet.follow(before._cabinet)
+
     def extract(self, entry: Entry, target: BinaryIO) -> None:
         """Write the member's content, checked by its blocks' checksums."""
         self._cabinet.extract(self._cabinet.members[entry.order], target)

@@ -9,7 +9,8 @@ from typing import BinaryIO
 from sealwright.errors import ArtifactError, ClosedMemberError
 from sealwright.signing.advice import MAKE_ANEW
 from sealwright.signing.containers import mszip
-from sealwright.signing.containers.cab_blocks import KeptBlocks, NotedBlocks
+from sealwright.signing.containers.bulk_copy import chunks
+from sealwright.signing.containers.cab_blocks import KeptBlocks, NotedBlocks, ShownBlocks
 from sealwright.signing.containers.cab_records import (
     BLOCK,
     CFDATA,
@@ -26,7 +27,7 @@ from sealwright.signing.streams import read_at
 
 Decode = Callable[[bytes, int], bytes]
 
-
+_WINDOW = 1 << 18  # bytes of compressed data that are read at a time
 _MAX_LZX = 1 << 30  # bytes, which take some six minutes each time that they are read
 
 
@@ -39,6 +40,21 @@ def why_closed(folder: Folder) -> str:
     return ""
 
 
+def same_data(file: BinaryIO, folder: Folder, other_file: BinaryIO, other: Folder) -> bool:
+    """Whether folders of two cabinets are compressed by one method to the same bytes."""
+    length = folder.end - folder.data
+    if (folder.method, folder.blocks, length) != (
+        other.method,
+        other.blocks,
+        other.end - other.data,
+    ):
+        return False
+    pieces = zip(
+        chunks(file, folder.data, length), chunks(other_file, other.data, length), strict=True
+    )
+    return all(one == two for one, two in pieces)
+
+
 class FolderReader:
     """Reads one folder's decompressed data, forwards.
 
@@ -47,15 +63,31 @@ class FolderReader:
         header: of it.
         folder: one of its folders, of which `why_closed` says nothing.
         noted: gets the blocks that it does not have yet.
+        shown: gets those of each file, for another version of the cabinet.
+        known: blocks of another version, which need not be decompressed again.
     """
 
-    def __init__(self, file: BinaryIO, header: Header, folder: Folder, noted: NotedBlocks) -> None:
+    def __init__(
+        self,
+        file: BinaryIO,
+        header: Header,
+        folder: Folder,
+        noted: NotedBlocks,
+        shown: ShownBlocks | None = None,
+        known: ShownBlocks | None = None,
+    ) -> None:
         self._file = file
         self._header = header
         self._folder = folder
         self._noted = noted
-        self._decode = _decoder(folder)
+        self._shown = shown
+        self._known = known
+        self._inflater = _Inflater()
+        self._decode = _decoder(folder, self._inflater)
         self._at = folder.data
+        self._window = b""  # what was read of the data
+        self._window_at = folder.data
+        self._file_at = 0  # where the file that is read begins
         self._number = 0  # of the next block
         self._block = b""
         self._start = 0  # of the block, in the folder
@@ -66,11 +98,14 @@ class FolderReader:
         return self._start
 
     def read(self, offset: int, length: int) -> Iterator[bytes]:
-        """Yield the bytes from `offset` on, which is not before `position`.
+        """Yield the bytes of a file from `offset` on, which is not before `position`.
 
         Raises:
             ArtifactError: a block is damaged.
         """
+        self._file_at = offset
+        if self._shown is not None:
+            self._shown.clear()
         while length:
             while self._start + len(self._block) <= offset:
                 self._next_block()
@@ -89,9 +124,48 @@ class FolderReader:
         if self._number >= self._folder.blocks:
             message = "A folder's data ends early."
             raise ArtifactError(message, advice=MAKE_ANEW)
-        expected, compressed, size = CFDATA.unpack(read_at(self._file, self._at, CFDATA.size))
-        stored = read_at(self._file, self._at + CFDATA.size, self._header.data_reserve + compressed)
-        reserve, data = stored[: self._header.data_reserve], stored[self._header.data_reserve :]
+        at = self._at
+        record = self._record()
+        self._start += len(self._block)
+        self._block = self._content(record)
+        if not self._number and self._block[: self._folder.lead].strip(b"\0"):
+            message = "There is data in front of a folder's first file."
+            raise ArtifactError(message, advice=MAKE_ANEW)
+        if self._number == len(self._noted):
+            self._noted.note(at, len(record), self._block)
+        self._number += 1
+
+    def _record(self) -> bytes:
+        """The next CFDATA, whole."""
+        _, compressed, _ = CFDATA.unpack(self._ahead(CFDATA.size))
+        record = self._ahead(CFDATA.size + self._header.data_reserve + compressed)
+        self._at += len(record)
+        return record
+
+    def _ahead(self, length: int) -> bytes:
+        begin = self._at - self._window_at
+        if begin + length > len(self._window):
+            room = max(length, min(_WINDOW, self._folder.end - self._at))
+            self._window, self._window_at = read_at(self._file, self._at, room), self._at
+            begin = 0
+        return self._window[begin : begin + length]
+
+    def _content(self, record: bytes) -> bytes:
+        """What a block holds."""
+        history, place = self._inflater.history, self._start - self._file_at
+        known = self._known.find(place, record, history) if self._known is not None else None
+        if known is None:
+            content = self._decoded(record)
+        else:
+            content = self._inflater.history = known
+        if self._shown is not None and self._folder.kind == MSZIP:
+            self._shown.add(place, record, history, content)
+        return content
+
+    def _decoded(self, record: bytes) -> bytes:
+        expected, _, size = CFDATA.unpack_from(record)
+        begin = CFDATA.size + self._header.data_reserve
+        reserve, data = record[CFDATA.size : begin], record[begin:]
         # Zero stands for none. Some writers leave the reserved area out.
         if (
             expected
@@ -100,16 +174,7 @@ class FolderReader:
         ):
             message = "A block of data does not match its checksum."
             raise ArtifactError(message, advice=MAKE_ANEW)
-        self._start += len(self._block)
-        self._block = self._decode(data, size)
-        length = CFDATA.size + len(stored)
-        if not self._number and self._block[: self._folder.lead].strip(b"\0"):
-            message = "There is data in front of a folder's first file."
-            raise ArtifactError(message, advice=MAKE_ANEW)
-        if self._number == len(self._noted):
-            self._noted.note(self._at, length, self._block)
-        self._number += 1
-        self._at += length
+        return self._decode(data, size)
 
 
 class FolderWriter:
@@ -184,7 +249,7 @@ def block_checksum(data: bytes, size: int, reserve: bytes) -> int:
     return checksum(struct.pack("<HH", len(data), size) + reserve, checksum(data))
 
 
-def _decoder(folder: Folder) -> Decode:
+def _decoder(folder: Folder, inflater: _Inflater) -> Decode:
     if reason := why_closed(folder):
         message = f"The member {reason}, so it cannot be signed or checked."
         advice = "Leave it out of the configuration, or make the cabinet with MSZIP."
@@ -192,7 +257,7 @@ def _decoder(folder: Folder) -> Decode:
     if folder.kind == STORED:
         return _copy
     if folder.kind == MSZIP:
-        return _Inflater().block
+        return inflater.block
     return Lzx(folder.window_bits).block
 
 
@@ -204,11 +269,16 @@ def _copy(data: bytes, size: int) -> bytes:
 
 
 class _Inflater:
-    def __init__(self) -> None:
-        self._history = b""
+    """Decompresses blocks of MSZIP.
+
+    Attributes:
+        history: the content of the block before, to which the next one may refer.
+    """
+
+    history = b""
 
     def block(self, data: bytes, size: int) -> bytes:
-        content = mszip.decompress_block(data, size, self._history)
+        content = mszip.decompress_block(data, size, self.history)
         # Only a folder's last block is shorter than the history.
-        self._history = content
+        self.history = content
         return content

@@ -73,6 +73,8 @@ _OTHER_FIELDS = frozenset({"isfastsigningrequest", "artifact", "originalsigningr
 
 STATUSES: Mapping[State, str] = {
     State.WAITING_FOR_APPROVAL: "WaitingForApproval",
+    # the existing service has no word of its own for it, and its clients go on asking
+    State.WAITING_FOR_ENDORSEMENT: "WaitingForApproval",
     State.COMPLETED: "Completed",
     State.FAILED: "Failed",
     State.DENIED: "Denied",
@@ -423,6 +425,8 @@ def _workflow_status(request: SigningRequest) -> str:
         return "MalwareDetected"
     if request.state is State.FAILED:
         return _FAILURES.get(request.failed_stage, "ProcessingFailed")
+    if request.state is State.WAITING_FOR_ENDORSEMENT:
+        return State.WAITING_FOR_APPROVAL.value
     return request.state.value
 
 

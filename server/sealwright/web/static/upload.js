@@ -6,7 +6,15 @@ if (form) {
   const input = form.querySelector("input[type=file]");
   const list = document.getElementById("uploads");
   const button = form.querySelector("button");
+  const patience = 10000; // ms after the last byte until it is said that no answer has come
   input.multiple = true;
+
+  const linked = (place, path, name) => {
+    const link = document.createElement("a");
+    link.href = path;
+    link.textContent = name;
+    place.append(link);
+  };
 
   const line = (file) => {
     const item = document.createElement("li");
@@ -45,7 +53,17 @@ if (form) {
       shown.bar.value = event.loaded / event.total;
       shown.state.textContent = ` ${Math.floor((100 * event.loaded) / event.total)} %`;
     });
+    let late = 0;
+    request.upload.addEventListener("load", () => {
+      shown.bar.removeAttribute("value");
+      shown.state.textContent = " sent, being checked and recorded";
+      late = setTimeout(() => {
+        shown.state.textContent = " sent. The server is slow to answer; its request may be there already: ";
+        linked(shown.state, "/signing-requests?submitter=me", "your requests");
+      }, patience);
+    });
     const end = (worked, text) => {
+      clearTimeout(late);
       shown.bar.remove();
       shown.state.className = worked ? "" : "error";
       shown.state.textContent = text;
@@ -55,24 +73,22 @@ if (form) {
     request.addEventListener("load", () => {
       const path = new URL(request.responseURL || location.href).pathname;
       if (request.status === 200 && path.startsWith("/signing-requests/")) {
-        const link = document.createElement("a");
-        link.href = path;
-        link.textContent = "Open its request";
         end(true, " submitted. ");
-        shown.state.append(link);
+        linked(shown.state, path, "Open its request");
       } else {
         end(false, ` ${fault(request)} `);
         if (request.responseURL.includes("/login")) {
-          const link = document.createElement("a");
-          link.href = `/login?next=${encodeURIComponent(location.pathname + location.search)}`;
-          link.textContent = "Log in, and go on here";
-          shown.state.append(link);
+          const here = encodeURIComponent(location.pathname + location.search);
+          linked(shown.state, `/login?next=${here}`, "Log in, and go on here");
         }
       }
     });
-    request.addEventListener("error", () => end(false, " The connection broke. Submit it again."));
+    request.addEventListener("error", () => end(false, " The connection broke. Submit it again: what is there already is not made twice."));
     request.send(data);
   });
+
+  // who goes away now loses what is not yet sent
+  const stay = (event) => event.preventDefault();
 
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
@@ -82,7 +98,9 @@ if (form) {
     list.replaceChildren();
     const lines = files.map(line);
     const worked = [];
+    addEventListener("beforeunload", stay);
     for (const [index, file] of files.entries()) worked.push(await send(file, lines[index]));
+    removeEventListener("beforeunload", stay);
     button.removeAttribute("aria-disabled");
     const links = list.querySelectorAll("a");
     if (files.length === 1 && worked[0]) location.assign(links[0].href);

@@ -12,6 +12,7 @@ from sealwright.db.log_search import Filter
 from sealwright.db.request_search import RequestFilter, find_ids
 from sealwright.model.certificate import CertificateState
 from sealwright.model.identifiers import utc_now
+from sealwright.model.passkey import relying_party
 from sealwright.model.project import Project
 from sealwright.model.proposal import Proposal, ProposalState
 from sealwright.model.request import SigningRequest, State
@@ -21,6 +22,7 @@ from sealwright.reporting.unusual import ACTION
 from sealwright.visible import project_ids
 from sealwright.web import views
 from sealwright.web.audit import audit_page, subject_names
+from sealwright.web.endorsements import waiting_for
 from sealwright.web.routes import Call, Endpoint, Face
 from sealwright.web.ui.first_steps import first_steps
 from sealwright.web.ui.navigation import may_open
@@ -49,7 +51,9 @@ async def home(call: Call) -> Response:
         counted = await find_ids(tx, grant.organization_id, of_today, limit=_COUNTED)
         signed_count = len(counted.ids)
         proposed, answered = await _proposals(tx, grant, visible)
-        found = [*waiting, *failed, *signed]
+        to_endorse, held = await waiting_for(tx, grant, relying_party(call.services.settings.url))
+        held = [one for one in held if visible is None or one.project_id in visible][:_SHOWN]
+        found = [*waiting, *held, *failed, *signed]
         people = await views.names(tx, grant.organization_id, [one.submitted_by for one in found])
         unusual, names = [], {}
         if may_open(grant.principal, "ui.audit"):
@@ -68,7 +72,9 @@ async def home(call: Call) -> Response:
         ]
     shown: dict[str, Any] = {
         "waiting": waiting,
-        "waiting_count": f"{len(waiting)}{'+' if more_wait else ''}",
+        "waiting_count": f"{len(waiting) + len(to_endorse)}{'+' if more_wait else ''}",
+        "to_endorse": to_endorse,
+        "held": held,
         "failed": failed,
         "signed": signed,
         "signed_count": f"{_COUNTED} or more" if signed_count == _COUNTED else str(signed_count),

@@ -12,7 +12,7 @@ from sealwright.model.identifiers import is_id
 from sealwright.model.project import Project
 from sealwright.model.proposal import Trial
 from sealwright.visible import find_project
-from sealwright.web import views
+from sealwright.web import awaited, views
 from sealwright.web.api.v1.proposals import (
     accept_proposal,
     decline_proposal,
@@ -65,6 +65,10 @@ async def _detail(call: Call, form: Form, status: int = 200) -> Response:
         trial = await _trial(tx, project, proposal.trial_id or "")
         involved = [name for name in (proposal.proposed_by, proposal.decided_by) if name]
         people = await views.names(tx, project.organization_id, involved)
+        endorsed_by = await awaited.by(tx, project.organization_id)
+        became = [present] if present and present.id == proposal.configuration_id else []
+        url = call.services.settings.url
+        waiting = await awaited.configurations(tx, project.organization_id, became, url)
     # once it is accepted the newest version is the proposal itself
     compared = present if present and present.xml != proposal.xml else None
     shown: dict[str, Any] = {
@@ -76,6 +80,8 @@ async def _detail(call: Call, form: Form, status: int = 200) -> Response:
         "trial": trial,
         "tree": await artifact_tree.of_trial(trial) if trial else None,
         "people": people,
+        "endorsed_by": endorsed_by,
+        "awaited_by": waiting.get(proposal.configuration_id or ""),
         "form": form,
         **may(call, project),
     }

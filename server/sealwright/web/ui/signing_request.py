@@ -317,6 +317,8 @@ def _stages(request: SigningRequest) -> list[tuple[State, str]]:
         request.failed_stage is State.SCANNING_FOR_MALWARE
     ):
         way.append(State.SCANNING_FOR_MALWARE)
+    if State.WAITING_FOR_ENDORSEMENT in {request.state, request.failed_stage}:
+        way.append(State.WAITING_FOR_ENDORSEMENT)
     way += [State.QUEUED, State.PROCESSING, State.COMPLETED]
     if request.state in way:
         at = way.index(request.state)
