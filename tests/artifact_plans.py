@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
-from sealwright.db import requests
+from sealwright.db import plans, requests
 from sealwright.model.identifiers import utc_now
 from sealwright.model.member_tree import FILE, FOLDER, SIGNATURE, Member, build
+from sealwright.model.plan import StoredPlan
 from sealwright.model.request import FileResult
 from sealwright.signing.artifact import TimestampForm
 from sealwright.signing.configuration import Directive
 from sealwright.signing.plan import Plan, PlanNode
+from sealwright.signing.stored_plan import effect_of
 from tests.web import Web
 
 _SIGN = Directive("authenticode-sign", {}, "line 4, column 7")
@@ -81,7 +83,8 @@ async def store(
     """Keep the plan as the worker does, and with `done` its results."""
     tree = packed(plan) if listed else None
     async with web.database.transaction() as tx:
-        await requests.put_plan(tx, request_id, plan.plan_hash, plan.to_json(), utc_now(), tree)
+        stored = StoredPlan(plan.plan_hash, plan.to_json(), effect_of(plan), tree, plan.warnings)
+        await plans.put(tx, request_id, stored, utc_now())
         if done:
             await requests.put_results(tx, request_id, list(results(plan)))
 

@@ -6,6 +6,7 @@ from collections.abc import Generator
 import pytest
 from hypothesis import settings
 
+from tests import tracing
 from tests.chaos.shim import shim, shim_module
 from tests.database import database, database_url, empty_database_url, sqlite_template
 from tests.postgres import postgres
@@ -68,6 +69,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest files first."""
     place = {name: number for number, name in enumerate(LONG_FILES)}
     items.sort(key=lambda item: place.get(item.path.name, len(place)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Nor is coverage measured in the processes that tests marked ``untraced`` start."""
+    if item.get_closest_marker("untraced") is None:
+        return (yield)
+    with tracing.off():
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True)

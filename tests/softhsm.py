@@ -6,7 +6,6 @@ name the one that was made last.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 from sealwright.keystores import softhsm
 from sealwright.keystores.pkcs11 import Token
 from sealwright.keystores.uri import Pkcs11Uri
+from tests import tracing
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class SoftHsmToken:
     """A SoftHSM2 token.
 
     Attributes:
-        environment: for the process that opens it; `softhsm_token` has set it in this one.
+        variables: for the module; `softhsm_token` has set them in this process.
     """
 
     module: Path
@@ -31,21 +31,25 @@ class SoftHsmToken:
     label: str
     pin_file: Path
     uri: Pkcs11Uri
-    environment: Mapping[str, str]
+    variables: Mapping[str, str]
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """For a process that opens it. Session processes inherit little, so that coverage would
+        not measure them."""
+        return {**self.variables, **tracing.variables()}
 
 
 def make_token(folder: Path, label: str) -> SoftHsmToken:
-    """Make a token in a new folder. The caller sets `environment` where it is opened."""
+    """Make a token in a new folder. The caller sets `variables` where it is opened."""
     made = softhsm.provide(folder, label)
-    # Session processes inherit little; with these variables coverage measures them too.
-    coverage = {name: text for name, text in os.environ.items() if name.startswith("COVERAGE_")}
     return SoftHsmToken(
         module=softhsm.find_module(),
         configuration=Path(made.environment["SOFTHSM2_CONF"]),
         label=label,
         pin_file=folder / "pin",
         uri=made.uri,
-        environment={**made.environment, **coverage},
+        variables=made.environment,
     )
 
 
@@ -54,7 +58,7 @@ def softhsm_token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoftHsmT
     """One token for the whole run; tests generate their own keys on it."""
     made = make_token(tmp_path_factory.mktemp("softhsm") / "token", "sealwright-test")
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in made.environment.items():
+        for name, value in made.variables.items():
             patch.setenv(name, value)
         yield made
 

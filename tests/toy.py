@@ -160,6 +160,9 @@ class ToyBoxFormat:
     def content_digest(self, file: BinaryIO) -> bytes:
         return hashlib.sha256(_box_content(file)).digest()
 
+    def member_role(self, path: str) -> str:
+        return f"toy {path}"
+
     def is_signature_member(self, path: str) -> bool:
         return path == BOX_SIGNATURE
 

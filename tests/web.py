@@ -38,6 +38,7 @@ from sealwright.queueing.queue import Queue
 from sealwright.storage import ArtifactStore, open_store
 from sealwright.transparency.record import record, request_entry
 from tests import database as rows
+from tests import tracing
 from tests.database import Scene
 from tests.keys import Issued, issue, new_key
 from tests.postgres import Postgres
@@ -145,6 +146,14 @@ def _wait(server: WebServer) -> None:
         time.sleep(0.05)
 
 
+def _of_the_session(valkey: Valkey, database_url: str) -> Iterator[WebServer]:
+    with contextlib.ExitStack() as stack:
+        with tracing.on():  # whoever asked first
+            server = stack.enter_context(running(valkey, database_url))
+        yield server
+        assert not server.faults(), server.log[-3000:]
+
+
 @pytest.fixture(scope="session")
 def sqlite_web(
     valkey: Valkey, sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory
@@ -152,9 +161,7 @@ def sqlite_web(
     """The session's server on SQLite."""
     file = tmp_path_factory.mktemp("web") / "sealwright.sqlite3"
     file.write_bytes(sqlite_template.read_bytes())
-    with running(valkey, f"sqlite:///{file}") as server:
-        yield server
-        assert not server.faults(), server.log[-3000:]
+    yield from _of_the_session(valkey, f"sqlite:///{file}")
 
 
 @pytest.fixture
@@ -169,9 +176,7 @@ def own_web(own_valkey: Valkey, sqlite_template: Path, tmp_path: Path) -> Iterat
 @pytest.fixture(scope="session")
 def postgresql_web(valkey: Valkey, postgres: Postgres) -> Iterator[WebServer]:
     """The session's server on PostgreSQL."""
-    with running(valkey, postgres.migrated()) as server:
-        yield server
-        assert not server.faults(), server.log[-3000:]
+    yield from _of_the_session(valkey, postgres.migrated())
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -21,7 +21,15 @@ from typing import Any, BinaryIO
 from sealwright.answer import Answerer, patiently
 from sealwright.config import Settings
 from sealwright.connectors.outgoing import OutgoingClient
-from sealwright.db import Database, build_systems, certificates, projects, requests
+from sealwright.db import (
+    Database,
+    Transaction,
+    build_systems,
+    certificates,
+    plans,
+    projects,
+    requests,
+)
 from sealwright.db import log as db_log
 from sealwright.errors import (
     ArtifactError,
@@ -39,12 +47,12 @@ from sealwright.errors import (
 from sealwright.intake.malware import scan_artifact
 from sealwright.intake.retrieval import ArtifactRetrievalLink, retrieval_timeouts, retrieve
 from sealwright.intake.upload import clean_file_name
-from sealwright.model import member_tree
 from sealwright.model.certificate import Certificate, CertificateKind, CertificateState
 from sealwright.model.identifiers import utc_now
 from sealwright.model.mechanism import Mechanism
 from sealwright.model.origin import Locator, origin_rules
 from sealwright.model.passkey import relying_party
+from sealwright.model.project import SigningPolicy
 from sealwright.model.request import (
     FileResult,
     RequestKind,
@@ -62,6 +70,7 @@ from sealwright.queueing import lease
 from sealwright.queueing.lifecycle import advance
 from sealwright.queueing.progress import ProgressMeter
 from sealwright.queueing.queue import Queue
+from sealwright.reporting.objections import find_objection
 from sealwright.signing import deep_sign
 from sealwright.signing.artifact import Identity, SignatureRequest, TimestampForm
 from sealwright.signing.child_pool import ChildPool
@@ -70,6 +79,7 @@ from sealwright.signing.sandbox import FormatChild
 from sealwright.signing.signature_value import verify_signature_value
 from sealwright.signing.signer_client import SignerClient
 from sealwright.signing.spool import sha256_of
+from sealwright.signing.stored_plan import stored_plan
 from sealwright.signing.team import Team, is_divisible, team_of
 from sealwright.signing.timestamp_client import TimestampClient
 from sealwright.signing.verify_result import VerifiedSignature
@@ -205,7 +215,9 @@ async def _retrieve(bench: Workbench, request: SigningRequest) -> None:
             **changes,
         )
     await bench.queue.announce(request.id)
-    if following is not State.WAITING_FOR_APPROVAL:
+    if following is State.WAITING_FOR_APPROVAL:
+        await bench.queue.enqueue_plan(request.id)
+    else:
         await bench.queue.enqueue(request.id)
 
 
@@ -338,7 +350,7 @@ async def _sign_artifact(bench: Workbench, request: SigningRequest, meter: Progr
     async with bench.room, team_of(bench.children, bench.room, divisible=divisible) as team:
         signing = team.first
         meter.begin(Stage.FETCHING)
-        await _fetch(bench, artifact, signing)
+        await fetch(bench, artifact, signing)
         await team.share_input()
         meter.begin(Stage.PLANNING)
         plan = await _plan(bench, request, team, configuration, identity)
@@ -376,37 +388,49 @@ async def _plan(
     """Make the plan, and record it before anything is signed by it.
 
     The signing time is that of the first attempt: a later one finds it in the recorded plan, and
-    must come to the same plan.
+    must come to the same plan. Whoever approved has seen one too: it must do the same.
     """
-    assert request.input is not None  # noqa: S101 - checked by the caller
     async with bench.database.read() as tx:
-        recorded = await requests.get_plan(tx, request.id)
+        recorded = await plans.get(tx, request.id)
+        approved = "" if recorded else await plans.effect_ahead(tx, request.id)
     now = utc_now()
-    wants_time = bool(request.snapshot.fields["timestamp_required"])
-    plan = await team.plan(
-        configuration.encode(),
-        request.parameters,
-        artifact_name=request.input.file_name,
-        signing_time=Plan.from_json(recorded).signing_time if recorded else int(now.timestamp()),
-        timestamp=TimestampForm.RFC3161 if wants_time else TimestampForm.NONE,
-        identity=identity,
-    )
-    text = plan.to_json()
+    time = Plan.from_json(recorded).signing_time if recorded else int(now.timestamp())
+    plan = await make_plan(request, team, configuration, identity, time)
     if recorded is not None:
-        if recorded != text:
+        if recorded != plan.to_json():
             message = "The artifact gives another plan than in the attempt before."
             raise VerificationError(
                 message, advice="The server was upgraded in between: submit the artifact again."
             )
         return plan
-    members = team.listing
-    tree = await asyncio.to_thread(lambda: member_tree.build(plan.root.to_json(), members).pack())
+    stored = await asyncio.to_thread(stored_plan, plan, team.listing)
+    if approved not in {"", stored.effect}:
+        message = "The artifact would be signed otherwise than was shown to those who approved."
+        raise VerificationError(
+            message, advice="The server was upgraded in between: submit the artifact again."
+        )
     async with bench.database.transaction() as tx:
         await lease.require(tx, request)
-        await requests.put_plan(tx, request.id, plan.plan_hash, text, now, tree)
+        await plans.put(tx, request.id, stored, now)
         signatures = sum(len(node.signs) for node in plan.root.walk())
-        await requests.amend(tx, request, now, plan_hash=plan.plan_hash, signatures=signatures)
+        await requests.amend(tx, request, now, plan_hash=stored.sha256, signatures=signatures)
     return plan
+
+
+async def make_plan(
+    request: SigningRequest, team: Team, configuration: str, identity: Identity, signing_time: int
+) -> Plan:
+    """What is done to the artifact, which the team has, by the request's own terms."""
+    assert request.input is not None  # noqa: S101 - checked by the caller
+    wants_time = bool(request.snapshot.fields["timestamp_required"])
+    return await team.plan(
+        configuration.encode(),
+        request.parameters,
+        artifact_name=request.input.file_name,
+        signing_time=signing_time,
+        timestamp=TimestampForm.RFC3161 if wants_time else TimestampForm.NONE,
+        identity=identity,
+    )
 
 
 async def _store(
@@ -441,8 +465,10 @@ async def _store(
 def _results(
     made: Sequence[deep_sign.FileResult], found: Sequence[VerifiedSignature]
 ) -> list[FileResult]:
-    """What was done, with the times that the verified time stamps assert."""
-    times = {(one.path, one.directive): one.fact.timestamp for one in found}
+    """What was done, with the times that the verified time stamps assert, and what was found to
+    have come into containers."""
+    verified = {(one.path, one.directive): one for one in found}
+    proofs = [verified.get((one.path, one.directive)) for one in made]
     return [
         FileResult(
             path=one.path,
@@ -452,10 +478,11 @@ def _results(
             sha256_before=one.sha256_before,
             sha256_after=one.sha256_after,
             size_after=one.size,
-            timestamp=_time(times.get((one.path, one.directive))),
+            timestamp=_time(proof.fact.timestamp) if proof else None,
             outputs=one.outputs,
+            members=proof.members if proof else (),
         )
-        for one in made
+        for one, proof in zip(made, proofs, strict=True)
     ]
 
 
@@ -489,37 +516,60 @@ async def _load(bench: Workbench, request: SigningRequest) -> tuple[Certificate,
     async with bench.database.read() as tx:
         policy = await projects.find_policy(tx, organization, None, request.signing_policy_id)
         certificate = await certificates.get(tx, organization, request.certificate_id)
-        configuration = await projects.find_configuration(
-            tx, organization, request.project_id, request.artifact_configuration_id
-        )
-    decided = request.snapshot.fields
-    if request.snapshot.sha256 != request.policy_hash or certificate is None or policy is None:
-        message = "The request's policy snapshot does not belong to it."
-        raise InternalError(message)
+        if request.snapshot.sha256 != request.policy_hash or certificate is None or policy is None:
+            message = "The request's policy snapshot does not belong to it."
+            raise InternalError(message)
+        _require_usable(request, policy, certificate)
+        if request.kind is RequestKind.HASH:
+            return certificate, ""
+        return certificate, await load_configuration(tx, request)
+
+
+def _require_usable(
+    request: SigningRequest, policy: SigningPolicy, certificate: Certificate
+) -> None:
     if not policy.enabled:
         message = f"The signing policy {policy.slug} was disabled meanwhile."
         raise PolicyViolationError(message, advice="Have it enabled, then submit again.")
-    if certificate.sha256 != decided["certificate_sha256"]:
-        message = f"The certificate {certificate.slug} is not the one that was decided on."
-        raise PolicyViolationError(message, advice="Submit again.")
+    require_decided(request, certificate)
     now = utc_now()
     usable = not certificate.is_pending and certificate.not_before <= now < certificate.not_after
     if certificate.state is not CertificateState.ACTIVE or not usable:
         message = f"The certificate {certificate.slug} is disabled or not valid now."
         raise PolicyViolationError(message, advice="Have it enabled or renewed, then submit again.")
-    if request.kind is RequestKind.HASH:
-        return certificate, ""
+
+
+def require_decided(request: SigningRequest, certificate: Certificate) -> None:
+    """Refuse another certificate than the one that the request was decided by.
+
+    Raises:
+        PolicyViolationError: it is another one.
+    """
+    if certificate.sha256 != request.snapshot.fields["certificate_sha256"]:
+        message = f"The certificate {certificate.slug} is not the one that was decided on."
+        raise PolicyViolationError(message, advice="Submit again.")
+
+
+async def load_configuration(tx: Transaction, request: SigningRequest) -> str:
+    """The XML of the artifact configuration that the request was decided by.
+
+    Raises:
+        InternalError: it is another one.
+    """
+    found = await projects.find_configuration(
+        tx, request.organization_id, request.project_id, request.artifact_configuration_id
+    )
     if (
-        configuration is None
-        or configuration.sha256 != decided["artifact_configuration_sha256"]
-        or hashlib.sha256(configuration.xml.encode()).hexdigest() != configuration.sha256
+        found is None
+        or found.sha256 != request.snapshot.fields["artifact_configuration_sha256"]
+        or hashlib.sha256(found.xml.encode()).hexdigest() != found.sha256
     ):
         message = "The artifact configuration is not the one that was decided on."
         raise InternalError(message)
-    return certificate, configuration.xml
+    return found.xml
 
 
-async def _fetch(bench: Workbench, artifact: StoredArtifact, child: FormatChild) -> None:
+async def fetch(bench: Workbench, artifact: StoredArtifact, child: FormatChild) -> None:
     """Copy the artifact to the child's input; its hash must be the one in the record."""
     sha256 = await patiently(
         "fetching the artifact", lambda: bench.store.fetch(artifact.key, child.input)
@@ -570,12 +620,13 @@ async def _end_badly(bench: Workbench, request: SigningRequest, error: Exception
     may_pass = isinstance(error, _TEMPORARY) or not expected
     try:
         if isinstance(error, EndorsementAwaitedError):
-            await _wait(bench, request, error)
+            await _wait_or_fail(bench, request, error)
         elif may_pass and request.attempt < bench.settings.max_attempts:
             pause = min(_FIRST_PAUSE * 3 ** (request.attempt - 1), _LONGEST_PAUSE)
             await _give_back(bench, request, pause)
         else:
-            await _fail(bench, request, error)
+            async with bench.database.transaction() as tx:
+                await fail(tx, request, error)
     except lease.LeaseLostError:
         pass
     except ConflictError:
@@ -585,12 +636,17 @@ async def _end_badly(bench: Workbench, request: SigningRequest, error: Exception
     await bench.queue.announce(request.id)
 
 
-async def _wait(
+async def _wait_or_fail(
     bench: Workbench, request: SigningRequest, missing: EndorsementAwaitedError
 ) -> None:
-    """Wait for what the signer, which decides, says is missing; the plan stays as it was made."""
+    """Wait for what the signer, which decides, says is missing; the plan stays as it was made. If
+    that is seen here as nothing to wait for, the request fails: it would come back at once."""
     async with bench.database.transaction() as tx:
-        await lease.wait_for_endorsement(tx, request, missing, utc_now())
+        found = await find_objection(tx, request, relying_party(bench.settings.url))
+        if isinstance(found, EndorsementAwaitedError):
+            await lease.wait_for_endorsement(tx, request, missing, utc_now())
+        else:
+            await fail(tx, request, found or missing)
 
 
 async def _give_back(bench: Workbench, request: SigningRequest, pause: float) -> None:
@@ -600,22 +656,26 @@ async def _give_back(bench: Workbench, request: SigningRequest, pause: float) ->
         _log.warning("%s: %s The lease runs out by itself.", request.id, away.message)
 
 
-async def _fail(bench: Workbench, request: SigningRequest, error: Exception) -> None:
+async def fail(tx: Transaction, request: SigningRequest, error: Exception) -> None:
+    """End a request by an error.
+
+    Raises:
+        ConflictError: somebody else has moved it meanwhile.
+    """
     if isinstance(error, SealwrightError) and not isinstance(error, InternalError):
         place = f"{error.where}: " if error.where else ""
         code, reason, advice = error.code, f"{place}{error.message}", error.advice
     else:
         code, reason = InternalError.code, "The server failed on this request."
         advice = "Ask the server's operator: the worker's log says more under the request's id."
-    async with bench.database.transaction() as tx:
-        await advance(
-            tx,
-            request,
-            State.FAILED,
-            actor=ACTOR,
-            now=utc_now(),
-            data={"code": code, "stage": request.state.value, "attempt": request.attempt},
-            failed_stage=request.state,
-            reason=reason[:_MAX_REASON],
-            advice=advice[:_MAX_REASON],
-        )
+    await advance(
+        tx,
+        request,
+        State.FAILED,
+        actor=ACTOR,
+        now=utc_now(),
+        data={"code": code, "stage": request.state.value, "attempt": request.attempt},
+        failed_stage=request.state,
+        reason=reason[:_MAX_REASON],
+        advice=advice[:_MAX_REASON],
+    )

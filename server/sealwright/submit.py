@@ -172,6 +172,8 @@ async def submit(
         request = await _committed_after_all(database, grant, request_id)
     if request.state in _DUE:
         await queue.enqueue(request.id, digest=request.kind is RequestKind.HASH)
+    elif request.input and request.state is State.WAITING_FOR_APPROVAL:
+        await queue.enqueue_plan(request.id)
     await queue.announce(request.id, request.state)
     return Submitted(request)
 

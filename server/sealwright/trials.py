@@ -16,10 +16,10 @@ from pathlib import Path
 from sealwright.db import proposals
 from sealwright.errors import InternalError, SealwrightError, VerificationError
 from sealwright.fulfil import Workbench
-from sealwright.model import member_tree
 from sealwright.model.identifiers import utc_now
 from sealwright.model.proposal import Trial, TrialState
 from sealwright.signing.shard import WHOLE
+from sealwright.signing.stored_plan import stored_plan
 
 _log = logging.getLogger(__name__)
 
@@ -105,14 +105,12 @@ async def _apply(bench: Workbench, trial: Trial) -> Trial:
             artifact_name=name,
             signing_time=int(utc_now().timestamp()),
         )
-    root = share.plan.root
-    tree = await asyncio.to_thread(lambda: member_tree.build(root.to_json(), share.listing).pack())
-    text = share.plan.to_json()
-    if len(text) > _MAX_PLAN:
+    made = await asyncio.to_thread(stored_plan, share.plan, share.listing)
+    if len(made.text) > _MAX_PLAN:
         return dataclasses.replace(
             trial, state=TrialState.FAILED, fault="The sample has too many files to show."
         )
-    return dataclasses.replace(trial, state=TrialState.DONE, plan=text, tree=tree)
+    return dataclasses.replace(trial, state=TrialState.DONE, plan=made.text, tree=made.tree)
 
 
 async def _fetch(bench: Workbench, trial: Trial, target: Path) -> None:

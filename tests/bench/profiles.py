@@ -19,7 +19,7 @@ _RATE = 100  # samples a second
 _ROWS = 25
 #: Where a thread only waits. Not every kernel tells py-spy that it does.
 _WAITING = (
-    "select (selectors.py", "_connection_worker_thread (aiosqlite", "_worker (concurrent/futures",
+    "select (selectors.py", "_worker (concurrent/futures",
     "wait (threading.py", "_read_exactly (", "poll (", "accept (",
 )  # fmt: skip
 

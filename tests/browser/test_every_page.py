@@ -21,7 +21,9 @@ from tests.web import PASSWORD, Web
 
 _TEXTS = """document.body.textContent
     + [...document.querySelectorAll("input, textarea")].map(one => one.value).join(" ")"""
-_CONTRAST = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
+#: what is in order need not be described
+_EVERYTHING = {"resultTypes": ["violations"]}
+_CONTRAST = _EVERYTHING | {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
@@ -59,6 +61,7 @@ async def test_every_page(sqlite: Web, width: int, scheme: str) -> None:
             faults += await visit(page, name, sqlite.server.url + path, scheme)
             shown |= plants.numbers_in(await page.evaluate(_TEXTS))
             visited += 1
+        faults += await visit(page, "error", f"{sqlite.server.url}/projects/none", scheme, 404)
         await browser.close()
     assert not faults, "\n".join(faults)
     assert visited > 5
@@ -80,7 +83,7 @@ async def visit(page: Page, name: str, url: str, scheme: str, status: int = 200)
 async def look(page: Page, name: str, scheme: str) -> list[str]:
     """What is wrong with the page that is open."""
     # in light everything, in dark what differs there: the colours
-    faults = await _axe(page, name, {} if scheme == "light" else _CONTRAST)
+    faults = await _axe(page, name, _EVERYTHING if scheme == "light" else _CONTRAST)
     faults += await _shape(page, name)
     size = page.viewport_size
     assert size is not None

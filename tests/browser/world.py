@@ -56,7 +56,7 @@ class World:
 
     def paths(self) -> Iterator[tuple[str, str]]:
         """Name and path of every page that there is a way to."""
-        values = dataclasses.asdict(self.things)
+        values = dataclasses.asdict(self.things) | {"document": "artifact-configuration"}
         for endpoint in ENDPOINTS:
             if endpoint.face is not Face.UI or endpoint.method != "GET":
                 continue

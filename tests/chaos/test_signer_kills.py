@@ -29,7 +29,7 @@ from sealwright.transparency.note import SigningKey
 from sealwright.transparency.publish import publish
 from sealwright.transparency.verify import verify_log
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.untraced]
 
 
 @contextlib.asynccontextmanager

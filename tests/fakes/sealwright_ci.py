@@ -435,6 +435,8 @@ class FakeServer:
             "files": [file] if completed else [],
             "file_count": 1 if completed else 0,
             "approvals": [],
+            "plan_state": "none",
+            "plan_warnings": [],
             "needed_endorsement": None,
             "id": request.id,
             "url": f"{self.url}/signing-requests/{request.id}",

@@ -312,7 +312,6 @@ def refused(done: Done, why: str) -> None:
     assert re.search("%0AHow to fix: .{10}", told), done.output
 
 
-@pytest.mark.chaos
 def test_killed_in_the_middle(github: GitHubWhole, workflow: Workflow) -> None:
     before = {one["id"] for one in github.requests()}
     with ThreadPoolExecutor(1) as pool:

@@ -158,7 +158,6 @@ def test_tag_that_is_deleted_before_anything_is_signed(gitlab: GitLabWhole) -> N
     assert "moved or deleted" in done["reason"]
 
 
-@pytest.mark.chaos
 def test_killed_in_the_middle(tmp_path: Path, runners: Runners, gitlab: GitLabWhole) -> None:
     gitlab.fill()
     pipeline = Pipeline(tmp_path, runners, gitlab)

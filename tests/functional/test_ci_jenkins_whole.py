@@ -17,6 +17,9 @@ from tests.runners import Runners, runners
 
 __all__ = ["runners"]
 
+#: the server runs what test_ci_gitlab_whole.py and test_end_to_end.py measure
+pytestmark = pytest.mark.untraced
+
 STEP = """\
 node('linux') {
     submitSigningRequest(projectSlug: 'product', signingPolicySlug: 'POLICY',
@@ -81,7 +84,6 @@ def test_trigger_signs_what_a_build_archived(tmp_path: Path, jenkins: JenkinsWho
     assert len(jenkins.of_policy("triggered")) == 1
 
 
-@pytest.mark.chaos
 def test_killed_in_the_middle(tmp_path: Path, runners: Runners, jenkins: JenkinsWhole) -> None:
     jenkins.fill()
     controller = Jenkins(tmp_path, runners, jenkins)

@@ -22,6 +22,9 @@ CONFIGURATION = """<artifact-configuration xmlns="http://signpath.io/artifact-co
   </zip-file>
 </artifact-configuration>
 """
+#: the demo runs what test_end_to_end.py measures
+pytestmark = pytest.mark.untraced
+
 PROMISED = {
     "url", "organization_id", "project_slug", "signing_policy_slug", "release_policy_slug",
     "artifact_configuration_slug", "submitter_token", "administrator", "ca_file",

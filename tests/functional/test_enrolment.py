@@ -156,6 +156,10 @@ async def test_a_server_that_refuses_or_is_another(
     assert await enroller.enrol(utc_now() + dt.timedelta(hours=9)) == 1
     async with desk.database.read() as tx:
         assert "certificate was refused" in await enrolment.error_of(tx, pending.id)
+    assert await enroller.enrol(utc_now() + dt.timedelta(seconds=5)) == 0
+    async with desk.database.transaction() as tx:  # somebody mends it
+        await enrolment.hurry(tx, server, utc_now())
+    assert await enroller.enrol(utc_now()) == 1
     assert len(est.asked) == asked, "nothing was sent to a server that is not the one"
     actions = await desk.actions()
     assert actions.count("certificate.enrolment_failed") == 3

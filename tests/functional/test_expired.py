@@ -15,7 +15,7 @@ from tests.database import add_request, seed
 from tests.expiry import count, id_of, insert
 from tests.web import PASSWORD, WebServer, opened
 
-from sealwright.db import Database, certificates, expired, requests, tables
+from sealwright.db import Database, certificates, expired, plans, requests, tables
 from sealwright.intake.passwords import hash_password
 from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.request import SigningRequest, State
@@ -164,8 +164,8 @@ async def test_results_go_in_parts(database: Database, monkeypatch: pytest.Monke
         seen.append((done, await count(database, tables.file_results)))
     assert seen == [(0, 11), (0, 8), (1, 7), (0, 7)]
     async with database.read() as tx:
-        assert await requests.get_plan(tx, ended.id) is None
-        assert await requests.get_plan(tx, waiting.id)
+        assert await plans.get(tx, ended.id) is None
+        assert await plans.get(tx, waiting.id)
         found = await requests.get_any(tx, ended.id)
         assert found is not None
         assert found.results_removed_at is not None

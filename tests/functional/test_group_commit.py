@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from sealwright.db import Database, group_commit
-from sealwright.db.sqlite import InlineConnection
+from sealwright.db.sqlite import SqliteConnection
 from sealwright.errors import ConflictError, UnavailableError
 
 _LONG = (
@@ -51,13 +51,13 @@ async def written(database: Database) -> list[int]:
 def commits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows by one for every commit."""
     made: list[int] = []
-    commit = InlineConnection.commit
+    commit = SqliteConnection.commit
 
-    async def counted(self: InlineConnection) -> None:
+    async def counted(self: SqliteConnection) -> None:
         made.append(1)
         await commit(self)
 
-    monkeypatch.setattr(InlineConnection, "commit", counted)
+    monkeypatch.setattr(SqliteConnection, "commit", counted)
     return made
 
 

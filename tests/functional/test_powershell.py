@@ -28,6 +28,9 @@ from tests.keys import issue, new_key
 from tests.shared import REPOSITORY, missing, shared_dir, tool
 from tests.system import Api, Setup, System, set_up
 
+#: the server runs what test_end_to_end.py measures
+pytestmark = pytest.mark.untraced
+
 MODULE = REPOSITORY / "powershell"
 MIB = 1 << 20
 WITH_PARAMETER = CONFIGURATION.replace(

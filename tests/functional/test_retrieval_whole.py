@@ -20,6 +20,9 @@ from tests.system import Api, Setup, System, set_up
 
 from sealwright.signing.engine import verify_file
 
+#: the server runs what test_end_to_end.py and test_intake_retrieval.py measure
+pytestmark = pytest.mark.untraced
+
 MIB = 1 << 20
 SECRET = "canary7f3a"
 

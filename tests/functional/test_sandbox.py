@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import json
 import os
 import shutil
 import signal
@@ -35,8 +36,9 @@ from sealwright.errors import (
     UnavailableError,
     VerificationError,
 )
+from sealwright.model.signed_member import Change, SignedMember
 from sealwright.signing import child_protocol, landlock
-from sealwright.signing.artifact import Directive, SignatureResult, TimestampForm
+from sealwright.signing.artifact import Directive, SignatureFact, SignatureResult, TimestampForm
 from sealwright.signing.child_pool import ChildPool
 from sealwright.signing.confinement import ChildLimits
 from sealwright.signing.deep_sign import Pace, PendingSignature
@@ -45,6 +47,7 @@ from sealwright.signing.plan import Limits, Plan
 from sealwright.signing.sandbox import FormatChild, SandboxSettings
 from sealwright.signing.signature_value import stamped_value
 from sealwright.signing.team import Team, team_of
+from sealwright.signing.verify_result import VerifiedSignature
 
 SERVER = REPOSITORY / "server"
 SIGN = "<authenticode-sign/>"
@@ -651,6 +654,27 @@ def test_malformed_listings_are_not_believed(listing: object) -> None:
     assert child_protocol.listing_from_json({"a": [["b", 1, 0]]}) == {"a": [("b", 1, 0)]}
     with pytest.raises(InternalError):
         child_protocol.listing_from_json(listing)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        None, [3], [["a", 1, "added"]], [["a", 1, "made", ""]], [["a", -1, "added", ""]],
+        [["a\x1b[2J", 1, "added", ""]], [["a", 1, "added", "what\n"]],
+        [["a" * 70_000, 1, "added", ""]], [["a", 1, "added", "w" * 101]],
+        [["a", 1, "added", ""]] * 101, [[1, 1, "added", ""]],
+    ],
+)  # fmt: skip
+def test_malformed_members_of_signatures_are_not_believed(members: object) -> None:
+    fact = SignatureFact("jar", "sha256", b"signer")
+    member = SignedMember("META-INF/S.SF", 3, Change.ADDED, "signature file")
+    sent = child_protocol.verified_to_json([VerifiedSignature("a", "jar-sign", fact, (member,))])
+    message = json.loads(json.dumps(sent))
+    [found] = child_protocol.verified_from_json(message)
+    assert found.members == (member,)
+    message["found"][0]["members"] = members
+    with pytest.raises(InternalError):
+        child_protocol.verified_from_json(message)
 
 
 LIAR = """

@@ -13,7 +13,10 @@ from tests.openssl_ca import OpensslCa
 from tests.web import PASSWORD, Web
 
 from sealwright.config import Settings
+from sealwright.db import enrolment
 from sealwright.intake.passwords import hash_password
+from sealwright.model.enrolment import EnrolmentServer
+from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.user import Role
 
 __all__ = ["ca", "logged_web", "with_signer"]
@@ -56,6 +59,7 @@ async def test_from_nothing_to_a_release_certificate(
     )  # fmt: skip
     page = await follow(browser, answer)
     assert "waits for its chain" in page
+    assert "upload the chain that comes back" in page
     found = re.search(r"-----BEGIN CERTIFICATE REQUEST-----.*?-----END[^<]*", page, re.DOTALL)
     assert found
     chain = ca.issue(found[0].encode()) + ca.intermediate
@@ -111,6 +115,14 @@ async def test_imports_and_openpgp_keys(with_signer: tuple[Web, Settings], ca: O
     assert "BEGIN PGP PUBLIC KEY BLOCK" in page
     assert "ends in 29 days" in page
     path = "/certificates/pgp"
+    async with web.database.transaction() as tx:
+        server = EnrolmentServer(
+            new_id(), web.scene.organization.id, "ca", "CA", "https://ca.example.com", "", "", 30,
+            True, utc_now(),
+        )  # fmt: skip
+        await enrolment.add(tx, server, {})
+    assert "By the EST server CA" in (await browser.get("/certificates/old")).text
+    assert "By the EST server CA" not in (await browser.get(path)).text
     answer = await fill(
         browser, path, {"method": "self-signed", "valid_days": "90", "new_key": "true"},
         to=f"{path}/renew",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import re
-from typing import Any
 
 from tests.functional.test_web_pages import logged_in
 from tests.functional.test_web_projects import post
@@ -146,35 +145,3 @@ async def test_who_only_takes_part_changes_nothing(sqlite: Web) -> None:
         assert "/edit" not in page
     for part in ("/artifact-configurations/new", "/signing-policies/new", "/edit"):
         assert (await browser.get(project + part)).status_code == 403
-
-
-async def test_two_who_change_a_policy_at_once_are_told(sqlite: Web) -> None:
-    path = f"/projects/{sqlite.scene.project.slug}/signing-policies/{sqlite.scene.policy.slug}/edit"
-    one, other = await logged_in(sqlite), await logged_in(sqlite)
-    fields = _fields((await one.get(path)).text)
-    theirs = _fields((await other.get(path)).text)
-    assert (await other.post(path, data=theirs | {"name": "Theirs"})).status_code == 303
-    refused = await one.post(path, data=fields | {"name": "Mine"})
-    assert refused.status_code == 409
-    assert "Somebody else has changed this" in refused.text
-    again = _fields(refused.text)
-    assert again["name"] == "Mine", "the input is kept"
-    assert 'value="Theirs"' in (await one.get(path)).text
-    assert (await one.post(path, data=again)).status_code == 303
-    assert 'value="Mine"' in (await one.get(path)).text
-
-
-def _fields(page: str) -> dict[str, Any]:
-    """What the page's last form would send as it is."""
-    form = page.rpartition('<form method="post" class="card stack')[2].partition("</form>")[0]
-    fields: dict[str, Any] = {}
-    for tag in re.findall(r"<input [^>]+>", form):
-        about = dict(re.findall(r'(\w+)="([^"]*)"', tag))
-        if about["type"] not in {"checkbox", "radio"}:
-            fields[about["name"]] = html.unescape(about.get("value", ""))
-        elif " checked" in tag:
-            fields.setdefault(about["name"], []).append(about["value"])
-    for name, options in re.findall(r'<select [^>]*name="(\w+)"[^>]*>(.*?)</select>', form, re.S):
-        chosen = re.search(r'value="([^"]*)" selected', options)
-        fields[name] = chosen[1] if chosen else re.findall(r'value="([^"]*)"', options)[0]
-    return fields

@@ -12,8 +12,12 @@ from tests.functional.test_web_pages import csrf, logged_in
 from tests.web import PASSWORD, Web
 
 from sealwright.db import requests
+from sealwright.db.tables import signing_requests
 from sealwright.intake.passwords import hash_password
+from sealwright.model.identifiers import utc_now
 from sealwright.model.origin import Origin, Proof
+from sealwright.model.request import State
+from sealwright.model.signed_member import Change, SignedMember
 
 
 async def test_the_tree_shows_every_member_and_what_was_done(web: Web) -> None:
@@ -42,6 +46,37 @@ async def test_the_tree_shows_every_member_and_what_was_done(web: Web) -> None:
     assert unchanged == 38 + 5
     assert sum(part.count("written anew with the signature") for part in parts) == 1
     assert "empty/" in page
+
+
+async def test_what_comes_with_signatures_is_among_the_members(web: Web) -> None:
+    browser = await logged_in(web)
+    request = await web.submit()
+    plan = artifact_plans.release(1)
+    await artifact_plans.store(web, request["id"], plan)
+    members = (
+        SignedMember("META-INF/MANIFEST.MF", 900, Change.CHANGED, "manifest"),
+        SignedMember("META-INF/SIGNER.<b>", 901, Change.ADDED, "signature block"),
+    )
+    done = list(artifact_plans.results(plan))
+    done[0] = dataclasses.replace(done[0], members=members)
+    async with web.database.transaction() as tx:
+        await requests.put_results(tx, request["id"], done)
+        await tx.change(
+            signing_requests.update()
+            .where(signing_requests.c.id == request["id"])
+            .values(state=State.COMPLETED.value, finished_at=utc_now())
+        )
+    path = f"/signing-requests/{request['id']}"
+    page = (await browser.get(path)).text
+    assert re.search(r"SIGNER\.&lt;b&gt;</span>\s*<[^>]*>added by signing<", page)
+    assert re.search(r"MANIFEST\.MF</span>\s*<[^>]*>written anew by signing<", page)
+    assert "signature block, 901" in page
+    client = await web.submitter()
+    files = (await client.get(f"/api/v1{path}/files")).json()["items"]
+    assert files[0]["members"][1] == {
+        "path": "META-INF/SIGNER.<b>", "size": 901, "change": "added", "what": "signature block",
+    }  # fmt: skip
+    assert files[1]["members"] == []
 
 
 async def test_members_that_are_not_listed_are_counted(sqlite: Web) -> None:

@@ -8,8 +8,11 @@ from tests.functional.test_web_pages import csrf, logged_in
 from tests.web import PASSWORD, Web
 
 from sealwright.intake.passwords import hash_password
+from sealwright.model.identifiers import new_id
 from sealwright.model.user import Role
 from sealwright.policy.permissions import PERMISSIONS, Access
+from sealwright.web.app import ENDPOINTS
+from sealwright.web.routes import Face
 from sealwright.web.ui.navigation import SECTIONS
 
 
@@ -53,6 +56,31 @@ async def test_a_path_that_is_not_there_is_a_page_to_a_browser(sqlite: Web) -> N
     assert "default-src 'none'" in page.headers["content-security-policy"]
     other = await client.get("/nothing")
     assert other.json()["code"] == "not_found"
+
+
+async def test_a_form_that_was_refused_is_reloaded_as_its_page(sqlite: Web) -> None:
+    browser = await logged_in(sqlite)
+    page = f"/signing-requests/{(await sqlite.submit())['id']}"
+    refused = await browser.post(
+        f"{page}/approve", data={"csrf": csrf((await browser.get(page)).text)}
+    )
+    assert refused.status_code == 403
+    html = {"Accept": "text/html,*/*"}
+    again = await browser.get(f"{page}/approve", headers=html)
+    assert (again.status_code, again.headers["location"]) == (303, page)
+    assert (await browser.get(f"{page}/approve")).json()["code"] == "method_not_allowed"
+    api = await browser.get("/api/v1/users/x/passkeys/options", headers=html)
+    assert api.status_code == 405, "the API has no pages"
+    assert (await browser.put(page, headers=html)).status_code == 405
+    pages = {one.path for one in ENDPOINTS if one.face is Face.UI and one.method == "GET"}
+    for one in ENDPOINTS:
+        if one.face is Face.UI and one.method == "POST" and one.path not in pages:
+            path = re.sub(r"\{\w+(?::\w+)?\}", lambda _: new_id(), one.path)
+            there = await browser.get(path, headers=html)
+            assert there.status_code == 303, path
+            above = there.headers["location"]
+            assert path.startswith(above), path
+            assert (await browser.get(above, headers=html)).status_code != 405, path
 
 
 async def test_static_files_are_named_by_their_content(sqlite: Web) -> None:

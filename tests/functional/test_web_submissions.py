@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime as dt
 import re
 
 import httpx
 from tests.functional.test_web_pages import csrf, logged_in
 from tests.web import PASSWORD, Web
 
+from sealwright.db import certificates
 from sealwright.intake.passwords import hash_password
+from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.user import User
 
 
@@ -132,8 +136,19 @@ async def test_the_dashboard_shows_what_is_mine(web: Web) -> None:
     done, failed = await web.submit(), await web.submit()
     await web.complete(done["id"])
     await web.fail(failed["id"], "Nothing matched <b>")
+    certificate = web.scene.certificate
+    pending = dataclasses.replace(certificate, id=new_id(), slug="pending", sha256="", csr=b"x")
+    later = dataclasses.replace(
+        certificate, id=new_id(), slug="later", replaces_id=certificate.id,
+        not_after=utc_now() + dt.timedelta(days=1, hours=2),
+    )  # fmt: skip
+    async with web.database.transaction() as tx:
+        for one in (pending, later):
+            await certificates.add(tx, one)
     browser = await logged_in(web, user)
     page = (await browser.get("/")).text
+    assert "1 day left" in page
+    assert "ended" not in page, "what is not issued has not ended"
     mine, rest = page.split("Failed in the last seven days")
     assert f"/signing-requests/{waiting['id']}" in mine
     assert f"/signing-requests/{failed['id']}" in rest

@@ -597,7 +597,7 @@ def _do_not_sync(ci: Ci) -> None:
         cursor.execute("PRAGMA synchronous = OFF")
         cursor.close()
 
-    sa.event.listen(ci.database.engine.sync_engine, "checkout", relax)
+    sa.event.listen(ci.database.engine, "checkout", relax)
 
 
 async def _system(ci: Ci) -> TrustedBuildSystem:
@@ -652,7 +652,7 @@ async def test_a_user_links_their_account_in_the_browser(ci: Ci) -> None:
     page = await browser.get("/account/remote")
     assert "octocat" in page.text
     form = {"csrf": csrf_token(token)}
-    gone = await browser.post(f"/account/remote/{found[0].id}/remove", data=form)
+    gone = await browser.post(f"/account/remote-accounts/{found[0].id}/remove", data=form)
     assert gone.status_code == 303
     async with ci.database.read() as tx:
         assert await build_systems.identities(tx, user.organization_id) == []

@@ -3,38 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import datetime as dt
 import hashlib
 import os
 import zipfile
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.artifacts import CONFIGURATION, build_artifact
 from tests.chaos.shim import Shim
 from tests.clamd import EICAR, STREAM_MAX, ClamDaemon
-from tests.database import Scene, add_request, configuration, seed
+from tests.database import configuration
 from tests.endorsing import Desk, equip
-from tests.fakes.tsa import ScriptedTsa
 from tests.file_server import file_server
 from tests.signer import Keys, intents_of
 from tests.system import QueueServer
+from tests.works import Failing, Works, at_work
 
 from sealwright import answer
 from sealwright.config import Settings
 from sealwright.connectors.outgoing import OutgoingClient, OutgoingPolicy
-from sealwright.db import Database, certificates, projects, requests
-from sealwright.db import log as db_log
+from sealwright.db import Database, certificates, plans, projects, requests
 from sealwright.errors import UnavailableError
-from sealwright.fulfil import Workbench, fulfil
+from sealwright.fulfil import fulfil
 from sealwright.model.certificate import CertificateState
 from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.mechanism import Mechanism
+from sealwright.model.member_tree import NAME, MemberTree, inside
 from sealwright.model.passkey import RelyingParty, relying_party
 from sealwright.model.project import snapshot
 from sealwright.model.request import (
@@ -43,7 +40,6 @@ from sealwright.model.request import (
     RetrievalLink,
     SigningRequest,
     State,
-    StoredArtifact,
 )
 from sealwright.queueing import lease
 from sealwright.queueing.queue import Queue
@@ -54,8 +50,6 @@ from sealwright.signing.signer_client import SignerClient
 from sealwright.signing.team import Team
 from sealwright.signing.timestamp_client import TimestampClient
 from sealwright.signing.timestamp_http import TimestampHttp
-from sealwright.storage import ArtifactStore
-from sealwright.worker.bench import open_bench
 from sealwright.worker.housekeeping import remove_orphans
 
 SIGNATURES = 3
@@ -65,95 +59,6 @@ SIGNATURES = 3
 def queue_server() -> Iterator[QueueServer]:
     with QueueServer.run() as made:
         yield made
-
-
-@dataclass
-class Works:
-    """A workbench, and what its tests do with it."""
-
-    bench: Workbench
-    scene: Scene
-    shim: Shim
-    tsa: ScriptedTsa
-    folder: Path
-    artifact: Path = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.artifact = build_artifact(self.folder / "product.zip")
-
-    async def request(self, **fields: Any) -> SigningRequest:
-        """A queued request for the artifact, which is in the store."""
-        identifier = new_id()
-        content = self.artifact.read_bytes()
-        sha256 = hashlib.sha256(content).hexdigest()
-        key = f"requests/{self.scene.organization.id}/{identifier}/input"
-        await self.bench.store.put(key, self.artifact, sha256=sha256, size=len(content))
-        return await add_request(
-            self.bench.database,
-            self.scene,
-            **{
-                "id": identifier,
-                "state": State.QUEUED,
-                "attempt": 0,
-                "lease_until": None,
-                "plan_hash": "",
-                "signatures": 0,
-                "input": StoredArtifact(key, "product.zip", len(content), sha256),
-            }
-            | fields,
-        )
-
-    async def read(self, request: SigningRequest) -> SigningRequest:
-        async with self.bench.database.read() as tx:
-            found = await requests.get_any(tx, request.id)
-        assert found is not None
-        return found
-
-    async def fulfil(self, request: SigningRequest) -> SigningRequest:
-        """One attempt; the request after it."""
-        await fulfil(self.bench, request.id)
-        return await self.read(request)
-
-    async def due_now(self, request: SigningRequest) -> None:
-        """Let the pause before the next attempt be over."""
-        now = await self.read(request)
-        async with self.bench.database.transaction() as tx:
-            await requests.amend(tx, now, utc_now(), lease_until=None)
-
-    async def output(self, request: SigningRequest) -> Path:
-        assert request.output is not None
-        target = self.folder / f"signed-{request.attempt}.zip"
-        await self.bench.store.fetch(request.output.key, target)
-        return target
-
-    async def actions(self, request: SigningRequest) -> list[str]:
-        async with self.bench.database.read() as tx:
-            return [entry.action for entry in await db_log.of_request(tx, request.id, limit=1000)]
-
-    def left_over(self) -> list[Path]:
-        """What lies in the scratch folder, beside the children that wait for work."""
-        return [
-            path
-            for path in self.bench.scratch.folder.rglob("*")
-            if path.is_file() and path.stat().st_size
-        ]
-
-
-@contextlib.asynccontextmanager
-async def at_work(
-    settings: Settings, keys: Keys, shim: Shim, queue: QueueServer, **policy: Any
-) -> AsyncIterator[Works]:
-    settings = settings.model_copy(update={"redis_url": queue.url, "lease_seconds": 5.0})
-    with ScriptedTsa() as tsa:
-        async with open_bench(settings) as opened, TimestampHttp() as http:
-            client = TimestampClient([tsa.authority()], http, budget=1.0)
-            bench = dataclasses.replace(opened, timestamps=client)
-            scene = await seed(bench.database, keys.ec, **{"timestamp_required": True} | policy)
-            files = configuration(scene.project, CONFIGURATION, slug="zip", is_default=False)
-            async with bench.database.transaction() as tx:
-                await projects.add_configuration(tx, files)
-            scene = dataclasses.replace(scene, configuration=files)
-            yield Works(bench, scene, shim, tsa, settings.data)
 
 
 @pytest.fixture
@@ -166,29 +71,6 @@ async def works(
 ) -> AsyncIterator[Works]:
     async with at_work(signer_settings, keys, shim, queue_server) as made:
         yield made
-
-
-class Failing:
-    """A store of which one method is away for a number of calls."""
-
-    def __init__(self, store: ArtifactStore, method: str, times: int) -> None:
-        self._store = store
-        self._method = method
-        self.left = times
-
-    def __getattr__(self, name: str) -> Any:
-        real = getattr(self._store, name)
-        if name != self._method:
-            return real
-
-        async def away(*arguments: Any, **named: Any) -> Any:
-            if self.left > 0:
-                self.left -= 1
-                message = "The store is away."
-                raise UnavailableError(message)
-            return await real(*arguments, **named)
-
-        return away
 
 
 async def test_artifact_is_signed(works: Works) -> None:
@@ -602,3 +484,38 @@ async def test_an_artifact_is_scanned_before_it_is_signed(
         none = await works.fulfil(await works.request(state=State.SCANNING_FOR_MALWARE))
         assert (none.state, none.failed_stage) == (State.FAILED, asked.state)
         assert shim.count() == before
+
+
+async def test_what_comes_with_signatures_is_told(works: Works) -> None:
+    xml = """<artifact-configuration xmlns="http://signpath.io/artifact-configuration/v1"><zip-file>
+      <jar-file path="in.jar"><jar-sign/></jar-file>
+      <file path="a.txt"><create-raw-signature output-file-name="${file.name}.sig"/></file>
+    </zip-file></artifact-configuration>"""
+    files = configuration(works.scene.project, xml, slug="java", is_default=False)
+    async with works.bench.database.transaction() as tx:
+        await projects.add_configuration(tx, files)
+    works.scene = dataclasses.replace(works.scene, configuration=files)
+    inner = works.folder / "in.jar"
+    with zipfile.ZipFile(inner, "w") as made:
+        made.writestr("a.class", b"1")
+    with zipfile.ZipFile(works.artifact, "w") as made:
+        made.write(inner, "in.jar")
+        made.writestr("a.txt", b"text")
+    done = await works.fulfil(await works.request())
+    assert done.state is State.COMPLETED, done.reason
+    async with works.bench.database.read() as tx:
+        told = await requests.additions(tx, done.id)
+        packed = await plans.tree(tx, done.id)
+    assert packed is not None
+    tree = MemberTree.unpack(packed)
+    assert [node[NAME] for node in inside(tree.root)] == ["a.txt", "a.txt.sig", "in.jar"]
+    with zipfile.ZipFile(await works.output(done)) as opened:
+        [detached] = told["product.zip"]
+        assert (detached.path, detached.size) == (
+            "a.txt.sig",
+            opened.getinfo("a.txt.sig").file_size,
+        )
+        with opened.open("in.jar") as stream, zipfile.ZipFile(stream) as jar:
+            came = set(jar.namelist()) - {"a.class"}
+    assert {one.path for one in told["product.zip!/in.jar"]} == came
+    assert "META-INF/SIGNER.SF" in came

@@ -72,9 +72,11 @@ class Recording(Jobs):
 
 
 @contextlib.asynccontextmanager
-async def consuming(settings: Settings, jobs: Jobs) -> AsyncIterator[None]:
+async def consuming(
+    settings: Settings, jobs: Jobs, plans: Jobs | None = None
+) -> AsyncIterator[None]:
     stop = asyncio.Event()
-    task = asyncio.create_task(consume(settings, jobs, stop))
+    task = asyncio.create_task(consume(settings, jobs, plans or Recording(settings), stop))
     yield
     stop.set()
     async with asyncio.timeout(5):
@@ -126,6 +128,23 @@ async def test_digests_are_taken_at_once_and_within_the_same_bound(
     assert sorted(jobs.begun) == sorted([*names, "artifact"])
     assert jobs.most <= 3
     assert await queue.waiting(names) == set()
+
+
+async def test_plans_take_no_place_of_what_is_to_be_signed(
+    queue: Queue, server: QueueServer
+) -> None:
+    settings = settings_of(server, worker_jobs=1)
+    jobs, plans = Recording(settings), Recording(settings, seconds=60)
+    for name in ("plan-1", "plan-2"):
+        await queue.enqueue_plan(name)
+    async with consuming(settings, jobs, plans):
+        await queue.enqueue("artifact")
+        await jobs.all_ended(1)
+        async with asyncio.timeout(20):
+            while plans.begun != ["plan-1"]:
+                await asyncio.sleep(0.01)
+        assert await queue.plans_waiting() == {"plan-2"}
+        await plans.finish(0)
 
 
 async def test_who_waits_for_the_end_does_not_read_before(

@@ -71,6 +71,21 @@ def rebuilt(content: bytes, changed: dict[str, bytes]) -> bytes:
     container, target = AppxContainer(io.BytesIO(content), 99), io.BytesIO()
     new = {container.by_path[path].order: io.BytesIO(each) for path, each in changed.items()}
     container.rebuild(target, new, {})
+    assert packed_ahead(content, new) == target.getvalue()
+    return target.getvalue()
+
+
+def packed_ahead(content: bytes, changed: dict[int, io.BytesIO]) -> bytes:
+    """What comes out if members are packed one by one, in any order, by several containers."""
+    parts, target = io.BytesIO(b"part"), io.BytesIO()
+    parts.seek(0, io.SEEK_END)
+    places, packed = {}, {}
+    for order in sorted(changed, reverse=True):
+        places[order] = parts.tell()
+        shard = AppxContainer(io.BytesIO(content), 99)
+        packed[order] = shard.pack(order, changed[order], parts)
+    container = AppxContainer(io.BytesIO(content), 99)
+    container.rebuild_packed(target, packed, lambda order: (parts, places[order]), {})
     return target.getvalue()
 
 
@@ -137,6 +152,7 @@ def test_any_package_is_signed_deeply(content: dict[str, tuple[int, bool]], meth
     rebuilt = io.BytesIO()
     container.rebuild(rebuilt, changed, {})
     assert check_block_map(rebuilt.getvalue()) == method
+    assert packed_ahead(before, changed) == rebuilt.getvalue()
     after = signed(rebuilt.getvalue(), hash_algorithm=method)
     assert check_block_map(after) == method
     assert len(APPX.verify(io.BytesIO(after))) == 1
@@ -411,6 +427,11 @@ def test_a_package_is_signed_deeply(tmp_path: Path) -> None:
     output, found = sign_deeply(inner(), body, tmp_path)
     assert [each.path for each in found] == ["artifact!/app.exe", "artifact"]
     assert check_block_map(output) == "sha384"
+    assert {one.path: one.change for one in found[1].members} == {
+        "AppxSignature.p7x": "added",
+        "AppxBlockMap.xml": "changed",
+        "[Content_Types].xml": "changed",
+    }
     again, _ = sign_deeply(output, body, tmp_path)
     assert len(APPX.verify(io.BytesIO(again))) == 1
 

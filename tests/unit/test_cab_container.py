@@ -421,8 +421,11 @@ def test_side_files(tmp_path: Path) -> None:
         '<cab-file><file path="read.me"><create-raw-signature output-file-name="${file.name}.sig"/>'
         "</file></cab-file>"
     )
-    signed, _ = sign_deeply(PACKAGE, body, tmp_path)
+    signed, [found] = sign_deeply(PACKAGE, body, tmp_path)
     assert contents(signed).keys() == {"bin/app.exe", "read.me", "read.me.sig"}
+    [member] = found.members
+    assert (member.path, member.change) == ("read.me.sig", "added")
+    assert member.size == len(contents(signed)["read.me.sig"])
     assert folder_data(signed)[0] == folder_data(PACKAGE)[0]
 
 

@@ -336,6 +336,16 @@ def test_deep_signing(element: str, tmp_path: Path) -> None:
     inner = '<jar-file path="lib/*.jar"><jar-sign hash-algorithm="sha384"/></jar-file>'
     output, found = sign_deeply(before, f"<{element}>{inner}<jar-sign/></{element}>", tmp_path)
     assert [each.fact.hash_algorithm for each in found] == ["sha384", "sha256"]
+    manifest = "META-INF/MANIFEST.MF"
+    has_one = manifest in MEMBERS
+    expected = {"META-INF/SIGNER.SF": "added", "META-INF/SIGNER.RSA": "added"}
+    for each, change in zip(found, ("added", "changed" if has_one else "added"), strict=True):
+        assert {one.path: one.change for one in each.members} == expected | {manifest: change}
+    assert {one.what.partition(":")[0] for one in found[0].members} == {
+        "manifest", "signature file", "signature block",
+    }  # fmt: skip
+    with zipfile.ZipFile(io.BytesIO(output)) as opened:
+        assert all(opened.getinfo(one.path).file_size == one.size for one in found[1].members)
     (fact,) = jar.verify(io.BytesIO(members(output)["lib/in.jar"]))
     assert fact.hash_algorithm == "sha384"
 

@@ -15,7 +15,7 @@ from tests.fakes.cabinets import LZX, MSZIP, File, Folder, build
 from tests.fakes.lzx_encoder import ALIGNED, FRAME, UNCOMPRESSED, VERBATIM, Encoder, Writer
 
 from sealwright.errors import ArtifactError, ClosedMemberError
-from sealwright.signing.containers import cab_data, lzx
+from sealwright.signing.containers import cab, lzx
 from sealwright.signing.containers.cab import Cabinet
 from sealwright.signing.containers.cab_container import CabContainer
 
@@ -79,15 +79,29 @@ def test_a_changed_member_makes_it_mszip() -> None:
 def test_long_folders_are_copied_but_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading takes minutes for each GiB: what would take hours is refused at once."""
     before = cabinet(TEXT[:2000])
-    monkeypatch.setattr(cab_data, "_MAX_LZX", 1999)
+    monkeypatch.setattr(cab, "MAX_LZX", 1999)
     container, target = CabContainer(io.BytesIO(before), 10), io.BytesIO()
     first, _ = container.entries()
     with pytest.raises(ClosedMemberError, match="of 2000 bytes by LZX") as caught:
         container.extract(first, io.BytesIO())
     assert "MSZIP" in caught.value.advice
     container.rebuild(target, {}, {})
-    monkeypatch.setattr(cab_data, "_MAX_LZX", 2000)
+    monkeypatch.setattr(cab, "MAX_LZX", 2000)
     assert contents(target.getvalue()) == TEXT[:2000]
+
+
+def test_all_folders_share_what_is_read() -> None:
+    folders = [
+        Folder([File(b"%d" % n, TEXT[:2000])], LZX | 15 << 8, blocks=Encoder(15, *SHAPES[0])
+               .compress(TEXT[:2000]))
+        for n in range(3)
+    ]  # fmt: skip
+    opened = Cabinet(io.BytesIO(build(folders)), 10, 4100)
+    assert opened.lzx == 4000
+    for member in opened.members[:2]:
+        opened.extract(member, io.BytesIO())
+    with pytest.raises(ClosedMemberError, match="by LZX; 100 more are read"):
+        opened.extract(opened.members[2], io.BytesIO())
 
 
 def test_impossible_windows() -> None:

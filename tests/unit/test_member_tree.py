@@ -10,6 +10,7 @@ import pytest
 from tests import artifact_plans
 
 from sealwright.errors import InternalError
+from sealwright.model.member_additions import add_members
 from sealwright.model.member_tree import (
     FILE,
     FOLDER,
@@ -22,6 +23,7 @@ from sealwright.model.member_tree import (
     inside,
     is_folder,
 )
+from sealwright.model.signed_member import Change, SignedMember
 
 
 def node(path: str, member: str = "", children: tuple[object, ...] = (), members: int = 0) -> dict:  # type: ignore[type-arg]
@@ -93,3 +95,67 @@ def test_damage_is_noticed(damage: object) -> None:
     assert MemberTree.unpack(packed).root[INSIDE]
     with pytest.raises(InternalError):
         MemberTree.unpack(damage(packed))  # type: ignore[operator]
+
+
+def shown(tree: MemberTree, of: list[object], indent: str = "") -> list[str]:
+    """Every node with its kind; of an addition with what it is."""
+    lines = []
+    for one in inside(of):
+        if is_folder(one):
+            lines.append(f"{indent}{one[NAME]}/ {counts(one)[0]}")
+        else:
+            element, names = tree.kinds[one[2]]
+            lines.append(f"{indent}{one[NAME]} {element or '-'.join(names)} {one[1]}".rstrip())
+        lines += shown(tree, one, indent + " ")
+    return lines
+
+
+def test_what_signing_adds_lies_where_it_belongs() -> None:
+    inner = node("a.zip!/lib/b.jar", "lib/b.jar", members=3)
+    listing = {
+        "a.zip": [("lib/b.jar", 9, FILE), ("x.exe", 7, FILE)],
+        "a.zip!/lib/b.jar": [
+            ("META-INF/maven/pom.xml", 1, FILE), ("META-INF/MANIFEST.MF", 2, SIGNATURE),
+            ("META-INF/OLD.SF", 3, SIGNATURE),
+        ],
+    }  # fmt: skip
+    signs = {"directives": [{"name": "jar-sign"}], "element": "jar-file"}
+    program = node("a.zip!/x.exe", "x.exe")
+    tree = build(node("a.zip", children=(inner | signs, program), members=2), listing)
+    additions = {
+        "a.zip": [SignedMember("x.exe.sig", 11, Change.ADDED, "detached signature"),
+                  SignedMember("sigs/deep/y.sig", 12, Change.ADDED, "detached signature")],
+        "a.zip!/lib/b.jar": [
+            SignedMember("META-INF/MANIFEST.MF", 20, Change.CHANGED, "manifest"),
+            SignedMember("META-INF/SIGNER.SF", 21, Change.ADDED, "signature file"),
+            SignedMember("META-INF/OLD.SF", 3, Change.REMOVED, "signature file"),
+            SignedMember("META-INF/GONE.SF", 3, Change.REMOVED, "signature file"),
+        ],
+        "elsewhere": [SignedMember("z", 1, Change.ADDED)],
+    }  # fmt: skip
+    for _ in range(2):  # twice is as good as once
+        tree = MemberTree.unpack(add_members(tree, additions).pack())
+        assert shown(tree, tree.root) == [
+            "lib/ 1",
+            " b.jar jar-file 5",
+            "  META-INF/ 4",
+            "   maven/ 1",
+            "    pom.xml  1",
+            "   MANIFEST.MF changed-manifest 20",
+            "   OLD.SF removed-signature file 3",
+            "   SIGNER.SF added-signature file 21",
+            "sigs/deep/ 1",
+            " y.sig added-detached signature 12",
+            "x.exe pe-file 5",
+            "x.exe.sig added-detached signature 11",
+        ]
+        assert counts(tree.root) == (4, 2, 0)
+
+
+def test_an_addition_parts_a_folder_that_was_joined() -> None:
+    tree = build(node("a.zip", members=1), {"a.zip": [("a/b/c/one.txt", 1, FILE)]})
+    added = [SignedMember("a/b/two.sig", 2, Change.PLANNED, "signature")]
+    tree = add_members(tree, {"a.zip": added})
+    assert shown(tree, tree.root) == [
+        "a/b/ 2", " c/ 1", "  one.txt  1", " two.sig planned-signature 2",
+    ]  # fmt: skip

@@ -333,6 +333,25 @@ def test_every_other_stream_counts_among_the_surroundings(name: str) -> None:
         assert opened(changed).fingerprint(None) != opened(PACKAGE).fingerprint(None)
 
 
+def test_hashes_of_the_version_that_is_judged_are_checked() -> None:
+    """Those of the version before were the planner's matter; their rows are compared."""
+    odd = build([replace(FILES[0], digest=bytes(16)), *FILES[1:]], OPTIONS)
+    for content, is_right in ((PACKAGE, True), (odd, False)):
+        before, after = opened(odd), opened(content)
+        after.follow(before)
+        entry, *_ = before.entries()
+        before.extract(entry, io.BytesIO())
+        target = io.BytesIO()
+        with (
+            contextlib.nullcontext()
+            if is_right
+            else pytest.raises(ArtifactError, match="MsiFileHash")
+        ):
+            after.extract(entry, target)
+            assert target.getvalue() == NOISE
+        assert (after.fingerprint(entry) == before.fingerprint(entry)) is not is_right
+
+
 # --- signing deeply -----------------------------------------------------------------------------
 
 PROGRAM = launcher().read_bytes()

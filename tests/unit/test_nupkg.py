@@ -238,7 +238,9 @@ def test_deep_signing(tmp_path: Path) -> None:
     before = archive({"a.nuspec": b"", "lib/in.jar": archive({"x": b"1"})})
     output, found = sign_deeply(before, body, tmp_path, signer())
     assert [each.fact.format for each in found] == ["jar", "nuget"]
-    again, _ = sign_deeply(output, body, tmp_path, signer())
+    assert [(one.path, one.change) for one in found[1].members] == [(".signature.p7s", "added")]
+    again, found = sign_deeply(output, body, tmp_path, signer())
+    assert found[1].members == ()  # the same signature over the same bytes
     assert len(nupkg.verify(io.BytesIO(again))) == 1
     with pytest.raises(ArtifactError, match="has another format"):
         sign_deeply(archive({"x": b""}), "<nupkg-file><nuget-sign/></nupkg-file>", tmp_path)

@@ -385,6 +385,11 @@ def test_a_vsix_is_signed_deeply(tmp_path: Path) -> None:
     output, found = sign_deeply(build([Member(b"a.vsix", vsix())]), body, tmp_path)
     assert [each.fact.format for each in found] == ["authenticode", "jar", "opc"]
     content = members(members(output)["a.vsix"])
+    told = {one.path: one.change for one in found[2].members}
+    assert told.pop("manifest.json") == told.pop("[Content_Types].xml") == "changed"
+    assert set(told.values()) == {"added"}
+    assert set(told) == content.keys() - members(vsix()).keys()
+    assert all(one.what for one in found[2].members)
     digest = cms.digest("sha256", content["tool.exe"]).hex().upper()
     files = json.loads(content["manifest.json"])["files"]
     assert [each["sha256"] for each in files] == [digest, "11"]

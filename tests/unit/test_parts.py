@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests import keys
+from tests.app_packages import check_block_map, package, publisher_of
 from tests.fakes.cabinets import File, Folder
 from tests.fakes.cabinets import build as build_cabinet
 from tests.fakes.installers import Installed, Options
 from tests.fakes.installers import build as build_installer
+from tests.pe_images import image
 from tests.toy import BOX_SIGNATURE, IDENTITY, LANGUAGE, answers, archive, configuration, toy
 
 from sealwright.errors import ArtifactError, InternalError, VerificationError
+from sealwright.signing import elements
+from sealwright.signing.artifact import Identity, SignatureResult
 from sealwright.signing.configuration import parse_configuration
-from sealwright.signing.deep_sign import DeepSign, FileResult
+from sealwright.signing.deep_sign import DeepSign, FileResult, PendingSignature
+from sealwright.signing.elements import Language
 from sealwright.signing.parts import Part, join_plans, share_of
 from sealwright.signing.plan import Plan, Share, build_plan
 from sealwright.signing.shard import Shard
@@ -42,11 +50,26 @@ DATA = archive(
 )
 
 
+@dataclass(frozen=True)
+class Signer:
+    """What is understood, and who signs it."""
+
+    language: Language = LANGUAGE
+    identity: Identity = IDENTITY
+    answers: Callable[[Sequence[PendingSignature]], Sequence[SignatureResult]] = answers
+
+
+TOY = Signer()
+
+
 class Divided:
     """One artifact worked on by a number of shards, each with a spool of its own."""
 
-    def __init__(self, folder: Path, count: int, body: str = BODY, data: bytes = DATA) -> None:
-        self.configuration = parse_configuration(configuration(body), LANGUAGE).resolve({})
+    def __init__(
+        self, folder: Path, count: int, body: str = BODY, data: bytes = DATA, signer: Signer = TOY
+    ) -> None:
+        self.signer = signer
+        self.configuration = parse_configuration(configuration(body), signer.language).resolve({})
         self.shards = [Shard(number, count) for number in range(count)]
         self.spools = []
         self.kept = []
@@ -66,7 +89,7 @@ class Divided:
             self.configuration,
             signing_time=1_700_000_000,
             spool=self.spools[shard.number],
-            language=LANGUAGE,
+            language=self.signer.language,
             kept=self.kept[shard.number],
             share=Share(shard),
         )
@@ -79,15 +102,16 @@ class Divided:
             with path.open("x+b") as out:
                 made = drive(
                     DeepSign(
-                        share_of(self.plan, shard, LANGUAGE),
+                        share_of(self.plan, shard, self.signer.language),
                         self.source,
                         out,
-                        IDENTITY,
+                        self.signer.identity,
                         self.spools[shard.number],
-                        language=LANGUAGE,
+                        language=self.signer.language,
                         kept=self.kept[shard.number],
                         is_part=True,
-                    )
+                    ),
+                    self.signer,
                 )
                 results += made.results
                 parts.append((path, made.part))
@@ -96,12 +120,12 @@ class Divided:
             self.plan,
             self.source,
             self.output,
-            IDENTITY,
+            self.signer.identity,
             self.spools[0],
-            language=LANGUAGE,
+            language=self.signer.language,
             parts=parts,
         )
-        results += drive(whole).results
+        results += drive(whole, self.signer).results
         assert self.spools[0].used == 0
         order = [node.path for node in self.plan.root.walk()]
         return sorted(results, key=lambda one: order.index(one.path))
@@ -114,9 +138,9 @@ class Divided:
                 self.plan,
                 self.source,
                 signed,
-                IDENTITY.certificate,
+                self.signer.identity.certificate,
                 self.spools[shard.number],
-                language=LANGUAGE,
+                language=self.signer.language,
                 shard=shard,
             )
         order = [node.path for node in self.plan.root.walk()]
@@ -124,27 +148,30 @@ class Divided:
 
 
 def undivided(
-    folder: Path, body: str = BODY, data: bytes = DATA
+    folder: Path, body: str = BODY, data: bytes = DATA, signer: Signer = TOY
 ) -> tuple[Plan, bytes, tuple[FileResult, ...]]:
     """Plan, output and results of `DeepSign` alone."""
     folder.mkdir(parents=True)
     spool = Spool(folder, 1 << 30)
     source, output = io.BytesIO(data), io.BytesIO()
-    parsed = parse_configuration(configuration(body), LANGUAGE).resolve({})
+    parsed = parse_configuration(configuration(body), signer.language).resolve({})
+    language = signer.language
     plan = build_plan(
-        source, "a", parsed, signing_time=1_700_000_000, spool=spool, language=LANGUAGE
+        source, "a", parsed, signing_time=1_700_000_000, spool=spool, language=language
     )
-    signing = drive(DeepSign(plan, source, output, IDENTITY, spool, language=LANGUAGE))
+    signing = drive(
+        DeepSign(plan, source, output, signer.identity, spool, language=language), signer
+    )
     return plan, output.getvalue(), signing.results
 
 
-def drive(signing: DeepSign) -> DeepSign:
+def drive(signing: DeepSign, signer: Signer = TOY) -> DeepSign:
     """Answer batch by batch until it is done."""
     batches = signing.batches()
     try:
         batch = next(batches)
         while True:
-            batch = batches.send(answers(batch))
+            batch = batches.send(list(signer.answers(batch)))
     except StopIteration:
         return signing
 
@@ -195,6 +222,39 @@ def test_cabinets_and_installers_are_divided_too(tmp_path: Path, element: str, d
     container = LANGUAGE.types[element].container
     assert container is not None
     assert container.packs
+
+
+def test_app_packages_are_divided_too(tmp_path: Path) -> None:
+    rng = random.Random(4)
+    programs = [image(overlay=rng.randbytes(60_000) + bytes(40_000 * n)) for n in range(5)]
+    files = {f"{n}.exe": each for n, each in enumerate(programs)}
+    data = package(
+        {**files, "rest": b"rest" * 30_000},
+        publisher=publisher_of("rsa-3072"),
+        stored=frozenset({"3.exe"}),
+    )
+    leaf = keys.pki().leaf("rsa-3072")
+    signer = Signer(
+        elements.LANGUAGE,
+        keys.pki().identity("rsa-3072"),
+        lambda batch: [SignatureResult(keys.answer(each.request, leaf.key)) for each in batch],
+    )
+    body = (
+        '<appx-file><pe-file path="*.exe" max-matches="unbounded"><authenticode-sign/></pe-file>'
+        "<authenticode-sign/></appx-file>"
+    )
+    plan, output, results = undivided(tmp_path / "alone", body, data, signer)
+    divided = Divided(tmp_path / "divided", 3, body, data, signer)
+    assert divided.plan == plan
+    assert tuple(divided.sign()) == results
+    assert divided.output.getvalue() == output
+    assert len(divided.verify()) == len(files) + 1
+    check_block_map(output)
+    assert elements.LANGUAGE.types["appx-file"].container.packs
+    for place in range(40, len(output), len(output) // 6):  # every byte matters to some shard
+        changed = output[:place] + bytes([output[place] ^ 1]) + output[place + 1 :]
+        with pytest.raises((VerificationError, ArtifactError)):
+            divided.verify(changed)
 
 
 def test_some_shard_sees_each_change(tmp_path: Path) -> None:

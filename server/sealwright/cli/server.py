@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from sealwright import logs
-from sealwright.cli.frame import Sealwright, asynchronous, pass_sealwright
+from sealwright.cli.frame import Sealwright, asynchronous, pass_sealwright, serving
 from sealwright.config import Settings
 
 _COLORS = {"error": "red", "critical": "red", "warning": "yellow"}
@@ -139,7 +139,7 @@ def web(sealwright: Sealwright, fd: int | None) -> None:
 
 @click.command()
 @pass_sealwright
-@asynchronous
+@serving
 async def worker(sealwright: Sealwright) -> None:
     """Run one worker: takes requests from the queue and has them signed.
 
@@ -155,7 +155,7 @@ async def worker(sealwright: Sealwright) -> None:
 
 @click.command()
 @pass_sealwright
-@asynchronous
+@serving
 async def signer(sealwright: Sealwright) -> None:
     """Run the signer: the only process that opens the token."""
     from sealwright.signer.service import serve

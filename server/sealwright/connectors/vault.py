@@ -34,6 +34,13 @@ class Vault:
         """Each value of `credentials` as base64 of nonce, ciphertext and tag."""
         return {name: self._seal(row_id, name, text) for name, text in credentials.items()}
 
+    def reseal(
+        self, row_id: str, sealed: Mapping[str, str], given: Mapping[str, str]
+    ) -> dict[str, str]:
+        """`sealed` with what is given in its place; what is given as empty is taken away."""
+        kept = dict(sealed) | self.seal(row_id, given)
+        return {name: text for name, text in kept.items() if given.get(name) != ""}
+
     def open(self, row_id: str, sealed: Mapping[str, str]) -> dict[str, str]:
         """What `seal` was given.
 

@@ -6,7 +6,6 @@ import contextlib
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from sealwright.db.group_commit import GroupCommit, driver_connection
-from sealwright.db.sqlite import InlineConnection
+from sealwright.db.group_commit import GroupCommit
+from sealwright.db.sqlite import SqliteConnection, SqliteEngine
 from sealwright.errors import ConfigurationError, ConflictError, UnavailableError
 
 # PostgreSQL, appendix A. Classes: connection, transaction rollback (deadlock, serialization),
@@ -36,7 +35,7 @@ class Transaction:
     out that it was compiled already, takes longer than SQLite takes to run it.
     """
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: AsyncConnection | SqliteConnection) -> None:
         self.connection = connection
 
     async def one(self, statement: sa.Executable, **parameters: Any) -> sa.RowMapping | None:
@@ -72,20 +71,23 @@ class Database:
 
     def __init__(self, url: str, *, pool_size: int = 10) -> None:
         self.url = url
-        # for SQLite's statements that take long, and for its commits
-        self._threads = ThreadPoolExecutor(pool_size, thread_name_prefix="sqlite")
-        self.engine = _engine(url, pool_size, self._threads)
-        self._writers = GroupCommit(self._connect)
+        self._engine = _engine(url, pool_size)
+        self._writers = GroupCommit(self._connect_sqlite)
+
+    @property
+    def engine(self) -> sa.Engine:
+        """SQLAlchemy's engine below, for its events."""
+        return self._engine.sync_engine
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """Open a transaction that may write; commit at the end, roll back on an exception."""
         with _family():
-            if self.engine.dialect.name == "sqlite":
+            if isinstance(self._engine, SqliteEngine):
                 async with self._writers.transaction() as connection:
                     yield Transaction(connection)
                 return
-            async with self.engine.connect() as connection:
+            async with self._engine.connect() as connection:
                 try:
                     yield Transaction(connection)
                 except BaseException:
@@ -96,18 +98,17 @@ class Database:
     @contextlib.asynccontextmanager
     async def read(self) -> AsyncIterator[Transaction]:
         """Open a transaction that only reads, from one consistent state on SQLite."""
-        async with self._connect() as connection:
-            if connection.dialect.name == "sqlite":
-                driver_connection(connection).command("BEGIN")
-            try:
+        with _family():
+            async with self._engine.connect() as connection:
+                if isinstance(connection, SqliteConnection):
+                    connection.command("BEGIN")
                 yield Transaction(connection)
-            finally:
-                await connection.rollback()
 
     @contextlib.asynccontextmanager
-    async def _connect(self) -> AsyncIterator[AsyncConnection]:
+    async def _connect_sqlite(self) -> AsyncIterator[SqliteConnection]:
+        assert isinstance(self._engine, SqliteEngine)  # noqa: S101 - its writers alone come here
         with _family():
-            async with self.engine.connect() as connection:
+            async with self._engine.connect() as connection:
                 yield connection
 
     async def check(self) -> None:
@@ -117,8 +118,7 @@ class Database:
 
     async def close(self) -> None:
         """Close every connection."""
-        await self.engine.dispose()
-        self._threads.shutdown(wait=False)
+        await self._engine.dispose()
 
 
 @contextlib.contextmanager
@@ -178,18 +178,12 @@ def _unavailable(error: Exception) -> UnavailableError:
     )
 
 
-def _engine(url: str, pool_size: int, threads: Executor) -> AsyncEngine:
+def _engine(url: str, pool_size: int) -> AsyncEngine | SqliteEngine:
     scheme, _, rest = url.partition("://")
     if scheme == "sqlite":
         path = Path("/" + rest.lstrip("/"))
         path.parent.mkdir(parents=True, exist_ok=True)
-        slow: set[str] = set()
-        return create_async_engine(
-            f"sqlite+aiosqlite:///{path}",
-            pool_size=pool_size,
-            max_overflow=0,
-            async_creator=lambda: InlineConnection.open(path, threads, slow),
-        )
+        return SqliteEngine(path, pool_size)
     if scheme in ("postgresql", "postgres"):
         engine = create_async_engine(
             f"postgresql+asyncpg://{rest}",

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from sealwright.db.certificates import pending_enrolled
 from sealwright.db.database import Transaction
-from sealwright.db.tables import enrolment_servers, enrolments
+from sealwright.db.tables import certificates, enrolment_servers, enrolments
 from sealwright.model.certificate import Certificate
 from sealwright.model.enrolment import Enrolment, EnrolmentServer
 
@@ -134,6 +134,19 @@ async def settle(
         enrolments.update()
         .where(enrolments.c.certificate_id == certificate_id)
         .values(due_at=due_at, error=error[:1000])
+    )
+
+
+async def hurry(tx: Transaction, server: EnrolmentServer, now: dt.datetime) -> None:
+    """Have the server asked at once about what it has failed to issue: it may be mended."""
+    its = sa.select(certificates.c.id).where(
+        certificates.c.organization_id == server.organization_id,
+        certificates.c.enrolment_id == server.id,
+    )
+    await tx.change(
+        enrolments.update()
+        .where(enrolments.c.certificate_id.in_(its), enrolments.c.error != "")
+        .values(due_at=now)
     )
 
 

@@ -28,6 +28,7 @@ from sealwright.db.tables import (
     one_time_secrets,
     outbox,
     plans,
+    plans_ahead,
     proposals,
     request_words,
     run_submissions,
@@ -189,7 +190,9 @@ async def remove_results(
             break
         done.append(row["id"])
     if done:
-        await tx.change(plans.delete().where(plans.c.request_id.in_(done)))
+        for table_of_plans in (plans, plans_ahead):
+            of_done = table_of_plans.c.request_id.in_(done)
+            await tx.change(table_of_plans.delete().where(of_done))
         told = sa.func.length(request_words.c.word).not_in(_NAMES_FOR_GOOD)
         await tx.change(request_words.delete().where(request_words.c.request_id.in_(done), told))
         noted = table.update().where(table.c.id.in_(done)).values(results_removed_at=now)

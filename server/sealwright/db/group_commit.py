@@ -14,10 +14,10 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
-from sealwright.db.sqlite import InlineConnection
+from sealwright.db.sqlite import SqliteConnection
 from sealwright.errors import UnavailableError
+
+Connect = Callable[[], AbstractAsyncContextManager[SqliteConnection]]
 
 _MOST_MEMBERS = 64
 _MOST_SECONDS = 0.05  # from the first one's begin on: other processes want to write too
@@ -30,7 +30,9 @@ class GroupCommit:
         connect: a connection of the pool, with errors of the database as the family of ours.
     """
 
-    def __init__(self, connect: Callable[[], AbstractAsyncContextManager[AsyncConnection]]) -> None:
+    def __init__(
+        self, connect: Callable[[], AbstractAsyncContextManager[SqliteConnection]]
+    ) -> None:
         self._connect = connect
         self._taken = False  # the turn: a member has it while it writes, then the commit
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -38,7 +40,7 @@ class GroupCommit:
         self._commits: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+    async def transaction(self) -> AsyncIterator[SqliteConnection]:
         """A transaction of its own for each caller, as far as any of them can tell: it is on the
         disk when this returns, or nothing of it is there.
 
@@ -115,25 +117,21 @@ class GroupCommit:
 class _Group:
     """One transaction of SQLite's, and those who write in it one after another."""
 
-    def __init__(self, connection: AsyncConnection, stack: contextlib.AsyncExitStack) -> None:
+    def __init__(self, connection: SqliteConnection, stack: contextlib.AsyncExitStack) -> None:
         loop = asyncio.get_running_loop()
         self.connection = connection
         self.ended: asyncio.Future[None] = loop.create_future()
-        self._raw = driver_connection(connection)
         self._stack = stack
         self._members = 0
         self._kept = 0
         self._until = loop.time() + _MOST_SECONDS
 
     @classmethod
-    async def begin(
-        cls, connect: Callable[[], AbstractAsyncContextManager[AsyncConnection]]
-    ) -> _Group:
+    async def begin(cls, connect: Connect) -> _Group:
         """Take SQLite's write lock."""
         async with contextlib.AsyncExitStack() as stack:
             connection = await stack.enter_async_context(connect())
-            await driver_connection(connection).begin_writing()
-            await connection.begin()  # for SQLAlchemy: SQLite has done it
+            await connection.begin_writing()
             return cls(connection, stack.pop_all())
         raise AssertionError
 
@@ -141,30 +139,30 @@ class _Group:
     def is_full(self) -> bool:
         """Whether nobody else is to join."""
         late = asyncio.get_running_loop().time() > self._until
-        return late or self._members >= _MOST_MEMBERS or not self._raw.in_transaction
+        return late or self._members >= _MOST_MEMBERS or not self.connection.in_transaction
 
     def join(self) -> None:
         """Begin to write as another member."""
         self._members += 1
-        self._raw.command("SAVEPOINT member")
+        self.connection.command("SAVEPOINT member")
 
     def keep(self) -> None:
         """Leave what the member wrote to the commit."""
         self._kept += 1
-        if self._raw.in_transaction:
-            self._raw.command("RELEASE member")
+        if self.connection.in_transaction:
+            self.connection.command("RELEASE member")
 
     def undo(self) -> None:
         """Undo what the member wrote."""
-        if self._raw.in_transaction:
-            self._raw.command("ROLLBACK TO member")
-            self._raw.command("RELEASE member")
+        if self.connection.in_transaction:
+            self.connection.command("ROLLBACK TO member")
+            self.connection.command("RELEASE member")
 
     async def end(self) -> None:
         """Commit, and tell the members. Never raises."""
         try:
             async with self._stack:
-                if self._kept and not self._raw.in_transaction:
+                if self._kept and not self.connection.in_transaction:
                     # a full disk, or a connection that broke
                     message = "The database has rolled back what was written."
                     raise UnavailableError(message, advice="Check the disk's space.")
@@ -173,21 +171,12 @@ class _Group:
                         await self.connection.commit()
                 finally:
                     # a commit that failed may leave it open, and SQLAlchemy believes it ended
-                    await self._raw.rollback()
+                    self.connection.rollback()
         except BaseException as error:  # noqa: BLE001 - told to the members
             self.ended.set_exception(_told(error))
             self.ended.exception()  # also where all of them have gone
         else:
             self.ended.set_result(None)
-
-
-def driver_connection(connection: AsyncConnection) -> InlineConnection:
-    """The connection below SQLAlchemy's."""
-    proxied = connection.sync_connection
-    assert proxied is not None  # noqa: S101 - it is open
-    found = proxied.connection.driver_connection
-    assert isinstance(found, InlineConnection)  # noqa: S101 - no other is made
-    return found
 
 
 def _told(error: BaseException) -> UnavailableError:

@@ -1,4 +1,4 @@
-"""Signing requests, approvals, plans and per-file results.
+"""Signing requests, approvals and per-file results.
 
 States change only through `move` and `claim`, both compare-and-set: who loses a race is told.
 """
@@ -21,7 +21,6 @@ from sealwright.db.tables import (
     artifact_configurations,
     file_results,
     idempotency_keys,
-    plans,
     projects,
     signing_policies,
     signing_requests,
@@ -47,6 +46,7 @@ from sealwright.model.request import (
     Verdict,
     check_transition,
 )
+from sealwright.model.signed_member import Change, SignedMember
 
 _T = signing_requests
 
@@ -474,33 +474,6 @@ def _assertion_from_json(value: Mapping[str, str] | None) -> Assertion | None:
         return None
 
 
-async def put_plan(
-    tx: Transaction, request_id: str, sha256: str, plan: str, now: dt.datetime, tree: bytes | None
-) -> None:
-    """Store the plan. It is deterministic: a later attempt finds its own already there.
-
-    Args:
-        tree: of all members, as `model.member_tree` packs it.
-    """
-    await tx.change(
-        plans.insert().values(
-            request_id=request_id, sha256=sha256, plan=plan, tree=tree, created_at=now
-        )
-    )
-
-
-async def get_plan(tx: Transaction, request_id: str) -> str | None:
-    """The stored plan's text."""
-    row = await tx.one(sa.select(plans.c.plan).where(plans.c.request_id == request_id))
-    return row["plan"] if row else None
-
-
-async def get_tree(tx: Transaction, request_id: str) -> bytes | None:
-    """The stored tree of all members; None for requests from before trees were stored."""
-    row = await tx.one(sa.select(plans.c.tree).where(plans.c.request_id == request_id))
-    return row["tree"] if row else None
-
-
 async def put_results(tx: Transaction, request_id: str, results: Sequence[FileResult]) -> None:
     """Replace the per-file results."""
     await tx.change(file_results.delete().where(file_results.c.request_id == request_id))
@@ -508,7 +481,9 @@ async def put_results(tx: Transaction, request_id: str, results: Sequence[FileRe
         await tx.change(
             file_results.insert(),
             [
-                {"request_id": request_id, "position": position} | dataclasses.asdict(result)
+                {"request_id": request_id, "position": position}
+                | dataclasses.asdict(result)
+                | {"members": [dataclasses.asdict(each) for each in result.members] or None}
                 for position, result in enumerate(results)
             ],
         )
@@ -542,6 +517,18 @@ async def results_of(tx: Transaction, request_id: str, paths: Sequence[str]) -> 
     return found
 
 
+async def additions(tx: Transaction, request_id: str) -> dict[str, list[SignedMember]]:
+    """What signing added to each container, changed and removed there, by the container's path as
+    in the plan. A detached signature lies in the one around the file that it is for."""
+    found: dict[str, list[SignedMember]] = {}
+    some = file_results.c.members.is_not(None)
+    for row in await tx.all(_select_results(request_id).where(some)):
+        one = _result(row)
+        container = one.path.rpartition("!/")[0] if one.outputs else one.path
+        found.setdefault(container, []).extend(one.members)
+    return found
+
+
 def _select_results(request_id: str) -> sa.Select[Any]:
     names = [field.name for field in dataclasses.fields(FileResult)]
     return (
@@ -552,7 +539,10 @@ def _select_results(request_id: str) -> sa.Select[Any]:
 
 
 def _result(row: sa.RowMapping) -> FileResult:
-    return FileResult(**dict(row) | {"outputs": tuple(row["outputs"])})
+    members = tuple(
+        SignedMember(**each | {"change": Change(each["change"])}) for each in row["members"] or ()
+    )
+    return FileResult(**dict(row) | {"outputs": tuple(row["outputs"]), "members": members})
 
 
 async def put_timestamps(

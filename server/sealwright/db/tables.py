@@ -42,6 +42,10 @@ class UtcDateTime(sa.TypeDecorator[dt.datetime]):
 
 
 JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
+#: The same where None is the database's NULL and not JSON's.
+JSON_OR_NULL = sa.JSON(none_as_null=True).with_variant(
+    postgresql.JSONB(none_as_null=True), "postgresql"
+)
 #: what leaves of single signatures are not: a condition written so is served by its own index
 NO_SIGNATURE = (
     "action <> 'signature.intended' AND action <> 'signature.made' "
@@ -100,7 +104,10 @@ users = sa.Table(
     sa.Column("active", sa.Boolean, nullable=False),
     _created(),
     sa.Column("external_id", sa.String(200)),
+    # `model.user.folded`: what the name is found and sorted by
+    sa.Column("name_folded", sa.String(400), nullable=False, server_default=""),
     sa.Index("ix_users_external_id", "organization_id", "external_id"),
+    sa.Index("ix_users_name_folded", "organization_id", "name_folded"),
 )
 
 api_tokens = sa.Table(
@@ -136,7 +143,9 @@ groups = sa.Table(
     sa.Column("name", sa.String(200), nullable=False),
     sa.Column("external_id", sa.String(200)),
     _created(),
+    sa.Column("name_folded", sa.String(400), nullable=False, server_default=""),
     sa.UniqueConstraint("organization_id", "name"),
+    sa.Index("ix_groups_name_folded", "organization_id", "name_folded"),
 )
 
 group_members = sa.Table(
@@ -576,6 +585,30 @@ plans = sa.Table(
     sa.Column("plan", sa.Text, nullable=False),
     sa.Column("tree", sa.LargeBinary),
     _created(),
+    sa.Column("warnings", JSON),
+)
+
+#: Plans for approvers, made while a request waits for them: what would be signed. `due_at`: when a
+#: worker is to take it up, or, while one is at it, when its claim ends; NULL: it is made, or will
+#: not be. `effect` is what it has in common with the plan that is made for signing.
+plans_ahead = sa.Table(
+    "plans_ahead",
+    METADATA,
+    sa.Column("request_id", sa.String(36), sa.ForeignKey("signing_requests.id"), primary_key=True),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("due_at", UtcDateTime),
+    sa.Column("sha256", sa.String(64), nullable=False),  # empty until it is made; as the next
+    sa.Column("effect", sa.String(64), nullable=False),
+    sa.Column("plan", sa.Text, nullable=False),
+    sa.Column("tree", sa.LargeBinary),
+    sa.Column("warnings", JSON),
+    _created(),
+    sa.Index(
+        "ix_plans_ahead_due_at",
+        "due_at",
+        sqlite_where=sa.text("due_at IS NOT NULL"),
+        postgresql_where=sa.text("due_at IS NOT NULL"),
+    ),
 )
 
 file_results = sa.Table(
@@ -592,6 +625,7 @@ file_results = sa.Table(
     sa.Column("size_after", sa.BigInteger, nullable=False),
     sa.Column("timestamp", UtcDateTime),
     sa.Column("outputs", JSON, nullable=False),
+    sa.Column("members", JSON_OR_NULL),
 )
 
 #: One row a signature that the token was or may have been asked for. Written by the signer alone.

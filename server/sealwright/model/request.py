@@ -11,6 +11,7 @@ from sealwright.errors import ConflictError
 from sealwright.model.origin import Origin
 from sealwright.model.passkey import Assertion
 from sealwright.model.project import PolicySnapshot
+from sealwright.model.signed_member import SignedMember
 
 
 class State(enum.StrEnum):
@@ -255,7 +256,9 @@ class FileResult:
     """What was done to one file. Digests are hex SHA-256.
 
     `path` runs through containers from the artifact's own name: ``setup.zip!/bin/app.exe``.
-    `outputs` are the paths of files made beside it, such as a detached signature.
+    `outputs` are the paths of files made beside it, such as a detached signature; `members` what
+    came into its container with the signature: into the signed one itself, or with a detached
+    signature into the one around the file.
     """
 
     path: str
@@ -267,3 +270,4 @@ class FileResult:
     size_after: int
     timestamp: dt.datetime | None = None
     outputs: tuple[str, ...] = ()
+    members: tuple[SignedMember, ...] = ()

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+import unicodedata
 from dataclasses import dataclass
+
+
+def folded(text: str) -> str:
+    """What names are compared and sorted by: in one normal form, without case."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).lower())
 
 
 class UserKind(enum.StrEnum):

@@ -96,6 +96,15 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "scim.replace_group": _row("O - O - - -"),
     "scim.patch_group": _row("O - O - - -"),
     "scim.delete_group": _row("O - O - - -"),
+    "scim.search_users": _row("O - O - - -"),
+    "scim.search_groups": _row("O - O - - -"),
+    "scim.search": _row("O - O - - -"),
+    "scim.bulk": _row("O - O - - -"),
+    "scim.get_me": _row("O - O - - -"),
+    "scim.create_me": _row("O - O - - -"),
+    "scim.replace_me": _row("O - O - - -"),
+    "scim.patch_me": _row("O - O - - -"),
+    "scim.delete_me": _row("O - O - - -"),
     "tokens.list": _row("O P O P P P"),
     "tokens.create": _row("O P O P P P"),
     "tokens.revoke": _row("O P O P P P"),
@@ -345,6 +354,8 @@ PERMISSIONS: Mapping[str, Mapping[Role, Access] | None] = {
     "ui.identity_create": _row("O - - - - -"),
     "ui.identity_delete": _row("O P P P P P"),
     "ui.log": _row("O O O O O O"),
+    "ui.documents": _row("O O O O O O"),
+    "ui.document": _row("O O O O O O"),
 }
 
 

@@ -6,9 +6,9 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 
-from sealwright.db import Transaction, requests
+from sealwright.db import Transaction, plans, requests
 from sealwright.errors import ConflictError
-from sealwright.model.request import SigningRequest, State
+from sealwright.model.request import RequestKind, SigningRequest, State
 from sealwright.reporting.notify import notify
 from sealwright.reporting.outbox import announce
 from sealwright.transparency.record import record, request_entry
@@ -26,7 +26,8 @@ async def advance(
     **changes: Any,
 ) -> SigningRequest:
     """Move `request`, as it was read, to `to`, log it, have it reported where its origin is
-    verified, and whom it concerns told: all in the same transaction.
+    verified, and whom it concerns told: all in the same transaction. Of an artifact that comes to
+    wait for approval, what would be signed is to be shown: it is to be planned.
 
     Args:
         data: goes into the log's leaf besides the two states.
@@ -43,6 +44,8 @@ async def advance(
     if moved is None:
         message = f"The signing request {request.id} was changed by somebody else meanwhile."
         raise ConflictError(message, advice="Read it again and decide anew.")
+    if to is State.WAITING_FOR_APPROVAL and request.kind is RequestKind.ARTIFACT:
+        await plans.ask_ahead(tx, request.id, now)
     entry = request_entry(
         request,
         f"request.{_verb(to)}",

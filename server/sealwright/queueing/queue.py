@@ -3,7 +3,8 @@
 Losing, repeating or flushing them changes nothing: the database is the truth, `reconcile` asks it,
 and a waiter reads it again now and then. A hint that a request is due carries its id and nothing
 else. Digests have a list of their own, which workers wait at: they are signed in less time than
-arq's jobs take to be found and noted.
+arq's jobs take to be found and noted. So have plans ahead: however many wait, they take no place
+of what is to be signed.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ T = TypeVar("T")
 QUEUE_NAME = "sealwright:queue"
 JOB_NAME = "fulfil"
 DIGESTS_NAME = "sealwright:digests"  #: a list of the ids of requests to sign a digest
+PLANS_NAME = "sealwright:plans"  #: and of those whose artifact is to be planned for approvers
 #: for how long a server that did not answer is not asked again
 AWAY_SECONDS = 1.0
 #: for how long an answer is waited for: a server that hangs must not hold up who submits
@@ -113,15 +115,26 @@ class Queue:
         Args:
             digest: it is one to sign a digest.
         """
+        if digest:
+            await self._push(DIGESTS_NAME, request_id)
+            return
         try:
             async with self.asking() as pool:
-                if digest:
-                    await pool.rpush(DIGESTS_NAME, request_id)  # type: ignore[misc]
-                    return
                 # a job id of its own: arq ignores a repeated id while an old job or result is kept,
                 # and a killed worker's job stays locked. `claim` prevents that work is done twice.
                 job_id = f"{request_id}:{secrets.token_hex(6)}"
                 await pool.enqueue_job(JOB_NAME, request_id, _job_id=job_id)
+        except (RedisError, OSError) as error:
+            _log.warning("queue is away (%s); the reconciler will find %s", error, request_id)
+
+    async def enqueue_plan(self, request_id: str) -> None:
+        """Say that a request, which waits for approval, is to be planned. As `enqueue`."""
+        await self._push(PLANS_NAME, request_id)
+
+    async def _push(self, name: str, request_id: str) -> None:
+        try:
+            async with self.asking() as pool:
+                await pool.rpush(name, request_id)  # type: ignore[misc]
         except (RedisError, OSError) as error:
             _log.warning("queue is away (%s); the reconciler will find %s", error, request_id)
 
@@ -158,12 +171,26 @@ class Queue:
                     for job in jobs:
                         pipe.exists(in_progress_key_prefix + job)
                     begun = await pipe.execute()
-                digests = await pool.lrange(DIGESTS_NAME, 0, -1)  # type: ignore[misc]
+                listed = await pool.lrange(DIGESTS_NAME, 0, -1)  # type: ignore[misc]
         except (RedisError, OSError) as error:
             message = f"The queue does not answer ({type(error).__name__})."
             raise UnavailableError(message, advice="Check that Redis or Valkey runs.") from error
         found = {_request_of(job) for job, taken in zip(jobs, begun, strict=True) if not taken}
-        return found | wanted.intersection(map(bytes.decode, digests))
+        return found | wanted.intersection(map(bytes.decode, listed))
+
+    async def plans_waiting(self) -> set[str]:
+        """Ids of the requests to be planned that no worker has begun.
+
+        Raises:
+            UnavailableError: the queue is away.
+        """
+        try:
+            async with self.asking() as pool:
+                listed = await pool.lrange(PLANS_NAME, 0, -1)  # type: ignore[misc]
+        except (RedisError, OSError) as error:
+            message = f"The queue does not answer ({type(error).__name__})."
+            raise UnavailableError(message, advice="Check that Redis or Valkey runs.") from error
+        return set(map(bytes.decode, listed))
 
     async def wait(
         self,

@@ -10,7 +10,7 @@ import datetime as dt
 import logging
 import random
 
-from sealwright.db import Database, requests
+from sealwright.db import Database, plans, requests
 from sealwright.errors import ConflictError, SealwrightError
 from sealwright.model.identifiers import utc_now
 from sealwright.model.request import SigningRequest, State
@@ -48,11 +48,14 @@ async def reconcile(database: Database, queue: Queue, now: dt.datetime) -> int:
         due = await requests.due(tx, now, quiet_seconds=QUIET_SECONDS)
         stranded = await requests.stranded(tx, now, quiet_seconds=STRANDED_SECONDS)
         undecided = await requests.undecided(tx, now)
+        unplanned = await plans.due_ahead(tx, now - dt.timedelta(seconds=QUIET_SECONDS))
     lost = sorted(set(due) - await queue.waiting(due)) if due else []
     for request_id in lost:
         await queue.enqueue(request_id)
     if lost:
         _log.info("enqueued %d requests that the queue had lost", len(lost))
+    for request_id in sorted(set(unplanned) - await queue.plans_waiting()) if unplanned else []:
+        await queue.enqueue_plan(request_id)
     for request in stranded:
         reason = "The server was interrupted while it took the request in."
         await _give_up(database, queue, request, now, reason, "Submit the artifact again.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
@@ -41,15 +42,15 @@ async def compose(tx: Transaction, message: Notification, url: str) -> Mail | No
     if user is None or not user.active or not user.email:
         return None
     letter = await _letter(tx, message, user)
+    if letter is not None and message.event != LETTER:
+        letter = dataclasses.replace(letter, why="Who hears what is set in the signing policy.")
     return render(letter, user.email, url, f"{message.id}.notification") if letter else None
 
 
 def render(letter: Letter, to: str, url: str = "", message_id: str = "", footer: str = "") -> Mail:
     """The letter as text and HTML. Without `url` the letter's path is a whole address."""
-    footer = footer or (
-        f"Sealwright at {url}. Who hears what is set in the signing policy; your own address is "
-        "in your account."
-    )
+    parts = (f"Sealwright at {url}.", letter.why, "Your own address is in your account.")
+    footer = footer or " ".join(filter(None, parts))
     shown = {"letter": letter, "url": url, "footer": footer}
     return Mail(
         to,

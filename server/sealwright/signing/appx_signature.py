@@ -40,7 +40,12 @@ _PACKAGE = authenticode.sip_info(bytes.fromhex("4bdfc50a07cee24db76e23c839a09fd1
 _BUNDLE = authenticode.sip_info(bytes.fromhex("b3585f0fdeaa9a4ba43495742d92eceb"), _SIP_VERSION)
 _SIGNATURE_TYPE = "application/vnd.ms-appx.signature"
 _TYPES = "{http://schemas.openxmlformats.org/package/2006/content-types}"
-_SIGNATURE_MEMBERS = frozenset({SIGNATURE, BLOCK_MAP, CONTENT_TYPES})
+_ROLES = {
+    SIGNATURE: "signature of the package",
+    BLOCK_MAP: "block map: the digests of all files",
+    CONTENT_TYPES: "list of content types",
+    BUNDLE_MANIFEST: "manifest of the bundle, with the places of its packages",
+}
 _MAX_MEMBERS = 100_000
 _OPTIONS = {key: value for key, value in authenticode.SIGN_OPTIONS.items() if key != "append"}
 _REPACK = "Pack it again with MakeAppx."
@@ -71,7 +76,11 @@ class AppxFormat:
     def is_signature_member(self, path: str) -> bool:
         """What signing or repacking writes anew: signature, block map, content types, and the
         manifest of a bundle."""
-        return path in _SIGNATURE_MEMBERS or path == BUNDLE_MANIFEST
+        return path in _ROLES
+
+    def member_role(self, path: str) -> str:
+        """What of the signature it is."""
+        return _ROLES[path]
 
     def is_signed(self, file: BinaryIO, paths: Collection[str]) -> bool:  # noqa: ARG002 - paths tell
         """Whether the member of the signature is there."""

@@ -245,6 +245,10 @@ class MemberSigningFormat(Protocol):
         """Whether signing may add, change or remove the member at this path."""
         ...
 
+    def member_role(self, path: str) -> str:
+        """What such a member is, for people: ``signature block``."""
+        ...
+
     def kept_attributes(self, file: BinaryIO) -> bytes:
         """Digest over what those members say besides the signature: equal before and after, even
         where other members change."""

@@ -17,6 +17,7 @@ from sealwright import errors
 from sealwright.errors import ArtifactError, InternalError, SealwrightError
 from sealwright.model.mechanism import Mechanism
 from sealwright.model.member_tree import FILE, FOLDER, SIGNATURE, Member
+from sealwright.model.signed_member import Change, SignedMember
 from sealwright.signing.artifact import (
     Identity,
     PackedMember,
@@ -29,13 +30,14 @@ from sealwright.signing.authenticode_trust import Trust
 from sealwright.signing.deep_sign import FileResult, PendingSignature
 from sealwright.signing.parts import Part, PartMember, PartOutput
 from sealwright.signing.shard import Shard
-from sealwright.signing.verify_result import VerifiedSignature
+from sealwright.signing.verify_result import MOST_MEMBERS, VerifiedSignature
 
 MAX_FRAME = 128 << 20
 HEADER = 4
 _MAX_TEXT = 16 << 10
 _MAX_PATH = 1 << 16
 _MAX_BLOB = 1 << 20
+_MAX_ROLE = 100
 _MAX_ITEMS = 1_000_000
 _MAX_VALUE_SIZE = 66  # bytes of a number modulo the order of P-521
 _DIGEST_SIZES = {"sha256": 32, "sha384": 48, "sha512": 64}
@@ -212,6 +214,7 @@ def verified_to_json(found: Iterable[VerifiedSignature]) -> Message:
             "timestampSigner": number(each.fact.timestamp_signer or b""),
             "index": each.fact.index,
             "timestampHash": each.fact.timestamp_hash_algorithm,
+            "members": [[one.path, one.size, one.change, one.what] for one in each.members],
         }
         for each in found
     ]
@@ -240,11 +243,30 @@ def verified_from_json(message: Message) -> list[VerifiedSignature]:
                         None if each["timestampHash"] is None else _text(each["timestampHash"])
                     ),
                 ),
+                _signed_members(each["members"]),
             )
             for each in _items(message["found"])
         ]
-    except (KeyError, IndexError):
+    except (KeyError, IndexError, ValueError):
         raise malformed() from None
+
+
+def _signed_members(value: object) -> tuple[SignedMember, ...]:
+    """Members that came with a signature: shown, and nothing else."""
+    members = []
+    for each in _list(value):
+        path, size, change, what = _list(each)
+        if not _is_plain(_path(path)) or not _is_plain(_text(what)) or len(what) > _MAX_ROLE:
+            raise malformed()
+        members.append(SignedMember(path, _number(size), Change(change), what))
+    if len(members) > MOST_MEMBERS:
+        raise malformed()
+    return tuple(members)
+
+
+def _is_plain(text: str) -> bool:
+    """Whether there is no control character in it."""
+    return not any(c < " " or c == "\x7f" for c in text)
 
 
 def shard_to_json(shard: Shard) -> list[int]:

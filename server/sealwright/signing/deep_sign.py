@@ -25,7 +25,12 @@ from sealwright.signing.artifact import (
     SignatureResult,
 )
 from sealwright.signing.containers.bulk_copy import copy_range
-from sealwright.signing.elements import LANGUAGE, Language, is_verification
+from sealwright.signing.elements import (
+    LANGUAGE,
+    OUTPUT_FILE_NAME,
+    Language,
+    is_verification,
+)
 from sealwright.signing.file_result import REPACK
 from sealwright.signing.file_result import FileResult as FileResult  # noqa: PLC0414 (exported)
 from sealwright.signing.parameters import FILE_NAME
@@ -366,7 +371,9 @@ class DeepSign:
             raise InternalError(message)
         source = self._content(task)
         size = source.seek(0, 2)
-        target = self._hold(self._spool.start(size + _SIGNATURE_ROOM))
+        target = self._output
+        if not _is_last(task):
+            target = self._hold(self._spool.start(size + _SIGNATURE_ROOM))
         source.seek(0)
         engine_options = {"timestamp": self.plan.timestamp, FILE_NAME: file_name(task.node)}
         options = {**directive.options, **engine_options}
@@ -402,16 +409,16 @@ class DeepSign:
     def _finish_stage(self, task: Task, outcome: Outcome) -> None:
         signing, task.signing = task.signing, None
         assert signing is not None  # noqa: S101 - called while signing
-        before = task.sha256
+        before, size = task.sha256, task.content.size if task.content else task.node.size
         self._drop(signing.source)
         self._files.discard(signing.target)
         if outcome.replaced:
             if task.content is not None:
                 self._spool.release(task.content)
-            task.sha256 = sha256_of(signing.target)
-            task.content = self._spool.adopt(signing.target)
+            task.sha256, size = sha256_of(signing.target), size_of(signing.target)
             task.replaced = True
-        else:
+            task.content = self._keep(signing.target)
+        elif signing.target is not self._output:
             self._spool.abandon(signing.target)
         outputs = self._keep_outputs(task, outcome)
         directive = task.node.directives[task.stage]
@@ -422,7 +429,7 @@ class DeepSign:
                 directive=directive.name,
                 sha256_before=before,
                 sha256_after=task.sha256,
-                size=task.content.size if task.content else task.node.size,
+                size=size,
                 summary=outcome.summary,
                 digests=tuple(request.digest.hex() for request in signing.requests),
                 hash_algorithm=signing.requests[0].hash_algorithm if signing.requests else "",
@@ -430,6 +437,14 @@ class DeepSign:
             )
         )
         task.stage += 1
+
+    def _keep(self, made: BinaryIO) -> SpoolFile | None:
+        """Take over what a directive has made; None if that is what is delivered."""
+        if made is not self._output:
+            return self._spool.adopt(made)
+        made.flush()
+        self._delivered = True
+        return None
 
     def _keep_outputs(self, task: Task, outcome: Outcome) -> tuple[str, ...]:
         folder = task.node.member.rpartition("/")[0]
@@ -629,6 +644,13 @@ class DeepSign:
         if task.content is not None:
             content.close()
             self._spool.release(task.content)
+
+
+def _is_last(task: Task) -> bool:
+    """Whether what the directive under way makes is what is delivered: the artifact itself."""
+    directive, *later = task.node.directives[task.stage :]
+    is_embedded = OUTPUT_FILE_NAME not in directive.options
+    return task.parent is None and is_embedded and all(is_verification(d.name) for d in later)
 
 
 def _write(content: bytes, target: BinaryIO) -> None:

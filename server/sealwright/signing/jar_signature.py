@@ -63,6 +63,16 @@ def is_signature_member(path: str) -> bool:
     return _SIGNATURE_MEMBER.fullmatch(path.upper()) is not None
 
 
+def member_role(path: str) -> str:
+    """What of the signature it is."""
+    name = path.upper()
+    if name == MANIFEST:
+        return "manifest: the digests of all files"
+    return (
+        "signature file: the digests of the manifest" if name.endswith(".SF") else "signature block"
+    )
+
+
 def is_signed(file: BinaryIO, paths: Collection[str]) -> bool:  # noqa: ARG001 - paths tell
     """Whether there are signature files or blocks."""
     return any(_is_signature(path) for path in paths)

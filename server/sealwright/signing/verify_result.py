@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import BinaryIO
+from dataclasses import dataclass, replace
+from typing import BinaryIO, TypeAlias
 
 from sealwright.errors import InternalError, VerificationError
+from sealwright.model.signed_member import Change, SignedMember
 from sealwright.signing.artifact import (
     ComparedFormat,
     Container,
@@ -21,6 +22,7 @@ from sealwright.signing.artifact import (
     Entry,
     FollowingContainer,
     Format,
+    MemberSigningFormat,
     NotingContainer,
     SignatureFact,
     TimestampForm,
@@ -38,7 +40,10 @@ from sealwright.signing.plan import (
 from sealwright.signing.shard import WHOLE, Shard
 from sealwright.signing.spool import Spool, SpoolFile, sha256_of
 
+OpenedBoth: TypeAlias = tuple[tuple[Container, list[Entry]], tuple[Container, list[Entry]]]
+
 _ADVICE = "The result is not released. Report this as a defect, with the signing request."
+MOST_MEMBERS = 100
 _MAX_OUTPUT = 64 << 20  # bytes of a detached signature
 
 
@@ -50,11 +55,14 @@ class VerifiedSignature:
         path: of the signed file, as in the plan.
         directive: that asked for it.
         fact: what the verifier found.
+        members: of the signed container, that signing added, changed or removed, no more than
+            `MOST_MEMBERS`; for a detached signature its file, in the container of the signed one.
     """
 
     path: str
     directive: str
     fact: SignatureFact
+    members: tuple[SignedMember, ...] = ()
 
 
 def verify_result(
@@ -120,16 +128,18 @@ class _Check:
         self, node: PlanNode, source: BinaryIO, output: BinaryIO, outputs: Sequence[SpoolFile]
     ) -> None:
         """Compare one planned file; `outputs` are its side files in the order of `node.outputs`."""
+        opened = None
         if not node.is_replaced:
             _require(sha256_of(output) == node.sha256, "The file was changed, against the plan.")
         elif any(child.has_work for child in node.children):
-            self.container(node, source, output)
+            opened = self.open_both(node, source, output)
+            self.container(node, opened, source, output)
         kind = self.language.types[node.element]
         if node.signs and (node is not self.plan.root or self.shard.number == 0):
             if kind.format is None:
                 message = f"<{node.element}> cannot be verified."
                 raise InternalError(message)
-            self.signatures(node, kind.format, source, output, outputs)
+            self.signatures(node, kind.format, source, output, outputs, opened)
 
     def signatures(
         self,
@@ -138,6 +148,7 @@ class _Check:
         source: BinaryIO,
         output: BinaryIO,
         outputs: Sequence[SpoolFile],
+        opened: OpenedBoth | None,
     ) -> None:
         embedded = [d for d in node.signs if OUTPUT_FILE_NAME not in d.options]
         detached = [d for d in node.signs if OUTPUT_FILE_NAME in d.options]
@@ -149,7 +160,9 @@ class _Check:
             appends = all(d.options.get("append") == "true" for d in embedded)
             kept = format_.verify(source) if appends else []
             self.embedded(node, embedded, kept, format_.verify(output))
-        for directive, file in zip(detached, outputs, strict=True):
+            if isinstance(format_, MemberSigningFormat):
+                self.list_members(format_, opened or self.open_both(node, source, output))
+        for directive, file, path in zip(detached, outputs, node.outputs, strict=True):
             if not isinstance(format_, DetachedFormat):
                 message = f"Outputs of <{directive.name}> cannot be verified."
                 raise InternalError(message)
@@ -158,7 +171,8 @@ class _Check:
                 content = stream.read()
             facts = format_.verify_detached(output, directive, content, self.certificate)
             _require(len(facts) == 1, f"{len(facts)} signatures were found, not one.")
-            self.accept(node, directive, facts[0])
+            member = SignedMember(_plain(path), file.size, Change.ADDED, "detached signature")
+            self.accept(node, directive, facts[0], (member,))
 
     def embedded(
         self,
@@ -186,7 +200,33 @@ class _Check:
             unused.remove(fact)
             self.accept(node, directive, fact)
 
-    def accept(self, node: PlanNode, directive: Directive, fact: SignatureFact) -> None:
+    def list_members(self, format_: MemberSigningFormat, opened: OpenedBoth) -> None:
+        """Tell with the signature that was found last what has come, changed and gone with it."""
+        (before, old), (after, new) = opened
+        left = {entry.path: entry for entry in old if format_.is_signature_member(entry.path)}
+        members = []
+        for entry in new:
+            if entry.is_directory or not format_.is_signature_member(entry.path):
+                continue
+            earlier = left.pop(entry.path, None)
+            if earlier is None:
+                change = Change.ADDED
+            elif before.fingerprint(earlier) == after.fingerprint(entry):
+                continue
+            else:
+                change = Change.CHANGED
+            members.append(_member(format_, entry, change))
+        gone = [entry for entry in left.values() if not entry.is_directory]
+        members += [_member(format_, entry, Change.REMOVED) for entry in gone]
+        self.found[-1] = replace(self.found[-1], members=tuple(members[:MOST_MEMBERS]))
+
+    def accept(
+        self,
+        node: PlanNode,
+        directive: Directive,
+        fact: SignatureFact,
+        members: tuple[SignedMember, ...] = (),
+    ) -> None:
         _require(fact.signer == self.certificate, "The signature is another signer's.")
         wanted = directive.options.get("hash-algorithm")
         _require(
@@ -197,10 +237,10 @@ class _Check:
             "openpgp",
         }
         _require(not timed or fact.timestamp is not None, "The signature has no time stamp.")
-        self.found.append(VerifiedSignature(node.path, directive.name, fact))
+        self.found.append(VerifiedSignature(node.path, directive.name, fact, members))
 
-    def container(self, node: PlanNode, source: BinaryIO, output: BinaryIO) -> None:
-        """Compare two versions of a container member by member."""
+    def open_both(self, node: PlanNode, source: BinaryIO, output: BinaryIO) -> OpenedBoth:
+        """Open two versions of a container."""
         kind = self.language.types[node.element].container
         if kind is None:
             message = f"<{node.element}> cannot be opened."
@@ -210,6 +250,13 @@ class _Check:
         after, new = _open(self.after, kind.open, output, depth)
         if isinstance(after, FollowingContainer) and isinstance(before, type(after)):
             after.follow(before)
+        return (before, old), (after, new)
+
+    def container(
+        self, node: PlanNode, opened: OpenedBoth, source: BinaryIO, output: BinaryIO
+    ) -> None:
+        """Compare two versions of a container member by member."""
+        (before, old), (after, new) = opened
         is_signature = self.signature_members(node)
         old = [entry for entry in old if not is_signature(entry.path)]
         new = [entry for entry in new if not is_signature(entry.path)]
@@ -229,7 +276,9 @@ class _Check:
         mine = compared
         if node is self.plan.root:
             sizes = ((entry.order, entry.size) for entry in old)
-            mine = set(self.shard.orders(sizes, in_sequence=kind.is_sequence))
+            mine = set(
+                self.shard.orders(sizes, in_sequence=self.language.types[node.element].is_sequence)
+            )
         for entry, entry_after in zip(old, new[: len(old)], strict=True):
             if entry.order not in mine:
                 continue
@@ -275,6 +324,15 @@ class _Check:
 
     def extract(self, budget: Budget, container: Container, entry: Entry) -> SpoolFile:
         return budget.extract(container, entry, self.spool)
+
+
+def _member(format_: MemberSigningFormat, entry: Entry, change: Change) -> SignedMember:
+    return SignedMember(_plain(entry.path), entry.size, change, format_.member_role(entry.path))
+
+
+def _plain(path: str) -> str:
+    """The path as it may be shown to people."""
+    return "".join("\ufffd" if c < " " or c == "\x7f" else c for c in path)
 
 
 def _open(

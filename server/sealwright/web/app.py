@@ -11,7 +11,8 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Match, Route
 
 from sealwright import logs
 from sealwright.config import Settings
@@ -23,7 +24,14 @@ from sealwright.origin.systems import open_systems
 from sealwright.queueing.queue import Queue
 from sealwright.reporting.mail import open_mailer
 from sealwright.storage import open_store
-from sealwright.web.api import back_channel, compatible, github_connector, scim, webhooks
+from sealwright.web.api import (
+    back_channel,
+    compatible,
+    github_connector,
+    scim,
+    scim_answers,
+    webhooks,
+)
 from sealwright.web.api.v1 import (
     accounts,
     artifact_configurations,
@@ -59,7 +67,7 @@ from sealwright.web.auth import LastUse
 from sealwright.web.middleware import KnownHosts, RequestIds, SecurityHeaders, allowed_hosts
 from sealwright.web.openapi import describe
 from sealwright.web.problems import problem_response
-from sealwright.web.routes import Answer, Call, Endpoint
+from sealwright.web.routes import Answer, Call, Endpoint, Face
 from sealwright.web.services import Services
 from sealwright.web.throttle import Throttle
 from sealwright.web.ui import registry
@@ -119,6 +127,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *github_connector.ENDPOINTS,
     *registry.ENDPOINTS,
 )
+
+_PAGES = frozenset(one.path for one in ENDPOINTS if one.face is Face.UI and one.method == "GET")
+_FORMS = frozenset(one.path for one in ENDPOINTS if one.face is Face.UI and one.method == "POST")
 
 
 def create_app(settings: Settings) -> Starlette:
@@ -195,11 +206,43 @@ async def _no_route(request: Request, error: Exception) -> Response:
     """What the router itself answers: no such path, or not by this method. A page to a browser."""
     status = error.status_code if isinstance(error, HTTPException) else 404
     headers = error.headers if isinstance(error, HTTPException) else None
+    wants_page = "text/html" in request.headers.get("accept", "")
+    if status == 405 and wants_page and request.method == "GET":
+        above = _page_above(request)
+        if above:
+            return RedirectResponse(above, 303)
     if status == 405:
         return problem_response(
             "method_not_allowed", "This path does not take this method.", headers=headers
         )
     message = "There is nothing at this path."
-    if "text/html" in request.headers.get("accept", ""):
+    if request.url.path.startswith(f"{scim_answers.BASE}/"):
+        return scim_answers.problem(NotFoundError(message))
+    if wants_page:
         return error_page(request, NotFoundError(message))
     return problem_response("not_found", message)
+
+
+def _page_above(request: Request) -> str:
+    """The nearest page above an address that takes forms alone: where a form was refused, a browser
+    stays at its address, and asks for that when it is told to reload. Empty: it is none of a form.
+    """
+    routes: list[Route] = request.app.routes
+    scope = dict(request.scope)
+    path = request.scope["path"]
+
+    def found(path: str) -> Route | None:
+        scope["path"] = path
+        return next((one for one in routes if one.matches(scope)[0] is Match.FULL), None)
+
+    scope["method"] = "POST"
+    form = found(path)
+    if form is None or form.path not in _FORMS:
+        return ""
+    scope["method"] = "GET"
+    while path != "/":
+        path = path.rpartition("/")[0] or "/"
+        page = found(path)
+        if page is not None and page.path in _PAGES:
+            return path
+    return ""

@@ -7,10 +7,11 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sealwright.db import Transaction, requests, users
+from sealwright.db import Transaction, plans, requests, users
 from sealwright.db import log as db_log
+from sealwright.model.plan import PlanStanding, PlanState
 from sealwright.model.project import ArtifactConfiguration, Project, SigningPolicy
-from sealwright.model.request import RequestKind, SigningRequest, StoredArtifact
+from sealwright.model.request import FileResult, RequestKind, SigningRequest, StoredArtifact
 from sealwright.model.user import ApiToken, User
 from sealwright.web import awaited, schemas
 
@@ -109,6 +110,7 @@ async def request_out(
     results = await requests.results(tx, request.id, limit=SHOWN) if of_files else []
     entries = await db_log.time_line(tx, request.id, SHOWN)
     needed = await awaited.request(tx, request, url)
+    planned = await plans.standing(tx, request.id) if of_files else PlanStanding(PlanState.NONE)
     return schemas.SigningRequestDetailOut.model_validate(
         request_fields(request, people, url)
         | {
@@ -120,12 +122,19 @@ async def request_out(
                 }
                 for one in decisions
             ],
-            "files": [fields_of(one) for one in results],
+            "files": [result_fields(one) for one in results],
             "file_count": await requests.count_results(tx, request.id) if of_files else 0,
             "log": [fields_of(one) for one in entries],
+            "plan_state": planned.state,
+            "plan_warnings": list(planned.warnings),
             "needed_endorsement": fields_of(needed) if needed else None,
         }
     )
+
+
+def result_fields(one: FileResult) -> dict[str, Any]:
+    """What `FileResultOut` holds."""
+    return fields_of(one) | {"members": [fields_of(member) for member in one.members]}
 
 
 async def names(tx: Transaction, organization_id: str, user_ids: Iterable[str]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from sealwright.connectors.outgoing import OutgoingClient
 from sealwright.deliveries import act_on_deliveries
 from sealwright.fulfil import fulfil
 from sealwright.model.notification import Channel
+from sealwright.plan_ahead import plan_ahead
 from sealwright.queueing.reconcile import reconcile_forever
 from sealwright.reporting.deliver import Courier
 from sealwright.reporting.dispatch import Dispatcher
@@ -34,6 +35,7 @@ _log = logging.getLogger(__name__)
 
 #: what SIGTERM leaves to the requests under way
 STOP_SECONDS = 30.0
+PLANS_AT_ONCE = 2
 
 
 async def run(settings: Settings) -> None:
@@ -52,6 +54,8 @@ async def run(settings: Settings) -> None:
     mailer = open_mailer(settings)
     async with open_bench(settings) as bench, OutgoingClient(webhook_policy(settings)) as hooks:
         jobs = Jobs(functools.partial(fulfil, bench), settings.worker_jobs)
+        # a few at a time: they share the children with what is to be signed
+        plans = Jobs(functools.partial(plan_ahead, bench), PLANS_AT_ONCE)
         courier = Courier(bench.database, hooks, bench.systems.vault(), settings.url, mailer)
         loops: list[Awaitable[None]] = [
             reconcile_forever(bench.database, bench.queue),
@@ -68,7 +72,7 @@ async def run(settings: Settings) -> None:
         ]
         background = [asyncio.ensure_future(each) for each in loops]
         _log.info("worker ready")
-        consuming = asyncio.create_task(consume(settings, jobs, stop))
+        consuming = asyncio.create_task(consume(settings, jobs, plans, stop))
         try:
             # a loop that ends has failed in a way that nobody foresaw: end, to be started again
             await asyncio.wait({consuming, *background}, return_when=asyncio.FIRST_COMPLETED)
@@ -77,6 +81,7 @@ async def run(settings: Settings) -> None:
                     task.result()
         finally:
             stop.set()
+            await plans.finish(0)
             await jobs.finish(STOP_SECONDS)
             for task in (consuming, *background):
                 task.cancel()

@@ -11,7 +11,7 @@ from arq.worker import Worker
 from redis.exceptions import RedisError
 
 from sealwright.config import Settings
-from sealwright.queueing.queue import DIGESTS_NAME, open_pool
+from sealwright.queueing.queue import DIGESTS_NAME, PLANS_NAME, open_pool
 from sealwright.worker.jobs import Jobs
 from sealwright.worker.settings import arq_worker
 
@@ -19,17 +19,21 @@ _log = logging.getLogger(__name__)
 
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 2.0
-_WAIT_SECONDS = 1  # at the list of digests; then the connection is looked at again
+_WAIT_SECONDS = 1  # at a list; then the connection is looked at again
 
 
-async def consume(settings: Settings, jobs: Jobs, stop: asyncio.Event) -> None:
+async def consume(settings: Settings, jobs: Jobs, plans: Jobs, stop: asyncio.Event) -> None:
     """Start jobs as the queue gives them, until `stop`. Jobs that run go on when it returns.
+
+    Args:
+        plans: those that plan ahead.
 
     A connection that breaks ends one arq worker; the next one is made as soon as the queue answers.
     """
     await asyncio.gather(
         _while_it_answers(lambda: _consume_once(settings, jobs, stop), stop),
-        _while_it_answers(lambda: _take_digests(settings, jobs, stop), stop),
+        _while_it_answers(lambda: _take_from(settings, DIGESTS_NAME, jobs, stop), stop),
+        _while_it_answers(lambda: _take_from(settings, PLANS_NAME, plans, stop), stop),
     )
 
 
@@ -46,19 +50,19 @@ async def _while_it_answers(once: Callable[[], Awaitable[None]], stop: asyncio.E
             pause = min(pause * 2, _LONGEST_PAUSE)
 
 
-async def _take_digests(settings: Settings, jobs: Jobs, stop: asyncio.Event) -> None:
-    """Take requests to sign digests as soon as they are handed in. One that is taken and not begun,
-    since the worker stops or is killed, is found by the reconciler."""
+async def _take_from(settings: Settings, name: str, jobs: Jobs, stop: asyncio.Event) -> None:
+    """Take requests from a list as soon as they are there. One that is taken and not begun, since
+    the worker stops or is killed, is found by the reconciler."""
     pool = await open_pool(settings.redis)
 
     async def take() -> None:
         while True:
             await jobs.room()
-            taken = await pool.blpop([DIGESTS_NAME], _WAIT_SECONDS)  # type: ignore[misc]
+            taken = await pool.blpop([name], _WAIT_SECONDS)  # type: ignore[misc]
             if taken is not None:
                 jobs.start(taken[1].decode())
 
-    taking = asyncio.create_task(take(), name="take-digests")
+    taking = asyncio.create_task(take(), name=f"take-{name}")
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({taking, stopping}, return_when=asyncio.FIRST_COMPLETED)

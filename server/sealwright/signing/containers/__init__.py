@@ -41,8 +41,8 @@ CONTAINERS: tuple[ContainerType, ...] = (
     ContainerType("jar-file", is_zip, ZipContainer, packs=True),
     ContainerType("nupkg-file", is_zip, ZipContainer, packs=True),
     ContainerType("opc-file", is_zip, ZipContainer, packs=True),
-    ContainerType("appx-file", is_appx, AppxContainer, has_index=True),
-    ContainerType("msix-file", is_appx, AppxContainer, has_index=True),
+    ContainerType("appx-file", is_appx, AppxContainer, packs=True, has_index=True),
+    ContainerType("msix-file", is_appx, AppxContainer, packs=True, has_index=True),
     ContainerType("cab-file", is_cabinet, CabContainer, packs=True, is_sequence=True),
     ContainerType("msi-file", is_installer, MsiContainer, packs=True, is_sequence=True),
 )

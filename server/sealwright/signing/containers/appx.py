@@ -9,16 +9,18 @@ percent-encoded, as in Open Packaging.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import cached_property
 from typing import BinaryIO
 from urllib.parse import unquote
 
 from sealwright.errors import ArtifactError
 from sealwright.signing import strict_xml
 from sealwright.signing.advice import MAKE_SMALLER
-from sealwright.signing.artifact import Entry
+from sealwright.signing.artifact import Entry, PackedMember
 from sealwright.signing.containers.appx_block_map import BlockMap, BlockPacking
 from sealwright.signing.containers.appx_old_blocks import OldBlocks
+from sealwright.signing.containers.appx_packed import pack_mapped, read_mapped
 from sealwright.signing.containers.member_paths import check_distinct, check_path
 from sealwright.signing.containers.zip import ZipContainer, is_zip
 from sealwright.signing.containers.zip_records import STORED
@@ -190,25 +192,74 @@ class AppxContainer:
         """
         for path in sorted(added):
             self.added_fingerprint(path)
-        block_map = self.block_map()
-        old = OldBlocks(self._file, self.zip, block_map, self.mapped())
-        packing = BlockPacking(block_map.hash_algorithm, old.find)
-        self.zip.rebuild(target, _Changes(self, changed, packing), added, packing)
+        packing = self._packing()
+        self.zip.rebuild(target, _Changes(self, changed, packing, changed), added, packing)
+
+    def pack(self, order: int, content: BinaryIO, target: BinaryIO) -> PackedMember:
+        """Append a member's new content to `target` in blocks, with what the map needs to know."""
+        method = self.zip.extent(self._entry(order)).method
+        return pack_mapped(order, content, target, method, self._packing())
+
+    def rebuild_packed(
+        self,
+        target: BinaryIO,
+        packed: Mapping[int, PackedMember],
+        read: Callable[[int], tuple[BinaryIO, int]],
+        added: Mapping[str, BinaryIO],
+    ) -> None:
+        """What `rebuild` writes, with members that `pack` has made before."""
+        for path in sorted(added):
+            self.added_fingerprint(path)
+        packing = self._packing()
+        members = {}
+        for order in sorted(packed):
+            file, offset = read(order)
+            is_stored = self.zip.extent(self._entry(order)).method == STORED
+            members[order], mapped = read_mapped(
+                file, offset, packed[order], packing.hash_algorithm, is_stored=is_stored
+            )
+            packing.take_over(order, mapped)
+        made = _Changes(self, packed, packing, {})
+        self.zip.rebuild_packed(target, members, read, added, made, packing)
+
+    def _packing(self) -> BlockPacking:
+        return BlockPacking(self._old_blocks.hash_algorithm, self._old_blocks.find)
+
+    @cached_property
+    def _old_blocks(self) -> OldBlocks:
+        return OldBlocks(self._file, self.zip, self.block_map(), self.mapped())
+
+    def _entry(self, order: int) -> Entry:
+        return self._by_order[order]
+
+    @cached_property
+    def _by_order(self) -> list[Entry]:
+        return list(self.by_path.values())
 
 
 class _Changes(Mapping[int, BinaryIO]):
-    """Changed members, with those that follow from them, made when their turn comes."""
+    """Changed members, with those that follow from them, made when their turn comes.
+
+    Args:
+        changed: order of each that changes.
+        contents: of those that have not been packed yet.
+    """
 
     def __init__(
-        self, package: AppxContainer, changed: Mapping[int, BinaryIO], packing: BlockPacking
+        self,
+        package: AppxContainer,
+        changed: Collection[int],
+        packing: BlockPacking,
+        contents: Mapping[int, BinaryIO],
     ) -> None:
         self._package = package
         self._changed = changed
         self._packing = packing
+        self._contents = contents
         self._made = {package.by_path[BLOCK_MAP].order: self._block_map}
         if package.is_bundle:
             self._made[package.by_path[BUNDLE_MANIFEST].order] = self._bundle_manifest
-        if taken := self._made.keys() & changed.keys():
+        if taken := self._made.keys() & set(changed):
             message = "The file is written anew with the package, so it cannot be signed itself."
             where = next(p for p, e in package.by_path.items() if e.order in taken)
             raise ArtifactError(
@@ -217,23 +268,23 @@ class _Changes(Mapping[int, BinaryIO]):
 
     def __getitem__(self, order: int) -> BinaryIO:
         made = self._made.get(order)
-        return io.BytesIO(made()) if made else self._changed[order]
+        return io.BytesIO(made()) if made else self._contents[order]
 
     def __contains__(self, order: object) -> bool:
-        return order in self._made or order in self._changed
+        return order in self._made or order in self._contents
 
     def __iter__(self) -> Iterator[int]:
-        yield from self._changed
+        yield from self._contents
         yield from self._made
 
     def __len__(self) -> int:
-        return len(self._changed) + len(self._made)
+        return len(self._contents) + len(self._made)
 
     def _block_map(self) -> bytes:
         block_map = self._package.block_map()
         mapped = self._package.mapped()
         for path, entry in mapped.items():
-            if entry.order in self:
+            if entry.order in self._changed or entry.order in self._made:
                 block_map.set(path, self._packing.file(entry.order))
         return strict_xml.write(block_map.root)
 

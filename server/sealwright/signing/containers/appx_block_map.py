@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError
@@ -215,31 +215,34 @@ class BlockPacking:
         hash_algorithm: of the block map.
         find: gives a changed member's block from the old package if it has a content, else nothing.
             It is called with the member's order, the block's number and the content.
+
+    Attributes:
+        hash_algorithm: of the block map.
     """
 
     def __init__(self, hash_algorithm: str, find: Callable[[int, int, bytes], bytes]) -> None:
-        self._hash_algorithm = hash_algorithm
+        self.hash_algorithm = hash_algorithm
         self._find = find
-        self._digested: dict[int, tuple[_Digester, list[int] | None]] = {}
+        self._mapped: dict[int, MappedFile] = {}  # its header is not known yet
         self._places: dict[int, tuple[int, int]] = {}
 
     def compress(self, order: int, pieces: Iterable[bytes], method: int) -> Iterator[bytes]:
         """See `Packing`."""
-        digester = _Digester(self._hash_algorithm)
+        digester = _Digester(self.hash_algorithm)
         if method == STORED:
-            self._digested[order] = (digester, None)
             for block in _blocks(pieces):
                 digester.add(block)
                 yield block
+            self._mapped[order] = digester.finish(0, None)
             return
         sizes: list[int] = []
-        self._digested[order] = (digester, sizes)
         deflater = BlockDeflater()
         for number, block in enumerate(_blocks(pieces)):
             digester.add(block)
             packed = self._find(order, number, block) or deflater.block(block)
             sizes.append(len(packed))
             yield packed
+        self._mapped[order] = digester.finish(0, sizes)
         yield deflater.end()  # which belongs to no block
 
     def placed(self, order: int, header: int, data: int) -> None:
@@ -252,15 +255,21 @@ class BlockPacking:
         Raises:
             ArtifactError: it has not been written yet.
         """
-        digester, sizes = self._digested.get(order, (None, None))
         header, data = self._place(order)
-        assert digester is not None  # noqa: S101 - it was placed, so it was compressed
-        return digester.finish(data - header, sizes)
+        return replace(self.mapped(order), header=data - header)
+
+    def mapped(self, order: int) -> MappedFile:
+        """`file` for a member that has been compressed, without the size of its header."""
+        return self._mapped[order]
+
+    def take_over(self, order: int, mapped: MappedFile) -> None:
+        """Know of a member that another has compressed what `mapped` said there."""
+        self._mapped[order] = mapped
 
     def place(self, entry: Entry) -> tuple[int, int]:
         """Offset of the member's data in the new archive, and bytes of its content."""
-        digester = self._digested.get(entry.order, (None, None))[0]
-        return self._place(entry.order)[1], entry.size if digester is None else digester.size
+        mapped = self._mapped.get(entry.order)
+        return self._place(entry.order)[1], entry.size if mapped is None else mapped.size
 
     def _place(self, order: int) -> tuple[int, int]:
         if order not in self._places:

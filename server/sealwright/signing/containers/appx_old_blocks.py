@@ -25,6 +25,9 @@ class OldBlocks:
         archive: it, opened.
         block_map: says where the blocks begin. It is not believed.
         mapped: the members that it lists, by path.
+
+    Attributes:
+        hash_algorithm: of the block map.
     """
 
     def __init__(
@@ -36,6 +39,7 @@ class OldBlocks:
     ) -> None:
         self._file = file
         self._archive = archive
+        self.hash_algorithm = block_map.hash_algorithm
         self._block_map = block_map
         self._mapped = {entry.order: (path, entry) for path, entry in mapped.items()}
         self._places: tuple[int, list[int]] = (-1, [])  # of one member: offsets

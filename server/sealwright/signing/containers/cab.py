@@ -20,7 +20,13 @@ from sealwright.errors import ArtifactError
 from sealwright.signing.artifact import PackedMember
 from sealwright.signing.containers.bulk_copy import BUFFER, chunks, copy_range
 from sealwright.signing.containers.cab_blocks import KeptBlocks, NotedBlocks, ShownBlocks
-from sealwright.signing.containers.cab_data import FolderReader, FolderWriter, same_data, why_closed
+from sealwright.signing.containers.cab_data import (
+    MAX_LZX,
+    FolderReader,
+    FolderWriter,
+    same_data,
+    why_closed,
+)
 from sealwright.signing.containers.cab_layout import (
     OWN_FOLDER,
     NewFolder,
@@ -35,6 +41,7 @@ from sealwright.signing.containers.cab_records import (
     CFFOLDER,
     CFHEADER,
     CFRESERVE,
+    LZX,
     MAX_FOLDERS,
     MAX_NAME,
     MAX_SIZE,
@@ -79,17 +86,26 @@ class Cabinet:
     Args:
         file: seekable; stays the caller's and must stay open.
         max_members: the most members accepted.
+        max_lzx: bytes of folders by LZX that are read; the files of others are closed.
 
     Attributes:
         members: in the order of their data, in which reading them is cheapest.
+        lzx: bytes of folders by LZX that are read.
 
     Raises:
         ArtifactError: malformed, hostile, ambiguous, or one of a set.
     """
 
-    def __init__(self, file: BinaryIO, max_members: int) -> None:
+    def __init__(self, file: BinaryIO, max_members: int, max_lzx: int | None = None) -> None:
         self._file = file
         self._header, self._folders, self.members = read_records(file, max_members)
+        most = MAX_LZX if max_lzx is None else max_lzx
+        self._closed = why_closed(self._folders, most)
+        self.lzx = sum(
+            folder.size
+            for folder, closed in zip(self._folders, self._closed, strict=True)
+            if folder.kind == LZX and not closed
+        )
         self._reader: tuple[int, FolderReader] | None = None
         self._digests: dict[int, bytes] = {}  # of members' content, by order
         self._noted = [NotedBlocks() for _ in self._folders]
@@ -170,7 +186,7 @@ class Cabinet:
         return index == member.folder and reader.position <= member.offset
 
     def _is_digested_compressed(self, index: int) -> bool:
-        return index in self._equal or bool(why_closed(self._folders[index]))
+        return index in self._equal or bool(self._closed[index])
 
     def attributes_digest(self, member: Member) -> bytes:
         """SHA-256 of everything else that `rebuild` keeps about a member."""
@@ -276,6 +292,7 @@ class Cabinet:
             self._file,
             self._header,
             self._folders[index],
+            self._closed[index],
             self._noted[index],
             self._shown,
             self._known,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError, ClosedMemberError
@@ -28,16 +28,24 @@ from sealwright.signing.streams import read_at
 Decode = Callable[[bytes, int], bytes]
 
 _WINDOW = 1 << 18  # bytes of compressed data that are read at a time
-_MAX_LZX = 1 << 30  # bytes, which take some six minutes each time that they are read
+MAX_LZX = 1 << 30  #: bytes of a cabinet or package: some six minutes each time they are read
 
 
-def why_closed(folder: Folder) -> str:
-    """Why a folder's files cannot be read; empty if they can."""
-    if folder.kind == QUANTUM:
-        return "is compressed by Quantum"
-    if folder.kind == LZX and folder.size > _MAX_LZX:
-        return f"is in a folder of {folder.size} bytes by LZX, more than {_MAX_LZX}"
-    return ""
+def why_closed(folders: Sequence[Folder], max_lzx: int) -> list[str]:
+    """Why the files of each folder cannot be read; empty if they can.
+
+    Args:
+        max_lzx: bytes of folders by LZX that are read: of the first that fit.
+    """
+    found = []
+    for folder in folders:
+        reason = "is compressed by Quantum" if folder.kind == QUANTUM else ""
+        if folder.kind == LZX and folder.size > max_lzx:
+            reason = f"is in a folder of {folder.size} bytes by LZX; {max_lzx} more are read"
+        elif folder.kind == LZX:
+            max_lzx -= folder.size
+        found.append(reason)
+    return found
 
 
 def same_data(file: BinaryIO, folder: Folder, other_file: BinaryIO, other: Folder) -> bool:
@@ -61,7 +69,7 @@ class FolderReader:
     Args:
         file: the cabinet, seekable.
         header: of it.
-        folder: one of its folders, of which `why_closed` says nothing.
+        folder: one of its folders; `closed` is what `why_closed` says of it.
         noted: gets the blocks that it does not have yet.
         shown: gets those of each file, for another version of the cabinet.
         known: blocks of another version, which need not be decompressed again.
@@ -72,6 +80,7 @@ class FolderReader:
         file: BinaryIO,
         header: Header,
         folder: Folder,
+        closed: str,
         noted: NotedBlocks,
         shown: ShownBlocks | None = None,
         known: ShownBlocks | None = None,
@@ -83,7 +92,7 @@ class FolderReader:
         self._shown = shown
         self._known = known
         self._inflater = _Inflater()
-        self._decode = _decoder(folder, self._inflater)
+        self._decode = _decoder(folder, self._inflater, closed)
         self._at = folder.data
         self._window = b""  # what was read of the data
         self._window_at = folder.data
@@ -108,7 +117,8 @@ class FolderReader:
             self._shown.clear()
         while length:
             while self._start + len(self._block) <= offset:
-                self._next_block()
+                following = self._start + len(self._block) + BLOCK
+                self._next_block(is_read=following > offset)
             first = offset - self._start
             piece = self._block[first : first + length]
             yield piece
@@ -118,16 +128,17 @@ class FolderReader:
     def pass_over(self) -> None:
         """Decompress all that is left, for the sake of the notes."""
         while self._number < self._folder.blocks:
-            self._next_block()
+            self._next_block(is_read=False)
 
-    def _next_block(self) -> None:
+    def _next_block(self, *, is_read: bool) -> None:
+        """Decompress a block; its checksum is a matter of who reads what is in it."""
         if self._number >= self._folder.blocks:
             message = "A folder's data ends early."
             raise ArtifactError(message, advice=MAKE_ANEW)
         at = self._at
         record = self._record()
         self._start += len(self._block)
-        self._block = self._content(record)
+        self._block = self._content(record, is_read=is_read)
         if not self._number and self._block[: self._folder.lead].strip(b"\0"):
             message = "There is data in front of a folder's first file."
             raise ArtifactError(message, advice=MAKE_ANEW)
@@ -150,25 +161,26 @@ class FolderReader:
             begin = 0
         return self._window[begin : begin + length]
 
-    def _content(self, record: bytes) -> bytes:
+    def _content(self, record: bytes, *, is_read: bool) -> bytes:
         """What a block holds."""
         history, place = self._inflater.history, self._start - self._file_at
         known = self._known.find(place, record, history) if self._known is not None else None
         if known is None:
-            content = self._decoded(record)
+            content = self._decoded(record, is_checked=is_read)
         else:
             content = self._inflater.history = known
-        if self._shown is not None and self._folder.kind == MSZIP:
+        if self._shown is not None and is_read and self._folder.kind == MSZIP:
             self._shown.add(place, record, history, content)
         return content
 
-    def _decoded(self, record: bytes) -> bytes:
+    def _decoded(self, record: bytes, *, is_checked: bool) -> bytes:
         expected, _, size = CFDATA.unpack_from(record)
         begin = CFDATA.size + self._header.data_reserve
         reserve, data = record[CFDATA.size : begin], record[begin:]
         # Zero stands for none. Some writers leave the reserved area out.
         if (
-            expected
+            is_checked
+            and expected
             and expected != block_checksum(data, size, reserve)
             and not (reserve and expected == block_checksum(data, size, b""))
         ):
@@ -249,9 +261,9 @@ def block_checksum(data: bytes, size: int, reserve: bytes) -> int:
     return checksum(struct.pack("<HH", len(data), size) + reserve, checksum(data))
 
 
-def _decoder(folder: Folder, inflater: _Inflater) -> Decode:
-    if reason := why_closed(folder):
-        message = f"The member {reason}, so it cannot be signed or checked."
+def _decoder(folder: Folder, inflater: _Inflater, closed: str) -> Decode:
+    if closed:
+        message = f"The member {closed}, so it cannot be signed or checked."
         advice = "Leave it out of the configuration, or make the cabinet with MSZIP."
         raise ClosedMemberError(message, advice=advice)
     if folder.kind == STORED:

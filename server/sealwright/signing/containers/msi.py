@@ -18,6 +18,7 @@ from sealwright.errors import ArtifactError, ClosedMemberError, InternalError
 from sealwright.signing.artifact import Entry, PackedMember
 from sealwright.signing.containers.bulk_copy import copy_range
 from sealwright.signing.containers.cab import Cabinet, ReadPacked
+from sealwright.signing.containers.cab_data import MAX_LZX
 from sealwright.signing.containers.cab_records import Member
 from sealwright.signing.containers.compound_file import CompoundFile, Node, root_class
 from sealwright.signing.containers.compound_writer import Content, rewrite
@@ -88,6 +89,7 @@ class MsiContainer:
     def __init__(self, file: BinaryIO, max_members: int) -> None:
         self._package = CompoundFile(file)
         self._max_members = self._members_left = max_members
+        self._lzx_left = MAX_LZX
         self._files: list[_File] = []
         self._binaries: list[tuple[str, Node]] = []
         self._embedded: list[_Embedded] = []
@@ -358,10 +360,11 @@ class MsiContainer:
         if node is None or not node.is_stream:
             return None, f'should be in the embedded cabinet "{name[1:]}", which is missing'
         try:
-            cabinet = Cabinet(self._package.open(node), self._members_left)
+            cabinet = Cabinet(self._package.open(node), self._members_left, self._lzx_left)
         except ArtifactError as error:
             return None, f'is in the cabinet "{name[1:]}", which cannot be opened ({error.message})'
         self._members_left -= len(cabinet.members)
+        self._lzx_left -= cabinet.lzx
         self._embedded.append(_Embedded(node, cabinet))
         return len(self._embedded) - 1, ""
 

@@ -265,10 +265,20 @@ class ZipContainer:
         packed: Mapping[int, PackedMember],
         read: Callable[[int], tuple[BinaryIO, int]],
         added: Mapping[str, BinaryIO],
+        changed: Mapping[int, BinaryIO] | None = None,
+        packing: Packing | None = None,
     ) -> None:
-        """What `rebuild` writes, with members that `pack` has compressed before."""
+        """What `rebuild` writes, with members that have been compressed before.
+
+        Args:
+            changed: other members' new content, as for `rebuild`.
+        """
+        packing = packing or PLAIN
+        others = changed or {}
 
         def write(record: Record) -> bytes:
+            if record.order in others:
+                return self._write_changed(record, others[record.order], target, packing)
             member = packed[record.order]
 
             def copy() -> PackedMember:
@@ -276,9 +286,9 @@ class ZipContainer:
                 copy_range(file, offset, member.stored, target)
                 return member
 
-            return self._write_record(record, member.size, copy, target, PLAIN)
+            return self._write_record(record, member.size, copy, target, packing)
 
-        self._rebuild(target, packed.keys(), write, added, PLAIN)
+        self._rebuild(target, packed.keys() | others.keys(), write, added, packing)
 
     def _rebuild(
         self,

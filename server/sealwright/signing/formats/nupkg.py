@@ -81,6 +81,11 @@ def is_signature_member(path: str) -> bool:
     return path == SIGNATURE
 
 
+def member_role(path: str) -> str:  # noqa: ARG001 - there is but one
+    """What of the signature it is."""
+    return "signature of the package"
+
+
 def is_signed(file: BinaryIO, paths: Collection[str]) -> bool:  # noqa: ARG001 - paths tell
     """Whether the member of the signature is there."""
     return SIGNATURE in paths

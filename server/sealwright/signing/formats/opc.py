@@ -81,6 +81,20 @@ def is_signature_member(path: str) -> bool:
     return path in (CONTENT_TYPES, vsix_manifest.PATH) or key == ROOT_RELATIONSHIPS
 
 
+def member_role(path: str) -> str:
+    """What of the signature it is."""
+    key = part_key(path)
+    if key.endswith(".rels"):
+        return "relationships"
+    if path == CONTENT_TYPES:
+        return "list of content types"
+    if path == vsix_manifest.PATH:
+        return "list of the digests of all files"
+    if key == _ORIGIN:
+        return "origin of the signatures"
+    return "certificate" if key.endswith(".cer") else "signature of the package"
+
+
 def is_signed(file: BinaryIO, paths: Collection[str]) -> bool:  # noqa: ARG001 - paths tell
     """Whether there are members of signatures."""
     return any(part_key(path).startswith(_FOLDERS) for path in paths)

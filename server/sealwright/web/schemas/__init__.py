@@ -21,8 +21,10 @@ from sealwright.model.build_system import BuildSystemKind, LinkStanding
 from sealwright.model.identifiers import is_slug
 from sealwright.model.mechanism import Mechanism
 from sealwright.model.origin import Proof
+from sealwright.model.plan import PlanState
 from sealwright.model.project import ApproverMail, PolicyKind, SubmitterMail
 from sealwright.model.request import RequestKind, Stage, State, Verdict
+from sealwright.model.signed_member import Change
 from sealwright.model.user import Role, TokenKind, TokenScope, UserKind
 from sealwright.origin.patterns import is_pattern
 from sealwright.origin.rules import EVENTS
@@ -642,6 +644,15 @@ class ApprovalOut(Out):
     by_passkey: bool = Field(description="whether the approver's passkey has signed it")
 
 
+class SignedMemberOut(Out):
+    """A member of a container that came with a signature, changed or went with it."""
+
+    path: str = Field(description="inside the container")
+    size: int = Field(description="bytes")
+    change: Change
+    what: str = Field(description="what it is, for people")
+
+
 class FileResultOut(Out):
     """What was done to one file."""
 
@@ -654,6 +665,10 @@ class FileResultOut(Out):
     size_after: int
     timestamp: dt.datetime | None
     outputs: list[str] = Field(description="paths of files made beside it: detached signatures")
+    members: list[SignedMemberOut] = Field(
+        description="what signing added, changed or removed in the container that was signed; with "
+        "a detached signature, its file in the container around; at most 100"
+    )
 
 
 class LogEntryOut(Out):
@@ -730,6 +745,14 @@ class SigningRequestDetailOut(SigningRequestOut):
     log: list[LogEntryOut] = Field(
         description="the first 100 leaves, without those of single signatures"
     )
+    plan_state: PlanState = Field(
+        description="none: a digest, or no worker has opened the artifact; under-way: it is being "
+        "planned for who decides; ahead: planned for them; unknown: that was not possible, it is "
+        "planned when it is signed; made: what it is signed by. `.../plan` has the plan"
+    )
+    plan_warnings: list[str] = Field(
+        description="what is done as asked and may not be what is meant; the first 50"
+    )
     needed_endorsement: NeededEndorsementOut | None = Field(
         description="why it would not be signed now; null once it is at its end: then `reason` says"
     )
@@ -748,6 +771,10 @@ class PlanOut(Out):
     request_id: str
     sha256: str
     plan: dict[str, object]
+    ahead: bool = Field(
+        description="made for who decides; the one that is signed by is made anew, does the same "
+        "and differs in its signing time and so in its digest"
+    )
 
 
 # --- build systems ---------------------------------------------------------------------------
@@ -773,12 +800,14 @@ class BuildSystemIn(In):
 
 
 class BuildSystemPatch(In):
-    """What is to change. Credentials that are not named stay."""
+    """What is to change. Credentials that are not named stay, empty ones are taken away."""
 
     name: Name | None = None
     enabled: bool | None = None
     settings: BuildSystemSettings | None = None
-    credentials: Credentials | None = None
+    credentials: Annotated[dict[SettingName, Secret | Literal[""]], Field(max_length=20)] | None = (
+        None
+    )
 
 
 class BuildSystemOut(Out):

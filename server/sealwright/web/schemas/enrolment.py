@@ -30,7 +30,7 @@ class EnrolmentServerIn(In):
 
 
 class EnrolmentServerPatch(In):
-    """What is to change; credentials that are not named stay."""
+    """What is to change; credentials that are not named stay, empty ones are taken away."""
 
     name: Name | None = None
     url: Url | None = None

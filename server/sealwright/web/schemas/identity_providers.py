@@ -37,7 +37,9 @@ class IdentityProviderPatch(In):
 
     name: Name | None = None
     client_id: Annotated[str, StringConstraints(min_length=1, max_length=500)] | None = None
-    client_secret: Secret | None = None
+    client_secret: Annotated[str, StringConstraints(max_length=1000)] | None = Field(
+        None, description="empty: it is taken away, and the client is a public one"
+    )
     domains: Domains | None = None
     just_in_time: bool | None = None
     default_role: Role | None = None
@@ -53,6 +55,7 @@ class IdentityProviderOut(Out):
     name: str
     issuer: str
     client_id: str
+    has_client_secret: bool = Field(description="false: a public client, by PKCE alone")
     domains: list[str]
     just_in_time: bool
     default_role: Role

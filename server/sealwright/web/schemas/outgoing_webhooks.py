@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, field_validator
 
@@ -53,7 +53,9 @@ class OutgoingWebhookPatch(In):
     url: Url | None = None
     states: frozenset[State] | None = None
     secret: Secret | None = None
-    authentication: HeaderValue | None = None
+    authentication: HeaderValue | Literal[""] | None = Field(
+        None, description="empty: it is taken away"
+    )
     enabled: bool | None = None
 
     _ends = field_validator("states")(_only_ends)

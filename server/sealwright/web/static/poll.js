@@ -1,12 +1,18 @@
-// What a worker is still at is looked for anew every second, and put in place once it is there.
+// What somebody else is still at is looked for anew, first every second, then less and less often, and
+// put in place once it is there. With data-poll="page" the whole page is another then.
 "use strict";
+let pause = 1000; // ms
 const look = async () => {
   const place = document.querySelector("[data-poll]");
   if (!place) return;
   try {
-    const answer = await fetch(location.href, { credentials: "same-origin" });
-    if (answer.ok && !answer.redirected) {
+    const answer = document.hidden ? null : await fetch(location.href, { credentials: "same-origin" });
+    if (answer && answer.ok && !answer.redirected) {
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      if (place.dataset.poll === "page" && !page.querySelector("[data-poll]")) {
+        location.reload();
+        return;
+      }
       const focused = place.contains(document.activeElement);
       for (const id of [place.id, "tried"]) {
         const made = page.getElementById(id);
@@ -23,6 +29,7 @@ const look = async () => {
       }
     }
   } catch { /* the connection broke: the next look may tell */ }
-  setTimeout(look, 1000);
+  pause = Math.min(pause * 1.1, 30000);
+  setTimeout(look, pause);
 };
-setTimeout(look, 1000);
+setTimeout(look, pause);

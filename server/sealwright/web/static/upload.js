@@ -37,7 +37,9 @@ if (form) {
     if (new URL(request.responseURL || location.href).pathname === "/login") return "Your session has ended.";
     const page = new DOMParser().parseFromString(request.responseText || "", "text/html");
     const found = page.querySelector("main .note.bad, main section p");
-    return found ? found.textContent.trim().replace(/\s+/g, " ") : "The server did not take it.";
+    if (!found) return "The server did not take it.";
+    const lines = found.matches(".note") ? [...found.children] : [found];
+    return lines.map((one) => one.textContent.trim().replace(/\s+/g, " ")).join(" ");
   };
 
   const send = (file, shown) => new Promise((resolve) => {

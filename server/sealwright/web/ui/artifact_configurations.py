@@ -21,7 +21,7 @@ from sealwright.web.problems import status_of
 from sealwright.web.routes import Call, Endpoint, Face
 from sealwright.web.schemas import ArtifactConfigurationIn
 from sealwright.web.ui import artifact_tree
-from sealwright.web.ui.forms import Form, read_form
+from sealwright.web.ui.forms import Form, StaleFormError, read_form
 from sealwright.web.ui.navigation import may_open
 from sealwright.web.ui.projects import tabs
 from sealwright.web.ui.rendering import page, redirect
@@ -125,10 +125,14 @@ async def new(call: Call) -> Response:
     async with call.services.database.read() as tx:
         project = await find_project(tx, call.grant, call.path("project"))
         start = call.request.query_params.get("from", "")
-        found = None
+        found = newest = None
         if is_id(start):
             found = await projects.find_configuration(
                 tx, project.organization_id, project.id, start
+            )
+        if found:
+            newest = await projects.find_configuration(
+                tx, project.organization_id, project.id, found.slug
             )
         tried = call.request.query_params.get("trial", "")
         trial = None
@@ -138,11 +142,14 @@ async def new(call: Call) -> Response:
     if trial:
         lines = (f"{name}={value}" for name, value in trial.parameters.items())
         query = call.request.query_params
-        values |= {name: query.get(name, "")[:200] for name in ("name", "slug", "is_default")}
+        values |= {
+            name: query.get(name, "")[:200] for name in ("name", "slug", "is_default", "follows")
+        }
         values |= {"parameters": "\n".join(lines)}
     if found:
         values = {"slug": found.slug, "name": found.name, "xml": found.xml}
         values |= {"is_default": "true"} if found.is_default else {}
+        values |= {"follows": newest.id} if newest else {}
     return await form_page(call, project, Form(values), trial)
 
 
@@ -152,6 +159,7 @@ async def create(call: Call) -> Response:
     async with call.services.database.read() as tx:
         project = await find_project(tx, call.grant, call.path("project"))
     try:
+        await _check_newest(call, project, form)
         made = await add_version(call, form.parse(ArtifactConfigurationIn))
     except ForbiddenError:
         raise
@@ -159,6 +167,28 @@ async def create(call: Call) -> Response:
         return await form_page(call, project, refused(form, error), status=status_of(error))
     path = f"/projects/{project.slug}/artifact-configurations/{made.id}"
     return redirect(call, path, f"Version {made.version} is added.")
+
+
+async def _check_newest(call: Call, project: Project, form: Form) -> None:
+    """Refuse a version that was begun before somebody else added one.
+
+    Raises:
+        StaleFormError: there is a newer one than when the form was opened.
+    """
+    follows, slug = form.value("follows"), form.value("slug")
+    if not is_id(follows) or not is_name(slug):
+        return
+    async with call.services.database.read() as tx:
+        organization = project.organization_id
+        begun = await projects.find_configuration(tx, organization, project.id, follows)
+        newest = await projects.find_configuration(tx, organization, project.id, slug)
+    if begun is None or newest is None or newest.slug != begun.slug or newest.id == begun.id:
+        return
+    message = f"Somebody else has added version {newest.version} since you opened this."
+    path = f"/projects/{project.slug}/artifact-configurations/{newest.id}?compare={begun.id}"
+    advice = f"Compare at {path}; to add yours after it nevertheless, send this again."
+    again = dataclasses.replace(form, values={**form.values, "follows": newest.id})
+    raise StaleFormError(message, advice=advice, form=again)
 
 
 def refused(form: Form, error: SealwrightError) -> Form:

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sealwright.db import Transaction, requests
+from sealwright.db import Transaction, plans, requests
+from sealwright.model.member_additions import Additions, add_members
 from sealwright.model.member_tree import (
     KIND,
     NAME,
@@ -28,7 +29,7 @@ from sealwright.model.member_tree import (
     is_folder,
 )
 from sealwright.model.proposal import Trial, TrialState
-from sealwright.model.request import FileResult, SigningRequest
+from sealwright.model.request import FileResult, SigningRequest, State
 from sealwright.visible import missing
 
 Stored = TypeVar("Stored", bytes, str)
@@ -59,11 +60,13 @@ class TreeItem:
     Attributes:
         path: through all containers; `name`: within its folder.
         address: where it is in the tree, for links.
-        kind: ``folder``, ``planned`` (the configuration names it), ``unchanged`` or ``written``
-            (by the signature of its container).
+        kind: ``folder``, ``named`` (by the configuration), ``unchanged``, ``written`` (by the
+            signature of its container), or what signing does to it, a `Change`.
+        element: of what the configuration names; of what comes with a signature, what it is.
         steps: what is done to it.
         files: how many are in it at any depth; `named`: those that the configuration names;
-            `unlisted`: members that the worker counted without listing them.
+            `unlisted`: members that the worker counted without listing them; `touched`: whether
+            something in it came with signing, or changed.
         inside: what is shown of its members; `total`: how many there are.
     """
 
@@ -79,6 +82,7 @@ class TreeItem:
     unlisted: int
     inside: tuple[TreeItem, ...]
     total: int
+    touched: bool = False
 
     @property
     def is_container(self) -> bool:
@@ -127,13 +131,24 @@ class TreeCache:
     def __init__(self) -> None:
         self._kept: OrderedDict[str, MemberTree] = OrderedDict()
 
-    async def read(self, key: str, packed: bytes | None, plan: str | None) -> MemberTree | None:
-        """The tree that is packed, or that of the plan where none is stored with it."""
+    async def read(
+        self,
+        key: str,
+        packed: bytes | None,
+        plan: str | None,
+        additions: Additions | None = None,
+    ) -> MemberTree | None:
+        """The tree that is packed, or that of the plan where none is stored with it.
+
+        Args:
+            additions: members that signing has added.
+        """
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
         if packed is not None:
-            tree = await _aside(packed, MemberTree.unpack)
+            more = additions or {}
+            tree = await _aside(packed, lambda it: add_members(MemberTree.unpack(it), more))
         elif plan is not None:
             tree = await _aside(plan, lambda text: build(json.loads(text)["root"], {}))
         else:
@@ -156,12 +171,15 @@ async def _aside(value: Stored, read: Callable[[Stored], MemberTree]) -> MemberT
 
 
 async def _tree(tx: Transaction, request: SigningRequest) -> MemberTree | None:
-    key = f"{request.id}/{request.plan_hash}"
-    packed = plan = None
+    # what signing adds is in it at the end
+    key = f"{request.id}/{request.plan_hash}/{request.state is State.COMPLETED}"
+    packed = plan = additions = None
     if not _TREES.has(key):
-        packed = await requests.get_tree(tx, request.id)
-        plan = None if packed else await requests.get_plan(tx, request.id)
-    return await _TREES.read(key, packed, plan)
+        packed = await plans.tree(tx, request.id)
+        plan = None if packed else await plans.get(tx, request.id)
+        if request.state is State.COMPLETED:
+            additions = await requests.additions(tx, request.id)
+    return await _TREES.read(key, packed, plan, additions)
 
 
 async def whole(tx: Transaction, request: SigningRequest) -> TreeItem | None:
@@ -171,8 +189,8 @@ async def whole(tx: Transaction, request: SigningRequest) -> TreeItem | None:
     tree = await _tree(tx, request)
     if tree is None:
         return await _without_plan(tx, request)
-    shown = _outermost(_Placed(tree.root, tree.root[NAME], ""))
-    named = (one.path for part in shown.values() for one in part if _is_named(one.node))
+    shown = _outermost(tree)
+    named = (one.path for part in shown.values() for one in part if _is_named(tree, one.node))
     results = await _results(tx, request, [tree.root[NAME], *named])
     return _Shown(tree, results, shown).item(_Placed(tree.root, tree.root[NAME], ""))
 
@@ -183,7 +201,7 @@ async def of_trial(trial: Trial) -> TreeItem | None:
     if tree is None:
         return None
     root = _Placed(tree.root, tree.root[NAME], "")
-    return _Shown(tree, {}, _outermost(root)).item(root)
+    return _Shown(tree, {}, _outermost(tree)).item(root)
 
 
 async def level(tx: Transaction, request: SigningRequest, address: str, start: int) -> Level | None:
@@ -197,7 +215,7 @@ async def level(tx: Transaction, request: SigningRequest, address: str, start: i
         return None
     way = _way(tree, address)
     part = way[-1].children(start)
-    paths = [one.path for one in (way[-1], *part) if _is_named(one.node)]
+    paths = [one.path for one in (way[-1], *part) if _is_named(tree, one.node)]
     return _level(tree, way, start, part, await _results(tx, request, paths))
 
 
@@ -235,7 +253,7 @@ async def _without_plan(tx: Transaction, request: SigningRequest) -> TreeItem | 
     name = request.input.file_name if request.input else ""
     members = tuple(
         TreeItem(
-            one.path, one.path or name, "", "planned", one.format, one.size_after,
+            one.path, one.path or name, "", "named", one.format, one.size_after,
             (Step(one.directive, one),), 0, 0, 0, (), 0,
         )
         for one in found
@@ -255,20 +273,22 @@ def _way(tree: MemberTree, address: str) -> list[_Placed]:
     return way
 
 
-def _is_named(node: Node) -> bool:
-    return not is_folder(node) and node[KIND] > WRITTEN
+def _is_named(tree: MemberTree, node: Node) -> bool:
+    return not is_folder(node) and bool(tree.kinds[node[KIND]][0])
 
 
-def _outermost(root: _Placed) -> dict[str, list[_Placed]]:
+def _outermost(tree: MemberTree) -> dict[str, list[_Placed]]:
     """By the address of each folder or container that is open: its first members. Level by level;
-    what holds nothing that the configuration names stays closed."""
+    what holds nothing that the configuration names or signing has added stays closed."""
     shown: dict[str, list[_Placed]] = {}
+    root = _Placed(tree.root, tree.root[NAME], "")
     waiting = [root]
     left = _AT_ONCE
     for _ in range(_DEEPEST):
         following: list[_Placed] = []
         for one in waiting:
-            if left <= 0 or not (counts(one.node)[1] or one is root):
+            is_open = one is root or counts(one.node)[1] or id(one.node) in tree.touched
+            if left <= 0 or not is_open:
                 continue
             part = shown[one.address] = one.children()
             left -= len(part)
@@ -303,10 +323,12 @@ class _Shown:
         if not is_folder(node):
             element, directives = self.tree.kinds[node[KIND]]
             size = node[SIZE]
-            kind = "planned"
+            kind = "named"
             if node[KIND] <= WRITTEN:
                 kind = "written" if node[KIND] == WRITTEN else "unchanged"
-        results = self.results.get(placed.path, ()) if kind == "planned" else ()
+            elif not element:
+                (kind, element), directives = directives, ()
+        results = self.results.get(placed.path, ()) if kind == "named" else ()
         return TreeItem(
             path=placed.path,
             name=node[NAME],
@@ -318,6 +340,7 @@ class _Shown:
             files=files,
             named=named,
             unlisted=unlisted,
+            touched=id(node) in self.tree.touched,
             inside=members,
             total=len(inside(node)),
         )

@@ -17,9 +17,9 @@ from sealwright.web.api.v1.build_systems import add_system, change_system, syste
 from sealwright.web.api.v1.remote_identities import add_identity, remove_identity
 from sealwright.web.problems import status_of
 from sealwright.web.routes import Call, Endpoint, Face
-from sealwright.web.schemas import BuildSystemIn, BuildSystemPatch, RemoteIdentityIn
+from sealwright.web.schemas import BuildSystemIn, BuildSystemOut, BuildSystemPatch, RemoteIdentityIn
 from sealwright.web.ui import repository_proofs
-from sealwright.web.ui.forms import Form, read_form
+from sealwright.web.ui.forms import Form, check_unchanged, named, read_form, stamped
 from sealwright.web.ui.navigation import may_open
 from sealwright.web.ui.rendering import page, redirect
 
@@ -163,24 +163,29 @@ async def edit(call: Call) -> Response:
     async with call.services.database.read() as tx:
         system = await find_build_system(tx, call.grant, call.path("build_system"))
         out = await system_out(call, tx, system)
-    values = {"name": out.name, "enabled": "true" if out.enabled else ""}
-    values |= {f"setting.{name}": value for name, value in out.settings.items()}
-    return _form(call, out, Form(values))
+    return _form(call, out, _filled(out))
+
+
+def _filled(system: BuildSystemOut) -> Form:
+    values = {"name": system.name, "enabled": "true" if system.enabled else ""}
+    values |= {f"setting.{name}": value for name, value in system.settings.items()}
+    return stamped(Form(values))
 
 
 async def update(call: Call) -> Response:
     """Change it; credentials that were left empty stay."""
-    form = await read_form(call)
+    form = await read_form(call, lists=("taken",))
     async with call.services.database.read() as tx:
         system = await find_build_system(tx, call.grant, call.path("build_system"))
         before = await system_out(call, tx, system)
     try:
+        check_unchanged(form, _filled(before))
         form.require("name")
         patch = form.parse(
             BuildSystemPatch,
             enabled=form.checked("enabled"),
             settings=_named(form, "setting."),
-            credentials=_named(form, "credential.") or None,
+            credentials=_taken(form) | _named(form, "credential.") or None,
         )
         await change_system(call, patch)
     except (ForbiddenError, NotFoundError):
@@ -222,6 +227,11 @@ async def remove_person(call: Call) -> Response:
     return redirect(call, f"/build-systems/{system.slug}", "The user is forgotten.")
 
 
+def _taken(form: Form) -> dict[str, str]:
+    """Credentials that are to be taken away: empty ones."""
+    return dict.fromkeys(form.chosen("taken"), "")
+
+
 def _named(form: Form, prefix: str) -> dict[str, str]:
     """What the fields of that prefix hold.
 
@@ -249,9 +259,10 @@ def _form(call: Call, system: Any, form: Form, status: int = 200) -> Response:
         "kind": kind if kind in FIELDS else "",
         "kinds": [(each.value, *KINDS[each.value]) for each in BuildSystemKind],
         "label": KINDS[kind][0] if kind in KINDS else "",
-        "more": f"docs/{kind}.md",
+        "more": f"/docs/{kind}",
         "settings": settings,
         "credentials": credentials,
+        "kept": named(system.credentials) if system else [],
     }
     return page(call, "systems/form.html", shown, status)
 

@@ -57,7 +57,14 @@ from sealwright.web.schemas.certificates import (
     CertificateRenewIn,
     CertificateRevokeIn,
 )
-from sealwright.web.ui.forms import Form, FormError, read_form
+from sealwright.web.ui.forms import (
+    Form,
+    FormError,
+    StaleFormError,
+    check_unchanged,
+    read_form,
+    stamped,
+)
 from sealwright.web.ui.navigation import may_open
 from sealwright.web.ui.rendering import page, redirect
 
@@ -223,7 +230,11 @@ async def update(call: Call) -> Response:
     """Rename, enable, disable or restrict it."""
     form = await read_form(call)
     async with call.services.database.read() as tx:
-        await find(tx, call)
+        found = await find(tx, call)
+    try:
+        check_unchanged(form, _standing(found))
+    except StaleFormError as error:
+        return await _detail(call, found, {"form": form.refused(error)}, status_of(error))
     release = {"true": True, "false": False}.get(form.value("release"))
     if not (form.value("name").strip() or form.value("state") or release is not None):
         message = "The form names nothing to change."
@@ -238,6 +249,14 @@ async def update(call: Call) -> Response:
         CertificateState.ACTIVE: "The signer may use it.",
     }
     return redirect(call, f"/certificates/{changed.slug}", told[changed.state])
+
+
+def _standing(certificate: Certificate) -> Form:
+    """What the buttons of its page change."""
+    release = "true" if certificate.release else "false"
+    return stamped(
+        Form({"name": certificate.name, "state": certificate.state.value, "release": release})
+    )
 
 
 async def show_order(call: Call) -> Response:
@@ -275,6 +294,15 @@ async def _settled(call: Call, made: CertificateOrder, message: str) -> Response
     check(settled)
     if settled.state is not OrderState.DONE:
         return redirect(call, f"/certificates/orders/{made.id}")
+    async with database.read() as tx:
+        result = await certificates.get(tx, made.organization_id, settled.result_id or "")
+    if result and result.is_pending:
+        message = "The request is made. "
+        message += (
+            "The EST server is asked to issue the certificate."
+            if result.enrolment_id
+            else "Send it to your certification authority, and upload the chain that comes back."
+        )
     return redirect(call, f"/certificates/{settled.result_id}", message)
 
 
@@ -300,7 +328,7 @@ async def _detail(
     renewals = [("self-signed", "Self-signed"), ("request", "By a request")]
     method = certificate_method(certificate)
     if certificate.kind is CertificateKind.OPENPGP:
-        renewals, method = [("self-signed", "By itself")], "self-signed"
+        renewals, method, servers = [("self-signed", "By itself")], "self-signed", []
     renewals += [
         ("enrolment" if one == server else f"enrolment:{one.slug}", f"By the EST server {one.name}")
         for one in servers
@@ -321,6 +349,8 @@ async def _detail(
         "server": server,
         "waits_for": failure,
         "renewals": renewals,
+        "form": Form(),
+        "seen": _standing(certificate).value("seen"),
         "upload": Form(),
         "renewal": renewal,
         "revocation": Form({"reason": "unspecified"}),

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from sealwright.db import Transaction, certificates, projects, proposals, requests
 from sealwright.db.log_search import Filter
 from sealwright.db.request_search import RequestFilter, find_ids
-from sealwright.model.certificate import CertificateState
+from sealwright.model.certificate import CertificateStatus
 from sealwright.model.identifiers import utc_now
 from sealwright.model.passkey import relying_party
 from sealwright.model.project import Project
@@ -67,7 +67,7 @@ async def home(call: Call) -> Response:
         ending = [
             one
             for one in await certificates.every(tx, grant.organization_id)
-            if one.state is CertificateState.ACTIVE
+            if one.status(now) in {CertificateStatus.ACTIVE, CertificateStatus.EXPIRED}
             and one.not_after < now + dt.timedelta(days=_EXPIRY_DAYS)
         ]
     shown: dict[str, Any] = {

@@ -22,7 +22,7 @@ from sealwright.web.api.v1 import enrolment_servers as servers
 from sealwright.web.problems import status_of
 from sealwright.web.routes import Call, Endpoint, Face
 from sealwright.web.schemas.enrolment import EnrolmentServerIn, EnrolmentServerPatch
-from sealwright.web.ui.forms import Form, read_form
+from sealwright.web.ui.forms import Form, check_unchanged, named, read_form, stamped
 from sealwright.web.ui.navigation import may_open
 from sealwright.web.ui.rendering import page, redirect
 
@@ -75,20 +75,23 @@ async def edit_page(call: Call) -> Response:
 
 async def update(call: Call) -> Response:
     """Change it. Credentials that are left empty stay."""
-    form = await read_form(call, limit=_MAX_FORM)
+    form = await read_form(call, lists=("taken",), limit=_MAX_FORM)
+    async with call.services.database.read() as tx:
+        present = await servers.find(tx, call)
     try:
+        check_unchanged(form, _filled(present))
         form.require("name", "url", "roots", "renew_days")
         patch = form.parse(
             EnrolmentServerPatch,
             user=form.value("user"),
-            credentials=_given(form),
+            credentials=dict.fromkeys(form.chosen("taken"), "") | _given(form),
             enabled=form.checked("enabled"),
         )
         changed = await servers.change(call, patch)
     except (ForbiddenError, NotFoundError):
         raise
     except SealwrightError as error:
-        return await _detail(call, form=_public(form).refused(error), status=status_of(error))
+        return await _detail(call, form=_public(form.refused(error)), status=status_of(error))
     return redirect(call, f"{_PATH}/{changed.slug}", "Saved.")
 
 
@@ -157,6 +160,18 @@ def _public(form: Form) -> Form:
     return dataclasses.replace(form, values=values)
 
 
+def _filled(server: EnrolmentServer) -> Form:
+    values = {
+        "name": server.name,
+        "url": server.url,
+        "roots": server.roots,
+        "user": server.user,
+        "renew_days": str(server.renew_days),
+        "enabled": "true" if server.enabled else "",
+    }
+    return stamped(Form(values))
+
+
 async def _detail(
     call: Call,
     *,
@@ -168,15 +183,7 @@ async def _detail(
     async with call.services.database.read() as tx:
         server = await servers.find(tx, call)
         kept = await enrolment.sealed_credentials(tx, server.id)
-    values = {
-        "name": server.name,
-        "url": server.url,
-        "roots": server.roots,
-        "user": server.user,
-        "renew_days": str(server.renew_days),
-        "enabled": "true" if server.enabled else "",
-    }
-    shown = _shown(form or Form(values), server, sorted(kept))
+    shown = _shown(form or _filled(server), server, sorted(kept))
     shown |= {"tried": tried or Form(), "came": came}
     return page(call, "enrolment_servers/form.html", shown, status)
 
@@ -184,7 +191,7 @@ async def _detail(
 def _shown(
     form: Form, server: EnrolmentServer | None = None, kept: Sequence[str] = ()
 ) -> dict[str, object]:
-    return {"form": form, "server": server, "kept": kept}
+    return {"form": form, "server": server, "kept": kept, "takeable": named(kept)}
 
 
 _PATH = "/enrolment-servers"

@@ -13,11 +13,13 @@ from urllib.parse import parse_qsl
 from pydantic import BaseModel, ValidationError
 
 from sealwright.errors import ConflictError, InvalidInputError, SealwrightError
+from sealwright.model.identifiers import is_id
 from sealwright.web import auth, bodies
 from sealwright.web.routes import Call
 
 Model = TypeVar("Model", bound=BaseModel)
 _MAX_FIELDS = 2000
+_MAX_TOLD = 200  #: characters of a field that is told of
 
 
 class FormError(InvalidInputError):
@@ -107,10 +109,18 @@ class Form:
 
 
 def stamped(filled: Form) -> Form:
-    """The form with a stamp of what it was filled in with, for `check_unchanged`."""
-    shown = json.dumps([dict(filled.values), {k: list(v) for k, v in filled.lists.items()}])
-    stamp = hashlib.sha256(shown.encode()).hexdigest()
+    """The form with a mark of each field's content as it is filled in, for `check_unchanged`."""
+    stamp = json.dumps(_marks(filled), separators=(",", ":"))
     return dataclasses.replace(filled, values={**filled.values, "seen": stamp})
+
+
+def _marks(form: Form) -> dict[str, str]:
+    shown: dict[str, Any] = {k: v for k, v in form.values.items() if k != "seen"}
+    shown |= {name: sorted(values) for name, values in form.lists.items()}
+    return {
+        name: hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
+        for name, value in shown.items()
+    }
 
 
 def check_unchanged(form: Form, now: Form) -> Form:
@@ -123,14 +133,37 @@ def check_unchanged(form: Form, now: Form) -> Form:
         The form, to be shown again with its fault where it is refused otherwise.
 
     Raises:
-        StaleFormError: it was; sent again as it is then shown, it replaces the other's changes.
+        StaleFormError: it was, and each field that differs says so; sent again as it is then
+            shown, it replaces the other's changes.
     """
-    if form.value("seen") in {"", now.value("seen")}:
+    seen = form.value("seen")
+    if seen in {"", now.value("seen")}:
         return form
     message = "Somebody else has changed this since you opened it. Nothing was changed."
     advice = "Compare with what is there now; to replace it by what stands here, save again."
-    again = dataclasses.replace(form, values={**form.values, "seen": now.value("seen")})
+    again = dataclasses.replace(
+        form,
+        values={**form.values, "seen": now.value("seen")},
+        errors={name: _changed_to(now, name) for name in _differing(seen, now)},
+    )
     raise StaleFormError(message, advice=advice, form=again)
+
+
+def _differing(seen: str, now: Form) -> list[str]:
+    try:
+        marks = json.loads(seen)
+    except (ValueError, RecursionError):
+        marks = None
+    if not isinstance(marks, dict):
+        return []
+    return [name for name, mark in _marks(now).items() if marks.get(name) != mark]
+
+
+def _changed_to(now: Form, name: str) -> str:
+    text = now.value(name)
+    if name in now.lists or is_id(text) or len(text) > _MAX_TOLD:
+        return "Somebody else has changed this meanwhile."
+    return f"Somebody else has changed this meanwhile; it is now: {text or 'empty'}."
 
 
 async def read_form(
@@ -165,6 +198,11 @@ async def read_form(
     values = {name: value.replace("\r\n", "\n") for name, value in values.items()}
     several = {name: tuple(value for key, value in pairs if key == name) for name in lists}
     return Form(values, several)
+
+
+def named(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Names of fields as choices of a form."""
+    return [(name, name.replace("_", " ").capitalize()) for name in names]
 
 
 def _faults(error: ValidationError) -> dict[str, str]:

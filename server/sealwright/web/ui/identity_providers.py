@@ -15,7 +15,7 @@ from sealwright.web.routes import Call, Endpoint, Face
 from sealwright.web.schemas.identity_providers import IdentityProviderIn, IdentityProviderPatch
 from sealwright.web.schemas.scim import ScimTokenIn
 from sealwright.web.sign_on import back_channel_url, logout_url, redirect_url
-from sealwright.web.ui.forms import Form, read_form
+from sealwright.web.ui.forms import Form, check_unchanged, read_form, stamped
 from sealwright.web.ui.navigation import may_open
 from sealwright.web.ui.rendering import page, redirect
 from sealwright.web.ui.users import ROLES
@@ -28,7 +28,9 @@ async def listing(call: Call) -> Response:
 
 async def new_page(call: Call) -> Response:
     """The form for one more."""
-    return _form(call, None, Form({"default_role": Role.REGULAR_USER.value, "enabled": "true"}))
+    return await _form(
+        call, None, Form({"default_role": Role.REGULAR_USER.value, "enabled": "true"})
+    )
 
 
 async def create(call: Call) -> Response:
@@ -43,14 +45,20 @@ async def create(call: Call) -> Response:
         )
         made = await providers.add(call, given)
     except SealwrightError as error:
-        return _form(call, None, form.refused(error), status_of(error))
+        return await _form(call, None, form.refused(error), status_of(error))
     return redirect(call, f"/identity-providers/{made.slug}", "The identity provider is added.")
 
 
 async def edit_page(call: Call) -> Response:
     """The form for one that is there."""
+    if call.path("provider") == _TOKENS:  # where a refused form of them has left a browser
+        return redirect(call, _PATH)
     async with call.services.database.read() as tx:
         found = await providers.find(tx, call)
+    return await _form(call, found, _filled(found))
+
+
+def _filled(found: IdentityProvider) -> Form:
     values = {
         "name": found.name,
         "client_id": found.client_id,
@@ -60,7 +68,7 @@ async def edit_page(call: Call) -> Response:
         "group_claim": found.group_claim,
         "enabled": "true" if found.enabled else "",
     }
-    return _form(call, found, Form(values))
+    return stamped(Form(values))
 
 
 async def update(call: Call) -> Response:
@@ -69,16 +77,18 @@ async def update(call: Call) -> Response:
     async with call.services.database.read() as tx:
         found = await providers.find(tx, call)
     try:
+        check_unchanged(form, _filled(found))
         patch = form.parse(
             IdentityProviderPatch,
             domains=_domains(form),
             just_in_time=form.checked("just_in_time"),
             enabled=form.checked("enabled"),
             group_claim=form.value("group_claim"),
+            **({"client_secret": ""} if form.checked("public") else {}),
         )
         await providers.change(call, patch)
     except SealwrightError as error:
-        return _form(call, found, form.refused(error), status_of(error))
+        return await _form(call, found, form.refused(error), status_of(error))
     return redirect(call, f"/identity-providers/{found.slug}", "Saved.")
 
 
@@ -128,8 +138,15 @@ async def _listing(
     return page(call, "identity_providers/list.html", shown, status)
 
 
-def _form(call: Call, found: IdentityProvider | None, form: Form, status: int = 200) -> Response:
+async def _form(
+    call: Call, found: IdentityProvider | None, form: Form, status: int = 200
+) -> Response:
+    confidential = False
+    if found is not None:
+        async with call.services.database.read() as tx:
+            confidential = await providers.has_secret(tx, found)
     shown = {
+        "confidential": confidential,
         "provider": found,
         "form": form,
         "roles": ROLES,
@@ -141,13 +158,14 @@ def _form(call: Call, found: IdentityProvider | None, form: Form, status: int = 
 
 
 _PATH = "/identity-providers"
+_TOKENS = "scim-tokens"
 _ONE = f"{_PATH}/{{provider}}"
 _TABLE = (
     ("identity_providers", "GET", _PATH, listing),
     ("new_identity_provider_page", "GET", f"{_PATH}/new", new_page),
     ("create_identity_provider", "POST", f"{_PATH}/new", create),
-    ("add_scim_token", "POST", f"{_PATH}/scim-tokens", add_token),
-    ("revoke_scim_token", "POST", f"{_PATH}/scim-tokens/{{token}}/revoke", revoke_token),
+    ("add_scim_token", "POST", f"{_PATH}/{_TOKENS}", add_token),
+    ("revoke_scim_token", "POST", f"{_PATH}/{_TOKENS}/{{token}}/revoke", revoke_token),
     ("identity_provider", "GET", _ONE, edit_page),
     ("update_identity_provider", "POST", _ONE, update),
     ("remove_identity_provider", "POST", f"{_ONE}/remove", remove),

@@ -12,8 +12,12 @@ from sealwright.web.answers import next_cursor, read_number
 from sealwright.web.api.v1 import outgoing_webhooks as api
 from sealwright.web.problems import status_of
 from sealwright.web.routes import Call, Endpoint, Face
-from sealwright.web.schemas.outgoing_webhooks import OutgoingWebhookIn, OutgoingWebhookPatch
-from sealwright.web.ui.forms import Form, read_form
+from sealwright.web.schemas.outgoing_webhooks import (
+    OutgoingWebhookIn,
+    OutgoingWebhookOut,
+    OutgoingWebhookPatch,
+)
+from sealwright.web.ui.forms import Form, check_unchanged, read_form, stamped
 from sealwright.web.ui.navigation import may_open
 from sealwright.web.ui.projects import tabs
 from sealwright.web.ui.rendering import page, redirect
@@ -62,9 +66,13 @@ async def detail(call: Call) -> Response:
 async def update(call: Call) -> Response:
     """Change it."""
     form = await read_form(call, lists=("states",))
+    async with call.services.database.read() as tx:
+        present = await api.webhook_out(tx, await api.find_webhook(tx, call))
     try:
+        check_unchanged(form, _filled(present))
         enabled = form.checked("enabled")
-        await api.change_webhook(call, form.parse(OutgoingWebhookPatch, enabled=enabled))
+        taken = {"authentication": ""} if form.checked("unauthenticated") else {}
+        await api.change_webhook(call, form.parse(OutgoingWebhookPatch, enabled=enabled, **taken))
     except SealwrightError as error:
         return await _detail(call, form.refused(error), status_of(error))
     return redirect(call, call.request.url.path, "The webhook is changed.")
@@ -93,6 +101,15 @@ async def _new(call: Call, form: Form, status: int = 200) -> Response:
     return page(call, "outgoing_webhooks/new.html", shown, status)
 
 
+def _filled(webhook: OutgoingWebhookOut) -> Form:
+    values = {
+        "name": webhook.name,
+        "url": webhook.url,
+        "enabled": "true" if webhook.enabled else "",
+    }
+    return stamped(Form(values, {"states": [one.value for one in webhook.states]}))
+
+
 async def _detail(call: Call, form: Form | None, status: int = 200) -> Response:
     before = read_number(call.request.query_params.get("cursor"))
     async with call.services.database.read() as tx:
@@ -100,11 +117,10 @@ async def _detail(call: Call, form: Form | None, status: int = 200) -> Response:
         webhook = await api.find_webhook(tx, call)
         out = await api.webhook_out(tx, webhook)
         sent = await notifications.of_target(tx, webhook.id, before=before, limit=_PAGE_SIZE)
-    present = {"name": out.name, "url": out.url, "enabled": "true" if out.enabled else ""}
     shown = {
         "project": project,
         "webhook": out,
-        "form": form or Form(present, {"states": [one.value for one in out.states]}),
+        "form": form or _filled(out),
         "states": _STATES,
         "deliveries": sent,
         "cursor": next_cursor(sent, _PAGE_SIZE, lambda one: str(one.id)),

@@ -24,7 +24,7 @@ from sealwright.web.schemas import (
     TriggerPatch,
 )
 from sealwright.web.ui import people
-from sealwright.web.ui.forms import Form, read_form
+from sealwright.web.ui.forms import Form, check_unchanged, read_form, stamped
 from sealwright.web.ui.navigation import may_open
 from sealwright.web.ui.projects import tabs
 from sealwright.web.ui.rendering import page, redirect
@@ -124,12 +124,16 @@ async def update_trigger(call: Call) -> Response:
 async def edit_trigger(call: Call) -> Response:
     """The form with what is there."""
     project, trigger = await _trigger(call)
+    return _trigger_form(call, project, trigger, _filled(trigger))
+
+
+def _filled(trigger: Trigger) -> Form:
     values = {
         "definition": trigger.definition,
         "refs": "\n".join(trigger.refs),
         "artifact": trigger.artifact,
     }
-    return _trigger_form(call, project, trigger, Form(values))
+    return stamped(Form(values))
 
 
 async def save_trigger(call: Call) -> Response:
@@ -138,6 +142,7 @@ async def save_trigger(call: Call) -> Response:
     project, trigger = await _trigger(call)
     refs = tuple(line.strip() for line in form.value("refs").splitlines() if line.strip())
     try:
+        check_unchanged(form, _filled(trigger))
         patch = form.parse(TriggerPatch, refs=refs, definition=form.value("definition"))
         form.require("artifact")
         await change_trigger(call, patch)

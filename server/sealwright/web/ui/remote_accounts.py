@@ -105,7 +105,7 @@ ENDPOINTS = (
     Endpoint(
         "ui.remove_remote_account",
         "POST",
-        "/account/remote/{identity}/remove",
+        "/account/remote-accounts/{identity}/remove",
         remove,
         "",
         face=Face.UI,

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from sealwright.errors import SealwrightError, UnauthenticatedError
+from sealwright.logs import CONTEXT_ID
 from sealwright.model.user import Principal
 from sealwright.web import auth
 from sealwright.web.problems import status_of
@@ -102,6 +103,8 @@ def error_page(request: Request, error: SealwrightError) -> Response:
         "title": _TITLES.get(status, "That did not work"),
         "message": "Try again later." if status == 500 else error.message,
         "advice": "" if status == 500 else error.advice,
+        "reference": CONTEXT_ID.get() if status == 500 else "",
+        "back": "" if request.method == "GET" else _page_of(request),
     }
     services: Services = request.app.state.services
     principal = getattr(request.state, "principal", None)

@@ -17,6 +17,7 @@ from sealwright.db import (
     build_systems,
     certificates,
     passkeys,
+    plans,
     projects,
     requests,
     users,
@@ -82,6 +83,7 @@ async def _detail(call: Call, form: Form, status: int = 200) -> Response:
         policy = await find_policy(tx, grant, None, request.signing_policy_id)
         entries = await db_log.time_line(tx, request.id, _TIME_LINE)
         tree = await artifact_tree.whole(tx, request)
+        planned = await plans.standing(tx, request.id)
         signer = await _signer(tx, request)
         policies = await projects.policies(tx, grant.organization_id, request.project_id)
         links = await _links(tx, request.organization_id, request.origin)
@@ -103,6 +105,7 @@ async def _detail(call: Call, form: Form, status: int = 200) -> Response:
         "people": people,
         "released": released[-1] if released else None,
         "tree": tree,
+        "planned": planned,
         "results_removed_at": request.results_removed_at,
         "state": planned_word(request),
         "signer": signer,
@@ -157,6 +160,8 @@ def planned_word(request: SigningRequest) -> str:
     """What a directive is called that was not carried out (yet)."""
     if request.state is State.FAILED:
         return "failed"
+    if request.state is State.WAITING_FOR_APPROVAL:
+        return artifact_tree.WOULD
     return "not done" if request.state.is_final else "planned"
 
 

@@ -18,7 +18,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Snippet:
-    """Text to copy. `id` is unique on a page."""
+    """Text to copy. `id` is unique on a page; `more` is the page of the documentation."""
 
     id: str
     title: str
@@ -29,12 +29,12 @@ class Snippet:
 def snippets(place: Place) -> list[Snippet]:
     """One for each way to submit."""
     return [
-        Snippet("github", "GitHub Actions (YAML)", _github(place), "docs/pipelines/github.md"),
-        Snippet("gitlab", "GitLab CI (YAML)", _gitlab(place), "docs/pipelines/gitlab.md"),
-        Snippet("jenkins", "Jenkinsfile", _jenkins(place), "docs/pipelines/jenkins.md"),
-        Snippet("powershell", "PowerShell", _powershell(place), "docs/pipelines/powershell.md"),
-        Snippet("command", "Command line", _command(place), "docs/cli.md"),
-        Snippet("curl", "curl", _curl(place), "docs/api.md"),
+        Snippet("github", "GitHub Actions (YAML)", _github(place), "pipelines/github"),
+        Snippet("gitlab", "GitLab CI (YAML)", _gitlab(place), "pipelines/gitlab"),
+        Snippet("jenkins", "Jenkinsfile", _jenkins(place), "pipelines/jenkins"),
+        Snippet("powershell", "PowerShell", _powershell(place), "pipelines/powershell"),
+        Snippet("command", "Command line", _command(place), "cli"),
+        Snippet("curl", "curl", _curl(place), "api"),
     ]
 
 

@@ -98,7 +98,7 @@ class _Editor:
 
 _EDITORS = {
     "preview": _Editor(
-        "artifact-configurations", ("name", "slug", "is_default"), configuration_form
+        "artifact-configurations", ("name", "slug", "is_default", "follows"), configuration_form
     ),
     "preview-proposal": _Editor("proposals", ("name", "slug", "comment"), proposal_form),
 }

@@ -33,7 +33,7 @@ from sealwright.web.routes import Call, Endpoint, Face
 from sealwright.web.schemas import Email, In, Name, TokenIn
 from sealwright.web.schemas.groups import GroupIn
 from sealwright.web.ui.account import SCOPES
-from sealwright.web.ui.forms import Form, read_form
+from sealwright.web.ui.forms import Form, check_unchanged, read_form, stamped
 from sealwright.web.ui.navigation import may_open
 from sealwright.web.ui.parts import part_of
 from sealwright.web.ui.rendering import page, redirect
@@ -125,6 +125,11 @@ async def detail(call: Call) -> Response:
     return await _shown(call)
 
 
+def _filled(user: User) -> Form:
+    values = {"name": user.name, "role": user.role.value}
+    return stamped(Form(values, {"member_of": tuple(user.groups)}))
+
+
 async def update(call: Call) -> Response:
     """Change name, role and groups."""
     form = await read_form(call, lists=("member_of",))
@@ -133,6 +138,7 @@ async def update(call: Call) -> Response:
         given = form.parse(UserForm)
         async with call.services.database.transaction() as tx:
             user = await find_user(tx, grant, call.path("user"))
+            check_unchanged(form, _filled(user))
             check_may_grant(grant.user, user.role)
             check_may_grant(grant.user, given.role)
             auth.check_fresh_for_role(grant.principal, given.role, user.role)
@@ -257,8 +263,11 @@ async def group_page(call: Call) -> Response:
     """One group, and who is in it."""
     async with call.services.database.read() as tx:
         group = await find_group(tx, call.grant, call.path("group"))
-    form = Form({"name": group.name}, {"members": tuple(group.members)})
-    return await _group_form(call, group, form)
+    return await _group_form(call, group, _filled_group(group))
+
+
+def _filled_group(group: Group) -> Form:
+    return stamped(Form({"name": group.name}, {"members": tuple(group.members)}))
 
 
 async def update_group(call: Call) -> Response:
@@ -268,10 +277,11 @@ async def update_group(call: Call) -> Response:
         before = await find_group(tx, call.grant, call.path("group"))
     try:
         given = form.parse(GroupIn)
-        after = renamed(before, given.name, given.members)
-        check_may_change_members(call.grant.user, before.members, after.members)
         async with call.services.database.transaction() as tx:
             before = await find_group(tx, call.grant, call.path("group"))
+            check_unchanged(form, _filled_group(before))
+            after = renamed(before, given.name, given.members)
+            check_may_change_members(call.grant.user, before.members, after.members)
             await change_group(tx, before, after, actor_of(call.grant))
     except SealwrightError as error:
         return await _group_form(call, before, form.refused(error), status_of(error))
@@ -331,10 +341,9 @@ async def _shown(
         one for one in owned
         if one.revoked_at is None and (one.expires_at is None or one.expires_at > now)
     ]  # fmt: skip
-    values = {"name": found.name, "role": found.role.value}
     shown = {
         "of": found,
-        "form": form or Form(values, {"member_of": tuple(found.groups)}),
+        "form": form or _filled(found),
         "token_form": token or Form({"expires_in_days": "90", "scope": TokenScope.SUBMIT.value}),
         "tokens": [one for one in valid if one.kind is TokenKind.API],
         "sessions": [one for one in valid if one.kind is TokenKind.SESSION],

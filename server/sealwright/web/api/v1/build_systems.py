@@ -105,7 +105,7 @@ async def change_system(call: Call, patch: BuildSystemPatch) -> BuildSystemOut:
         changes = patch.model_dump(exclude_none=True, exclude={"credentials"})
         system = dataclasses.replace(system, **changes)
         sealed = await build_systems.sealed_credentials(tx, system.id)
-        sealed |= systems.vault().seal(system.id, patch.credentials or {})
+        sealed = systems.vault().reseal(system.id, sealed, patch.credentials or {})
         _check(systems, system, systems.vault().open(system.id, sealed))
         await build_systems.update(tx, system, sealed)
         changed = sorted(patch.credentials or {})

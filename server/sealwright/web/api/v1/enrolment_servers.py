@@ -106,9 +106,11 @@ async def change(call: Call, patch: EnrolmentServerPatch) -> EnrolmentServer:
         changes = patch.model_dump(exclude_none=True, exclude={"credentials"})
         server = dataclasses.replace(server, **changes)
         given = patch.credentials or {}
-        sealed = await enrolment.sealed_credentials(tx, server.id) | vault.seal(server.id, given)
+        sealed = await enrolment.sealed_credentials(tx, server.id)
+        sealed = vault.reseal(server.id, sealed, given)
         _check(server, vault.open(server.id, sealed))
         await enrolment.update(tx, server, sealed)
+        await enrolment.hurry(tx, server, utc_now())
         await record(tx, _entry(call, "enrolment_server.updated", server, given))
     return server
 

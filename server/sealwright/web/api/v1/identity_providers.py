@@ -29,23 +29,28 @@ async def listing(call: Call) -> Response:
     """All of them."""
     async with call.services.database.read() as tx:
         found = await identity_providers.every(tx, call.grant.organization_id)
-    return json_answer(IdentityProvidersOut(items=[_out(call, one) for one in found]))
+        items = [await _out(tx, call, one) for one in found]
+    return json_answer(IdentityProvidersOut(items=items))
 
 
 async def get(call: Call) -> Response:
     """One of them."""
     async with call.services.database.read() as tx:
-        return json_answer(_out(call, await find(tx, call)))
+        return json_answer(await _out(tx, call, await find(tx, call)))
 
 
 async def create(call: Call) -> Response:
     """Trust one more."""
-    return json_answer(_out(call, await add(call, await call.json(IdentityProviderIn))), 201)
+    made = await add(call, await call.json(IdentityProviderIn))
+    async with call.services.database.read() as tx:
+        return json_answer(await _out(tx, call, made), 201)
 
 
 async def update(call: Call) -> Response:
     """Change one. Its issuer stays: another one is another provider."""
-    return json_answer(_out(call, await change(call, await call.json(IdentityProviderPatch))))
+    changed = await change(call, await call.json(IdentityProviderPatch))
+    async with call.services.database.read() as tx:
+        return json_answer(await _out(tx, call, changed))
 
 
 async def delete(call: Call) -> Response:
@@ -78,7 +83,7 @@ async def add(call: Call, given: IdentityProviderIn) -> IdentityProvider:
             message = f"The slug {provider.slug!r} is taken."
             raise ConflictError(message, advice="Slugs are unique on the whole server.")
         await identity_providers.add(tx, provider, sealed)
-        await _log(tx, call, "identity_provider.created", None, provider)
+        await _log(tx, call, "identity_provider.created", None, await _out(tx, call, provider))
     return provider
 
 
@@ -94,12 +99,14 @@ async def change(call: Call, patch: IdentityProviderPatch) -> IdentityProvider:
     secret = changes.pop("client_secret", None)
     async with call.services.database.transaction() as tx:
         before = await find(tx, call)
+        told = await _out(tx, call, before)
         after = dataclasses.replace(before, **changes)
         sealed = None
         if secret is not None:
-            sealed = call.services.systems.vault().seal(before.id, {"client_secret": secret})
+            kept = {"client_secret": secret} if secret else {}
+            sealed = call.services.systems.vault().seal(before.id, kept)
         await identity_providers.update(tx, after, sealed)
-        await _log(tx, call, "identity_provider.updated", before, after)
+        await _log(tx, call, "identity_provider.updated", told, await _out(tx, call, after))
     return after
 
 
@@ -113,8 +120,9 @@ async def remove(call: Call) -> IdentityProvider:
     check_fresh(call.grant.principal)
     async with call.services.database.transaction() as tx:
         provider = await find(tx, call)
+        told = await _out(tx, call, provider)
         await identity_providers.remove(tx, provider)
-        await _log(tx, call, "identity_provider.deleted", provider, None)
+        await _log(tx, call, "identity_provider.deleted", told, None)
     return provider
 
 
@@ -133,11 +141,17 @@ async def find(tx: Transaction, call: Call) -> IdentityProvider:
     return found
 
 
-def _out(call: Call, provider: IdentityProvider) -> IdentityProviderOut:
+async def has_secret(tx: Transaction, provider: IdentityProvider) -> bool:
+    """Whether it is a confidential client."""
+    return "client_secret" in await identity_providers.credentials(tx, provider.id)
+
+
+async def _out(tx: Transaction, call: Call, provider: IdentityProvider) -> IdentityProviderOut:
     return IdentityProviderOut.model_validate(
         fields_of(provider)
         | {
             "domains": list(provider.domains),
+            "has_client_secret": await has_secret(tx, provider),
             "redirect_url": redirect_url(call.services),
             "logout_url": logout_url(call.services),
             "back_channel_logout_url": back_channel_url(call.services, provider),
@@ -149,13 +163,11 @@ async def _log(
     tx: Transaction,
     call: Call,
     action: str,
-    before: IdentityProvider | None,
-    after: IdentityProvider | None,
+    before: IdentityProviderOut | None,
+    after: IdentityProviderOut | None,
 ) -> None:
     one = after or before
-    change = call.change(
-        _out(call, before) if before else None, _out(call, after) if after else None
-    )
+    change = call.change(before, after)
     entry = organization_entry(
         call.grant.organization_id,
         action,

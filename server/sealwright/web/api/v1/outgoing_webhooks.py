@@ -111,7 +111,7 @@ async def change_webhook(call: Call, patch: OutgoingWebhookPatch) -> OutgoingWeb
         )
         credentials = patch.model_dump(include={"secret", "authentication"}, exclude_none=True)
         sealed = await outgoing_webhooks.secrets(tx, webhook.id)
-        sealed |= vault.seal(webhook.id, credentials)
+        sealed = vault.reseal(webhook.id, sealed, credentials)
         await outgoing_webhooks.update(tx, webhook, sealed)
         out = await webhook_out(tx, webhook)
         change = call.change(before, out)

@@ -172,6 +172,7 @@ async def _decide(
         (("Answer", word),) if word else (),
         f"/projects/{proposal.project_id}/proposals/{proposal.id}",
         "See the proposal",
+        "Who proposed something is told of the answer.",
     )
     await tell(tx, proposal.organization_id, {proposal.proposed_by}, letter, utc_now())
     return decided
@@ -195,6 +196,7 @@ async def _tell_configurators(
         (("Comment", proposal.comment),) if proposal.comment else (),
         f"/projects/{project.slug}/proposals/{proposal.id}",
         "See what would change",
+        "Who configures a project is told of proposals for it.",
     )
     await tell(tx, organization, wanted - {proposal.proposed_by}, letter, utc_now())
 

@@ -12,7 +12,7 @@ from sealwright.web.api.v1.signing_requests import check_results_kept
 from sealwright.web.routes import Answer, Call, Endpoint
 from sealwright.web.schemas import FileResultOut, LogEntryOut, PageQuery
 from sealwright.web.schemas.request_parts import FileResultsOut, LogEntriesOut
-from sealwright.web.views import fields_of
+from sealwright.web.views import fields_of, result_fields
 
 
 async def files(call: Call) -> Response:
@@ -23,7 +23,7 @@ async def files(call: Call) -> Response:
         request = await find_request(tx, call.grant, call.path("request"))
         check_results_kept(request)
         found = await requests.results(tx, request.id, start=start, limit=query.limit)
-    items = [FileResultOut.model_validate(fields_of(one)) for one in found]
+    items = [FileResultOut.model_validate(result_fields(one)) for one in found]
     following = cursor_of(str(start + query.limit)) if len(found) == query.limit else None
     return json_answer(FileResultsOut(items=items, next_cursor=following))
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from sealwright.approve import approve_or_deny
 from sealwright.cancel import cancel as cancel_request
-from sealwright.db import Transaction, requests
+from sealwright.db import Transaction, plans, requests
 from sealwright.db.request_search import RequestFilter
 from sealwright.errors import ConflictError, GoneError, InvalidInputError
 from sealwright.model.passkey import relying_party
@@ -256,15 +256,16 @@ async def signed_artifact(call: Call) -> Response:
 
 
 async def plan(call: Call) -> Response:
-    """What is signed."""
+    """What is signed, or would be."""
     request = await find(call)
     check_results_kept(request)
     async with call.services.database.read() as tx:
-        text = await requests.get_plan(tx, request.id)
-    if text is None:
+        found = await plans.shown(tx, request.id)
+    if found is None:
         raise missing(request.id, "plan of the signing request")
+    sha256, text, ahead = found
     return json_answer(
-        PlanOut(request_id=request.id, sha256=request.plan_hash, plan=json.loads(text))
+        PlanOut(request_id=request.id, sha256=sha256, plan=json.loads(text), ahead=ahead)
     )
 
 
@@ -454,7 +455,7 @@ ENDPOINTS = (
         "GET",
         f"{_ONE}/plan",
         plan,
-        "Read what is signed",
+        "Read what is signed, or would be once approved",
         (Answer(200, "The plan", PlanOut),),
     ),
     Endpoint(
