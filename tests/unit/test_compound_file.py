@@ -6,6 +6,7 @@ import contextlib
 import io
 import random
 import struct
+from array import array
 from typing import BinaryIO
 
 import pytest
@@ -53,6 +54,25 @@ def rewritten(content: bytes, **streams: compound_writer.Content) -> bytes:
     target = io.BytesIO()
     rewrite(opened(content), target, {name(key): value for key, value in streams.items()})
     return target.getvalue()
+
+
+def test_runs_of_sectors_of_every_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compound_file, "_LONG_RUN", 4)
+    lengths = [*range(1, 18), 1, 4, 8]
+    random.Random(2).shuffle(lengths)
+    starts, at = {}, 0
+    for number, length in enumerate(lengths):
+        starts[number] = at
+        at += length + number % 2  # every second run meets the one in front of it
+    order = list(range(len(lengths)))[::-1]
+    fat = array("I", [FREE] * at)
+    for number, following in zip(order, [*order[1:], None], strict=True):
+        first, length = starts[number], lengths[number]
+        fat[first : first + length] = array("I", range(first + 1, first + length + 1))
+        fat[first + length - 1] = END if following is None else starts[following]
+    found = list(compound_file._runs(fat, starts[order[0]], at, "it"))
+    assert found == [(starts[number], lengths[number]) for number in order]
+    assert list(compound_file._runs(fat, starts[0], lengths[0], "it")) == [(0, lengths[0])]
 
 
 @pytest.mark.parametrize("version", [3, 4])

@@ -46,6 +46,7 @@ MAX_ENTRIES = 200_000  #: storages and streams of one file
 _HEADER_SIZE = 512
 _MAX_DEPTH = 64
 _MAX_PIECES = 1 << 20
+_LONG_RUN = 1 << 10
 _MAX_VERSION_3 = 2 << 30
 
 
@@ -370,14 +371,27 @@ def _runs(fat: array[int], start: int, limit: int, what: str) -> Iterator[tuple[
     while sector != END_OF_CHAIN:
         if sector >= limit or sector > MAX_SECTOR:
             refuse(f"{what} leads outside of it")
-        following = sector + 1
-        while following < limit and fat[following - 1] == following:
-            following += 1
+        following = _behind_run(fat, sector, limit)
         total += following - sector
         if total > limit:
             refuse(f"{what} is a cycle")
         yield sector, following - sector
         sector = fat[following - 1]
+
+
+def _behind_run(fat: array[int], sector: int, limit: int) -> int:
+    """The sector behind a run of adjacent ones, of which long ones are compared many at a time."""
+    following, near = sector + 1, min(sector + _LONG_RUN, limit)
+    while following < near and fat[following - 1] == following:
+        following += 1
+    if following == near:
+        while following + _LONG_RUN <= limit and fat[
+            following - 1 : following - 1 + _LONG_RUN
+        ] == array("I", range(following, following + _LONG_RUN)):
+            following += _LONG_RUN
+        while following < limit and fat[following - 1] == following:
+            following += 1
+    return following
 
 
 def _numbers(data: bytes) -> array[int]:

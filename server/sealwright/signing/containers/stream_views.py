@@ -46,7 +46,9 @@ class _View(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         """Move the position. Raises ValueError in front of the start."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._length()}[whence]
+        base = 0
+        if whence != os.SEEK_SET:
+            base = {os.SEEK_CUR: self._position, os.SEEK_END: self._length()}[whence]
         if base + offset < 0:
             message = f"A view has no position {base + offset}."
             raise ValueError(message)
@@ -85,6 +87,8 @@ class ExtentsReader(_View):
         return self._ends[-1] if self._ends else 0
 
     def _read(self, size: int) -> bytes:
+        if len(self._extents) == 1:
+            return read_at(self._file, self._extents[0][0] + self._position, size) if size else b""
         pieces = []
         position = self._position
         index = bisect_right(self._ends, position)
