@@ -24,6 +24,10 @@ MAX_MEMBERS = 5000
 _LOGGED_MEMBERS = 700  #: a leaf has 64 KiB
 
 
+class TakenError(ConflictError):
+    """Another one has the name or address, and it may be only one's."""
+
+
 @dataclass(frozen=True)
 class Actor:
     """Who makes a change: by their name in the log, from which network address."""
@@ -41,27 +45,34 @@ async def add_user(tx: Transaction, user: User, by: Actor) -> None:
     """Insert a user.
 
     Raises:
-        ConflictError: another user of this server has the address.
+        TakenError: another user of this server has the address.
     """
     if user.email and await users.by_email(tx, user.email):
         message = "There is a user with this address already."
-        raise ConflictError(message, advice="Addresses are unique on the whole server.")
+        raise TakenError(message, advice="Addresses are unique on the whole server.")
+    if user.user_name:
+        await _check_user_name(tx, user)
     await users.add(tx, user)
     await _log(tx, user.organization_id, "user.created", by, _facts(user), None, user)
 
 
 async def change_user(tx: Transaction, before: User, after: User, by: Actor) -> None:
-    """Write a user's new fields. Sessions end with the password, the role or the place.
+    """Write a user's new fields. Sessions end with the password, the role or the place. Who is
+    active again is seen by the directory again.
 
     Raises:
-        ConflictError: another user of this server has the address; or this is the last global
-            administrator, who would be none any more.
+        TakenError: another user of this server has the address.
+        ConflictError: this is the last global administrator, who would be none any more.
     """
+    if after.active:
+        after = dataclasses.replace(after, deprovisioned_at=None)
     if after == before:
         return
+    if after.user_name and after.user_name != before.user_name:
+        await _check_user_name(tx, after)
     if after.email and after.email != before.email and await users.by_email(tx, after.email):
         message = "There is a user with this address already."
-        raise ConflictError(message, advice="Addresses are unique on the whole server.")
+        raise TakenError(message, advice="Addresses are unique on the whole server.")
     await _keep_an_administrator(tx, before, after)
     now = utc_now()
     await users.update(tx, after)
@@ -80,16 +91,23 @@ async def change_user(tx: Transaction, before: User, after: User, by: Actor) -> 
     await _log(tx, after.organization_id, "user.updated", by, facts, before, after)
 
 
+async def _check_user_name(tx: Transaction, user: User) -> None:
+    name = user.user_name or ""
+    if await users.has_user_name(tx, user.organization_id, name, but=user.id):
+        message = "There is a user with this userName already."
+        raise TakenError(message)
+
+
 async def add_group(tx: Transaction, group: Group, by: Actor) -> None:
     """Insert a group.
 
     Raises:
-        ConflictError: another one of the organization has the name.
+        TakenError: another one of the organization has the name.
         InvalidInputError: a member is no user of the organization.
     """
     if await groups.by_name(tx, group.organization_id, group.name):
         message = f"There is a group {group.name!r} already."
-        raise ConflictError(message)
+        raise TakenError(message)
     await _check_members(tx, group)
     await groups.add(tx, group)
     await _log(
@@ -101,7 +119,7 @@ async def change_group(tx: Transaction, before: Group, after: Group, by: Actor) 
     """Write a group's new fields and members.
 
     Raises:
-        ConflictError: another one of the organization has the name.
+        TakenError: another one of the organization has the name.
         InvalidInputError: a member is no user of the organization.
     """
     if after == before:
@@ -110,11 +128,11 @@ async def change_group(tx: Transaction, before: Group, after: Group, by: Actor) 
         other = await groups.by_name(tx, after.organization_id, after.name)
         if other is not None:
             message = f"There is a group {after.name!r} already."
-            raise ConflictError(message)
+            raise TakenError(message)
     await _check_members(tx, after)
     could = [
         (policy, await groups.people(tx, after.organization_id, policy.approvers))
-        for policy in await projects.policies(tx, after.organization_id)
+        for policy in await projects.policies_naming(tx, after.organization_id, after.id)
         if after.id in policy.approvers
     ]
     await groups.update(tx, after)
@@ -131,14 +149,12 @@ async def remove_group(tx: Transaction, group: Group, by: Actor) -> None:
     Raises:
         ConflictError: a project or a policy names it.
     """
-    for project in await projects.every(tx, group.organization_id):
-        if group.id in project.readers | project.configurators:
-            message = f"The project {project.slug} names the group."
-            raise ConflictError(message, advice="Take it out there first.")
-    for policy in await projects.policies(tx, group.organization_id):
-        if group.id in policy.submitters | policy.approvers:
-            message = f"The signing policy {policy.slug} names the group."
-            raise ConflictError(message, advice="Take it out there first.")
+    for project in await projects.naming(tx, group.organization_id, group.id):
+        message = f"The project {project.slug} names the group."
+        raise ConflictError(message, advice="Take it out there first.")
+    for policy in await projects.policies_naming(tx, group.organization_id, group.id):
+        message = f"The signing policy {policy.slug} names the group."
+        raise ConflictError(message, advice="Take it out there first.")
     await groups.remove(tx, group)
     await _log(
         tx, group.organization_id, "group.deleted", by, _group_facts(group, None), group, None
@@ -162,11 +178,8 @@ async def _keep_an_administrator(tx: Transaction, before: User, after: User) -> 
 
     if not administers(before) or administers(after):
         return
-    others = await users.every(tx, before.organization_id)
-    if not any(
-        administers(one) and one.id != before.id and one.kind is UserKind.INTERACTIVE
-        for one in others
-    ):
+    others = await users.with_roles(tx, before.organization_id, {Role.GLOBAL_ADMINISTRATOR})
+    if not any(one.id != before.id and one.kind is UserKind.INTERACTIVE for one in others):
         message = "This is the organization's last global administrator."
         raise ConflictError(message, advice="Make another one first.")
 
@@ -177,8 +190,7 @@ async def _check_members(tx: Transaction, group: Group) -> None:
         raise InvalidInputError(message)
     if not group.members:
         return
-    known = {user.id for user in await users.every(tx, group.organization_id)}
-    strangers = sorted(group.members - known)
+    strangers = sorted(group.members - await users.known(tx, group.organization_id, group.members))
     if strangers:
         message = f"There is no user {strangers[0][:100]!r}."
         advice = "Members are users, named by their ids." if is_id(strangers[0]) else ""
@@ -234,6 +246,7 @@ def _shown(one: User | Group | None) -> dict[str, Any] | None:
                 "role": one.role.value,
                 "active": one.active,
                 "external_id": one.external_id,
+                "user_name": one.user_name,
             }
         case Group():
             members = sorted(one.members)[:_LOGGED_MEMBERS]

@@ -100,6 +100,7 @@ def test_a_client_that_cuts_a_chunked_body_leaves_nothing(server: UploadServer) 
     [("POST /form", HEAD, TAIL, 2048), ("PUT /raw?name=a.exe", b"", b"", 256)],
     ids=["form", "raw"],
 )
+@pytest.mark.untraced
 def test_large_uploads_take_constant_memory(
     server: UploadServer, request_line: str, head: bytes, tail: bytes, blocks: int
 ) -> None:

@@ -37,6 +37,7 @@ def path_of(endpoint: Endpoint, things: Things) -> str:
     return re.sub(r"\{(\w+)(?::\w+)?\}", lambda match: values[match[1]], endpoint.path)
 
 
+@pytest.mark.untraced
 async def test_no_form_is_taken_that_another_site_or_session_made(sqlite: Web) -> None:
     administrator = await sqlite.add_user(role=Role.GLOBAL_ADMINISTRATOR)
     things = await things_of(sqlite, sqlite.scene, administrator)

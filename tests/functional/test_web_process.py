@@ -45,6 +45,7 @@ async def test_it_never_imports_what_it_must_not_touch(web: Web) -> None:
     assert not engine
 
 
+@pytest.mark.untraced
 async def test_a_gibibyte_passes_without_growing_memory(sqlite: Web, tmp_path: Path) -> None:
     """Uploaded by curl and downloaded again through HTTP; hashed on the way."""
     file = tmp_path / "large.bin"

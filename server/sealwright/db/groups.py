@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import dataclasses
+from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 
 from sealwright.db import memberships
+from sealwright.db.conditions import Columns, Several, clause, ordered
 from sealwright.db.database import Transaction
 from sealwright.db.tables import group_members, groups
-from sealwright.model.user import Group
+from sealwright.model.conditions import Condition, Order
+from sealwright.model.user import Group, folded
 
 _CHUNK = 500  # SQLite bounds the variables of one statement
+_MOST_MEMBERS = 20_000  #: of the groups of one page
+_COLUMNS = tuple(field.name for field in dataclasses.fields(Group) if field.name != "members")
+_GROUPS: Columns = {
+    "id": groups.c.id,
+    "name": groups.c.name_folded,
+    "external_id": groups.c.external_id,
+    "created_at": groups.c.created_at,
+    "member": Several(group_members.c.user_id, group_members.c.group_id == groups.c.id),
+}
 
 
 def _group(row: sa.RowMapping, members: Iterable[str]) -> Group:
-    return Group(**dict(row), members=frozenset(members))
+    fields = {name: row[name] for name in _COLUMNS}
+    return Group(**fields, members=frozenset(members))
 
 
 async def add(tx: Transaction, group: Group) -> None:
@@ -25,11 +38,12 @@ async def add(tx: Transaction, group: Group) -> None:
             id=group.id,
             organization_id=group.organization_id,
             name=group.name,
+            name_folded=folded(group.name),
             external_id=group.external_id,
             created_at=group.created_at,
         )
     )
-    await _put_members(tx, group)
+    await _put_members(tx, group.id, group.members)
 
 
 async def get(tx: Transaction, organization_id: str, group_id: str) -> Group | None:
@@ -50,29 +64,38 @@ async def every(tx: Transaction, organization_id: str) -> list[Group]:
     return await _with_members(tx, rows)
 
 
-async def page(
+async def search(
     tx: Transaction,
     organization_id: str,
+    wanted: Condition | None = None,
+    order: Order | None = None,
     *,
-    exact: Mapping[str, str],
-    after: str = "",
     skip: int = 0,
     limit: int,
+    with_members: bool = True,
 ) -> list[Group]:
-    """A page of the organization's groups with their members, oldest first.
+    """A page of the organization's groups, oldest first unless there is an `order`. It ends early
+    where its groups have very many members.
 
     Args:
-        exact: values of `id` or `external_id` that they have.
-        after: the id of the last one of the page before.
+        wanted: over the fields `id`, `name` (folded), `external_id`, `created_at` and `member`
+            (several).
         skip: so many of them are left out.
+        with_members: their members are read.
     """
-    chosen = sa.select(groups).where(
-        groups.c.organization_id == organization_id, groups.c.id > after
-    )
-    for name, value in exact.items():
-        chosen = chosen.where(groups.c[name] == value)
-    rows = await tx.all(chosen.order_by(groups.c.id).offset(skip).limit(limit))
-    return await _with_members(tx, rows)
+    where = _found(tx, organization_id, wanted)
+    by = ordered(tx, order, _GROUPS, groups.c.id)
+    rows = await tx.all(sa.select(groups).where(*where).order_by(*by).offset(skip).limit(limit))
+    if not with_members:
+        return [_group(row, ()) for row in rows]
+    sizes = await memberships.sizes_of(tx, [row["id"] for row in rows])
+    read, some = 0, list[sa.RowMapping]()
+    for row in rows:
+        read += sizes.get(row["id"], 0)
+        if some and read > _MOST_MEMBERS:
+            break
+        some.append(row)
+    return await _with_members(tx, some)
 
 
 async def _with_members(tx: Transaction, rows: Sequence[sa.RowMapping]) -> list[Group]:
@@ -80,14 +103,18 @@ async def _with_members(tx: Transaction, rows: Sequence[sa.RowMapping]) -> list[
     return [_group(row, members.get(row["id"], ())) for row in rows]
 
 
-async def count(tx: Transaction, organization_id: str) -> int:
-    """How many groups the organization has."""
-    row = await tx.one(
-        sa.select(sa.func.count().label("groups"))
-        .select_from(groups)
-        .where(groups.c.organization_id == organization_id)
-    )
+async def count(tx: Transaction, organization_id: str, wanted: Condition | None = None) -> int:
+    """How many groups the organization has that are what is wanted; see `search`."""
+    where = _found(tx, organization_id, wanted)
+    row = await tx.one(sa.select(sa.func.count().label("groups")).where(*where))
     return int(row["groups"]) if row else 0
+
+
+def _found(
+    tx: Transaction, organization_id: str, wanted: Condition | None
+) -> list[sa.ColumnElement[bool]]:
+    where: list[sa.ColumnElement[bool]] = [groups.c.organization_id == organization_id]
+    return where if wanted is None else [*where, clause(tx, wanted, _GROUPS)]
 
 
 async def lock(tx: Transaction, organization_id: str, group_id: str) -> None:
@@ -104,12 +131,18 @@ async def update(tx: Transaction, group: Group) -> bool:
     changed = await tx.change(
         groups.update()
         .where(groups.c.id == group.id, groups.c.organization_id == group.organization_id)
-        .values(name=group.name, external_id=group.external_id)
+        .values(name=group.name, name_folded=folded(group.name), external_id=group.external_id)
     )
     if changed != 1:
         return False
-    await tx.change(group_members.delete().where(group_members.c.group_id == group.id))
-    await _put_members(tx, group)
+    found = await memberships.members_of(tx, [group.id])
+    before = frozenset(found.get(group.id, ()))
+    gone = sorted(before - group.members)
+    own = group_members.c.group_id == group.id
+    for start in range(0, len(gone), _CHUNK):
+        some = group_members.c.user_id.in_(gone[start : start + _CHUNK])
+        await tx.change(group_members.delete().where(own, some))
+    await _put_members(tx, group.id, group.members - before)
     return True
 
 
@@ -166,9 +199,7 @@ async def _one(
     return _group(row, (member["user_id"] for member in members))
 
 
-async def _put_members(tx: Transaction, group: Group) -> None:
-    if group.members:
-        await tx.change(
-            group_members.insert(),
-            [{"group_id": group.id, "user_id": user_id} for user_id in sorted(group.members)],
-        )
+async def _put_members(tx: Transaction, group_id: str, members: Iterable[str]) -> None:
+    rows = [{"group_id": group_id, "user_id": user_id} for user_id in sorted(members)]
+    if rows:
+        await tx.change(group_members.insert(), rows)

@@ -22,6 +22,20 @@ async def members_of(tx: Transaction, group_ids: Sequence[str]) -> dict[str, lis
     return await _pairs(tx, group_members.c.group_id, group_members.c.user_id, group_ids)
 
 
+async def sizes_of(tx: Transaction, group_ids: Sequence[str]) -> dict[str, int]:
+    """How many members each group has that has some."""
+    by = group_members.c.group_id
+    found: dict[str, int] = {}
+    for start in range(0, len(group_ids), _CHUNK):
+        counted = (
+            sa.select(by, sa.func.count().label("size"))
+            .where(by.in_(group_ids[start : start + _CHUNK]))
+            .group_by(by)
+        )
+        found |= {row["group_id"]: row["size"] for row in await tx.all(counted)}
+    return found
+
+
 async def _pairs(
     tx: Transaction, by: sa.Column[str], wanted: sa.Column[str], ids: Sequence[str]
 ) -> dict[str, list[str]]:

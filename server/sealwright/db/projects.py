@@ -121,6 +121,25 @@ async def every(tx: Transaction, organization_id: str) -> list[Project]:
     return [_project(row) for row in rows]
 
 
+async def naming(tx: Transaction, organization_id: str, id_: str) -> list[Project]:
+    """The projects of the organization among whose readers or configurators a user or group is,
+    by slug."""
+    rows = await tx.all(
+        sa.select(projects)
+        .where(
+            projects.c.organization_id == organization_id,
+            sa.or_(_lists(projects.c.readers, id_), _lists(projects.c.configurators, id_)),
+        )
+        .order_by(projects.c.slug)
+    )
+    return [_project(row) for row in rows]
+
+
+def _lists(column: sa.Column[Any], id_: str) -> sa.ColumnElement[bool]:
+    """Whether the JSON list of ids in `column` has this one."""
+    return sa.cast(column, sa.Text).contains(f'"{id_}"', autoescape=True)
+
+
 async def add_configuration(tx: Transaction, configuration: ArtifactConfiguration) -> None:
     """Insert one version; where it is the default, no other of the project stays so."""
     if configuration.is_default:
@@ -222,6 +241,15 @@ async def find_policy(
     else:
         row = await tx.one(_POLICY_BY_NAME, **wanted, project=project_id)
     return _policy(row) if row else None
+
+
+async def policies_naming(tx: Transaction, organization_id: str, id_: str) -> list[SigningPolicy]:
+    """The policies of the organization among whose submitters or approvers a user or group is,
+    by slug."""
+    lists = signing_policies.c.submitters, signing_policies.c.approvers
+    named = sa.or_(*(_lists(column, id_) for column in lists))
+    rows = await tx.all(_POLICIES_OF_ALL.where(named), organization=organization_id)
+    return [_policy(row) for row in rows]
 
 
 async def policies(

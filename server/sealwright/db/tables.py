@@ -104,7 +104,13 @@ users = sa.Table(
     sa.Column("active", sa.Boolean, nullable=False),
     _created(),
     sa.Column("external_id", sa.String(200)),
+    # `model.user.folded`: what the name is found and sorted by
+    sa.Column("name_folded", sa.String(400), nullable=False, server_default=""),
+    sa.Column("user_name", sa.String(200)),
+    sa.Column("deprovisioned_at", UtcDateTime),
     sa.Index("ix_users_external_id", "organization_id", "external_id"),
+    sa.Index("ix_users_user_name", "organization_id", "user_name", unique=True),
+    sa.Index("ix_users_name_folded", "organization_id", "name_folded"),
 )
 
 api_tokens = sa.Table(
@@ -140,7 +146,9 @@ groups = sa.Table(
     sa.Column("name", sa.String(200), nullable=False),
     sa.Column("external_id", sa.String(200)),
     _created(),
+    sa.Column("name_folded", sa.String(400), nullable=False, server_default=""),
     sa.UniqueConstraint("organization_id", "name"),
+    sa.Index("ix_groups_name_folded", "organization_id", "name_folded"),
 )
 
 group_members = sa.Table(

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from sealwright.db import memberships
+from sealwright.db.conditions import Columns, Fallback, Several, clause, ordered
 from sealwright.db.database import Transaction
 from sealwright.db.tables import api_tokens, group_members, users
-from sealwright.model.user import ApiToken, Role, TokenKind, TokenScope, User, UserKind
+from sealwright.model.conditions import Condition, Operator, Order, Term
+from sealwright.model.user import ApiToken, Role, TokenKind, TokenScope, User, UserKind, folded
 
+_CHUNK = 500  # SQLite bounds the variables of one statement
 _COLUMNS = tuple(field.name for field in dataclasses.fields(User) if field.name != "groups")
 
 
@@ -24,9 +27,19 @@ def _user(row: sa.RowMapping, groups: Iterable[str]) -> User:
 
 
 def _values(user: User) -> dict[str, Any]:
-    return {name: getattr(user, name) for name in _COLUMNS}
+    return {name: getattr(user, name) for name in _COLUMNS} | {"name_folded": folded(user.name)}
 
 
+_PEOPLE: Columns = {
+    "id": users.c.id,
+    "email": users.c.email,
+    "user_name": Fallback(users.c.user_name, users.c.email),
+    "name": users.c.name_folded,
+    "external_id": users.c.external_id,
+    "active": users.c.active,
+    "created_at": users.c.created_at,
+    "group": Several(group_members.c.group_id, group_members.c.user_id == users.c.id),
+}
 _BY_ID = sa.select(users).where(
     users.c.id == sa.bindparam("user"), users.c.organization_id == sa.bindparam("organization")
 )
@@ -93,21 +106,23 @@ async def every(tx: Transaction, organization_id: str) -> list[User]:
 async def people(
     tx: Transaction,
     organization_id: str,
+    wanted: Condition | None = None,
+    order: Order | None = None,
     *,
-    exact: Mapping[str, str],
-    after: str = "",
     skip: int = 0,
     limit: int,
 ) -> list[User]:
-    """A page of the organization's interactive users, oldest first.
+    """A page of the organization's interactive users whom no directory has deleted, oldest first
+    unless there is an `order`.
 
     Args:
-        exact: values of `id`, `email` or `external_id` that they have.
-        after: the id of the last one of the page before.
+        wanted: over the fields `id`, `email`, `user_name`, `name` (folded), `external_id`,
+            `active`, `created_at` and `group` (several).
         skip: so many of them are left out.
     """
-    chosen = _people(organization_id, exact).where(users.c.id > after)
-    rows = await tx.all(chosen.order_by(users.c.id).offset(skip).limit(limit))
+    chosen = sa.select(users).where(*_people(tx, organization_id, wanted))
+    by = ordered(tx, order, _PEOPLE, users.c.id)
+    rows = await tx.all(chosen.order_by(*by).offset(skip).limit(limit))
     return await _with_groups(tx, rows)
 
 
@@ -116,21 +131,74 @@ async def _with_groups(tx: Transaction, rows: Sequence[sa.RowMapping]) -> list[U
     return [_user(row, groups.get(row["id"], ())) for row in rows]
 
 
-async def count_people(tx: Transaction, organization_id: str) -> int:
-    """How many interactive users the organization has."""
-    chosen = _people(organization_id, {}).subquery()
-    row = await tx.one(sa.select(sa.func.count().label("people")).select_from(chosen))
+async def count_people(
+    tx: Transaction, organization_id: str, wanted: Condition | None = None
+) -> int:
+    """How many interactive users the organization has that are what is wanted; see `people`."""
+    where = _people(tx, organization_id, wanted)
+    row = await tx.one(sa.select(sa.func.count().label("people")).where(*where))
     return int(row["people"]) if row else 0
 
 
-def _people(organization_id: str, exact: Mapping[str, str]) -> sa.Select[Any]:
-    chosen = sa.select(users).where(
+def _people(
+    tx: Transaction, organization_id: str, wanted: Condition | None
+) -> list[sa.ColumnElement[bool]]:
+    where = [
         users.c.organization_id == organization_id,
         users.c.kind == UserKind.INTERACTIVE.value,
+        users.c.deprovisioned_at.is_(None),
+    ]
+    return where if wanted is None else [*where, clause(tx, wanted, _PEOPLE)]
+
+
+async def has_user_name(tx: Transaction, organization_id: str, name: str, *, but: str) -> bool:
+    """Whether another user of the organization than `but` is called so by the directory, or has
+    that address and no other name."""
+    named = clause(tx, Term("user_name", Operator.EQ, name), _PEOPLE)
+    row = await tx.one(
+        sa.select(users.c.id)
+        .where(users.c.organization_id == organization_id, users.c.id != but, named)
+        .limit(1)
     )
-    for name, value in exact.items():
-        chosen = chosen.where(users.c[name] == value)
-    return chosen
+    return row is not None
+
+
+async def known(tx: Transaction, organization_id: str, ids: Collection[str]) -> frozenset[str]:
+    """Those of `ids` that are users' of the organization."""
+    found: set[str] = set()
+    listed = sorted(ids)
+    for start in range(0, len(listed), _CHUNK):
+        some = users.c.id.in_(listed[start : start + _CHUNK])
+        of_them = sa.select(users.c.id).where(users.c.organization_id == organization_id, some)
+        found |= {row["id"] for row in await tx.all(of_them)}
+    return frozenset(found)
+
+
+async def names(tx: Transaction, organization_id: str, ids: Collection[str]) -> dict[str, str]:
+    """The names of those of `ids` that are users' of the organization."""
+    found: dict[str, str] = {}
+    listed = sorted(ids)
+    for start in range(0, len(listed), _CHUNK):
+        some = users.c.id.in_(listed[start : start + _CHUNK])
+        of_them = sa.select(users.c.id, users.c.name).where(
+            users.c.organization_id == organization_id, some
+        )
+        found |= {row["id"]: row["name"] for row in await tx.all(of_them)}
+    return found
+
+
+async def with_roles(tx: Transaction, organization_id: str, roles: Collection[Role]) -> list[User]:
+    """The organization's active users of one of the roles, oldest first."""
+    rows = await tx.all(
+        sa.select(users)
+        .where(
+            users.c.organization_id == organization_id,
+            users.c.active,
+            users.c.role.in_(sorted(role.value for role in roles)),
+        )
+        .order_by(users.c.id)
+    )
+    return await _with_groups(tx, rows)
 
 
 async def lock(tx: Transaction, organization_id: str, user_id: str) -> None:

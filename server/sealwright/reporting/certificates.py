@@ -16,7 +16,7 @@ async def tell_of_the_end(
     tx: Transaction, certificate: Certificate, days: int, now: dt.datetime
 ) -> None:
     """Write to global and certificate administrators: within `days` days the certificate ends."""
-    people = await users.every(tx, certificate.organization_id)
+    people = await users.with_roles(tx, certificate.organization_id, _TOLD)
     left = "tomorrow" if days == 1 else f"within {days} days"
     letter = Letter(
         f"The certificate {certificate.name} ends {left}",
@@ -29,5 +29,5 @@ async def tell_of_the_end(
         "Open the certificate",
         "Global and certificate administrators are told in time.",
     )
-    administrators = [one.id for one in people if one.role in _TOLD]
+    administrators = [one.id for one in people]
     await tell(tx, certificate.organization_id, administrators, letter, now)

@@ -88,8 +88,8 @@ async def flag(
         return False
     entry = organization_entry(organization_id, ACTION, actor="system", now=now, data=data)
     await record(tx, entry)
-    people = await users.every(tx, organization_id)
-    administrators = [one.id for one in people if one.role is Role.GLOBAL_ADMINISTRATOR]
+    people = await users.with_roles(tx, organization_id, {Role.GLOBAL_ADMINISTRATOR})
+    administrators = [one.id for one in people]
     words = finding.kind.value.replace("-", " ")
     letter = Letter(
         f"Unusual activity: {words}",

@@ -24,7 +24,14 @@ from sealwright.origin.systems import open_systems
 from sealwright.queueing.queue import Queue
 from sealwright.reporting.mail import open_mailer
 from sealwright.storage import open_store
-from sealwright.web.api import back_channel, compatible, github_connector, scim, webhooks
+from sealwright.web.api import (
+    back_channel,
+    compatible,
+    github_connector,
+    scim,
+    scim_answers,
+    webhooks,
+)
 from sealwright.web.api.v1 import (
     accounts,
     artifact_configurations,
@@ -209,6 +216,8 @@ async def _no_route(request: Request, error: Exception) -> Response:
             "method_not_allowed", "This path does not take this method.", headers=headers
         )
     message = "There is nothing at this path."
+    if request.url.path.startswith(f"{scim_answers.BASE}/"):
+        return scim_answers.problem(NotFoundError(message))
     if wants_page:
         return error_page(request, NotFoundError(message))
     return problem_response("not_found", message)

@@ -12,24 +12,39 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sealwright.errors import InvalidInputError
-from sealwright.model.scim_filter import Path, Schema, ScimError, ScimType, matches, parse_path
-from sealwright.scim_resources import GROUP, GROUP_FILTERED, USER, USER_FILTERED
+from sealwright.model.conditions import Condition, holds, pinned
+from sealwright.scim.errors import ScimError, ScimType
+from sealwright.scim.filters import Target, parse_path
+from sealwright.scim.schema import GROUPS, USERS, Kind
 
 _MAX_TEXT = 200
 _MAX_OPERATIONS = 1000
 _MAX_MEMBERS = 5000
+_MAX_SEARCHES = 20  #: operations whose filters may choose any value
 #: Attributes that others write (RFC 7643, 7: readOnly).
 _SHOWN_ONLY = frozenset({"id", "meta", "groups", "schemas"})
+_REQUIRED = frozenset({"username", "active", "displayname", "name", "emails"})
 
 
 @dataclass(frozen=True)
 class UserResource:
-    """A user as a directory has it."""
+    """A user as a directory has it. `email`: where it is another than the userName."""
 
     user_name: str
     name: str
     external_id: str | None
     active: bool
+    email: str = ""
+
+    @property
+    def address(self) -> str:
+        """Their e-mail address."""
+        return self.email or self.user_name
+
+    def reached_at(self, address: str) -> UserResource:
+        """The user with this address, if it is one at all."""
+        email = (address or self.address).lower()
+        return replace(self, email="" if email == self.user_name else email)
 
 
 @dataclass(frozen=True)
@@ -51,11 +66,11 @@ def read_user(document: Mapping[str, Any]) -> UserResource:
     for name, value in document.items():
         user = _set_user(user, name, value)
     email = _email(document.get("emails"))
-    user_name = email or user.user_name
-    if "@" not in user_name:
+    user = replace(user, user_name=user.user_name or email).reached_at(email)
+    if "@" not in user.address:
         message = "The user has no e-mail address: neither in emails nor as userName."
         raise InvalidInputError(message)
-    return replace(user, user_name=user_name.lower(), name=user.name or user_name)
+    return replace(user, name=user.name or user.address)
 
 
 def read_group(document: Mapping[str, Any]) -> GroupResource:
@@ -79,38 +94,49 @@ def patch_user(user: UserResource, document: Mapping[str, Any]) -> UserResource:
         InvalidInputError: it is malformed.
         ScimError: invalidPath, invalidValue, mutability or noTarget.
     """
-    for verb, target, value in _operations(document, USER_FILTERED, USER):
+    for verb, target, value in _operations(document, USERS):
         if target is not None:
             user = _patched(user, verb, target, value)
             continue
-        for one, given in _named_in(value, USER_FILTERED, USER):
+        for one, given in _named_in(value, USERS):
             user = _patched(user, verb, one, given)
-    if "@" not in user.user_name:
-        message = "A userName is an e-mail address here."
+    if "@" not in user.address:
+        message = "A userName is an e-mail address where no other address is known."
         raise ScimError(ScimType.INVALID_VALUE, message)
     return user
 
 
-def _patched(user: UserResource, verb: str, target: Path, value: Any) -> UserResource:
+def _patched(user: UserResource, verb: str, target: Target, value: Any) -> UserResource:
     name = target.attribute
     if name in _SHOWN_ONLY:
         raise _read_only(name)
     if verb == "remove":
-        if name in {"username", "active"}:
-            message = f"{name} cannot be removed."
-            raise ScimError(ScimType.MUTABILITY, message, advice="Deactivate the user instead.")
-        return replace(user, external_id=None) if name == "externalid" else user
+        return _without(user, target)
     if name == "emails":
-        own = {"value": user.user_name, "type": "work", "primary": True}
-        if target.among is not None and not matches(target.among, own):
+        if target.among is not None and not holds(target.among, {"email": user.address}):
             if verb == "replace":
                 raise _no_target()
             return user  # another address than the one that is kept
         if target.part not in {"", "value"}:
             return user
         address = _word(value, "emails") if isinstance(value, str) else _email(_listed(value))
-        return replace(user, user_name=(address or user.user_name).lower())
+        return user.reached_at(address)
+    if name == "name" and not target.part and isinstance(value, Mapping):
+        return replace(user, name=_formatted(value) or user.name)
     return _set_user(user, f"{name}.{target.part}" if target.part else name, value)
+
+
+def _without(user: UserResource, target: Target) -> UserResource:
+    """Remove what can be: what is required stays (RFC 7644, 3.5.2.2)."""
+    among, own = target.among, {"email": user.address}
+    if target.attribute == "externalid":
+        return replace(user, external_id=None)
+    parts = {"name": {"", "formatted"}, "emails": {"", "value"}}.get(target.attribute, {""})
+    chosen = among is None or holds(among, own)
+    if target.attribute in _REQUIRED and target.part in parts and chosen:
+        message = f"{target.attribute} cannot be removed."
+        raise ScimError(ScimType.MUTABILITY, message, advice="Deactivate the user instead.")
+    return user
 
 
 def patch_group(group: GroupResource, document: Mapping[str, Any]) -> GroupResource:
@@ -120,16 +146,16 @@ def patch_group(group: GroupResource, document: Mapping[str, Any]) -> GroupResou
         InvalidInputError: it is malformed.
         ScimError: invalidPath, invalidValue, mutability or noTarget.
     """
-    for verb, target, value in _operations(document, GROUP_FILTERED, GROUP):
+    for verb, target, value in _operations(document, GROUPS):
         if target is not None:
             group = _set_group(group, verb, target, value)
             continue
-        for one, given in _named_in(value, GROUP_FILTERED, GROUP):
+        for one, given in _named_in(value, GROUPS):
             group = _set_group(group, verb, one, given)
     return group
 
 
-def _set_group(group: GroupResource, verb: str, target: Path, value: Any) -> GroupResource:
+def _set_group(group: GroupResource, verb: str, target: Target, value: Any) -> GroupResource:
     match target.attribute:
         case "members":
             return _set_members(group, verb, target, value)
@@ -146,10 +172,9 @@ def _set_group(group: GroupResource, verb: str, target: Path, value: Any) -> Gro
     return group
 
 
-def _set_members(group: GroupResource, verb: str, target: Path, value: Any) -> GroupResource:
+def _set_members(group: GroupResource, verb: str, target: Target, value: Any) -> GroupResource:
     if target.among is not None:
-        among = target.among
-        chosen = {one for one in group.members if matches(among, {"value": one, "type": "User"})}
+        chosen = _chosen(group.members, target.among)
         if verb == "remove":
             return replace(group, members=group.members - chosen)
         if not chosen:
@@ -166,6 +191,13 @@ def _set_members(group: GroupResource, verb: str, target: Path, value: Any) -> G
     return replace(group, members=members)
 
 
+def _chosen(members: frozenset[str], among: Condition) -> frozenset[str]:
+    """The members that the filter of a path chooses: looked for only where it names none."""
+    named = pinned(among, "member")
+    some = members if named is None else members & named
+    return frozenset(one for one in some if holds(among, {"member": one}))
+
+
 def _set_user(user: UserResource, name: str, value: Any) -> UserResource:
     match name.rpartition(":")[2].lower():
         case "username":
@@ -175,23 +207,26 @@ def _set_user(user: UserResource, name: str, value: Any) -> UserResource:
         case "displayname" | "name.formatted":
             return replace(user, name=_word(value, "displayName") or user.name)
         case "name" if isinstance(value, Mapping):
-            given = (value.get("givenName"), value.get("familyName"))
-            parts = " ".join(one for one in given if isinstance(one, str) and one)
-            text = _word(value.get("formatted") or parts, "name")
-            return replace(user, name=user.name or text)
+            return replace(user, name=user.name or _formatted(value))
         case "active":
             return replace(user, active=_flag(value))
     return user
 
 
+def _formatted(name: Mapping[str, Any]) -> str:
+    given = (name.get("givenName"), name.get("familyName"))
+    parts = " ".join(one for one in given if isinstance(one, str) and one)
+    return _word(name.get("formatted") or parts, "name")
+
+
 def _operations(
-    document: Mapping[str, Any], schema: Schema, urn: str
-) -> Sequence[tuple[str, Path | None, Any]]:
+    document: Mapping[str, Any], kind: Kind
+) -> Sequence[tuple[str, Target | None, Any]]:
     """Verb, target and value of each; without a target the value is an object of attributes."""
     found = next((v for k, v in document.items() if k.lower() == "operations"), None)
     if not isinstance(found, list) or not 0 < len(found) <= _MAX_OPERATIONS:
         raise _malformed()
-    operations = []
+    operations, searches = [], 0
     for one in found:
         if not isinstance(one, Mapping):
             raise _malformed()
@@ -201,17 +236,22 @@ def _operations(
         if verb == "remove" and not path.strip():
             message = "What is to be removed is not named."
             raise ScimError(ScimType.NO_TARGET, message, advice="Give the operation a path.")
-        target = parse_path(path.strip(), schema, urn) if path.strip() else None
+        target = parse_path(path.strip(), kind) if path.strip() else None
+        if target and target.among is not None and pinned(target.among, "member") is None:
+            searches += 1
+        if searches > _MAX_SEARCHES:
+            message = f"More than {_MAX_SEARCHES} operations choose values without naming them."
+            raise InvalidInputError(message, advice='Name them: members[value eq "..."].')
         operations.append((verb, target, one.get("value")))
     return operations
 
 
-def _named_in(value: Any, schema: Schema, urn: str) -> Iterator[tuple[Path, Any]]:
+def _named_in(value: Any, kind: Kind) -> Iterator[tuple[Target, Any]]:
     """What an operation without a path names in its value; what others write is passed over."""
     if not isinstance(value, Mapping):
         raise _malformed()
     for name, one in value.items():
-        target = parse_path(str(name), schema, urn)
+        target = parse_path(str(name), kind)
         if target.attribute not in _SHOWN_ONLY:
             yield target, one
 

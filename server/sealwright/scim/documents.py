@@ -1,95 +1,18 @@
-"""SCIM's documents of users and groups: their attributes, how they are shown, and what of them is
-asked for. Pure (RFC 7643; RFC 7644, 3.9 and 3.14)."""
+"""SCIM's documents of users and groups: how they are shown, and what of them is asked for. Pure
+(RFC 7643; RFC 7644, 3.9 and 3.14)."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sealwright.model.user import Group, User
+from sealwright.scim.schema import GROUPS, USERS
 
-USER = "urn:ietf:params:scim:schemas:core:2.0:User"
-GROUP = "urn:ietf:params:scim:schemas:core:2.0:Group"
+USER, GROUP = USERS.urn, GROUPS.urn
 _MAX_NAMES = 100
-
-
-def _attribute(name: str, kind: str = "string", **more: Any) -> dict[str, Any]:
-    return {
-        "name": name,
-        "type": kind,
-        "multiValued": False,
-        "required": False,
-        "caseExact": False,
-        "mutability": "readWrite",
-        "returned": "default",
-        "uniqueness": "none",
-    } | more
-
-
-def _reference(kind: str, **more: Any) -> dict[str, Any]:
-    return _attribute("$ref", "reference", caseExact=True, referenceTypes=[kind], **more)
-
-
-_READ_ONLY: Mapping[str, Any] = {"mutability": "readOnly"}
-_IMMUTABLE: Mapping[str, Any] = {"mutability": "immutable"}
-#: What the schemas show; the common attributes are in no schema (RFC 7643, 3.1).
-USER_ATTRIBUTES: Sequence[Mapping[str, Any]] = (
-    _attribute("userName", required=True, uniqueness="server"),
-    _attribute("displayName"),
-    _attribute("name", "complex", subAttributes=[_attribute("formatted")]),
-    _attribute(
-        "emails",
-        "complex",
-        multiValued=True,
-        subAttributes=[
-            _attribute("value"),
-            _attribute("type", canonicalValues=["work"]),
-            _attribute("primary", "boolean"),
-        ],
-    ),
-    _attribute("active", "boolean"),
-    _attribute(
-        "groups",
-        "complex",
-        multiValued=True,
-        **_READ_ONLY,
-        subAttributes=[
-            _attribute("value", caseExact=True, **_READ_ONLY),
-            _reference("Group", **_READ_ONLY),
-        ],
-    ),
-)
-GROUP_ATTRIBUTES: Sequence[Mapping[str, Any]] = (
-    _attribute("displayName", required=True, uniqueness="server"),
-    _attribute(
-        "members",
-        "complex",
-        multiValued=True,
-        subAttributes=[
-            _attribute("value", caseExact=True, **_IMMUTABLE),
-            _attribute("type", canonicalValues=["User"], **_IMMUTABLE),
-            _reference("User", **_IMMUTABLE),
-        ],
-    ),
-)
-_COMMON: Sequence[Mapping[str, Any]] = (
-    _attribute("id", caseExact=True, **_READ_ONLY),
-    _attribute("externalId", caseExact=True),
-    _attribute(
-        "meta",
-        "complex",
-        **_READ_ONLY,
-        subAttributes=[
-            _attribute("resourceType", caseExact=True, **_READ_ONLY),
-            _attribute("created", "dateTime", **_READ_ONLY),
-        ],
-    ),
-)
-#: What filters and paths may name.
-USER_FILTERED = (*_COMMON, *USER_ATTRIBUTES)
-GROUP_FILTERED = (*_COMMON, *GROUP_ATTRIBUTES)
 
 
 def user_document(user: User, base: str) -> dict[str, Any]:
@@ -101,7 +24,7 @@ def user_document(user: User, base: str) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "schemas": [USER],
         "id": user.id,
-        "userName": user.email,
+        "userName": user.user_name or user.email,
         "name": {"formatted": user.name},
         "displayName": user.name,
         "emails": [{"value": user.email, "type": "work", "primary": True}],
@@ -113,20 +36,24 @@ def user_document(user: User, base: str) -> dict[str, Any]:
     return _with_meta(shown, "User", f"{base}/Users/{user.id}", user.created_at.isoformat())
 
 
-def group_document(group: Group, base: str) -> dict[str, Any]:
-    """A group as it is shown (RFC 7643, 4.2). Arguments are those of `user_document`."""
-    shown: dict[str, Any] = {
-        "schemas": [GROUP],
-        "id": group.id,
-        "displayName": group.name,
-        "members": [
+def group_document(group: Group, base: str, *, with_members: bool = True) -> dict[str, Any]:
+    """A group as it is shown (RFC 7643, 4.2).
+
+    Args:
+        with_members: its members have been read. Without them it has no version.
+    """
+    shown: dict[str, Any] = {"schemas": [GROUP], "id": group.id, "displayName": group.name}
+    if with_members:
+        shown["members"] = [
             {"value": one, "type": "User", "$ref": f"{base}/Users/{one}"}
             for one in sorted(group.members)
-        ],
-    }
+        ]
     if group.external_id:
         shown["externalId"] = group.external_id
-    return _with_meta(shown, "Group", f"{base}/Groups/{group.id}", group.created_at.isoformat())
+    shown = _with_meta(shown, "Group", f"{base}/Groups/{group.id}", group.created_at.isoformat())
+    if not with_members:
+        del shown["meta"]["version"]
+    return shown
 
 
 def _with_meta(shown: dict[str, Any], kind: str, location: str, created: str) -> dict[str, Any]:
@@ -185,6 +112,14 @@ def _parts(value: Any, keep: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: one for name, one in value.items() if keep(name.lower())}
     return value
+
+
+def leaves_out(name: str, attributes: Iterable[str], excluded: Iterable[str]) -> bool:
+    """Whether nothing of the attribute is asked for (`name` in lower case)."""
+    wanted = _names(attributes)
+    if wanted:
+        return name not in {one.partition(".")[0] for one in wanted}
+    return name in _names(excluded)
 
 
 def _names(listed: Iterable[str]) -> frozenset[str]:
