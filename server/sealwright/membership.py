@@ -50,19 +50,26 @@ async def add_user(tx: Transaction, user: User, by: Actor) -> None:
     if user.email and await users.by_email(tx, user.email):
         message = "There is a user with this address already."
         raise TakenError(message, advice="Addresses are unique on the whole server.")
+    if user.user_name:
+        await _check_user_name(tx, user)
     await users.add(tx, user)
     await _log(tx, user.organization_id, "user.created", by, _facts(user), None, user)
 
 
 async def change_user(tx: Transaction, before: User, after: User, by: Actor) -> None:
-    """Write a user's new fields. Sessions end with the password, the role or the place.
+    """Write a user's new fields. Sessions end with the password, the role or the place. Who is
+    active again is seen by the directory again.
 
     Raises:
         TakenError: another user of this server has the address.
         ConflictError: this is the last global administrator, who would be none any more.
     """
+    if after.active:
+        after = dataclasses.replace(after, deprovisioned_at=None)
     if after == before:
         return
+    if after.user_name and after.user_name != before.user_name:
+        await _check_user_name(tx, after)
     if after.email and after.email != before.email and await users.by_email(tx, after.email):
         message = "There is a user with this address already."
         raise TakenError(message, advice="Addresses are unique on the whole server.")
@@ -82,6 +89,13 @@ async def change_user(tx: Transaction, before: User, after: User, by: Actor) -> 
         "ended_sessions": ended,
     }
     await _log(tx, after.organization_id, "user.updated", by, facts, before, after)
+
+
+async def _check_user_name(tx: Transaction, user: User) -> None:
+    name = user.user_name or ""
+    if await users.has_user_name(tx, user.organization_id, name, but=user.id):
+        message = "There is a user with this userName already."
+        raise TakenError(message)
 
 
 async def add_group(tx: Transaction, group: Group, by: Actor) -> None:
@@ -232,6 +246,7 @@ def _shown(one: User | Group | None) -> dict[str, Any] | None:
                 "role": one.role.value,
                 "active": one.active,
                 "external_id": one.external_id,
+                "user_name": one.user_name,
             }
         case Group():
             members = sorted(one.members)[:_LOGGED_MEMBERS]

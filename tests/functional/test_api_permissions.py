@@ -554,6 +554,8 @@ async def fresh(
     if name in REVOKES_A_SCIM_TOKEN:
         administrator = world.users[Role.GLOBAL_ADMINISTRATOR]
         return {"token": await token_of(web, administrator, TokenKind.SCIM)}
+    if name == "scim.delete_user" and word == "unrelated":
+        return {"user": (await web.add_user()).id}
     if name in DELETES_A_GROUP:
         return {"group": await add_group(web, web.scene)}
     if name == "passkeys.delete":

@@ -86,7 +86,11 @@ async def test_users_come_change_and_go(web: Web) -> None:
     back = await scim.put(path, json=sent | {"displayName": "Ann D."})
     assert (back.json()["active"], back.json()["displayName"]) == (True, "Ann D.")
     assert (await scim.delete(path)).status_code == 204
-    assert (await scim.get(path)).json()["active"] is False, "what they did stays theirs"
+    assert (await scim.get(path)).status_code == 404
+    found = await scim.get("/scim/v2/Users", params={"filter": f'id eq "{user["id"]}"'})
+    assert found.json()["totalResults"] == 0
+    again = await scim.post("/scim/v2/Users", json=sent)
+    assert (again.status_code, again.json()["id"]) == (201, user["id"]), "what they did is theirs"
 
 
 async def _session(web: Web, user_id: str) -> str:
@@ -96,6 +100,34 @@ async def _session(web: Web, user_id: str) -> str:
         user = await users.get(tx, web.scene.organization.id, user_id)
     assert user is not None
     return await web.token(user)
+
+
+async def test_names_that_are_no_addresses(web: Web) -> None:
+    """As Keycloak and authentik send them: a userName of its own besides the address."""
+    scim = await directory(web)
+    name, sent = new_id(), person()
+    made = await scim.post("/scim/v2/Users", json=sent | {"userName": name})
+    assert made.status_code == 201, made.text
+    user = made.json()
+    assert (user["userName"], user["emails"][0]["value"]) == (name, sent["userName"])
+    for text, count in ((f'userName eq "{name.upper()}"', 1), (f'userName sw "{name}"', 1),
+                        (f'userName eq "{sent["userName"]}"', 0),
+                        (f'emails eq "{sent["userName"]}"', 1)):  # fmt: skip
+        found = await scim.get("/scim/v2/Users", params={"filter": text, "sortBy": "userName"})
+        assert found.json()["totalResults"] == count, text
+    other = person(userName=name)
+    other["emails"][0]["value"] = f"{new_id()}@example.com"
+    taken = await scim.post("/scim/v2/Users", json=other)
+    assert (taken.status_code, taken.json()["scimType"]) == (409, "uniqueness")
+    path = f"/scim/v2/Users/{user['id']}"
+    operation = {"op": "replace", "path": "userName", "value": f"{name}-2"}
+    renamed = (await scim.patch(path, json={"Operations": [operation]})).json()
+    assert (renamed["userName"], renamed["emails"]) == (f"{name}-2", user["emails"])
+    groups_ = {"displayName": new_id(), "members": [{"value": user["id"]}]}
+    group = (await scim.post("/scim/v2/Groups", json=groups_)).json()
+    assert (await scim.delete(path)).status_code == 204
+    left = await scim.get(f"/scim/v2/Groups/{group['id']}")
+    assert left.json()["members"] == []
 
 
 async def test_groups_and_their_members(web: Web) -> None:
@@ -185,6 +217,8 @@ async def test_a_directory_does_nothing_else(sqlite: Web) -> None:
     ("operation", "expected"),
     [
         ({"op": "replace", "path": "emails[type eq \"work\"].value", "value": "B@example.com"},
+         {"email": "b@example.com"}),
+        ({"op": "replace", "path": "userName", "value": "B@example.com"},
          {"user_name": "b@example.com"}),
         ({"op": "add", "value": {"active": False, "externalId": "7"}},
          {"active": False, "external_id": "7"}),
@@ -198,7 +232,7 @@ def test_patches_of_directories(operation: dict[str, Any], expected: dict[str, A
     after = patch_user(before, {"Operations": [operation]})
     changed = {
         name: getattr(after, name)
-        for name in ("user_name", "name", "external_id", "active")
+        for name in ("user_name", "name", "external_id", "active", "email")
         if getattr(after, name) != getattr(before, name)
     }
     assert changed == expected

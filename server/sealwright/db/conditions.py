@@ -38,7 +38,21 @@ _BY_ORDER = {
     Operator.LT: op.lt,
     Operator.LE: op.le,
 }
-Columns = Mapping[str, sa.ColumnElement[Any] | Several]
+
+
+@dataclass(frozen=True)
+class Fallback:
+    """A field that is `first`, and `second` where that is NULL."""
+
+    first: sa.Column[Any]
+    second: sa.Column[Any]
+
+    def value(self) -> sa.ColumnElement[Any]:
+        """As one expression, which no index knows."""
+        return sa.func.coalesce(self.first, self.second)
+
+
+Columns = Mapping[str, sa.ColumnElement[Any] | Several | Fallback]
 
 
 def clause(tx: Transaction, wanted: Condition, columns: Columns) -> sa.ColumnElement[bool]:
@@ -67,6 +81,11 @@ def clause(tx: Transaction, wanted: Condition, columns: Columns) -> sa.ColumnEle
             if isinstance(column, Several):
                 message = f"{field} has several values."
                 raise InternalError(message)
+            if isinstance(column, Fallback):
+                if operator is not Operator.EQ or value is None:
+                    return _compared(tx, column.value(), operator, value)
+                second = sa.and_(column.first.is_(None), column.second == value)
+                return sa.or_(sa.and_(column.first.is_not(None), column.first == value), second)
             return _compared(tx, column, operator, value)
 
 
@@ -109,7 +128,7 @@ def ordered(tx: Transaction, order: Order | None, columns: Columns, key: Any) ->
     if isinstance(column, Several):
         message = f"{order.field} has several values."
         raise InternalError(message)
-    by_code = _by_code(tx, column)
+    by_code = _by_code(tx, column.value() if isinstance(column, Fallback) else column)
     by = by_code.desc().nulls_first() if order.descending else by_code.asc().nulls_last()
     return [by, key]
 

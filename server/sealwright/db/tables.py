@@ -106,7 +106,10 @@ users = sa.Table(
     sa.Column("external_id", sa.String(200)),
     # `model.user.folded`: what the name is found and sorted by
     sa.Column("name_folded", sa.String(400), nullable=False, server_default=""),
+    sa.Column("user_name", sa.String(200)),
+    sa.Column("deprovisioned_at", UtcDateTime),
     sa.Index("ix_users_external_id", "organization_id", "external_id"),
+    sa.Index("ix_users_user_name", "organization_id", "user_name", unique=True),
     sa.Index("ix_users_name_folded", "organization_id", "name_folded"),
 )
 

@@ -10,10 +10,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from sealwright.db import memberships
-from sealwright.db.conditions import Columns, Several, clause, ordered
+from sealwright.db.conditions import Columns, Fallback, Several, clause, ordered
 from sealwright.db.database import Transaction
 from sealwright.db.tables import api_tokens, group_members, users
-from sealwright.model.conditions import Condition, Order
+from sealwright.model.conditions import Condition, Operator, Order, Term
 from sealwright.model.user import ApiToken, Role, TokenKind, TokenScope, User, UserKind, folded
 
 _CHUNK = 500  # SQLite bounds the variables of one statement
@@ -33,6 +33,7 @@ def _values(user: User) -> dict[str, Any]:
 _PEOPLE: Columns = {
     "id": users.c.id,
     "email": users.c.email,
+    "user_name": Fallback(users.c.user_name, users.c.email),
     "name": users.c.name_folded,
     "external_id": users.c.external_id,
     "active": users.c.active,
@@ -111,11 +112,12 @@ async def people(
     skip: int = 0,
     limit: int,
 ) -> list[User]:
-    """A page of the organization's interactive users, oldest first unless there is an `order`.
+    """A page of the organization's interactive users whom no directory has deleted, oldest first
+    unless there is an `order`.
 
     Args:
-        wanted: over the fields `id`, `email`, `name` (folded), `external_id`, `active`,
-            `created_at` and `group` (several).
+        wanted: over the fields `id`, `email`, `user_name`, `name` (folded), `external_id`,
+            `active`, `created_at` and `group` (several).
         skip: so many of them are left out.
     """
     chosen = sa.select(users).where(*_people(tx, organization_id, wanted))
@@ -144,8 +146,21 @@ def _people(
     where = [
         users.c.organization_id == organization_id,
         users.c.kind == UserKind.INTERACTIVE.value,
+        users.c.deprovisioned_at.is_(None),
     ]
     return where if wanted is None else [*where, clause(tx, wanted, _PEOPLE)]
+
+
+async def has_user_name(tx: Transaction, organization_id: str, name: str, *, but: str) -> bool:
+    """Whether another user of the organization than `but` is called so by the directory, or has
+    that address and no other name."""
+    named = clause(tx, Term("user_name", Operator.EQ, name), _PEOPLE)
+    row = await tx.one(
+        sa.select(users.c.id)
+        .where(users.c.organization_id == organization_id, users.c.id != but, named)
+        .limit(1)
+    )
+    return row is not None
 
 
 async def known(tx: Transaction, organization_id: str, ids: Collection[str]) -> frozenset[str]:

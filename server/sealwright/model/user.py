@@ -39,6 +39,8 @@ class User:
         password_hash: an argon2id string or None.
         external_id: how the directory that provisions users calls them (RFC 7643, 3.1), or None.
         groups: ids of the groups that they are in.
+        user_name: what the directory calls them, in lower case (``userName``); None: their address.
+        deprovisioned_at: when the directory deleted them: it sees them no more.
     """
 
     id: str
@@ -52,6 +54,8 @@ class User:
     created_at: dt.datetime
     external_id: str | None = None
     groups: frozenset[str] = frozenset()
+    user_name: str | None = None
+    deprovisioned_at: dt.datetime | None = None
 
     @property
     def standing(self) -> frozenset[str]:

@@ -1,7 +1,8 @@
 """Users and groups as a directory sees and changes them. Each change is a transaction of its own.
 
-Users are the organization's people, CI users are not shown. Deleting a user deactivates them: what
-they decided stays. New users are regular ones; roles are given elsewhere.
+Users are the organization's people, CI users are not shown. Deleting a user deactivates them, takes
+them out of their groups, and hides them: what they decided stays. Made again under their address
+they are the same user. New users are regular ones; roles are given elsewhere.
 """
 
 from __future__ import annotations
@@ -111,21 +112,33 @@ class People:
     async def create(self, given: Mapping[str, Any]) -> Document:
         """See `Resources`. The person comes in by single sign-on or an invitation."""
         read = read_user(given)
-        user = User(
+        async with self.database.transaction() as tx:
+            former = await users.by_email(tx, read.address)
+            if former is not None and self._deleted(former):
+                check_may_grant(self.grant.user, former.role)
+                user = dataclasses.replace(_written(former, read), deprovisioned_at=None)
+                await change_user(tx, former, user, actor_of(self.grant))
+            else:
+                user = _written(self._new(), read)
+                await add_user(tx, user, actor_of(self.grant))
+        return user_document(user, self.base)
+
+    def _deleted(self, user: User) -> bool:
+        own = user.organization_id == self.grant.organization_id
+        return own and user.deprovisioned_at is not None
+
+    def _new(self) -> User:
+        return User(
             id=new_id(),
             organization_id=self.grant.organization_id,
             kind=UserKind.INTERACTIVE,
-            name=read.name,
-            email=read.user_name,
+            name="",
+            email=None,
             role=Role.REGULAR_USER,
             password_hash=None,
-            active=read.active,
+            active=True,
             created_at=utc_now(),
-            external_id=read.external_id,
         )
-        async with self.database.transaction() as tx:
-            await add_user(tx, user, actor_of(self.grant))
-        return user_document(user, self.base)
 
     async def replace(self, id_: str, given: Mapping[str, Any], version: str | None) -> Document:
         """See `Resources`."""
@@ -138,32 +151,41 @@ class People:
 
     async def delete(self, id_: str, version: str | None) -> None:
         """Deactivate a person: sessions and tokens count no more."""
-        await self._change(id_, version, lambda user: dataclasses.replace(user, active=False))
+        async with self.database.transaction() as tx:
+            user = await self._locked(tx, id_, version)
+            gone = dataclasses.replace(user, active=False, deprovisioned_at=utc_now())
+            await change_user(tx, user, gone, actor_of(self.grant))
+            for group_id in sorted(user.groups):
+                await groups.lock(tx, self.grant.organization_id, group_id)
+                group = await find_group(tx, self.grant, group_id)
+                left = dataclasses.replace(group, members=group.members - {user.id})
+                await change_group(tx, group, left, actor_of(self.grant))
 
     async def _change(
         self, id_: str, version: str | None, change: Callable[[UserResource], UserResource]
     ) -> Document:
         async with self.database.transaction() as tx:
-            if is_id(id_):
-                await users.lock(tx, self.grant.organization_id, id_)
-            user = await self._find(tx, id_)
-            check_may_grant(self.grant.user, user.role)
-            _check_version(user_document(user, self.base), version)
-            before = UserResource(user.email or "", user.name, user.external_id, user.active)
-            after = change(before)
-            changed = dataclasses.replace(
-                user,
-                email=after.user_name,
-                name=after.name,
-                external_id=after.external_id,
-                active=after.active,
+            user = await self._locked(tx, id_, version)
+            address, name = user.email or "", user.user_name
+            before = UserResource(
+                name or address, user.name, user.external_id, user.active, address if name else ""
             )
+            changed = _written(user, change(before))
             await change_user(tx, user, changed, actor_of(self.grant))
         return user_document(changed, self.base)
 
+    async def _locked(self, tx: Transaction, id_: str, version: str | None) -> User:
+        """The person in the version that the caller names, whom nobody else changes."""
+        if is_id(id_):
+            await users.lock(tx, self.grant.organization_id, id_)
+        user = await self._find(tx, id_)
+        check_may_grant(self.grant.user, user.role)
+        _check_version(user_document(user, self.base), version)
+        return user
+
     async def _find(self, tx: Transaction, id_: str) -> User:
         user = await find_user(tx, self.grant, id_)
-        if user.kind is not UserKind.INTERACTIVE:
+        if user.kind is not UserKind.INTERACTIVE or user.deprovisioned_at is not None:
             raise missing(user.id, "user")
         return user
 
@@ -246,6 +268,17 @@ class Groups:
         group = await find_group(tx, self.grant, id_)
         _check_version(group_document(group, self.base), version)
         return group
+
+
+def _written(user: User, given: UserResource) -> User:
+    return dataclasses.replace(
+        user,
+        email=given.address,
+        name=given.name,
+        external_id=given.external_id,
+        active=given.active,
+        user_name=given.user_name if given.email else None,
+    )
 
 
 def _check_version(document: Mapping[str, Any], wanted: str | None) -> None:

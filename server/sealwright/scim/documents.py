@@ -24,7 +24,7 @@ def user_document(user: User, base: str) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "schemas": [USER],
         "id": user.id,
-        "userName": user.email,
+        "userName": user.user_name or user.email,
         "name": {"formatted": user.name},
         "displayName": user.name,
         "emails": [{"value": user.email, "type": "work", "primary": True}],

@@ -28,12 +28,23 @@ _REQUIRED = frozenset({"username", "active", "displayname", "name", "emails"})
 
 @dataclass(frozen=True)
 class UserResource:
-    """A user as a directory has it."""
+    """A user as a directory has it. `email`: where it is another than the userName."""
 
     user_name: str
     name: str
     external_id: str | None
     active: bool
+    email: str = ""
+
+    @property
+    def address(self) -> str:
+        """Their e-mail address."""
+        return self.email or self.user_name
+
+    def reached_at(self, address: str) -> UserResource:
+        """The user with this address, if it is one at all."""
+        email = (address or self.address).lower()
+        return replace(self, email="" if email == self.user_name else email)
 
 
 @dataclass(frozen=True)
@@ -55,11 +66,11 @@ def read_user(document: Mapping[str, Any]) -> UserResource:
     for name, value in document.items():
         user = _set_user(user, name, value)
     email = _email(document.get("emails"))
-    user_name = email or user.user_name
-    if "@" not in user_name:
+    user = replace(user, user_name=user.user_name or email).reached_at(email)
+    if "@" not in user.address:
         message = "The user has no e-mail address: neither in emails nor as userName."
         raise InvalidInputError(message)
-    return replace(user, user_name=user_name.lower(), name=user.name or user_name)
+    return replace(user, name=user.name or user.address)
 
 
 def read_group(document: Mapping[str, Any]) -> GroupResource:
@@ -89,8 +100,8 @@ def patch_user(user: UserResource, document: Mapping[str, Any]) -> UserResource:
             continue
         for one, given in _named_in(value, USERS):
             user = _patched(user, verb, one, given)
-    if "@" not in user.user_name:
-        message = "A userName is an e-mail address here."
+    if "@" not in user.address:
+        message = "A userName is an e-mail address where no other address is known."
         raise ScimError(ScimType.INVALID_VALUE, message)
     return user
 
@@ -102,14 +113,14 @@ def _patched(user: UserResource, verb: str, target: Target, value: Any) -> UserR
     if verb == "remove":
         return _without(user, target)
     if name == "emails":
-        if target.among is not None and not holds(target.among, {"email": user.user_name}):
+        if target.among is not None and not holds(target.among, {"email": user.address}):
             if verb == "replace":
                 raise _no_target()
             return user  # another address than the one that is kept
         if target.part not in {"", "value"}:
             return user
         address = _word(value, "emails") if isinstance(value, str) else _email(_listed(value))
-        return replace(user, user_name=(address or user.user_name).lower())
+        return user.reached_at(address)
     if name == "name" and not target.part and isinstance(value, Mapping):
         return replace(user, name=_formatted(value) or user.name)
     return _set_user(user, f"{name}.{target.part}" if target.part else name, value)
@@ -117,7 +128,7 @@ def _patched(user: UserResource, verb: str, target: Target, value: Any) -> UserR
 
 def _without(user: UserResource, target: Target) -> UserResource:
     """Remove what can be: what is required stays (RFC 7644, 3.5.2.2)."""
-    among, own = target.among, {"email": user.user_name}
+    among, own = target.among, {"email": user.address}
     if target.attribute == "externalid":
         return replace(user, external_id=None)
     parts = {"name": {"", "formatted"}, "emails": {"", "value"}}.get(target.attribute, {""})

@@ -128,7 +128,7 @@ USERS = Kind(
     User,
     _common("User")
     | {
-        ("user_name", None): Kept("email"),
+        ("user_name", None): Kept("user_name"),
         ("display_name", None): Kept("name"),
         ("name", "formatted"): Kept("name"),
         ("emails", "value"): Kept("email"),

@@ -186,7 +186,8 @@ class Signing:
             request = await requests.get_any(tx, request_id)
             if request is None:
                 message = f"There is no signing request {request_id[:40]!r}."
-                raise SignerRefusedError(message)
+                advice = "Check that signer and workers use one database."
+                raise SignerRefusedError(message, advice=advice)
             made, stale = await _earlier(tx, request, items)
             fresh = [item for item in items if item not in made]
             seen = await _read_record(tx, request, len(stale))
