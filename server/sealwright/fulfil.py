@@ -70,6 +70,7 @@ from sealwright.queueing import lease
 from sealwright.queueing.lifecycle import advance
 from sealwright.queueing.progress import ProgressMeter
 from sealwright.queueing.queue import Queue
+from sealwright.reporting.objections import find_objection
 from sealwright.signing import deep_sign
 from sealwright.signing.artifact import Identity, SignatureRequest, TimestampForm
 from sealwright.signing.child_pool import ChildPool
@@ -619,7 +620,7 @@ async def _end_badly(bench: Workbench, request: SigningRequest, error: Exception
     may_pass = isinstance(error, _TEMPORARY) or not expected
     try:
         if isinstance(error, EndorsementAwaitedError):
-            await _wait(bench, request, error)
+            await _wait_or_fail(bench, request, error)
         elif may_pass and request.attempt < bench.settings.max_attempts:
             pause = min(_FIRST_PAUSE * 3 ** (request.attempt - 1), _LONGEST_PAUSE)
             await _give_back(bench, request, pause)
@@ -635,12 +636,17 @@ async def _end_badly(bench: Workbench, request: SigningRequest, error: Exception
     await bench.queue.announce(request.id)
 
 
-async def _wait(
+async def _wait_or_fail(
     bench: Workbench, request: SigningRequest, missing: EndorsementAwaitedError
 ) -> None:
-    """Wait for what the signer, which decides, says is missing; the plan stays as it was made."""
+    """Wait for what the signer, which decides, says is missing; the plan stays as it was made. If
+    that is seen here as nothing to wait for, the request fails: it would come back at once."""
     async with bench.database.transaction() as tx:
-        await lease.wait_for_endorsement(tx, request, missing, utc_now())
+        found = await find_objection(tx, request, relying_party(bench.settings.url))
+        if isinstance(found, EndorsementAwaitedError):
+            await lease.wait_for_endorsement(tx, request, missing, utc_now())
+        else:
+            await fail(tx, request, found or missing)
 
 
 async def _give_back(bench: Workbench, request: SigningRequest, pause: float) -> None:

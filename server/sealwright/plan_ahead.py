@@ -27,6 +27,7 @@ from sealwright.model.identifiers import utc_now
 from sealwright.model.plan import AheadClaim, StoredPlan
 from sealwright.model.request import SigningRequest, State
 from sealwright.queueing.claims import CLAIM
+from sealwright.reporting.notify import plan_is_known
 from sealwright.signing.artifact import Identity
 from sealwright.signing.stored_plan import stored_plan
 from sealwright.signing.team import is_divisible, team_of
@@ -210,8 +211,10 @@ async def _require_waiting(tx: Transaction, request: SigningRequest) -> SigningR
 
 
 async def _tell_readers(tx: Transaction, request: SigningRequest) -> None:
-    """Another version: pages that show the request are drawn anew."""
-    await requests.amend(tx, request, utc_now())
+    """Another version: pages that show the request are drawn anew. Approvers hear of it now."""
+    now = utc_now()
+    await requests.amend(tx, request, now)
+    await plan_is_known(tx, request, now)
 
 
 def _unwanted(claim: AheadClaim) -> _UnwantedError:

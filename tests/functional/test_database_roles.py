@@ -26,7 +26,7 @@ from sealwright.db import (
     certificates,
     intents,
     passkeys,
-    requests,
+    plans,
     tables,
     users,
 )
@@ -357,7 +357,7 @@ async def test_the_application_removes_what_has_had_its_time(
     }
     assert left == {"plans": 1, "signature_intents": 4, "certificate_orders": 2}
     async with database.read() as tx:
-        assert await requests.get_plan(tx, waiting.id) is not None
+        assert await plans.get(tx, waiting.id) is not None
         [intended, *_] = await intents.of_request(tx, ended.id)
     assert intended.state == "intended"
     assert await remove_expired(application, utc_now()) == 0

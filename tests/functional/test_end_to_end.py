@@ -107,6 +107,21 @@ def test_signs_what_foreign_tools_accept(server: Server, artifact: Path, tmp_pat
         assert "Timestamp" in checked.stdout
 
 
+def test_approvers_see_what_would_be_signed(server: Server, artifact: Path) -> None:
+    made = server.submit(artifact, "approved")
+    while made["plan_state"] == "under-way":
+        path = f"signing-requests/{made['id']}"
+        made = server.api.get(path, wait=30, known=made["version"])
+    assert (made["state"], made["plan_state"]) == ("WaitingForApproval", "ahead")
+    told = server.system.cli("request", "plan", made["id"], **server.setup.environment).output
+    assert told.splitlines()[:3] == [
+        "Would be signed:",
+        "  product.zip  <zip-file>",
+        "    app.exe  <pe-file>  authenticode-sign",
+    ]
+    assert "      app.exe  <pe-file>  authenticode-sign" in told  # of the archive inside
+
+
 def test_record_of_a_request_is_complete(server: Server, artifact: Path, tmp_path: Path) -> None:
     made = server.submit(artifact, "test", "--output", tmp_path / "signed.zip")
     request = server.api.get(f"signing-requests/{made['id']}")

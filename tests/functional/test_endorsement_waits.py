@@ -8,14 +8,14 @@ import datetime as dt
 from typing import Any
 
 import httpx
-from tests.endorsing import Desk, equip, trust
+from tests.endorsing import Desk, equip
 from tests.functional.test_passkeys import session
 from tests.functional.test_web_endorsements import officer_of
 from tests.functional.test_web_pages import logged_in
 from tests.functional.test_web_projects import post
 from tests.web import Web
 
-from sealwright.db import endorsements, projects, requests
+from sealwright.db import endorsements, notifications, projects, requests
 from sealwright.model.endorsement import EndorsementKind, passkey_terms
 from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.passkey import relying_party
@@ -23,6 +23,7 @@ from sealwright.model.project import snapshot
 from sealwright.model.request import State
 from sealwright.queueing import lease
 from sealwright.queueing.reconcile import reconcile
+from sealwright.reporting.notify import LETTER
 
 WAITS = "The signing policy waits for an endorsement: nobody with a trusted passkey has"
 
@@ -56,6 +57,12 @@ async def test_a_request_waits_is_seen_to_wait_and_goes_on(web: Web) -> None:
     other = await web.add_user(role=officer.user.role, password_hash=officer.user.password_hash)
     another = await logged_in(web, other)
     assert "that wait for it" not in (await another.get("/")).text, "no passkey of theirs endorses"
+    # who can endorse is told, once
+    assert await claimed(web, (await web.submit())["id"]) is State.WAITING_FOR_ENDORSEMENT
+    async with web.database.read() as tx:
+        sent = await notifications.of_target(tx, officer.user.id, limit=9)
+    subjects = [one.payload["subject"] for one in sent if one.event == LETTER]
+    assert subjects.count(f"Endorsement needed: {web.scene.policy.name}") == 1
     # looked at again nothing of it changes, and it is left in peace for a while
     assert await claimed(web, made["id"]) is State.WAITING_FOR_ENDORSEMENT
     assert (await client.get(here)).json()["version"] == detail["version"]
@@ -120,20 +127,20 @@ async def test_what_waits_for_too_long_fails_and_what_cannot_be_endorsed_does_no
 ) -> None:
     await officer_of(web)
     await web.change_policy(approval_hours=2)
-    late, bound, outdated = [(await web.submit())["id"] for _ in range(3)]
-    for one in (late, bound):
-        assert await claimed(web, one) is State.WAITING_FOR_ENDORSEMENT
+    late, outdated = [(await web.submit())["id"] for _ in range(2)]
+    assert await claimed(web, late) is State.WAITING_FOR_ENDORSEMENT
     await reconcile(web.database, web.queue, utc_now() + dt.timedelta(hours=3))
-    for one in (late, bound):
-        failed = await web.read(one)
-        assert (failed.state, failed.failed_stage) == (State.FAILED, State.WAITING_FOR_ENDORSEMENT)
-        assert failed.reason.startswith("The endorsement did not come within the 2 hours")
+    failed = await web.read(late)
+    assert (failed.state, failed.failed_stage) == (State.FAILED, State.WAITING_FOR_ENDORSEMENT)
+    assert failed.reason.startswith("The endorsement did not come within the 2 hours")
     # a policy that says something else by now: this snapshot is never endorsed, and is not kept
-    await web.change_policy(timestamp_required=True)
-    assert await claimed(web, outdated) is State.WAITING_FOR_ENDORSEMENT, "nothing is endorsed yet"
-    officer = await equip(web.database, web.scene.approvers[1], relying_party(web.server.url))
-    await trust(web.database, officer.passkey)
-    await Desk(web.database, web.scene, officer).endorse_policy(web.scene.policy)
+    assert await claimed(web, outdated) is State.WAITING_FOR_ENDORSEMENT
+    lost = (await web.submit())["id"]
+    assert await claimed(web, lost) is State.WAITING_FOR_ENDORSEMENT
+    approvers = web.scene.policy.approvers
+    await web.change_policy(approvers=approvers - {web.scene.approvers[0].id})
+    assert await claimed(web, lost) is State.PROCESSING, "no endorsement can name who has left"
+    await web.change_policy(approvers=approvers, timestamp_required=True)
     assert await claimed(web, outdated) is State.PROCESSING, "where it is refused, with the reason"
 
 

@@ -20,7 +20,7 @@ from tests.works import Failing, Works, at_work
 from sealwright import plan_ahead as stage
 from sealwright.config import Settings
 from sealwright.db import plans
-from sealwright.db.tables import plans_ahead
+from sealwright.db.tables import notifications, plans_ahead
 from sealwright.model.identifiers import utc_now
 from sealwright.model.member_tree import NAME, MemberTree, inside
 from sealwright.model.plan import PlanState
@@ -83,6 +83,16 @@ async def change(works: Works, request: SigningRequest, **values: Any) -> None:
         )
 
 
+async def mails_held(works: Works, request: SigningRequest) -> int:
+    """How many mails about the request are to be sent later."""
+    table = notifications
+    mails = sa.select(table.c.id).where(
+        table.c.request_id == request.id, table.c.due_at > utc_now()
+    )
+    async with works.bench.database.read() as tx:
+        return len(await tx.all(mails))
+
+
 async def due(works: Works, request: SigningRequest) -> bool:
     """Whether the reconciler would bring it, now or ever."""
     async with works.bench.database.read() as tx:
@@ -93,7 +103,9 @@ async def test_what_would_be_signed_is_known_before_the_decision(works: Works) -
     request = await waiting(works)
     before = await works.actions(request)
     assert await standing(works, request) is PlanState.UNDER_WAY
+    assert await mails_held(works, request)
     await plan_ahead(works.bench, request.id)
+    assert not await mails_held(works, request)
     planned = await works.read(request)
     assert planned.state is State.WAITING_FOR_APPROVAL
     assert planned.version != request.version  # pages that wait for it see it

@@ -68,11 +68,9 @@ async def test_what_comes_with_signatures_is_among_the_members(web: Web) -> None
         )
     path = f"/signing-requests/{request['id']}"
     page = (await browser.get(path)).text
-    links = [html.unescape(one) for one in re.findall(r'data-more href="([^"]+)"', page)]
-    parts = "".join([(await browser.get(link)).text for link in links])
-    assert re.search(r"SIGNER\.&lt;b&gt;</span>\s*<[^>]*>added by signing<", parts)
-    assert re.search(r"MANIFEST\.MF</span>\s*<[^>]*>written anew by signing<", parts)
-    assert "signature block, 901" in parts
+    assert re.search(r"SIGNER\.&lt;b&gt;</span>\s*<[^>]*>added by signing<", page)
+    assert re.search(r"MANIFEST\.MF</span>\s*<[^>]*>written anew by signing<", page)
+    assert "signature block, 901" in page
     client = await web.submitter()
     files = (await client.get(f"/api/v1{path}/files")).json()["items"]
     assert files[0]["members"][1] == {

@@ -172,6 +172,39 @@ def request_show(
         _exit_by(found)
 
 
+@request.command(name="plan")
+@click.argument("request_id")
+@json_option
+@server_options
+def request_plan(
+    request_id: str,
+    as_json: bool,  # noqa: FBT001
+    url: str,
+    token: str,
+    patience: float,
+) -> None:
+    """Show what is signed in the artifact of a request, or would be once it is approved."""
+    with Client(url, token, patience=patience) as client:
+        found = client.get(f"signing-requests/{request_id}/plan")
+    if as_json:
+        emit_json(found)
+        return
+    click.echo("Would be signed:" if found["ahead"] else "Signed by this plan:")
+    _tell_planned(found["plan"]["root"], 1)
+    for warning in found["plan"].get("warnings", ()):
+        click.echo(f"Warning: {warning}", err=True)
+
+
+def _tell_planned(node: Json, depth: int) -> None:
+    done = ", ".join(each["name"] for each in node["directives"])
+    name = node["member"] or node["path"]
+    # names come out of the artifact: what moves a terminal's cursor is not written
+    line = f"{name}  <{node['element']}>{'  ' + done if done else ''}"
+    click.echo("  " * depth + "".join(c if c.isprintable() else "\ufffd" for c in line))
+    for child in node["children"]:
+        _tell_planned(child, depth + 1)
+
+
 @request.command(name="download")
 @click.argument("request_id")
 @click.option(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from sealwright.db.database import Transaction
 from sealwright.db.loose_scan import heads_of, values_of
@@ -19,10 +20,12 @@ def _notification(row: sa.RowMapping) -> Notification:
 
 
 async def add(tx: Transaction, message: Notification) -> None:
-    """Insert a message; its id is given by the database."""
+    """Insert a message; its id is given by the database. One whose key is taken, perhaps by
+    somebody who did the same at the same time, is left out."""
     fields = vars(message) | {"payload": dict(message.payload)}
     del fields["id"]
-    await tx.change(_T.insert().values(**fields))
+    insert = postgresql.insert(_T) if tx.is_postgresql else sqlite.insert(_T)
+    await tx.change(insert.values(**fields).on_conflict_do_nothing(index_elements=["key"]))
 
 
 async def is_known(tx: Transaction, key: str) -> bool:
@@ -43,6 +46,21 @@ async def due(
         sa.select(_T).where(_T.c.id.in_(heads)).order_by(_T.c.due_at, _T.c.id).limit(limit)
     )
     return [_notification(row) for row in rows]
+
+
+async def hasten(tx: Transaction, request_id: str, event: str, now: dt.datetime) -> None:
+    """Have the mails about an event of a request sent that nobody has tried to send yet."""
+    await tx.change(
+        _T.update()
+        .where(
+            _T.c.channel == Channel.MAIL.value,
+            _T.c.request_id == request_id,
+            _T.c.event == event,
+            _T.c.attempts == 0,
+            _T.c.due_at > now,
+        )
+        .values(due_at=now)
+    )
 
 
 async def claim(tx: Transaction, message: Notification, until: dt.datetime) -> bool:

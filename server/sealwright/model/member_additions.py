@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from sealwright.model.member_tree import (
     FILES,
@@ -31,7 +32,9 @@ def add_members(tree: MemberTree, additions: Additions) -> MemberTree:
     kinds have no element, and instead of directives what signing did and what the member is."""
     kinds = [(element, tuple(names)) for element, names in tree.kinds]
     numbers = {kind: number for number, kind in enumerate(kinds) if number > WRITTEN}
+    touched = set(tree.touched)
     for path, container in _containers(tree.root, additions):
+        touched.add(id(container))
         for member in additions[path]:
             kind = ("", (member.change.value, member.what))
             number = numbers.setdefault(kind, len(numbers) + 2)
@@ -39,9 +42,9 @@ def add_members(tree: MemberTree, additions: Additions) -> MemberTree:
                 kinds.append(kind)
             steps = member.path.split("/")
             leaf = [steps[-1], member.size, number]
-            if _put(container[INSIDE], steps, leaf, replace_only=member.change is Change.REMOVED):
-                container[FILES] += 1
-    return MemberTree(kinds, tree.root)
+            place = _Place(touched, replace_only=member.change is Change.REMOVED)
+            container[FILES] += place.put(container[INSIDE], steps, leaf)
+    return MemberTree(kinds, tree.root, frozenset(touched))
 
 
 def _containers(root: Node, wanted: Additions) -> list[tuple[str, Node]]:
@@ -60,38 +63,54 @@ def _containers(root: Node, wanted: Additions) -> list[tuple[str, Node]]:
     return found
 
 
-def _put(children: list[Node], steps: Sequence[str], leaf: Node, *, replace_only: bool) -> bool:
-    """Put a file where it belongs; whether there is one more afterwards."""
-    folders = list(steps[:-1])
-    if not folders:
+@dataclass(frozen=True)
+class _Place:
+    """Puts files where they belong.
+
+    Attributes:
+        touched: takes the ids of the folders on the way.
+        replace_only: what is not there stays away.
+    """
+
+    touched: set[int]
+    replace_only: bool
+
+    def put(self, children: list[Node], steps: Sequence[str], leaf: Node) -> int:
+        """Put a file among the members of one folder; how many more there are afterwards."""
+        if len(steps) == 1:
+            return self._put_file(children, leaf)
+        folders = list(steps[:-1])
+        for node in children:
+            names = node[NAME].split("/") if is_folder(node) else ()
+            common = _common(names, folders)
+            if not common:
+                continue
+            if common < len(names):
+                if self.replace_only:
+                    return 0
+                node[:] = _split(node, names, common)
+            self.touched.add(id(node))
+            more = self.put(node[FOLDER_INSIDE], steps[common:], leaf)
+            node[FOLDER_FILES] += more
+            return more
+        return self._add(children, ["/".join(folders), [leaf], 1, 0])
+
+    def _put_file(self, children: list[Node], leaf: Node) -> int:
         for node in children:
             if not is_folder(node) and node[NAME] == leaf[NAME]:
                 node[SIZE : KIND + 1] = leaf[SIZE:]
-                return False
-        if replace_only:
-            return False
-        children.append(leaf)
-        _sort(children)
-        return True
-    for node in children:
-        if not is_folder(node):
-            continue
-        names = node[NAME].split("/")
-        common = _common(names, folders)
-        if not common:
-            continue
-        if common < len(names):
-            if replace_only:
-                return False
-            node[:] = _split(node, names, common)
-        more = _put(node[FOLDER_INSIDE], steps[common:], leaf, replace_only=replace_only)
-        node[FOLDER_FILES] += more
-        return more
-    if replace_only:
-        return False
-    children.append(["/".join(folders), [leaf], 1, 0])
-    _sort(children)
-    return True
+                return 0
+        return self._add(children, leaf)
+
+    def _add(self, children: list[Node], node: Node) -> int:
+        if self.replace_only:
+            return 0
+        if is_folder(node):
+            self.touched.add(id(node))
+        children.append(node)
+        # folders first, each by name: the order of `member_tree.build`
+        children.sort(key=lambda one: (not is_folder(one), one[NAME].casefold(), one[NAME]))
+        return 1
 
 
 def _common(names: Sequence[str], folders: Sequence[str]) -> int:
@@ -107,8 +126,3 @@ def _split(node: Node, names: Sequence[str], common: int) -> Node:
     """The folder ``a/b/c`` as ``a`` with ``b/c`` in it."""
     inner = ["/".join(names[common:]), *node[1:]]
     return ["/".join(names[:common]), [inner], *node[FOLDER_FILES:]]
-
-
-def _sort(children: list[Node]) -> None:
-    """Folders first, each by name: the order of `member_tree.build`."""
-    children.sort(key=lambda one: (not is_folder(one), one[NAME].casefold(), one[NAME]))

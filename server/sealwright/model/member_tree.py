@@ -44,10 +44,16 @@ _LEVEL = 3  # names repeat themselves: more effort gains a few per cent
 
 @dataclass(frozen=True)
 class MemberTree:
-    """A tree with its kinds: (element, directives) of each; the first two have neither."""
+    """A tree with its kinds: (element, directives) of each; the first two have neither.
+
+    Attributes:
+        touched: ids of the folders and containers that `model.member_additions` has put something
+            in; not stored.
+    """
 
     kinds: Sequence[tuple[str, Sequence[str]]]
     root: Node
+    touched: frozenset[int] = frozenset()
 
     def pack(self) -> bytes:
         """As it is stored: JSON, deflated."""

@@ -4,7 +4,7 @@ decides by it."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from sealwright.errors import EndorsementAwaitedError, ForbiddenError, SignerRefusedError
@@ -67,21 +67,28 @@ def newest(
 
 
 def check_policy(
-    trust: Trust, fields: Mapping[str, Any], present: SigningPolicy | None, rp: RelyingParty
+    trust: Trust,
+    fields: Mapping[str, Any],
+    present: SigningPolicy | None,
+    rp: RelyingParty,
+    people: Collection[str] | None = None,
 ) -> Endorsement:
     """The endorsement that a snapshot's policy rests on: always the newest, so that nobody brings
     back what was endorsed before.
 
     Args:
         fields: the snapshot's.
-        present: the policy as its row is now. It decides nothing but what people are told.
+        present: the policy as its row is now. It decides nothing but what people are told, and
+            whether waiting is of use.
+        people: ids of its approvers now, groups resolved; None: not known.
 
     Raises:
         EndorsementAwaitedError: there is none yet of what the policy still says.
-        SignerRefusedError: the newest is of other terms.
+        SignerRefusedError: the newest is of other terms, or none to come can be of these.
     """
     found = newest(trust.of_policy, trust.anchors, rp)
     if found is None:
+        _check_standing(trust, fields, present, people)
         _wait(
             "The signing policy waits for an endorsement: nobody with a trusted passkey has "
             "endorsed it."
@@ -92,6 +99,7 @@ def check_policy(
     terms = policy_terms(fields, found.approvers, found.certificate_id)
     if terms != found.terms_sha256:
         if present is not None and _as_decided(fields, present):
+            _check_standing(trust, fields, present, people)
             _wait("The signing policy waits for an endorsement: it is not as it was endorsed.")
         _refuse(
             "The signing policy changed under endorsements after the request was decided: it has "
@@ -99,16 +107,39 @@ def check_policy(
             _AGAIN,
         )
     if not set(fields["approvers"]) <= set(found.approvers):
+        _check_standing(trust, fields, present, people)
         _wait(
             "The signing policy waits for an endorsement: it has approvers that it had not when it "
             "was endorsed."
         )
     if found.certificate_id not in trust.lineage:
+        _check_standing(trust, fields, present, people)
         _wait(
             "The signing policy waits for an endorsement: its certificate is not the endorsed one, "
             "nor a renewal of it."
         )
     return found
+
+
+def _check_standing(
+    trust: Trust,
+    fields: Mapping[str, Any],
+    present: SigningPolicy | None,
+    people: Collection[str] | None,
+) -> None:
+    """Refuse to wait for an endorsement that cannot be: what is endorsed is the policy as it is
+    now, and that covers the request no more.
+
+    Raises:
+        SignerRefusedError
+    """
+    if present is None or not present.enabled:
+        _refuse("The signing policy is disabled, or not there any more.", _AGAIN)
+    if not _as_decided(fields, present) or present.certificate_id not in trust.lineage:
+        _refuse("The signing policy was changed after the request was decided.", _AGAIN)
+    if people is not None and not set(fields["approvers"]) <= set(people):
+        message = "The signing policy has lost an approver since the request was decided."
+        _refuse(message, _AGAIN)
 
 
 def check_configuration(
@@ -182,17 +213,19 @@ def objection(
     rp: RelyingParty,
     approvals: Iterable[Approval] = (),
     keys: Iterable[Passkey] = (),
+    people: Collection[str] | None = None,
 ) -> SignerRefusedError | None:
     """What the signer would have against the request now, as far as policy, configuration and
     approvers' passkeys need endorsements; None: nothing.
 
     Args:
         keys: passkeys of those who approved.
+        people: see `check_policy`.
     """
     if trust is None:
         return None
     try:
-        check_policy(trust, request.snapshot.fields, present, rp)
+        check_policy(trust, request.snapshot.fields, present, rp, people)
         check_configuration(trust, request, rp)
         if request.snapshot.fields.get("passkey_required"):
             for passkey in _asserting(approvals, keys):

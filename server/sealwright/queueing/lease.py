@@ -19,7 +19,7 @@ from sealwright.model.passkey import RelyingParty
 from sealwright.model.request import SigningRequest, State
 from sealwright.queueing.lifecycle import advance
 from sealwright.queueing.progress import ProgressMeter
-from sealwright.reporting.objections import find_objection
+from sealwright.reporting.objections import find_objection, tell_endorsers
 from sealwright.reporting.outbox import announce
 
 #: longest time until a worker learns that its request was canceled, and others how far it is
@@ -93,6 +93,7 @@ async def wait_for_endorsement(
         # looked at once more at once: an endorsement may have come while this was decided
         said |= {"lease_until": None, "progress": None}
         to = State.WAITING_FOR_ENDORSEMENT
+        await tell_endorsers(tx, request, missing, now)
         return await advance(tx, request, to, actor=_ACTOR, now=now, **said)
     until = now + LOOK_AGAIN
     if request.reason == missing.message:

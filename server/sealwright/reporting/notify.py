@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sealwright.db import Transaction, notifications, outgoing_webhooks, projects, users
 from sealwright.model.notification import HOOK_STATES, Channel, Notification, OutgoingWebhook
 from sealwright.model.project import ApproverMail, SubmitterMail
-from sealwright.model.request import SigningRequest, State
+from sealwright.model.request import RequestKind, SigningRequest, State
 from sealwright.model.user import User
 
 WAITING = "request.waiting"  #: a request waits for the recipient's approval
@@ -18,6 +18,8 @@ ENDED = "request.ended"  #: a request of the recipient's has ended
 DIGEST = "digest.waiting"  #: everything that waits for the recipient
 LETTER = "letter"  #: the payload is a `Letter`
 
+#: for how long approvers' mails wait for the plan: what cannot be signed is no matter of theirs
+PLAN_SECONDS = 60.0
 _PROBLEMS = frozenset({State.FAILED, State.DENIED})
 
 
@@ -85,8 +87,17 @@ async def _tell_people(tx: Transaction, request: SigningRequest, now: dt.datetim
         if policy.submitter_mail is SubmitterMail.PROBLEMS and request.state not in _PROBLEMS:
             return
         wanted, event = {request.submitted_by}, ENDED
+    due = now
+    if event == WAITING and request.kind is RequestKind.ARTIFACT:
+        due = now + dt.timedelta(seconds=PLAN_SECONDS)
     for user in await _with_address(tx, request.organization_id, wanted):
-        await notifications.add(tx, _mail(user, event, {}, now, request_id=request.id))
+        mail = _mail(user, event, {}, now, request_id=request.id)
+        await notifications.add(tx, replace(mail, due_at=due))
+
+
+async def plan_is_known(tx: Transaction, request: SigningRequest, now: dt.datetime) -> None:
+    """Approvers need not wait for what would be signed any more."""
+    await notifications.hasten(tx, request.id, WAITING, now)
 
 
 async def _with_address(

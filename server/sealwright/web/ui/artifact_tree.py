@@ -65,7 +65,8 @@ class TreeItem:
         element: of what the configuration names; of what comes with a signature, what it is.
         steps: what is done to it.
         files: how many are in it at any depth; `named`: those that the configuration names;
-            `unlisted`: members that the worker counted without listing them.
+            `unlisted`: members that the worker counted without listing them; `touched`: whether
+            something in it came with signing, or changed.
         inside: what is shown of its members; `total`: how many there are.
     """
 
@@ -81,6 +82,7 @@ class TreeItem:
     unlisted: int
     inside: tuple[TreeItem, ...]
     total: int
+    touched: bool = False
 
     @property
     def is_container(self) -> bool:
@@ -187,7 +189,7 @@ async def whole(tx: Transaction, request: SigningRequest) -> TreeItem | None:
     tree = await _tree(tx, request)
     if tree is None:
         return await _without_plan(tx, request)
-    shown = _outermost(_Placed(tree.root, tree.root[NAME], ""))
+    shown = _outermost(tree)
     named = (one.path for part in shown.values() for one in part if _is_named(tree, one.node))
     results = await _results(tx, request, [tree.root[NAME], *named])
     return _Shown(tree, results, shown).item(_Placed(tree.root, tree.root[NAME], ""))
@@ -199,7 +201,7 @@ async def of_trial(trial: Trial) -> TreeItem | None:
     if tree is None:
         return None
     root = _Placed(tree.root, tree.root[NAME], "")
-    return _Shown(tree, {}, _outermost(root)).item(root)
+    return _Shown(tree, {}, _outermost(tree)).item(root)
 
 
 async def level(tx: Transaction, request: SigningRequest, address: str, start: int) -> Level | None:
@@ -275,16 +277,18 @@ def _is_named(tree: MemberTree, node: Node) -> bool:
     return not is_folder(node) and bool(tree.kinds[node[KIND]][0])
 
 
-def _outermost(root: _Placed) -> dict[str, list[_Placed]]:
+def _outermost(tree: MemberTree) -> dict[str, list[_Placed]]:
     """By the address of each folder or container that is open: its first members. Level by level;
-    what holds nothing that the configuration names stays closed."""
+    what holds nothing that the configuration names or signing has added stays closed."""
     shown: dict[str, list[_Placed]] = {}
+    root = _Placed(tree.root, tree.root[NAME], "")
     waiting = [root]
     left = _AT_ONCE
     for _ in range(_DEEPEST):
         following: list[_Placed] = []
         for one in waiting:
-            if left <= 0 or not (counts(one.node)[1] or one is root):
+            is_open = one is root or counts(one.node)[1] or id(one.node) in tree.touched
+            if left <= 0 or not is_open:
                 continue
             part = shown[one.address] = one.children()
             left -= len(part)
@@ -336,6 +340,7 @@ class _Shown:
             files=files,
             named=named,
             unlisted=unlisted,
+            touched=id(node) in self.tree.touched,
             inside=members,
             total=len(inside(node)),
         )
