@@ -158,7 +158,8 @@ def _initialize(folder: Path, label: str) -> None:
     )
     if code:
         message = f"SoftHSM2 could not initialize the token (CKR 0x{code:08x})."
-        raise KeyStoreError(message)
+        advice = "Check that its token folder can be written and has room."
+        raise KeyStoreError(message, advice=advice)
     library.reinitialize()
     with library.get_token(token_label=label).open(rw=True, so_pin=so_pin) as session:
         session.init_pin(pin)

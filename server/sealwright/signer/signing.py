@@ -186,7 +186,8 @@ class Signing:
             request = await requests.get_any(tx, request_id)
             if request is None:
                 message = f"There is no signing request {request_id[:40]!r}."
-                raise SignerRefusedError(message)
+                advice = "Check that signer and workers use one database."
+                raise SignerRefusedError(message, advice=advice)
             made, stale = await _earlier(tx, request, items)
             fresh = [item for item in items if item not in made]
             seen = await _read_record(tx, request, len(stale))
@@ -304,7 +305,7 @@ async def _earlier(
     stale: list[Intent] = []
     by_name = {(item.digest, item.hash_algorithm, item.mechanism.value): item for item in items}
     digests = list({item.digest for item in items})
-    for intent in await intents.of_request(tx, request.id, digests, lock=True):
+    for intent in await intents.over(tx, request.id, digests):
         item = by_name.get((bytes(intent.digest), intent.hash_algorithm, intent.mechanism))
         if item is None or intent.certificate_id != request.certificate_id:
             continue

@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from sealwright.errors import ArtifactConfigurationError, ArtifactError, VerificationError
 from sealwright.signing import appx_publisher, authenticode, cms, streams, strict_xml
+from sealwright.signing.advice import CHANGED, DIRECTIVE, SIGN_ANEW, UNSIGNED
 from sealwright.signing.artifact import (
     Directive,
     Identity,
@@ -107,7 +108,7 @@ class AppxFormat:
         if directive.name == "authenticode-sign":
             return _sign(source, directive, identity, target)
         message = f"<{self.name}> knows no directive {directive.name}."
-        raise ArtifactConfigurationError(message, where=directive.where)
+        raise ArtifactConfigurationError(message, where=directive.where, advice=DIRECTIVE)
 
     def check_signable(self, file: BinaryIO, directive: Directive) -> None:  # noqa: ARG002 - there is but one
         """See `artifact.ParticularFormat`."""
@@ -129,10 +130,10 @@ class AppxFormat:
         encoding = package.read(SIGNATURE)
         if not encoding.startswith(_MAGIC):
             message = "The signature does not begin with PKCX."
-            raise ArtifactError(message, where=SIGNATURE)
+            raise ArtifactError(message, where=SIGNATURE, advice=SIGN_ANEW)
         if package.zip.extent(entry).end != package.zip.directory_start:
             message = "The signature is not the last member of the package."
-            raise VerificationError(message, where=SIGNATURE)
+            raise VerificationError(message, where=SIGNATURE, advice=SIGN_ANEW)
         block_map = package.block_map()
         package.check_packages()
         block_map.check(file, package.zip, package.mapped())
@@ -141,13 +142,13 @@ class AppxFormat:
             indirect = authenticode.indirect_data(data, authenticode.SPC_SIP_INFO)
             if indirect.value != _sip_info(package):
                 message = "The signature is for another kind of package."
-                raise VerificationError(message)
+                raise VerificationError(message, advice=SIGN_ANEW)
             if indirect.hash_algorithm != block_map.hash_algorithm:
                 message = "The signature's hash is not the block map's."
-                raise VerificationError(message)
+                raise VerificationError(message, advice=SIGN_ANEW)
             if indirect.digest != _digests(file, package, indirect.hash_algorithm):
                 message = "The digests of the package differ from the signed ones: it was changed."
-                raise VerificationError(message)
+                raise VerificationError(message, advice=CHANGED)
             return indirect.hash_algorithm
 
         facts = authenticode.verify(encoding[len(_MAGIC) :], check)
@@ -159,7 +160,7 @@ class AppxFormat:
         facts = self.verify(source)
         if not facts:
             message = "The package has no signature."
-            raise VerificationError(message)
+            raise VerificationError(message, advice=UNSIGNED)
         yield from ()
         return Outcome(summary=f"Authenticode, {len(facts)} verified", replaced=False)
 

@@ -13,6 +13,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from sealwright.errors import ArtifactConfigurationError, ArtifactError, VerificationError
 from sealwright.signing import cms, der, timestamps
+from sealwright.signing.advice import MAKE_UNSIGNED, SIGN_ANEW
 from sealwright.signing.artifact import Directive, Identity, SignatureFact
 from sealwright.signing.x509 import Certificate
 
@@ -142,7 +143,7 @@ def append(primary: bytes, nested: bytes) -> bytes:
             kept.append(entry.encoding)
     if len(values) > _MAX_NESTED:
         message = f"The file already has {_MAX_NESTED} nested signatures."
-        raise ArtifactError(message)
+        raise ArtifactError(message, advice=MAKE_UNSIGNED)
     return data.with_unsigned_attributes([*kept, cms.attribute(SPC_NESTED_SIGNATURE, *values)])
 
 
@@ -167,14 +168,14 @@ def verify(
         if entry.oid == SPC_NESTED_SIGNATURE:
             if len(entry.values) > _MAX_NESTED:
                 message = "The file has too many nested signatures."
-                raise ArtifactError(message)
+                raise ArtifactError(message, advice=SIGN_ANEW)
             for number, value in enumerate(entry.values, start=index + 1):
                 nested = cms.parse(value.encoding)
                 if any(
                     a.oid == SPC_NESTED_SIGNATURE for a in nested.signers[0].unsigned_attributes
                 ):
                     message = "A nested signature holds nested signatures itself."
-                    raise VerificationError(message)
+                    raise VerificationError(message, advice=SIGN_ANEW)
                 facts.append(_verify_single(nested, check, number))
     return facts
 
@@ -183,11 +184,11 @@ def indirect_data(data: cms.SignedData, data_type: str) -> IndirectData:
     """The SpcIndirectDataContent of a signature, which must be of the given kind."""
     if data.content_type != SPC_INDIRECT_DATA or data.content is None:
         message = "The signature does not hold an SpcIndirectDataContent."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=SIGN_ANEW)
     indirect = IndirectData.parse(data.content)
     if indirect.data_type != data_type:
         message = f"The signature is for another kind of file ({indirect.data_type})."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=SIGN_ANEW)
     return indirect
 
 
@@ -196,17 +197,17 @@ def _verify_single(
 ) -> SignatureFact:
     if len(data.signers) != 1:
         message = "An Authenticode signature has exactly one signer."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=SIGN_ANEW)
     (signer,) = cms.verify(data)
     hash_algorithm = check(data)
     if hash_algorithm != signer.hash_algorithm:
         message = "The file's digest and the signer's have different algorithms."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=SIGN_ANEW)
     stamp = timestamps.of_signer(signer, SPC_RFC3161_TIMESTAMP)
     older = _countersignature(signer, data)
     if stamp is not None and older is not None:
         message = "The signature has time stamps of two kinds."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=SIGN_ANEW)
     time, authority, made_with = (
         (stamp.time, stamp.signer, stamp.weaker_hash_algorithm)
         if stamp
@@ -242,7 +243,7 @@ def _countersignature(
     purposes = list(usage.value) if usage else []
     if authority.signing_time is None or ExtendedKeyUsageOID.TIME_STAMPING not in purposes:
         message = "The countersignature has no time, or its signer is not for time stamps."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=SIGN_ANEW)
     return authority.signing_time, authority.certificate, authority.hash_algorithm
 
 

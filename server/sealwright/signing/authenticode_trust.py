@@ -22,6 +22,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from sealwright.errors import ArtifactError, ConfigurationError, VerificationError
 from sealwright.signing import cms
+from sealwright.signing.advice import WEAK
 from sealwright.signing.artifact import SignatureFact
 from sealwright.signing.elements import AUTHENTICODE_VERIFY
 from sealwright.signing.x509 import MIN_RSA_BITS, Certificate, verify_chain
@@ -72,7 +73,10 @@ def read_roots(pem: bytes) -> tuple[bytes, ...]:
         found[encoding] = None
     if not found:
         message = "The file of roots holds no certificate in PEM."
-        raise ConfigurationError(message)
+        raise ConfigurationError(
+            message,
+            advice="Name a file of certificates that begin with -----BEGIN CERTIFICATE-----.",
+        )
     return tuple(found)
 
 
@@ -119,7 +123,10 @@ class Judge:
         purposes = list(usage.value) if usage else []
         if ExtendedKeyUsageOID.CODE_SIGNING not in purposes:
             message = f"The certificate of {signer.name} is not for code signing."
-            raise VerificationError(message)
+            raise VerificationError(
+                message,
+                advice="Have it signed with a valid code-signing certificate, and a time stamp.",
+            )
         at, doubt = self._time(fact)
         if LIFETIME_SIGNING in purposes:
             at, doubt = self._now, ", and ends its signatures with itself"
@@ -130,7 +137,10 @@ class Judge:
                 f"The certificate of {signer.name} is valid from {begin:%Y-%m-%d} to "
                 f"{end:%Y-%m-%d}, not on {datetime.fromtimestamp(at, UTC):%Y-%m-%d}{doubt}."
             )
-            raise VerificationError(message)
+            raise VerificationError(
+                message,
+                advice="Have it signed with a valid code-signing certificate, and a time stamp.",
+            )
         self._chain(signer, fact, self._roots, at, ExtendedKeyUsageOID.CODE_SIGNING)
 
     def _time(self, fact: SignatureFact) -> tuple[int, str]:
@@ -142,7 +152,10 @@ class Judge:
             return self._now, f"; its time stamp is made with {weak}, which is too weak"
         if fact.timestamp > self._now + _TOLERANCE:
             message = "The time stamp is from the future."
-            raise VerificationError(message)
+            raise VerificationError(
+                message,
+                advice="Check the clock of this server; if it is right, have the file signed anew.",
+            )
         authority = Certificate.parse(fact.timestamp_signer)
         _check_key(authority)
         self._chain(
@@ -175,14 +188,14 @@ class Judge:
                     error.message = f"The time stamp is not trusted. {error.message}"
                 raise
             message = f"The certificate of {weak.name} is signed with a weak algorithm."
-            raise VerificationError(message) from error
+            raise VerificationError(message, advice=WEAK) from error
 
 
 def _check_key(certificate: Certificate) -> None:
     key = certificate.public_key
     if isinstance(key, rsa.RSAPublicKey) and key.key_size < MIN_RSA_BITS:
         message = f"The RSA key of {certificate.name} has {key.key_size} bits, which is too few."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=WEAK)
 
 
 def _weakly_signed(leaf: Certificate, carried: Sequence[Certificate]) -> Certificate | None:

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from sealwright.errors import ArtifactError, ConfigurationError, InternalError, VerificationError
 from sealwright.model.mechanism import Mechanism
 from sealwright.signing import der
+from sealwright.signing.advice import CHANGED, SIGN_ANEW, WEAK
 from sealwright.signing.artifact import (
     Directive,
     Identity,
@@ -114,7 +115,7 @@ def read_digest_algorithm(element: Element) -> str:
     reader.finish()
     if oid not in _HASH_NAMES or (parameters and parameters.content):
         message = f"The hash algorithm {oid} is not acceptable."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=WEAK)
     return _HASH_NAMES[oid]
 
 
@@ -157,11 +158,11 @@ def _read_pss_salt_length(parameters: Element, hash_algorithm: str) -> int:
     named = {read_digest_algorithm(hashed), read_digest_algorithm(mask_hash)}
     if mask_oid != _MGF1 or named != {hash_algorithm}:
         message = "The RSASSA-PSS parameters do not match the digest algorithm."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=SIGN_ANEW)
     length = der.read_integer(der.single(salt.content)) if salt else 20
     if not 0 <= length <= _MAX_SALT:
         message = f"The RSASSA-PSS salt length {length} is not acceptable."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=SIGN_ANEW)
     return length
 
 
@@ -180,7 +181,7 @@ def _verify_signature(
     mechanism, fixed = _SIGNATURE_ALGORITHMS.get(oid, (None, None))
     if mechanism is None or (fixed is not None and fixed != hash_algorithm):
         message = f"The signature algorithm {oid} does not fit the digest {hash_algorithm}."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=SIGN_ANEW)
     prehashed = Prehashed(_HASH_CLASSES[hash_algorithm]())
     key = certificate.public_key
     try:
@@ -194,10 +195,10 @@ def _verify_signature(
             key.verify(signature, signed_digest, padding.PSS(mask, salt_length), prehashed)
         else:
             message = f"The signature algorithm {oid} does not fit the signer's key."
-            raise VerificationError(message)
+            raise VerificationError(message, advice=SIGN_ANEW)
     except (InvalidSignature, ValueError) as error:
         message = "The signature value is not the signer's over these signed attributes."
-        raise VerificationError(message) from error
+        raise VerificationError(message, advice=SIGN_ANEW) from error
 
 
 def verify_value(
@@ -258,12 +259,12 @@ def _parse_attributes(reader: Reader) -> tuple[Attribute, ...]:
         fields.finish()
         if not values:
             message = f"The attribute {oid} has no value."
-            raise ArtifactError(message)
+            raise ArtifactError(message, advice=SIGN_ANEW)
         attributes.append(Attribute(oid, tuple(values), element.encoding))
     names = [entry.oid for entry in attributes]
     if len(names) > _MAX_ATTRIBUTES or len(names) != len(set(names)):
         message = "Attributes are repeated or too many."
-        raise ArtifactError(message)
+        raise ArtifactError(message, advice=SIGN_ANEW)
     return tuple(attributes)
 
 
@@ -291,7 +292,7 @@ def _check_signing_certificate(value: Element, certificate: Certificate, default
         matches &= issuer_serial.content == names + certificate.serial_number
     if not matches:
         message = "The signing certificate attribute names another certificate than the signer's."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=SIGN_ANEW)
 
 
 # --- writing ------------------------------------------------------------------------------------
@@ -475,7 +476,7 @@ class SignerInfo:
         reader.finish()
         if version != (1 if identifier.tag == der.SEQUENCE else 3):
             message = f"A signer's version {version} contradicts its kind of identifier."
-            raise ArtifactError(message)
+            raise ArtifactError(message, advice=SIGN_ANEW)
         return cls(
             version,
             identifier,
@@ -507,7 +508,7 @@ def _single_value(attributes: Sequence[Attribute], oid: str) -> Element | None:
         if entry.oid == oid:
             if len(entry.values) != 1:
                 message = f"The attribute {oid} has {len(entry.values)} values."
-                raise ArtifactError(message)
+                raise ArtifactError(message, advice=SIGN_ANEW)
             return entry.values[0]
     return None
 
@@ -542,7 +543,7 @@ class SignedData:
         """
         if len(self._signer_encodings) != 1:
             message = "Unsigned attributes can be changed only where there is a single signer."
-            raise ArtifactError(message)
+            raise ArtifactError(message, advice=SIGN_ANEW)
         parts = self._signer_encodings[0].children().rest()
         kept = [part.encoding for part in parts if part.tag != der.context(1)]
         signer = der.sequence(*kept, der.set_of(attributes, tag=der.context(1)))
@@ -560,7 +561,7 @@ def parse(encoding: bytes) -> SignedData:
     info = der.single(encoding, der.SEQUENCE).children()
     if der.read_oid(info.take(der.OBJECT_IDENTIFIER)) != SIGNED_DATA:
         message = "The content is not CMS SignedData."
-        raise ArtifactError(message)
+        raise ArtifactError(message, advice=SIGN_ANEW)
     body = der.single(info.take(der.context(0)).content, der.SEQUENCE).children()
     info.finish()
     version = body.take(der.INTEGER)
@@ -576,7 +577,7 @@ def parse(encoding: bytes) -> SignedData:
     certificate_elements = [entry for entry in carried if entry.tag == der.SEQUENCE]
     if not 0 < len(signer_elements) <= _MAX_SIGNERS or len(carried) > _MAX_CERTIFICATES:
         message = "A SignedData without signers, or with too many signers or certificates."
-        raise ArtifactError(message)
+        raise ArtifactError(message, advice=SIGN_ANEW)
     before_signers = (version, algorithms, encapsulated, certificates, revocations)
     return SignedData(
         version=der.read_integer(version),
@@ -615,12 +616,12 @@ def from_pem(text: bytes) -> bytes:
     lines = text.decode("ascii", "replace").strip().splitlines()
     if len(lines) < 3 or lines[0] != _PEM_BEGIN or lines[-1] != _PEM_END:
         message = "The text is not a CMS structure in PEM."
-        raise ArtifactError(message)
+        raise ArtifactError(message, advice=SIGN_ANEW)
     try:
         return base64.b64decode("".join(lines[1:-1]), validate=True)
     except ValueError as error:
         message = "The PEM text holds no valid base64."
-        raise ArtifactError(message) from error
+        raise ArtifactError(message, advice=SIGN_ANEW) from error
 
 
 @dataclass(frozen=True)
@@ -664,7 +665,7 @@ def verify(
     """
     if (data.content is None) == (detached is None):
         message = "The content is missing, or is inside a signature that should be detached."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=SIGN_ANEW)
     content = data.content
 
     def digest_of(hash_algorithm: str) -> bytes:
@@ -679,7 +680,7 @@ def verify(
     )
     if not {signer.hash_algorithm for signer in signers} <= set(data.digest_algorithms):
         message = "A signer's digest algorithm is not among the declared ones."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=SIGN_ANEW)
     return signers
 
 
@@ -695,7 +696,7 @@ def verify_signer(
     candidates = {entry.encoding: entry for entry in certificates if info.identifies(entry)}
     if len(candidates) != 1:
         message = "The signer's certificate is missing or ambiguous."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=SIGN_ANEW)
     (certificate,) = candidates.values()
     hash_algorithm = read_digest_algorithm(info.digest_algorithm)
     if info.signed_attributes_set:
@@ -705,7 +706,7 @@ def verify_signer(
         signed_digest = digest_of(hash_algorithm)
     else:
         message = "Signed attributes are missing."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=SIGN_ANEW)
     _verify_signature(
         certificate, info.signature_algorithm, hash_algorithm, signed_digest, info.signature
     )
@@ -718,14 +719,14 @@ def _check_signed_attributes(
     claimed_type = info.signed_value(CONTENT_TYPE)
     if claimed_type is None or der.read_oid(claimed_type) != content_type:
         message = "The content-type attribute is missing or names another type."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=SIGN_ANEW)
     claimed_digest = info.signed_value(MESSAGE_DIGEST)
     if claimed_digest is None or claimed_digest.tag != der.OCTET_STRING:
         message = "The message-digest attribute is missing."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=SIGN_ANEW)
     if claimed_digest.content != content_digest:
         message = "The digest of the content differs from the signed one: it has been changed."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=CHANGED)
     for oid, default in ((SIGNING_CERTIFICATE, "sha1"), (SIGNING_CERTIFICATE_V2, "sha256")):
         value = info.signed_value(oid)
         if value is not None:

@@ -21,4 +21,6 @@ def codec_of(code_page: int) -> str:
         return codecs.lookup(known).name
     except LookupError:
         message = f"The file is in the unknown code page {code_page}."
-        raise ArtifactError(message) from None
+        raise ArtifactError(
+            message, advice="Make it in a code page that Windows has, such as 65001 (UTF-8)."
+        ) from None

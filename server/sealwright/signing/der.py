@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import NoReturn
 
 from sealwright.errors import ArtifactError
+from sealwright.signing.advice import DAMAGED_ENCODING
 
 BOOLEAN = 0x01
 INTEGER = 0x02
@@ -272,4 +273,4 @@ def generalized_time(posix: int) -> bytes:
 
 def _refuse(problem: str) -> NoReturn:
     message = f"Malformed DER: {problem}."
-    raise ArtifactError(message)
+    raise ArtifactError(message, advice=DAMAGED_ENCODING)

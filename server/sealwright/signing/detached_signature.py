@@ -9,6 +9,7 @@ from typing import BinaryIO
 from sealwright.errors import ArtifactConfigurationError
 from sealwright.model.ascii_armor import armor
 from sealwright.signing import cms, openpgp, streams, timestamps
+from sealwright.signing.advice import DIRECTIVE
 from sealwright.signing.artifact import (
     Directive,
     Identity,
@@ -62,7 +63,7 @@ def sign(
     if directive.name == "create-raw-signature":
         return _sign_raw(source, directive, identity)
     message = f"No file beside another is made by {directive.name}."
-    raise ArtifactConfigurationError(message, where=directive.where)
+    raise ArtifactConfigurationError(message, where=directive.where, advice=DIRECTIVE)
 
 
 def verify(file: BinaryIO) -> list[SignatureFact]:  # noqa: ARG001 - signatures are beside it

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from sealwright.errors import ArtifactError
+from sealwright.signing.advice import MAKE_SMALLER
 
 MAX_SIZE = 64 << 20  #: bytes of a manifest or signature file
 _LINE = re.compile(rb"([^\r\n]*)(\r\n|\r|\n|\Z)")
@@ -112,7 +113,7 @@ def _folded(line: bytes) -> Iterator[bytes]:
 def _sections(content: bytes) -> list[Section]:
     if len(content) > MAX_SIZE:
         message = f"The manifest has more than {MAX_SIZE} bytes."
-        raise ArtifactError(message)
+        raise ArtifactError(message, advice=MAKE_SMALLER)
     sections: list[Section] = []
     lines: list[bytearray] = []
     start = 0

@@ -18,6 +18,7 @@ from typing import BinaryIO
 from sealwright.errors import ArtifactConfigurationError, ArtifactError, VerificationError
 from sealwright.model.mechanism import Mechanism
 from sealwright.signing import cms, timestamps
+from sealwright.signing.advice import CHANGED, DIRECTIVE, MAKE_SMALLER, SIGN_ANEW, WEAK
 from sealwright.signing.artifact import (
     Directive,
     Entry,
@@ -101,7 +102,7 @@ def sign(
     """Sign anew: signatures that are there are removed."""
     if directive.name != "jar-sign":
         message = f"A Java archive knows no directive {directive.name}."
-        raise ArtifactConfigurationError(message, where=directive.where)
+        raise ArtifactConfigurationError(message, where=directive.where, advice=DIRECTIVE)
     return _sign(source, directive, identity, target)
 
 
@@ -122,7 +123,7 @@ def verify(file: BinaryIO) -> list[SignatureFact]:
     manifest = archive.manifest
     if manifest is None:
         message = "There is a signature, but no manifest."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=SIGN_ANEW)
     _check_members(archive, manifest)
     whole = archive.read(archive.by_path[MANIFEST])
     facts: list[SignatureFact] = []
@@ -172,7 +173,7 @@ class _Archive:
         """Content of a manifest, signature file or block."""
         if entry.size > MAX_SIZE:
             message = f"The member has more than {MAX_SIZE} bytes."
-            raise ArtifactError(message, where=entry.path)
+            raise ArtifactError(message, where=entry.path, advice=MAKE_SMALLER)
         return self.container.read(entry)
 
     def digest(self, entry: Entry, hash_algorithm: str) -> bytes:
@@ -287,12 +288,12 @@ def _pairs(signed: Mapping[str, Entry]) -> Iterator[tuple[Entry, Entry]]:
         found = [block for block in own if block in blocks]
         if len(found) != 1:
             message = f"The signature file has {len(found)} signature blocks."
-            raise VerificationError(message, where=path)
+            raise VerificationError(message, where=path, advice=SIGN_ANEW)
         blocks.remove(found[0])
         yield signed[path], signed[found[0]]
     if blocks:
         message = "There is a signature block without its signature file."
-        raise VerificationError(message, where=min(blocks))
+        raise VerificationError(message, where=min(blocks), advice=SIGN_ANEW)
 
 
 def _check_members(archive: _Archive, manifest: Manifest) -> None:
@@ -304,11 +305,15 @@ def _check_members(archive: _Archive, manifest: Manifest) -> None:
         section = manifest.sections.get(entry.path)
         if section is None:
             message = "The file is not signed."
-            raise VerificationError(message, where=entry.path)
+            raise VerificationError(
+                message,
+                where=entry.path,
+                advice="Have the whole archive signed anew: files were added after it was signed.",
+            )
         hash_file = partial(archive.digest, entry)
         if not _matches(section, "-Digest", hash_file):
             message = "The file is not the signed one: its digest is another, or missing."
-            raise VerificationError(message, where=entry.path)
+            raise VerificationError(message, where=entry.path, advice=CHANGED)
         paths.add(entry.path)
     for path, section in manifest.sections.items():
         is_digested = len(section.kept) + 1 != len(section.attributes)
@@ -316,7 +321,7 @@ def _check_members(archive: _Archive, manifest: Manifest) -> None:
             continue
         if path not in paths and is_digested:
             message = "A signed file is missing."
-            raise VerificationError(message, where=path)
+            raise VerificationError(message, where=path, advice=CHANGED)
 
 
 def _digest_of_nothing(hash_algorithm: str) -> bytes:
@@ -348,16 +353,20 @@ def _check_signature_file(
         or _matches(main, "-Digest-Manifest-Main-Attributes", over(manifest.main.raw))
     ):
         message = "The manifest is not the signed one."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=CHANGED)
     for path, section in signed.sections.items():
         about = manifest.sections.get(path)
         if about is None or not _matches(section, "-Digest", over(about.raw)):
             message = "The manifest's section is not the signed one."
-            raise VerificationError(message, where=path)
+            raise VerificationError(message, where=path, advice=CHANGED)
     for entry in archive.files:
         if entry.path not in signed.sections:
             message = "The file is not signed by every signer."
-            raise VerificationError(message, where=entry.path)
+            raise VerificationError(
+                message,
+                where=entry.path,
+                advice="Have the whole archive signed anew: files were added after it was signed.",
+            )
 
 
 def _verify_block(encoding: bytes, signature_file: bytes, index: int) -> SignatureFact:
@@ -369,11 +378,11 @@ def _verify_block(encoding: bytes, signature_file: bytes, index: int) -> Signatu
     signers = cms.verify(data, lambda algorithm: cms.digest(algorithm, signature_file), bare=True)
     if len(signers) != 1 or data.content_type != cms.DATA or data.version not in (1, 3):
         message = "A signature block has exactly one signer, over data."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=SIGN_ANEW)
     (signer,) = signers
     if signer.hash_algorithm not in cms.HASH_ALGORITHMS:
         message = f"The signature is made with {signer.hash_algorithm}, which is too weak."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=WEAK)
     stamp = timestamps.of_signer(signer, cms.TIMESTAMP_TOKEN)
     carried: Iterable[Certificate] = (*data.certificates, *(stamp.certificates if stamp else ()))
     return SignatureFact(

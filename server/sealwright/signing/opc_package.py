@@ -10,6 +10,7 @@ from urllib.parse import quote, unquote
 
 from sealwright.errors import ArtifactError
 from sealwright.signing import strict_xml
+from sealwright.signing.advice import MAKE_SMALLER
 from sealwright.signing.artifact import Entry
 from sealwright.signing.containers.zip import ZipContainer, is_zip
 
@@ -114,7 +115,7 @@ class OpcPackage:
         """Content of a member that holds XML, or is as small."""
         if entry.size > _MAX_XML:
             message = f"The member has more than {_MAX_XML} bytes."
-            raise ArtifactError(message, where=entry.path)
+            raise ArtifactError(message, where=entry.path, advice=MAKE_SMALLER)
         return self.zip.read(entry)
 
     def find(self, name: str) -> Entry | None:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from sealwright.errors import ArtifactError, VerificationError
 from sealwright.model.mechanism import Mechanism
 from sealwright.signing import cms, signature_value, strict_xml, timestamps, xml_signature
+from sealwright.signing.advice import CHANGED, SIGN_ANEW
 from sealwright.signing.artifact import Identity, SignatureFact, SignatureResult
 from sealwright.signing.opc_package import Relationship, part_key, part_name
 from sealwright.signing.x509 import Certificate
@@ -157,7 +158,7 @@ def verify(document: bytes, where: str, carried: Sequence[Certificate]) -> Verif
     root = strict_xml.parse(document, where, _MAX_SIGNATURE)
     if root.tag != f"{DS}Signature":
         message = "It is no XML signature."
-        raise ArtifactError(message, where=where)
+        raise ArtifactError(message, where=where, advice=SIGN_ANEW)
     signed_info, value = _only(root, "SignedInfo"), _only(root, "SignatureValue")
     mechanism, hash_algorithm = xml_signature.read_signature_method(
         _only(signed_info, "SignatureMethod")
@@ -172,7 +173,7 @@ def verify(document: bytes, where: str, carried: Sequence[Certificate]) -> Verif
         key = part_key(part.path)
         if key in parts:
             message = "The signature names a part twice."
-            raise VerificationError(message, where=part.path)
+            raise VerificationError(message, where=part.path, advice=SIGN_ANEW)
         parts[key] = part
         hashes.add(part.hash_algorithm)
     weakest = min({*hashes, hash_algorithm}, key=_STRENGTH.index)
@@ -247,7 +248,7 @@ def _only(parent: strict_xml.Node, name: str, namespace: str = NAMESPACE) -> str
     found = parent.findall(f"{{{namespace}}}{name}")
     if len(found) != 1:
         message = f"The signature has {len(found)} elements {name} in one place."
-        raise ArtifactError(message)
+        raise ArtifactError(message, advice=SIGN_ANEW)
     return found[0]
 
 
@@ -256,7 +257,7 @@ def _certificates(root: strict_xml.Node) -> list[Certificate]:
     elements = root.findall(path)
     if len(elements) > _MAX_CERTIFICATES:
         message = f"The signature carries more than {_MAX_CERTIFICATES} certificates."
-        raise ArtifactError(message)
+        raise ArtifactError(message, advice=SIGN_ANEW)
     read = (xml_signature.read_base64(element.text, "certificate") for element in elements)
     return [Certificate.parse(encoding) for encoding in read]
 
@@ -273,7 +274,7 @@ def _referenced(
         if "Id" in element.attrib:
             if element.attrib["Id"] in by_id:
                 message = "Two elements of the signature have one Id."
-                raise VerificationError(message)
+                raise VerificationError(message, advice=SIGN_ANEW)
             by_id[element.attrib["Id"]] = element
     package, hashes = None, set()
     for reference in signed_info.findall(f"{DS}Reference"):
@@ -281,27 +282,27 @@ def _referenced(
         target = by_id.get(uri[1:]) if uri.startswith("#") else None
         if target is None:
             message = f'The signature refers to "{uri[:120]}", which is not in it.'
-            raise VerificationError(message)
+            raise VerificationError(message, advice=SIGN_ANEW)
         transforms = reference.findall(f"{DS}Transforms/{DS}Transform")
         if len(transforms) > 1:
             message = "An object of the signature is transformed more than once."
-            raise VerificationError(message)
+            raise VerificationError(message, advice=SIGN_ANEW)
         content = (
             xml_signature.canonicalize(transforms[0], target) if transforms else _canonical(target)
         )
         hash_algorithm, digest = _read_digest(reference)
         if cms.digest(hash_algorithm, content) != digest:
             message = "An object of the signature is not the signed one: it has been changed."
-            raise VerificationError(message)
+            raise VerificationError(message, advice=CHANGED)
         hashes.add(hash_algorithm)
         if target.getparent() is root and target.find(f"{DS}Manifest") is not None:
             if package is not None:
                 message = "The signature has two manifests."
-                raise VerificationError(message)
+                raise VerificationError(message, advice=SIGN_ANEW)
             package = target
     if package is None:
         message = "The signature covers no manifest of parts."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=SIGN_ANEW)
     return package, hashes
 
 
@@ -311,7 +312,7 @@ def _parts(manifest: strict_xml.Node) -> Iterator[PartDigest]:
         parameter, _, content_type = query.partition("=")
         if not name.startswith("/") or not separator or parameter != "ContentType":
             message = f'The signature names "{name[:120]}", which is no part with a content type.'
-            raise VerificationError(message)
+            raise VerificationError(message, advice=SIGN_ANEW)
         hash_algorithm, digest = _read_digest(reference)
         ids, types, is_transformed = _selection(reference)
         yield PartDigest(name[1:], content_type, hash_algorithm, digest, ids, types, is_transformed)
@@ -332,7 +333,7 @@ def _selection(
         or len(transforms[1])
     ):
         message = "A part is transformed in a way that is not acceptable."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=SIGN_ANEW)
     ids = transforms[0].findall(f"{{{_OPC}}}RelationshipReference")
     types = transforms[0].findall(f"{{{_OPC}}}RelationshipsGroupReference")
     return (
@@ -355,7 +356,7 @@ def _timestamp(root: strict_xml.Node, value: bytes) -> timestamps.Timestamp | No
         return None
     if len(found) > 1:
         message = "The signature has several time stamps."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=SIGN_ANEW)
     encoded = _only(found[0], "EncodedTime", _OPC)
     token = xml_signature.read_base64(encoded.text, "time stamp")
     return timestamps.verify_token(token, value)

@@ -21,6 +21,7 @@ from sealwright.errors import ArtifactError, InvalidInputError, VerificationErro
 from sealwright.model.ascii_armor import crc24
 from sealwright.model.certificate import RevocationReason
 from sealwright.model.mechanism import Mechanism
+from sealwright.signing.advice import CHANGED, SIGN_ANEW
 from sealwright.signing.artifact import SignatureRequest, SignatureResult
 
 MAX_USER_ID = 200
@@ -90,7 +91,7 @@ class OpenPgpKey:
             curve = bytes([_ECDSA, len(identifier)]) + identifier
             return cls(head + curve + _mpi(int.from_bytes(point)), public, created)
         message = "An OpenPGP key is RSA, P-256 or P-384 here."
-        raise InvalidInputError(message)
+        raise InvalidInputError(message, advice="Choose a key of one of these kinds.")
 
     @classmethod
     def parse(cls, transferable: bytes) -> OpenPgpKey:
@@ -208,7 +209,7 @@ def prepare_revocation(
     """
     if len(comment) > MAX_COMMENT or not (comment.isprintable() and comment.isascii()):
         message = f"The comment has more than {MAX_COMMENT} characters, or others than ASCII's."
-        raise InvalidInputError(message)
+        raise InvalidInputError(message, advice="Shorten it, and use plain letters.")
     subpackets = _subpacket(_CREATED, struct.pack(">I", created)) + _subpacket(
         _REVOCATION_REASON, bytes([_REASONS[reason]]) + comment.encode()
     )
@@ -234,7 +235,9 @@ def certified_at(transferable: bytes) -> int:
         return int.from_bytes(dict(_subpackets(hashed))[_CREATED])
     except (ValueError, IndexError, StopIteration, KeyError):
         message = "The certificate is not an OpenPGP key."
-        raise InvalidInputError(message) from None
+        raise InvalidInputError(
+            message, advice="Use a certificate that was made with kind openpgp."
+        ) from None
 
 
 def check_user_id(user_id: str) -> None:
@@ -295,16 +298,16 @@ def verify_document(source: BinaryIO, signature: bytes, key: OpenPgpKey) -> str:
         _malformed("a signature packet that cannot be read")
     if issuer != b"\x04" + key.fingerprint:
         message = "The OpenPGP signature is of another key."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=SIGN_ANEW)
     digest = _digest(hash_algorithm, _chunks(source), hashed)
     if digest[:2] != left or body[2] != key.body[5]:
         message = "The OpenPGP signature is over another file."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=CHANGED)
     try:
         _check_value(key.public, values, digest, _ALGORITHMS[hash_algorithm])
     except (InvalidSignature, ValueError):
         message = "The OpenPGP signature does not verify."
-        raise VerificationError(message) from None
+        raise VerificationError(message, advice=SIGN_ANEW) from None
     return hash_algorithm
 
 
@@ -462,4 +465,4 @@ def _read_mpi(content: bytes) -> tuple[int, bytes]:
 
 def _malformed(what: str) -> NoReturn:
     message = f"The OpenPGP signature is malformed: {what}."
-    raise ArtifactError(message)
+    raise ArtifactError(message, advice=SIGN_ANEW)

@@ -102,4 +102,6 @@ def _check_value(parameter: Parameter, value: str) -> None:
         problem = 'contains "${"; a value cannot refer to another'
     if problem:
         message = f'Parameter "{parameter.name}" {problem}.'
-        raise InvalidInputError(message, where=parameter.where)
+        raise InvalidInputError(
+            message, where=parameter.where, advice="Submit another value for it."
+        )

@@ -253,7 +253,11 @@ def build_plan(
         raise ValueError(message)
     if not artifact_name or any(c in "/\\" or ord(c) < 32 for c in artifact_name):
         message = "The artifact needs a plain file name."
-        raise InvalidInputError(message, where=artifact_name[:120])
+        raise InvalidInputError(
+            message,
+            where=artifact_name[:120],
+            advice="Name it without folders and control characters.",
+        )
     root = configuration.root
     include = root.includes[0]
     if include.pattern is not None and not include.pattern.matches(artifact_name):
@@ -647,7 +651,9 @@ def _for_file(directive: Directive, name: str) -> Directive:
         message = (
             f'{OUTPUT_FILE_NAME} gives "{output}", which is not a file name ({directive.where}).'
         )
-        raise ArtifactError(message)
+        raise ArtifactError(
+            message, advice='Give a name without a path, such as "${file.name}.sig".'
+        )
     return replace(directive, options=options)
 
 

@@ -45,7 +45,9 @@ def read_xml(document: bytes, namespace: str) -> XmlElement:
     """
     if len(document) > MAX_BYTES:
         message = f"The configuration has {len(document)} bytes; at most {MAX_BYTES} are accepted."
-        raise ArtifactConfigurationError(message)
+        raise ArtifactConfigurationError(
+            message, advice="Shorten it: wildcards and sets stand for many files."
+        )
     return _Builder(namespace).build(document)
 
 
@@ -67,7 +69,9 @@ class _Builder:
         except expat.ExpatError as error:
             message = f"The configuration is not well-formed XML: {expat.ErrorString(error.code)}."
             where = f"line {error.lineno}, column {error.offset + 1}"
-            raise ArtifactConfigurationError(message, where=where) from None
+            raise ArtifactConfigurationError(
+                message, where=where, advice="Correct it there; any XML editor marks the place."
+            ) from None
         except (ValueError, LookupError):  # an encoding that Python does not know
             message = "The configuration's encoding is not supported."
             raise ArtifactConfigurationError(message, advice="Use UTF-8.") from None

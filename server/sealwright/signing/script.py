@@ -18,6 +18,14 @@ from typing import BinaryIO
 
 from sealwright.errors import ArtifactConfigurationError, ArtifactError, VerificationError
 from sealwright.signing import authenticode, cms, streams
+from sealwright.signing.advice import (
+    CHANGED,
+    DIRECTIVE,
+    MAKE_ANEW,
+    MAKE_SMALLER,
+    SIGN_ANEW,
+    UNSIGNED,
+)
 from sealwright.signing.artifact import (
     Directive,
     Identity,
@@ -99,13 +107,13 @@ class Style:
             framed = f"{self.prefix}{middle}{self.suffix}" == line
             if not framed or not _BASE64.fullmatch(middle):
                 message = "The signature block holds a line that is none of a signature."
-                raise VerificationError(message)
+                raise VerificationError(message, advice=SIGN_ANEW)
             encoded.append(middle)
         try:
             return base64.b64decode("".join(encoded), validate=True)
         except binascii.Error as error:
             message = "The signature block is not valid base64."
-            raise VerificationError(message) from error
+            raise VerificationError(message, advice=SIGN_ANEW) from error
 
 
 @dataclass(frozen=True)
@@ -210,7 +218,7 @@ class ScriptFormat:
         if directive.name == "authenticode-sign":
             return self._sign(source, directive, identity, target)
         message = f"<{self.name}> knows no directive {directive.name}."
-        raise ArtifactConfigurationError(message, where=directive.where)
+        raise ArtifactConfigurationError(message, where=directive.where, advice=DIRECTIVE)
 
     def check_signable(self, file: BinaryIO, directive: Directive) -> None:
         """See `artifact.ParticularFormat`."""
@@ -231,13 +239,13 @@ class ScriptFormat:
             indirect = authenticode.indirect_data(data, authenticode.SPC_SIP_INFO)
             if indirect.value != style.sip_info:
                 message = "The signature is for another kind of script."
-                raise VerificationError(message)
+                raise VerificationError(message, advice=SIGN_ANEW)
             algorithm = indirect.hash_algorithm
             if algorithm not in digests:
                 digests[algorithm] = self._digest(script, style, algorithm)
             if indirect.digest != digests[algorithm]:
                 message = "The digest of the script differs from the signed one: it was changed."
-                raise VerificationError(message)
+                raise VerificationError(message, advice=CHANGED)
             return algorithm
 
         return authenticode.verify(style.read_block(script.block), check)
@@ -252,7 +260,7 @@ class ScriptFormat:
         size = streams.size_of(file)
         if size > MAX_SIZE:
             message = f"The script has {size} bytes, more than {MAX_SIZE}."
-            raise ArtifactError(message)
+            raise ArtifactError(message, advice=MAKE_SMALLER)
         mark, text = _decode(streams.read_at(file, 0, size))
         limits = list(self._limits.finditer(text))
         if not limits:
@@ -335,7 +343,7 @@ class ScriptFormat:
         facts = self.verify(source)
         if not facts:
             message = "The script has no Authenticode signature."
-            raise VerificationError(message)
+            raise VerificationError(message, advice=UNSIGNED)
         yield from ()
         return Outcome(summary=f"Authenticode, {len(facts)} verified", replaced=False)
 
@@ -345,7 +353,7 @@ def _decode(content: bytes) -> tuple[bytes, str]:
     if content.startswith(_UTF16_BOM):
         if len(content) % 2:
             message = "The script is in UTF-16 and has an odd number of bytes."
-            raise ArtifactError(message)
+            raise ArtifactError(message, advice=MAKE_ANEW)
         return _UTF16_BOM, content[2:].decode("utf-16-le", "surrogatepass")
     mark = _UTF8_BOM if content.startswith(_UTF8_BOM) else b""
     if b"\0" in content:
@@ -358,7 +366,9 @@ def _with_line_breaks(text: str, start: int, end: int) -> tuple[int, int]:
     """The span with the line break in front, which must be there, and the one behind."""
     if start == 0:
         message = "The script holds nothing but a signature."
-        raise ArtifactError(message)
+        raise ArtifactError(
+            message, advice="Check what the build puts there: the script itself is missing."
+        )
     start -= 2 if text[:start].endswith("\r\n") else 1
     for line_break in ("\r\n", "\n"):
         if text.startswith(line_break, end):

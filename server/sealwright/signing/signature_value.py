@@ -42,7 +42,9 @@ def verify_signature_value(certificate: bytes, request: SignatureRequest, signat
             key.verify(signature, request.digest, pss, prehashed)
         else:
             message = f"The certificate's key cannot sign by {request.mechanism.value}."
-            raise VerificationError(message)
+            raise VerificationError(
+                message, advice="Check that certificate and key on the token belong together."
+            )
     except InvalidSignature:
         message = "The signature is not that of the certificate's key over this digest."
         raise VerificationError(
@@ -63,7 +65,9 @@ def concatenated(signature: bytes, size: int) -> bytes:
         return r.to_bytes(size, "big") + s.to_bytes(size, "big")
     except (ValueError, OverflowError):
         message = f"The signature is not that of an elliptic curve with {size} bytes."
-        raise VerificationError(message) from None
+        raise VerificationError(
+            message, advice="Check that certificate and key on the token belong together."
+        ) from None
 
 
 def stamped_value(request: SignatureRequest, signature: bytes) -> bytes:

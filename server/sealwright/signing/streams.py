@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, cast
 
 from sealwright.errors import ArtifactError
+from sealwright.signing.advice import MAKE_ANEW
 
 CHUNK = 1 << 20  #: bytes read at a time
 
@@ -36,7 +37,7 @@ def chunks(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
         data = file.read(min(CHUNK, remaining))
         if not data:
             message = "The file ended while it was read."
-            raise ArtifactError(message)
+            raise ArtifactError(message, advice=MAKE_ANEW)
         remaining -= len(data)
         yield data
 

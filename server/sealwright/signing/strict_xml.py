@@ -12,6 +12,7 @@ from typing import Any
 from xml.parsers import expat
 
 from sealwright.errors import ArtifactError
+from sealwright.signing.advice import MAKE_ANEW, MAKE_SMALLER
 
 Node = Any  #: an lxml element; lxml carries no types
 
@@ -34,10 +35,10 @@ def parse(document: bytes, what: str, limit: int) -> Node:
 
     if len(document) > limit:
         message = f"The document has {len(document)} bytes; at most {limit} are accepted."
-        raise ArtifactError(message, where=what)
+        raise ArtifactError(message, where=what, advice=MAKE_SMALLER)
     if document.count(b"<") + document.count(b"=") > _MAX_MARKUP:
         message = "The document has more elements and attributes than are accepted."
-        raise ArtifactError(message, where=what)
+        raise ArtifactError(message, where=what, advice=MAKE_ANEW)
     _refuse_document_type(document, what)
     parser = etree.XMLParser(
         resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False
@@ -72,7 +73,7 @@ def canonical(node: Node, *, exclusive: bool = False, with_comments: bool = Fals
         etree.ElementTree(apex).write_c14n(target, exclusive=exclusive, with_comments=with_comments)
     except etree.C14NError:
         message = "The document has relative namespaces, so it cannot be hashed."
-        raise ArtifactError(message, where=local_name(node)) from None
+        raise ArtifactError(message, where=local_name(node), advice=MAKE_ANEW) from None
     return target.getvalue()
 
 
@@ -98,7 +99,7 @@ def local_name(node: Node) -> str:
 def _refuse_document_type(document: bytes, what: str) -> None:
     def refuse(*_: object) -> None:
         message = "The document has a document type declaration, which is not accepted."
-        raise ArtifactError(message, where=what)
+        raise ArtifactError(message, where=what, advice="Have it written without <!DOCTYPE>.")
 
     parser = expat.ParserCreate()
     parser.StartDoctypeDeclHandler = refuse
@@ -108,9 +109,9 @@ def _refuse_document_type(document: bytes, what: str) -> None:
         raise _not_well_formed(expat.ErrorString(error.code), what) from None
     except (ValueError, LookupError):  # an encoding that Python does not know
         message = "The document's encoding is not supported."
-        raise ArtifactError(message, where=what) from None
+        raise ArtifactError(message, where=what, advice="Use UTF-8.") from None
 
 
 def _not_well_formed(why: str, what: str) -> ArtifactError:
     message = f"The document is not well-formed XML: {why[:200]}."
-    return ArtifactError(message, where=what)
+    return ArtifactError(message, where=what, advice=MAKE_ANEW)

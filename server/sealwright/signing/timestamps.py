@@ -14,6 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from sealwright.errors import ArtifactError, SealwrightError, TimestampError, VerificationError
 from sealwright.signing import cms, der
+from sealwright.signing.advice import STAMP_ANEW
 from sealwright.signing.x509 import Certificate, VerifiedPaths
 
 TST_INFO = "1.2.840.113549.1.9.16.1.4"
@@ -152,14 +153,14 @@ def read_token(encoding: bytes) -> Timestamp:
     data = cms.parse(encoding)
     if data.content_type != TST_INFO or data.content is None or len(data.signers) != 1:
         message = "The token does not hold a TSTInfo with one signer."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=STAMP_ANEW)
     (signer,) = cms.verify(data)
     _check_purpose(signer.certificate)
     _check_identified(signer.info)
     stamp = _parse_tst_info(data.content, signer, data.certificates)
     if not signer.certificate.is_valid_at(stamp.time):
         message = "The authority's certificate was not valid at the time of the stamp."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=STAMP_ANEW)
     return stamp
 
 
@@ -168,7 +169,7 @@ def verify_token(encoding: bytes, signature: bytes) -> Timestamp:
     stamp = read_token(encoding)
     if stamp.imprint != cms.digest(stamp.hash_algorithm, signature):
         message = "The time stamp belongs to another signature."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=STAMP_ANEW)
     return stamp
 
 
@@ -270,7 +271,7 @@ def _check_purpose(certificate: Certificate) -> None:
     usage = certificate.extended_key_usage
     if usage is None or list(usage.value) != [ExtendedKeyUsageOID.TIME_STAMPING]:
         message = "The authority's certificate is not for time stamps alone."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=STAMP_ANEW)
 
 
 def _check_identified(info: cms.SignerInfo) -> None:
@@ -278,7 +279,7 @@ def _check_identified(info: cms.SignerInfo) -> None:
     names = (cms.SIGNING_CERTIFICATE, cms.SIGNING_CERTIFICATE_V2)
     if all(info.signed_value(name) is None for name in names):
         message = "The token does not identify the authority's certificate."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=STAMP_ANEW)
 
 
 def _parse_tst_info(
@@ -286,7 +287,7 @@ def _parse_tst_info(
 ) -> Timestamp:
     if content.tag != der.OCTET_STRING:
         message = "The TSTInfo is not in an OCTET STRING."
-        raise ArtifactError(message)
+        raise ArtifactError(message, advice=STAMP_ANEW)
     reader = der.single(content.content, der.SEQUENCE).children()
     version = der.read_integer(reader.take(der.INTEGER))
     policy = der.read_oid(reader.take(der.OBJECT_IDENTIFIER))
@@ -304,7 +305,7 @@ def _parse_tst_info(
     reader.finish()
     if version != 1:
         message = f"The TSTInfo has version {version}."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=STAMP_ANEW)
     return Timestamp(
         time=time,
         policy=policy,

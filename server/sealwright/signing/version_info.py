@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from sealwright.errors import ArtifactError
 from sealwright.signing import streams
+from sealwright.signing.advice import MAKE_ANEW
 
 _RT_VERSION = 16
 _MAX_ENTRIES = 4096
@@ -72,7 +73,7 @@ class _ResourceTree:
                 self._end = offset + min(raw_size, _MAX_RESOURCES)
                 return
         message = "The resource directory lies outside of all sections."
-        raise ArtifactError(message)
+        raise ArtifactError(message, advice=MAKE_ANEW)
 
     def versions(self) -> Iterator[bytes]:
         """The data of each version resource, one for each name and language."""
@@ -85,7 +86,7 @@ class _ResourceTree:
                     count += 1
                     if count > _MAX_LANGUAGES:
                         message = "There are too many version resources."
-                        raise ArtifactError(message)
+                        raise ArtifactError(message, advice=MAKE_ANEW)
                     yield self._data(data_entry)
 
     def _directory(self, offset: int) -> Iterator[tuple[int, int]]:
@@ -93,7 +94,7 @@ class _ResourceTree:
         named, numbered = struct.unpack("<HH", self._read(self._root + offset + 12, 4))
         if named + numbered > _MAX_ENTRIES:
             message = "A resource directory has too many entries."
-            raise ArtifactError(message)
+            raise ArtifactError(message, advice=MAKE_ANEW)
         entries = self._read(self._root + offset + 16, 8 * (named + numbered))
         yield from struct.iter_unpack("<II", entries)
 
@@ -101,23 +102,23 @@ class _ResourceTree:
     def _below(child: int) -> int:
         if not child & 0x8000_0000:
             message = "A resource directory is missing where one belongs."
-            raise ArtifactError(message)
+            raise ArtifactError(message, advice=MAKE_ANEW)
         return child & 0x7FFF_FFFF
 
     def _data(self, entry: int) -> bytes:
         if entry & 0x8000_0000:
             message = "A version resource is nested too deeply."
-            raise ArtifactError(message)
+            raise ArtifactError(message, advice=MAKE_ANEW)
         address, size = struct.unpack("<II", self._read(self._root + entry, 8))
         if size > _MAX_BLOCK:
             message = "A version resource is too large."
-            raise ArtifactError(message)
+            raise ArtifactError(message, advice=MAKE_ANEW)
         return self._read(address + self._shift, size)
 
     def _read(self, offset: int, length: int) -> bytes:
         if offset < 0 or offset + length > self._end:
             message = "A resource reaches beyond its section."
-            raise ArtifactError(message)
+            raise ArtifactError(message, advice=MAKE_ANEW)
         return streams.read_at(self._file, offset, length)
 
 
@@ -146,7 +147,7 @@ def _blocks(data: bytes) -> Iterator[tuple[str, bytes, bytes]]:
             return
         if length < 6 or position + length > len(data):
             message = "A block of the version resource reaches beyond its end."
-            raise ArtifactError(message)
+            raise ArtifactError(message, advice=MAKE_ANEW)
         block = data[position : position + length]
         end_of_key = _end_of_text(block, 6)
         key = block[6:end_of_key].decode("utf-16-le", "replace")
@@ -161,7 +162,7 @@ def _end_of_text(block: bytes, start: int) -> int:
         if block[position : position + 2] == b"\0\0":
             return position
     message = "A key of the version resource has no end."
-    raise ArtifactError(message)
+    raise ArtifactError(message, advice=MAKE_ANEW)
 
 
 def _aligned(offset: int) -> int:

@@ -26,6 +26,7 @@ from cryptography.x509.verification import (
 
 from sealwright.errors import ArtifactError, VerificationError
 from sealwright.signing import der
+from sealwright.signing.advice import CERTIFICATE, WEAK
 
 _MAX_ISSUERS = 6
 _KNOWN_PATHS = 64  # which take up to a megabyte
@@ -94,7 +95,7 @@ class Certificate:
             return x509.load_der_x509_certificate(self.encoding)
         except _MALFORMED as error:
             message = f"A certificate is malformed: {error}."
-            raise ArtifactError(message) from error
+            raise ArtifactError(message, advice=CERTIFICATE) from error
 
     @property
     def name(self) -> str:
@@ -124,7 +125,7 @@ class Certificate:
             return self.loaded.public_key()
         except _MALFORMED as error:
             message = f"A certificate has a public key that cannot be used: {error}."
-            raise ArtifactError(message) from error
+            raise ArtifactError(message, advice=CERTIFICATE) from error
 
     @property
     def subject_key_identifier(self) -> bytes | None:
@@ -143,7 +144,7 @@ class Certificate:
             return None
         except _MALFORMED as error:
             message = f"A certificate has malformed extensions: {error}."
-            raise ArtifactError(message) from error
+            raise ArtifactError(message, advice=CERTIFICATE) from error
 
 
 _CACHED_SIZE = 16 << 10  # bytes: real ones have two or three thousand
@@ -184,10 +185,10 @@ def verify_chain(
     key = leaf.public_key
     if isinstance(key, rsa.RSAPublicKey) and key.key_size < MIN_RSA_BITS:
         message = f"The RSA key of {leaf.name} has {key.key_size} bits, which is too few."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=WEAK)
     if not roots:
         message = "There is no trusted root to verify against."
-        raise VerificationError(message)
+        raise VerificationError(message, advice="Name the roots that signers may chain to.")
     verifier = (
         PolicyBuilder()
         .store(Store([root.loaded for root in roots]))
@@ -200,7 +201,10 @@ def verify_chain(
         path = verifier.verify(leaf.loaded, [entry.loaded for entry in intermediates])
     except (verification.VerificationError, *_MALFORMED) as error:
         message = f"No path to a trusted root for {leaf.name}: {error}."
-        raise VerificationError(message) from error
+        raise VerificationError(
+            message,
+            advice="Trust its root if that is right, or have the file signed by another signer.",
+        ) from error
     return tuple(Certificate.parse(entry.public_bytes(Encoding.DER)) for entry in path.chain)
 
 

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from sealwright.errors import ArtifactError, VerificationError
 from sealwright.model.mechanism import Mechanism
 from sealwright.signing import cms, strict_xml
+from sealwright.signing.advice import SIGN_ANEW, WEAK
 from sealwright.signing.x509 import Certificate
 
 NAMESPACE = "http://www.w3.org/2000/09/xmldsig#"
@@ -62,7 +63,7 @@ def read_signature_method(element: strict_xml.Node) -> tuple[Mechanism, str]:
     uri = _algorithm(element)
     if uri not in _METHODS or len(element):
         message = f"The signature method {uri[:120]} is not acceptable."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=WEAK)
     return _METHODS[uri]
 
 
@@ -71,7 +72,7 @@ def read_digest_method(element: strict_xml.Node) -> str:
     uri = _algorithm(element)
     if uri not in _HASHES:
         message = f"The digest method {uri[:120]} is not acceptable."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=WEAK)
     return _HASHES[uri]
 
 
@@ -84,7 +85,7 @@ def canonicalize(method: strict_xml.Node, node: strict_xml.Node) -> bytes:
     """The octets of `node` by a CanonicalizationMethod or Transform."""
     if not is_canonicalization(method):
         message = f"The canonicalization {_algorithm(method)[:120]} is not acceptable."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=SIGN_ANEW)
     exclusive, with_comments = _CANONICALIZATIONS[_algorithm(method)]
     return strict_xml.canonical(node, exclusive=exclusive, with_comments=with_comments)
 
@@ -122,7 +123,7 @@ def verify_value(
             continue
         return certificate
     message = "The signature value is not that of a certificate in the signature."
-    raise VerificationError(message)
+    raise VerificationError(message, advice=SIGN_ANEW)
 
 
 def read_base64(text: str | None, what: str) -> bytes:
@@ -138,7 +139,7 @@ def read_base64(text: str | None, what: str) -> bytes:
         decoded = b""
     if base64.b64encode(decoded).decode() != packed:
         message = f"The {what} is not in base64."
-        raise ArtifactError(message)
+        raise ArtifactError(message, advice=SIGN_ANEW)
     return decoded
 
 

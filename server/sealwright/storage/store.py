@@ -377,7 +377,8 @@ async def put_file(
         return await writer.commit(sha256=sha256, size=size)
     except TooLargeError as error:
         message = f"{source.name} has more bytes than the {size} announced."
-        raise VerificationError(message, where=key) from error
+        advice = "It was written while it was stored: sign again, and report it if it recurs."
+        raise VerificationError(message, where=key, advice=advice) from error
     finally:
         await asyncio.shield(writer.abort())
 

@@ -176,7 +176,8 @@ class JenkinsConnector:
         found = api.find(name.path, "description")
         if found is None:
             message = f"The controller shows no build {name.number} of {name.job!r}."
-            raise OriginError(message)
+            advice = "Check job and number, and that the build was not deleted."
+            raise OriginError(message, advice=advice)
         shown = fields.text(found, "description")
         wanted = _described(shown, report)
         if wanted != shown:

@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 from sealwright.errors import ArtifactError
 from sealwright.signing import strict_xml
+from sealwright.signing.advice import MAKE_SMALLER
 from sealwright.signing.artifact import Entry, PackedMember
 from sealwright.signing.containers.appx_block_map import BlockMap, BlockPacking
 from sealwright.signing.containers.appx_old_blocks import OldBlocks
@@ -132,7 +133,7 @@ class AppxContainer:
         limit = _LIMITS.get(path, _MAX_SMALL)
         if entry is None or entry.is_directory or entry.size > limit:
             message = f"The package does not have it, or it has more than {limit} bytes."
-            raise ArtifactError(message, where=path)
+            raise ArtifactError(message, where=path, advice=MAKE_SMALLER)
         return self.zip.read(entry)
 
     def manifest(self) -> strict_xml.Node:
@@ -261,7 +262,9 @@ class _Changes(Mapping[int, BinaryIO]):
         if taken := self._made.keys() & set(changed):
             message = "The file is written anew with the package, so it cannot be signed itself."
             where = next(p for p, e in package.by_path.items() if e.order in taken)
-            raise ArtifactError(message, where=where)
+            raise ArtifactError(
+                message, where=where, advice="Leave it out of the artifact configuration."
+            )
 
     def __getitem__(self, order: int) -> BinaryIO:
         made = self._made.get(order)

@@ -264,7 +264,7 @@ class Cabinet:
         folders = self._new_folders(contents)
         if len(folders) > MAX_FOLDERS or len(self.members) + len(contents.added) > 0xFFFF:
             message = "The cabinet would have too many files or folders."
-            raise ArtifactError(message)
+            raise ArtifactError(message, advice="Spread the files over several cabinets.")
         target.write(self._head(folders, 0))
         for folder in folders:
             folder.data = target.tell()
@@ -372,7 +372,11 @@ class Cabinet:
                 _check_size(target.tell())
             if writer.size - start != member.size:
                 message = "A member's content changed while it was read."
-                raise ArtifactError(message, where=member.path)
+                raise ArtifactError(
+                    message,
+                    where=member.path,
+                    advice="Submit the artifact again, and report it if that does not help.",
+                )
         writer.finish()
         folder.blocks = writer.blocks
 
@@ -464,7 +468,9 @@ def _added_name(path: str) -> tuple[bytes, int]:
     raw, attributes = encode_name(path.replace("/", "\\"))
     if len(raw) > MAX_NAME:
         message = "An output's path is too long for a cabinet."
-        raise ArtifactError(message, where=path[:120])
+        raise ArtifactError(
+            message, where=path[:120], advice="Shorten the names of files and outputs."
+        )
     return raw, attributes
 
 

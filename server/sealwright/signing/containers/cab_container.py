@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError
+from sealwright.signing.advice import MAKE_ANEW
 from sealwright.signing.artifact import Entry, PackedMember
 from sealwright.signing.containers.cab import Cabinet, ReadPacked
 from sealwright.signing.containers.cab_records import Member
@@ -98,6 +99,6 @@ def _path(member: Member) -> str:
     path = member.name.replace("\\", "/")
     if path.endswith("/"):
         message = "A file's name in the cabinet ends with a separator."
-        raise ArtifactError(message, where=path)
+        raise ArtifactError(message, where=path, advice=MAKE_ANEW)
     check_path(path)
     return path

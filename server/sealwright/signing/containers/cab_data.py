@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError, ClosedMemberError
+from sealwright.signing.advice import MAKE_ANEW
 from sealwright.signing.containers import mszip
 from sealwright.signing.containers.bulk_copy import chunks
 from sealwright.signing.containers.cab_blocks import KeptBlocks, NotedBlocks, ShownBlocks
@@ -133,14 +134,14 @@ class FolderReader:
         """Decompress a block; its checksum is a matter of who reads what is in it."""
         if self._number >= self._folder.blocks:
             message = "A folder's data ends early."
-            raise ArtifactError(message)
+            raise ArtifactError(message, advice=MAKE_ANEW)
         at = self._at
         record = self._record()
         self._start += len(self._block)
         self._block = self._content(record, is_read=is_read)
         if not self._number and self._block[: self._folder.lead].strip(b"\0"):
             message = "There is data in front of a folder's first file."
-            raise ArtifactError(message)
+            raise ArtifactError(message, advice=MAKE_ANEW)
         if self._number == len(self._noted):
             self._noted.note(at, len(record), self._block)
         self._number += 1
@@ -184,7 +185,7 @@ class FolderReader:
             and not (reserve and expected == block_checksum(data, size, b""))
         ):
             message = "A block of data does not match its checksum."
-            raise ArtifactError(message)
+            raise ArtifactError(message, advice=MAKE_ANEW)
         return self._decode(data, size)
 
 
@@ -275,7 +276,7 @@ def _decoder(folder: Folder, inflater: _Inflater, closed: str) -> Decode:
 def _copy(data: bytes, size: int) -> bytes:
     if len(data) != size:
         message = "A stored block has two sizes."
-        raise ArtifactError(message)
+        raise ArtifactError(message, advice=MAKE_ANEW)
     return data
 
 

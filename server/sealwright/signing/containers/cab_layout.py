@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sealwright.errors import ArtifactError
+from sealwright.signing.advice import MAKE_SMALLER
 from sealwright.signing.containers.cab_records import BLOCK, MAX_BLOCKS, MAX_SIZE, Member
 
 MAX_FOLDER = MAX_BLOCKS * BLOCK  #: bytes of a folder
@@ -122,7 +123,7 @@ def split(
     for member in members:
         if member.size > room:
             message = f"The member would have {member.size} bytes; a cabinet holds {room}."
-            raise ArtifactError(message, where=member.path)
+            raise ArtifactError(message, where=member.path, advice=MAKE_SMALLER)
         if size + member.size > room:
             made.append(NewFolder(source, []))
             size = 0

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO, NamedTuple
 
 from sealwright.errors import ArtifactError
+from sealwright.signing.advice import MAKE_ANEW
 from sealwright.signing.streams import read_at, size_of
 
 CFHEADER = struct.Struct("<4s5I2B5H")  # without its optional fields
@@ -168,7 +169,7 @@ def read_records(file: BinaryIO, max_members: int) -> Records:
     """
     if not is_cabinet(file):
         message = "The file is not a cabinet."
-        raise ArtifactError(message)
+        raise ArtifactError(message, advice=MAKE_ANEW)
     fields = CFHEADER.unpack(read_at(file, 0, CFHEADER.size))
     _, _, size, _, files, _, minor, major, folder_count, count, flags, set_id, number = fields
     if flags & SPANNED or number:

@@ -16,6 +16,7 @@ from itertools import accumulate
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError
+from sealwright.signing.advice import MAKE_SMALLER
 from sealwright.signing.containers.compound_records import (
     DIFAT_SECTOR,
     END_OF_CHAIN,
@@ -133,7 +134,7 @@ class CompoundFile:
         count = sum(length for _, length in directory) // ENTRY_SIZE
         if count > max_entries:
             message = f"The compound file has more than {max_entries} storages and streams."
-            raise ArtifactError(message)
+            raise ArtifactError(message, advice=MAKE_SMALLER)
         entries = self._read_entries(directory)
         self._mini_fat, self._mini_stream = self._read_mini(entries[0])
         self._mini_ends = list(accumulate(length for _, length in self._mini_stream))
@@ -163,7 +164,7 @@ class CompoundFile:
         """All of a stream. Raises ArtifactError if it has more than `limit` bytes."""
         if stream.entry.size > limit:
             message = f"The stream has {stream.entry.size} bytes, more than {limit}."
-            raise ArtifactError(message, where=text_of(stream.name))
+            raise ArtifactError(message, where=text_of(stream.name), advice=MAKE_SMALLER)
         return b"".join(self.chunks(stream))
 
     def check_end(self) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from sealwright.errors import ArtifactError
+from sealwright.signing.advice import MAKE_ANEW
 
 SIGNATURE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 
@@ -75,7 +76,7 @@ class Header:
         """
         if len(data) < _HEADER.size or not data.startswith(SIGNATURE):
             message = "The file is not a compound file, as Windows Installer packages are."
-            raise ArtifactError(message)
+            raise ArtifactError(message, advice=MAKE_ANEW)
         fields = _HEADER.unpack_from(data)
         version, order, shift, mini_shift = fields[3:7]
         if order != _LITTLE_ENDIAN or 1 << shift != SECTOR_SIZES.get(version, 0):

@@ -78,7 +78,7 @@ def rewrite(
     for name, content in contents.items():
         if len(name) > MAX_NAME:
             message = "A stream's name is too long."
-            raise ArtifactError(message)
+            raise ArtifactError(message, advice="Shorten the names of files and outputs.")
         entry = kept[name].entry if name in kept else DirectoryEntry(name, STREAM)
         kept[name] = _Planned(entry, content)
     root.children = sorted(kept.values(), key=lambda each: order_of(each.entry.name))

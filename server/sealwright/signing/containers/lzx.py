@@ -10,6 +10,7 @@ import struct
 from collections.abc import Sequence
 
 from sealwright.errors import ArtifactError
+from sealwright.signing.advice import MAKE_ANEW
 
 FRAME = 32768
 _VERBATIM, _ALIGNED, _UNCOMPRESSED = 1, 2, 3
@@ -36,7 +37,7 @@ class Lzx:
     def __init__(self, window_bits: int) -> None:
         if window_bits not in _POSITION_SLOTS:
             message = f"A folder is compressed by LZX with an impossible window ({window_bits})."
-            raise ArtifactError(message)
+            raise ArtifactError(message, advice=MAKE_ANEW)
         self._window = 1 << window_bits
         self._out = bytearray()  # the window and what follows it
         self._main_lengths = [0] * (256 + 8 * _POSITION_SLOTS[window_bits])
@@ -321,4 +322,4 @@ def _translate(frame: bytearray, position: int, file_size: int) -> None:
 
 def _malformed() -> ArtifactError:
     message = "A block of data that is compressed by LZX is malformed."
-    return ArtifactError(message)
+    return ArtifactError(message, advice=MAKE_ANEW)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from sealwright.errors import ArtifactError
+from sealwright.signing.advice import MAKE_SMALLER
 from sealwright.signing.code_pages import codec_of
 from sealwright.signing.containers.compound_file import CompoundFile
 from sealwright.signing.containers.msi_names import table_name
@@ -219,7 +220,7 @@ def patched(table: Table, changes: Mapping[tuple[str, int], int]) -> bytes:
             _refuse(f'the column "{name}" of the table "{table.name}" is no long number')
         if not -(1 << 31) <= value < 1 << 31:
             message = f'{value} is too large for the column "{name}" of the table "{table.name}".'
-            raise ArtifactError(message)
+            raise ArtifactError(message, advice=MAKE_SMALLER)
         struct.pack_into("<I", data, column.place(row), value + (1 << 31))
     return bytes(data)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 
 from sealwright.errors import ArtifactError
+from sealwright.signing.advice import MAKE_ANEW
 from sealwright.signing.containers.deflate import DeflateError, deflate_block, inflater
 
 HISTORY = 32768  # bytes
@@ -36,14 +37,14 @@ def decompress_block(block: bytes, size: int, history: bytes) -> bytes:
     """
     if not block.startswith(_MARK):
         message = "A block of data has no MSZIP mark."
-        raise ArtifactError(message)
+        raise ArtifactError(message, advice=MAKE_ANEW)
     stream = inflater(history)
     try:
         data = stream.decompress(block[2:], size + 1)
     except DeflateError:
         message = "A block of compressed data is malformed."
-        raise ArtifactError(message) from None
+        raise ArtifactError(message, advice=MAKE_ANEW) from None
     if len(data) != size or not stream.eof or stream.unused_data:
         message = "A block of compressed data is longer or shorter than declared."
-        raise ArtifactError(message)
+        raise ArtifactError(message, advice=MAKE_ANEW)
     return data

@@ -454,7 +454,9 @@ class ZipContainer:
         name = member.path.encode("utf-8")
         if len(name) > MAX_16:
             message = "An output's path is too long."
-            raise ArtifactError(message, where=member.path[:120])
+            raise ArtifactError(
+                message, where=member.path[:120], advice="Shorten the names of files and outputs."
+            )
         flags = 0 if name.isascii() else UTF8
         date, time = self._newest
         offset = target.tell()

@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from sealwright.errors import ArtifactConfigurationError, ArtifactError, VerificationError
 from sealwright.signing import authenticode, cms, der, streams
+from sealwright.signing.advice import CHANGED, DIRECTIVE, MAKE_ANEW, UNSIGNED
 from sealwright.signing.artifact import (
     Directive,
     Identity,
@@ -96,7 +97,7 @@ def sign(
     if directive.name == "authenticode-sign":
         return _sign(source, directive, identity, target)
     message = f"<{name}> knows no directive {directive.name}."
-    raise ArtifactConfigurationError(message, where=directive.where)
+    raise ArtifactConfigurationError(message, where=directive.where, advice=DIRECTIVE)
 
 
 def check_signable(file: BinaryIO, directive: Directive) -> None:
@@ -116,7 +117,7 @@ def verify(file: BinaryIO) -> list[SignatureFact]:
         indirect = authenticode.indirect_data(data, SPC_CAB_DATA)
         if indirect.digest != _digest(file, cabinet, indirect.hash_algorithm):
             message = "The digest of the cabinet differs from the signed one: it was changed."
-            raise VerificationError(message)
+            raise VerificationError(message, advice=CHANGED)
         return indirect.hash_algorithm
 
     return authenticode.verify(_read_signature(file, cabinet), check)
@@ -131,7 +132,7 @@ def parse(file: BinaryIO) -> Cabinet:
     size = streams.size_of(file)
     if not recognize(file):
         message = "The file is not a cabinet."
-        raise ArtifactError(message)
+        raise ArtifactError(message, advice=MAKE_ANEW)
     fields = list(_CFHEADER.unpack(streams.read_at(file, 0, _CFHEADER.size)))
     cabinet_size, files, folder_count, flags = fields[2], fields[4], fields[8], fields[10]
     if flags & _SPANNED or fields[12]:
@@ -156,14 +157,14 @@ def parse(file: BinaryIO) -> Cabinet:
     body = start + _CFFOLDER.size * folder_count
     if files != body or body > end:
         message = "The cabinet's list of files does not follow its folders."
-        raise ArtifactError(message)
+        raise ArtifactError(message, advice=MAKE_ANEW)
     folders = streams.read_at(file, start, body - start)
     fields[2], fields[4], fields[10] = cabinet_size + added, files + added, flags | _RESERVE_PRESENT
     head = [_CFHEADER.pack(*fields), _RESERVE.pack(20, 0, 0, _RESERVE_MARK, 0, 0, rest)]
     for offset, blocks, compression in _CFFOLDER.iter_unpack(folders):
         if not body <= offset <= end:
             message = "A folder's data is outside of the cabinet."
-            raise ArtifactError(message)
+            raise ArtifactError(message, advice=MAKE_ANEW)
         head.append(_CFFOLDER.pack(offset + added, blocks, compression))
     return Cabinet(b"".join(head), body, end, signature)
 
@@ -202,7 +203,7 @@ def _require_signatures(source: BinaryIO) -> SignGenerator:
     facts = verify(source)
     if not facts:
         message = "The cabinet has no signature."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=UNSIGNED)
     yield from ()
     return Outcome(summary=f"Authenticode, {len(facts)} verified", replaced=False)
 
@@ -237,7 +238,7 @@ def _write(source: BinaryIO, cabinet: Cabinet, signature: bytes, target: BinaryI
     padded = signature + bytes(-len(signature) % 8)
     if len(padded) > _MAX_SIGNATURE:
         message = f"The signature would have {len(padded)} bytes, more than {_MAX_SIGNATURE}."
-        raise ArtifactError(message)
+        raise ArtifactError(message, advice="Sign with a certificate that has fewer issuers.")
     place = struct.pack("<II", cabinet.size, len(padded))
     target.write(cabinet.head[:44] + place + cabinet.head[52:])
     for data in streams.chunks(source, cabinet.body, cabinet.end):

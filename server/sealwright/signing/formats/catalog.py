@@ -11,6 +11,14 @@ from typing import BinaryIO
 
 from sealwright.errors import ArtifactConfigurationError, ArtifactError, VerificationError
 from sealwright.signing import authenticode, cms, der, streams
+from sealwright.signing.advice import (
+    CHANGED,
+    DIRECTIVE,
+    MAKE_ANEW,
+    MAKE_SMALLER,
+    SIGN_ANEW,
+    UNSIGNED,
+)
 from sealwright.signing.artifact import (
     Directive,
     Identity,
@@ -63,7 +71,7 @@ def sign(
     if directive.name == "authenticode-sign":
         return _sign(source, directive, identity, target)
     message = f"<{name}> knows no directive {directive.name}."
-    raise ArtifactConfigurationError(message, where=directive.where)
+    raise ArtifactConfigurationError(message, where=directive.where, advice=DIRECTIVE)
 
 
 def check_signable(file: BinaryIO, directive: Directive) -> None:  # noqa: ARG001 - all are alike
@@ -81,10 +89,10 @@ def verify(file: BinaryIO) -> list[SignatureFact]:
     def check(data: cms.SignedData) -> str:
         if data.content_type != CERTIFICATE_TRUST_LIST or data.content is None:
             message = "The signature does not hold a certificate trust list."
-            raise VerificationError(message)
+            raise VerificationError(message, advice=SIGN_ANEW)
         if data.content.encoding != trust_list:
             message = "A nested signature is over another certificate trust list."
-            raise VerificationError(message)
+            raise VerificationError(message, advice=CHANGED)
         return cms.read_digest_algorithm(data.signers[0].digest_algorithm)
 
     return authenticode.verify(encoding, check)
@@ -112,7 +120,7 @@ def _require_signatures(source: BinaryIO) -> SignGenerator:
     facts = verify(source)
     if not facts:
         message = "The catalog has no signature."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=UNSIGNED)
     yield from ()
     return Outcome(summary=f"Authenticode, {len(facts)} verified", replaced=False)
 
@@ -121,7 +129,7 @@ def _read(file: BinaryIO) -> bytes:
     size = streams.size_of(file)
     if size > _MAX_SIZE:
         message = f"The catalog has {size} bytes, more than {_MAX_SIZE}."
-        raise ArtifactError(message)
+        raise ArtifactError(message, advice=MAKE_SMALLER)
     return streams.read_at(file, 0, size)
 
 
@@ -133,7 +141,7 @@ def _parse(encoding: bytes) -> tuple[bytes, bool]:
     info.finish()
     if not is_signed_data:
         message = "The file is no catalog: it is not CMS SignedData."
-        raise ArtifactError(message)
+        raise ArtifactError(message, advice=MAKE_ANEW)
     body = der.single(wrapper.content, der.SEQUENCE).children()
     body.take(der.INTEGER)
     body.take(der.SET)
@@ -147,5 +155,5 @@ def _parse(encoding: bytes) -> tuple[bytes, bool]:
     body.finish()
     if content_type != CERTIFICATE_TRUST_LIST:
         message = f"The file is no catalog: it holds content of type {content_type}."
-        raise ArtifactError(message)
+        raise ArtifactError(message, advice=MAKE_ANEW)
     return der.single(held.content, der.SEQUENCE).encoding, bool(signers.content)

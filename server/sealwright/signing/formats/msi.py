@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from sealwright.errors import ArtifactConfigurationError, ArtifactError, VerificationError
 from sealwright.signing import authenticode, cms, der, summary_information
+from sealwright.signing.advice import CHANGED, DIRECTIVE, SIGN_ANEW, UNSIGNED
 from sealwright.signing.artifact import (
     Directive,
     Identity,
@@ -80,7 +81,7 @@ def sign(
     if directive.name == "authenticode-sign":
         return _sign(source, directive, identity, target)
     message = f"<{name}> knows no directive {directive.name}."
-    raise ArtifactConfigurationError(message, where=directive.where)
+    raise ArtifactConfigurationError(message, where=directive.where, advice=DIRECTIVE)
 
 
 def check_signable(file: BinaryIO, directive: Directive) -> None:
@@ -98,20 +99,20 @@ def verify(file: BinaryIO) -> list[SignatureFact]:
     extended = _read_extended(package)
     if extended and extended != _metadata(package, _HASHES_BY_SIZE[len(extended)]):
         message = "Names, sizes or times in the package differ from the signed ones."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=CHANGED)
     digests: dict[str, bytes] = {}
 
     def check(data: cms.SignedData) -> str:
         indirect = authenticode.indirect_data(data, authenticode.SPC_SIP_INFO)
         if indirect.value not in _SIP_INFOS:
             message = "The signature is for another kind of file than an installer package."
-            raise VerificationError(message)
+            raise VerificationError(message, advice=SIGN_ANEW)
         algorithm = indirect.hash_algorithm
         if algorithm not in digests:
             digests[algorithm] = _content(package, algorithm, extended)
         if indirect.digest != digests[algorithm]:
             message = "The digest of the package differs from the signed one: it was changed."
-            raise VerificationError(message)
+            raise VerificationError(message, advice=CHANGED)
         return algorithm
 
     return authenticode.verify(encoding, check)
@@ -134,7 +135,7 @@ def _sign(
         signature = authenticode.append(primary, signature)
     if len(signature) > _MAX_SIGNATURE:
         message = f"The signature would have {len(signature)} bytes, more than {_MAX_SIGNATURE}."
-        raise ArtifactError(message)
+        raise ArtifactError(message, advice="Sign with a certificate that has fewer issuers.")
     streams = {SIGNATURE: signature, **({SIGNATURE_EX: extended} if extended else {})}
     rewrite(package, target, streams, SIGNATURE_STREAMS)
     how = ", appended" if primary is not None else ""
@@ -155,7 +156,7 @@ def _require_signatures(source: BinaryIO) -> SignGenerator:
     facts = verify(source)
     if not facts:
         message = "The package has no signature."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=UNSIGNED)
     yield from ()
     return Outcome(summary=f"Authenticode, {len(facts)} verified", replaced=False)
 

@@ -20,6 +20,7 @@ from sealwright.errors import (
     VerificationError,
 )
 from sealwright.signing import cms, der, timestamps
+from sealwright.signing.advice import CHANGED, DIRECTIVE, SIGN_ANEW, WEAK
 from sealwright.signing.artifact import (
     Directive,
     Entry,
@@ -106,7 +107,7 @@ def sign(
     """Sign as the author; an author's signature that is there is replaced."""
     if directive.name != "nuget-sign":
         message = f"<{name}> knows no directive {directive.name}."
-        raise ArtifactConfigurationError(message, where=directive.where)
+        raise ArtifactConfigurationError(message, where=directive.where, advice=DIRECTIVE)
     return _sign(source, directive, identity, target)
 
 
@@ -160,14 +161,14 @@ class _Package:
     def read(self, signature: Entry) -> bytes:
         if signature.size > _MAX_SIGNATURE:
             message = f"The signature has more than {_MAX_SIGNATURE} bytes."
-            raise ArtifactError(message, where=SIGNATURE)
+            raise ArtifactError(message, where=SIGNATURE, advice=SIGN_ANEW)
         return self.container.read(signature)
 
     def check_signature_member(self, signature: Entry) -> None:
         """It is stored as it is, without flags and attributes."""
         if not self.container.is_plain(signature):
             message = "The signature's member is compressed, or has flags or attributes."
-            raise VerificationError(message, where=SIGNATURE)
+            raise VerificationError(message, where=SIGNATURE, advice=SIGN_ANEW)
 
 
 # --- signing ------------------------------------------------------------------------------------
@@ -249,17 +250,17 @@ def _primary(data: cms.SignedData, package: _Package) -> cms.Signer:
     signers = cms.verify(data)
     if len(signers) != 1 or data.content_type != cms.DATA or data.version not in (1, 3):
         message = "A package has exactly one primary signature."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=SIGN_ANEW)
     (signer,) = signers
     _check_signer(signer, (PROOF_OF_ORIGIN, PROOF_OF_RECEIPT))
     content = data.content
     match = _CONTENT.fullmatch(content.content) if content else None
     if match is None or match[1].decode() != _HASH_OIDS[signer.hash_algorithm]:
         message = "The signature's content is not that of a package signature of version 1."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=SIGN_ANEW)
     if match[2] != base64.b64encode(package.digest(signer.hash_algorithm)):
         message = "The package is not the signed one: it has been changed."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=CHANGED)
     return signer
 
 
@@ -267,7 +268,7 @@ def _counter(value: der.Element, primary: cms.Signer, data: cms.SignedData) -> c
     """The repository's countersignature (RFC 5652, 11.4) of an author's signature."""
     if _commitment(primary.info) != PROOF_OF_ORIGIN:
         message = "Only an author's signature can have a repository's countersignature."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=SIGN_ANEW)
     signature = primary.info.signature
     signer = cms.verify_signer(
         cms.SignerInfo.parse(value),
@@ -290,7 +291,7 @@ def _check_signer(signer: cms.Signer, commitments: Collection[str]) -> None:
             "The signature is made with a weak hash, or lacks its time, its certificate's "
             "identifier or the right commitment."
         )
-        raise VerificationError(message)
+        raise VerificationError(message, advice=WEAK)
 
 
 def _fact(kind: str, signer: cms.Signer, data: cms.SignedData, index: int) -> SignatureFact:

@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from sealwright.errors import ArtifactConfigurationError, ArtifactError, VerificationError
 from sealwright.signing import cms, opc_package, opc_signature, vsix_manifest
+from sealwright.signing.advice import CHANGED, DIRECTIVE, MAKE_UNSIGNED
 from sealwright.signing.artifact import (
     Directive,
     Entry,
@@ -131,7 +132,7 @@ def sign(
     """Sign anew: signatures that are there are removed."""
     if directive.name != "opc-sign":
         message = f"<{name}> knows no directive {directive.name}."
-        raise ArtifactConfigurationError(message, where=directive.where)
+        raise ArtifactConfigurationError(message, where=directive.where, advice=DIRECTIVE)
     return _sign(source, directive, identity, target)
 
 
@@ -162,7 +163,7 @@ def verify(file: BinaryIO) -> list[SignatureFact]:
     ]
     if len(signatures) > _MAX_SIGNATURES:
         message = f"The package has more than {_MAX_SIGNATURES} signatures."
-        raise ArtifactError(message)
+        raise ArtifactError(message, advice=MAKE_UNSIGNED)
     certificates = {
         entry.path: [
             package.target(entry.path, each)
@@ -324,13 +325,13 @@ def _check_covered(package: OpcPackage, parts: Mapping[str, PartDigest], apart: 
         entry = package.parts.get(key)
         if entry is None:
             message = "A signed part is missing."
-            raise VerificationError(message, where=part.path)
+            raise VerificationError(message, where=part.path, advice=CHANGED)
         if (package.types.of(entry.path) or "").lower() != part.content_type.lower():
             message = "The part has another content type than the signed one."
-            raise VerificationError(message, where=entry.path)
+            raise VerificationError(message, where=entry.path, advice=CHANGED)
         if _present_digest(package, entry, part) != part.digest:
             message = "The part is not the signed one: it has been changed."
-            raise VerificationError(message, where=entry.path)
+            raise VerificationError(message, where=entry.path, advice=CHANGED)
     origin = _origin(package)
     for key, entry in package.parts.items():
         if key in apart or (origin is not None and entry.path == origin.path):
@@ -341,7 +342,11 @@ def _check_covered(package: OpcPackage, parts: Mapping[str, PartDigest], apart: 
                 _check_unselected(package, entry, signed)
         elif signed is None:
             message = "The part is not signed."
-            raise VerificationError(message, where=entry.path)
+            raise VerificationError(
+                message,
+                where=entry.path,
+                advice="Have the whole archive signed anew: files were added after it was signed.",
+            )
 
 
 def _present_digest(package: OpcPackage, entry: Entry, part: PartDigest) -> bytes:
@@ -358,7 +363,11 @@ def _check_unselected(package: OpcPackage, entry: Entry, signed: PartDigest | No
         is_selected = signed is not None and signed.is_selected(each)
         if not is_selected and not each.type.startswith(_RELATIONSHIP_TYPES):
             message = f'The relationship "{each.id[:80]}" is not signed.'
-            raise VerificationError(message, where=entry.path)
+            raise VerificationError(
+                message,
+                where=entry.path,
+                advice="Have the whole archive signed anew: files were added after it was signed.",
+            )
 
 
 def _is_root(entry: Entry) -> bool:

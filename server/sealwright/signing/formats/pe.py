@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from sealwright.errors import ArtifactConfigurationError, ArtifactError, VerificationError
 from sealwright.signing import authenticode, cms, der, streams, version_info
+from sealwright.signing.advice import CHANGED, DIRECTIVE, UNSIGNED
 from sealwright.signing.artifact import (
     Directive,
     Identity,
@@ -149,7 +150,7 @@ def sign(
     if directive.name == "authenticode-sign":
         return _sign(source, directive, identity, target)
     message = f"<{name}> knows no directive {directive.name}."
-    raise ArtifactConfigurationError(message, where=directive.where)
+    raise ArtifactConfigurationError(message, where=directive.where, advice=DIRECTIVE)
 
 
 def check_signable(file: BinaryIO, directive: Directive) -> None:
@@ -177,7 +178,7 @@ def verify(file: BinaryIO) -> list[SignatureFact]:
             digests[indirect.hash_algorithm] = _digest(file, image, indirect.hash_algorithm)
         if indirect.digest != digests[indirect.hash_algorithm]:
             message = "The digest of the file differs from the signed one: it has been changed."
-            raise VerificationError(message)
+            raise VerificationError(message, advice=CHANGED)
         return indirect.hash_algorithm
 
     facts: list[SignatureFact] = []
@@ -212,7 +213,7 @@ def _require_signatures(source: BinaryIO) -> SignGenerator:
     facts = verify(source)
     if not facts:
         message = "The file has no Authenticode signature."
-        raise VerificationError(message)
+        raise VerificationError(message, advice=UNSIGNED)
     yield from ()
     return Outcome(summary=f"Authenticode, {len(facts)} verified", replaced=False)
 

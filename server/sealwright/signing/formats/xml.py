@@ -12,6 +12,7 @@ from typing import BinaryIO
 from xml.parsers import expat
 
 from sealwright.errors import ArtifactError
+from sealwright.signing.advice import MAKE_ANEW
 from sealwright.signing.detached_signature import (
     content_digest,
     directives,
@@ -91,12 +92,12 @@ def _root(file: BinaryIO) -> str:
         return found.root
     except expat.ExpatError as error:
         message = f"The file is not well-formed XML: {expat.ErrorString(error.code)}."
-        raise ArtifactError(message) from None
+        raise ArtifactError(message, advice=MAKE_ANEW) from None
     except (ValueError, LookupError):  # an encoding that Python does not know
         message = "The document's encoding is not supported."
-        raise ArtifactError(message) from None
+        raise ArtifactError(message, advice="Use UTF-8.") from None
     message = "The document's root element is not near its start."
-    raise ArtifactError(message)
+    raise ArtifactError(message, advice=MAKE_ANEW)
 
 
 def _found(root: str, _attributes: object) -> None:

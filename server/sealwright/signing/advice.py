@@ -1,0 +1,25 @@
+"""Advice that the same failure in many files calls for: what the reader can do next."""
+
+from __future__ import annotations
+
+SIGN_ANEW = (
+    "The signature is damaged, or made against its rules: take the file from its publisher again, "
+    "or have it signed anew."
+)
+CHANGED = (
+    "It was changed after it was signed: take it from its publisher again, or have it signed anew."
+)
+UNSIGNED = "Have it signed by its publisher first."
+WEAK = (
+    "Have it signed anew, with a key and a hash that are strong enough: RSA from 2048 bits, SHA-2."
+)
+MAKE_ANEW = "Check that the build has written it whole, or have the build make it anew."
+MAKE_SMALLER = "Have the build make it smaller, or leave it out of the artifact configuration."
+MAKE_UNSIGNED = "Take the file from before it was signed, and sign that."
+DAMAGED_ENCODING = (
+    "A signature, certificate or time stamp in it is damaged: take the file from its publisher "
+    "again, or have it signed anew."
+)
+CERTIFICATE = "Take the certificate, or the file that carries it, from whoever issued it again."
+DIRECTIVE = "Use a directive that the documentation of artifact configurations has for the element."
+STAMP_ANEW = "Have the file signed and stamped anew, by an authority that keeps to RFC 3161."
