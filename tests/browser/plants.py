@@ -20,8 +20,9 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 from lxml import html
 
-from sealwright.db import projects
+from sealwright.db import projects, proposals
 from sealwright.model.identifiers import new_id, utc_now
+from sealwright.model.proposal import Proposal
 from sealwright.web.app import ENDPOINTS
 from sealwright.web.routes import Endpoint, Face
 from tests import database as rows
@@ -127,6 +128,8 @@ async def _by_api(world: World, garden: Garden) -> None:
         things: dict[str, str] = dataclasses.asdict(world.things)
         if endpoint.name.startswith("signing_requests.") and "{request}" in endpoint.path:
             things["request"] = (await world.web.submit())["id"]
+        if "{proposal}" in endpoint.path:
+            things["proposal"] = await _propose(world)
         path = re.sub(r"\{(\w+)(?::\w+)?\}", lambda match, of=things: of[match[1]], endpoint.path)
         base = _base(endpoint, world)
         leaves = [one for one in _texts(model.model_json_schema()) if not _FIXED & set(one)]
@@ -136,6 +139,18 @@ async def _by_api(world: World, garden: Garden) -> None:
                 endpoint.method, path, json=body),
             base,
         )  # fmt: skip
+
+
+async def _propose(world: World) -> str:
+    """One more proposal, not yet answered."""
+    scene = world.web.scene
+    proposal = Proposal(
+        new_id(), scene.organization.id, scene.project.id, "initial", "Mine", CONFIGURATION, "",
+        None, scene.submitter.id, utc_now(),
+    )  # fmt: skip
+    async with world.web.database.transaction() as tx:
+        await proposals.add(tx, proposal)
+    return proposal.id
 
 
 async def _try(
@@ -220,7 +235,7 @@ def _base(endpoint: Endpoint, world: World) -> dict[str, Any]:
         },
         "triggers.create": {
             "link": world.things.link, "signing_policy": scene.policy.id,
-            "submitter": scene.submitter.id, "refs": ["x"],
+            "submitter": world.robot.id, "refs": ["x"], "artifact": "x",
         },
         "enrolment_servers.create": {
             "slug": slug, "url": "https://est.invalid", "roots": issued("p256").pem.decode(),

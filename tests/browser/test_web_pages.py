@@ -199,6 +199,15 @@ async def test_what_was_typed_outlives_the_session(sqlite: Web) -> None:
             assert name == ("Our GitLab" if again is user else "")
             assert await page.input_value("[name='credential.token']") == ""
         assert await page.evaluate("sessionStorage.length") == 0
+
+        await page.goto(
+            f"{sqlite.server.url}/projects/new"
+        )  # a slug follows its name until it is typed
+        await page.fill("[name=name]", "Our Prödukt, 2")
+        assert await page.input_value("[name=slug]") == "our-produkt-2"
+        await page.fill("[name=slug]", "ours")
+        await page.fill("[name=name]", "Another")
+        assert await page.input_value("[name=slug]") == "ours"
         await browser.close()
 
 

@@ -28,7 +28,7 @@ from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.origin import Origin, Proof
 from sealwright.model.proposal import Proposal, ProposalState, TrialState
 from sealwright.model.request import Approval, Verdict
-from sealwright.model.user import Role, User
+from sealwright.model.user import Role, User, UserKind
 from sealwright.web.app import ENDPOINTS
 from sealwright.web.routes import Face
 from tests import artifact_plans
@@ -53,6 +53,7 @@ class World:
     web: Web
     administrator: User
     things: Things
+    robot: User
 
     def paths(self) -> Iterator[tuple[str, str]]:
         """Name and path of every page that there is a way to."""
@@ -112,9 +113,10 @@ async def make(web: Web) -> World:
         await projects.update(
             tx, dataclasses.replace(scene.project, name=f"Product {SCRIPT}"[:200])
         )
+    robot = await web.add_user(kind=UserKind.CI, email=None, name=f"Robot {SCRIPT}"[:200])
     await web.change_policy(
         name=f"Release {SCRIPT}"[:200],
-        submitters=scene.policy.submitters | {administrator.id},
+        submitters=scene.policy.submitters | {administrator.id, robot.id},
     )
     done = await web.submit(b"one", description=f"Nightly {SCRIPT} {LONG}")
     await artifact_plans.store(web, done["id"], artifact_plans.release(12))
@@ -130,7 +132,7 @@ async def make(web: Web) -> World:
     things = dataclasses.replace(
         things, request=done["id"], order=await demand_endorsements(web, administrator, things)
     )
-    return World(web, administrator, things)
+    return World(web, administrator, things, robot)
 
 
 async def demand_endorsements(web: Web, administrator: User, things: Things) -> str:
@@ -196,6 +198,12 @@ async def spoil(web: Web, things: Things) -> None:
             scene.submitter.id, utc_now(),
         )  # fmt: skip
         await proposals.add(tx, proposal)
+        key = await passkeys.get(tx, organization, things.passkey)
+        assert key
+        hostile = dataclasses.replace(
+            key, id=new_id(), credential_id=new_id().encode(), name=f"Key {SCRIPT}"
+        )
+        await passkeys.add(tx, hostile)
         approval = Approval(
             new_id(), things.request, scene.approvers[0].id, "", Verdict.APPROVE, SCRIPT, utc_now()
         )
@@ -207,10 +215,10 @@ async def verify_origin(web: Web, request_id: str) -> None:
     request = await web.read(request_id)
     origin = Origin(
         verified=True, proof=Proof.CALLER, repository_url="https://git.example.com/octo/app",
-        branch="release/5.1", commit="c0ffee" + "0" * 34, ref="refs/heads/release/5.1",
-        ref_type="branch", event="push", run_id="77", run_attempt=2, runner="github-hosted",
+        branch=f"release/{SCRIPT}", commit="c0ffee" + "0" * 34, ref=f"refs/heads/{SCRIPT}",
+        ref_type="branch", event=f"push {SCRIPT}", run_id="77", run_attempt=2, runner=SCRIPT,
         build_url="https://git.example.com/octo/app/actions/runs/77",
-        build_settings_file=".github/workflows/release.yml",
+        build_settings_file=f".github/workflows/{SCRIPT}.yml",
         checks=("repository", "branch", "head_repository", "run_succeeded", "artifact_digest"),
     )  # fmt: skip
     async with web.database.transaction() as tx:

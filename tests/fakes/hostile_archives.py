@@ -456,9 +456,9 @@ def main(
         os.chdir(folder)
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         for kind, data in artifacts:
-            start = time.perf_counter()
+            start = time.process_time()  # what it takes is not what others take meanwhile
             outcome = process(data, folder, body, same_members)
-            spent = time.perf_counter() - start
+            spent = time.process_time() - start
             found = sorted(path.name for path in top.rglob("*"))
             expected = {"a", "b", "work", "canary", "in.zip", "out.zip"}
             print(
@@ -466,7 +466,7 @@ def main(
                     {
                         "kind": kind,
                         "outcome": outcome,
-                        "seconds": spent,
+                        "cpu_seconds": spent,
                         "escaped": sorted(set(found) - expected),
                         "canary": (top / "canary").read_text() == CANARY,
                     }

@@ -17,9 +17,6 @@ from tests.runners import Runners, runners
 
 __all__ = ["runners"]
 
-#: the server runs what test_ci_gitlab_whole.py and test_end_to_end.py measure
-pytestmark = pytest.mark.untraced
-
 STEP = """\
 node('linux') {
     submitSigningRequest(projectSlug: 'product', signingPolicySlug: 'POLICY',

@@ -39,7 +39,7 @@ async def test_a_project_is_made_and_changed(web: Web) -> None:
     page = (await browser.get("/projects/new-product")).text
     assert "New &lt;b&gt;product&lt;/b&gt;" in page
     assert reader.name in page
-    assert "needs an artifact configuration" in page
+    assert 'needs an <a href="/projects/new-product/artifact-configurations">' in page
     assert (await stored(web, "new-product")).readers == {reader.id}
     path = "/projects/new-product/edit"
     form = (await browser.get(path)).text

@@ -16,6 +16,15 @@ from sealwright.db.tables import signing_requests
 from sealwright.model.request import State
 
 _T = signing_requests
+_EARLIER_USE = (
+    sa.select(_T.c.id)
+    .where(
+        _T.c.project_id == sa.bindparam("project"),
+        _T.c.certificate_id == sa.bindparam("certificate"),
+        _T.c.id < sa.bindparam("request"),
+    )
+    .limit(1)
+)
 
 
 @dataclass(frozen=True)
@@ -57,16 +66,8 @@ async def was_used_before(
     tx: Transaction, project_id: str, certificate_id: str, request_id: str
 ) -> bool:
     """Whether the project had a request under the certificate before this one."""
-    row = await tx.one(
-        sa.select(_T.c.id)
-        .where(
-            _T.c.project_id == project_id,
-            _T.c.certificate_id == certificate_id,
-            _T.c.id < request_id,
-        )
-        .limit(1)
-    )
-    return row is not None
+    named = {"project": project_id, "certificate": certificate_id, "request": request_id}
+    return await tx.one(_EARLIER_USE, **named) is not None
 
 
 def _id_at(time: dt.datetime) -> str:

@@ -18,6 +18,17 @@ from sealwright.model.certificate import CertificateOrder, Operation, OrderState
 
 _T = certificate_orders
 _MAX_LISTED = 200
+_WAITING = (
+    sa.select(_T)
+    .where(_T.c.finished_at.is_(None), _T.c.state == OrderState.QUEUED.value)
+    .order_by(_T.c.created_at, _T.c.id)
+    .limit(sa.bindparam("most"))
+)
+_ABANDONED = sa.select(_T).where(
+    _T.c.finished_at.is_(None),
+    _T.c.state == OrderState.WORKING.value,
+    _T.c.claimed_at < sa.bindparam("before"),
+)
 
 
 def _order(row: sa.RowMapping) -> CertificateOrder:
@@ -81,24 +92,13 @@ async def is_ordered(tx: Transaction, certificate_id: str) -> bool:
 
 async def waiting(tx: Transaction, limit: int = 500) -> list[CertificateOrder]:
     """Queued orders of every organization, oldest first."""
-    rows = await tx.all(
-        sa.select(_T)
-        .where(_T.c.finished_at.is_(None), _T.c.state == OrderState.QUEUED.value)
-        .order_by(_T.c.created_at, _T.c.id)
-        .limit(limit)
-    )
+    rows = await tx.all(_WAITING, most=limit)
     return [_order(row) for row in rows]
 
 
 async def abandoned(tx: Transaction, before: dt.datetime) -> list[CertificateOrder]:
     """Orders that were taken before this time and never settled."""
-    rows = await tx.all(
-        sa.select(_T).where(
-            _T.c.finished_at.is_(None),
-            _T.c.state == OrderState.WORKING.value,
-            _T.c.claimed_at < before,
-        )
-    )
+    rows = await tx.all(_ABANDONED, before=before)
     return [_order(row) for row in rows]
 
 

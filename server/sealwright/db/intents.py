@@ -24,6 +24,11 @@ _COUNT = (
     .where(_T.c.request_id == sa.bindparam("request"))
     .group_by(_T.c.state)
 )
+_OF_REQUEST = sa.select(_T).where(_T.c.request_id == sa.bindparam("request")).order_by(_T.c.id)
+_SOME_LOCKED = _OF_REQUEST.where(
+    _T.c.digest.in_(sa.bindparam("digests", expanding=True))
+).with_for_update()
+_LOCKED = sa.select(_T).where(_T.c.id.in_(sa.bindparam("ids", expanding=True))).with_for_update()
 _SETTLE = (
     _T.update()
     .where(_T.c.id == sa.bindparam("intent"), _T.c.state == INTENDED)
@@ -55,24 +60,18 @@ async def add(tx: Transaction, intents: Sequence[Intent]) -> None:
     await tx.change(_T.insert(), [vars(intent) for intent in intents])
 
 
-async def of_request(
-    tx: Transaction,
-    request_id: str,
-    digests: Sequence[bytes] | None = None,
-    *,
-    lock: bool = False,
-) -> list[Intent]:
-    """Intents of the request, oldest first; only those over `digests` where given. With `lock`
-    nobody else changes them until `tx` ends."""
-    statement = sa.select(_T).where(_T.c.request_id == request_id).order_by(_T.c.id)
-    if lock:
-        statement = statement.with_for_update()
-    if digests is None:
-        return [Intent(**row) for row in await tx.all(statement)]
+async def of_request(tx: Transaction, request_id: str) -> list[Intent]:
+    """Intents of the request, oldest first."""
+    return [Intent(**row) for row in await tx.all(_OF_REQUEST, request=request_id)]
+
+
+async def over(tx: Transaction, request_id: str, digests: Sequence[bytes]) -> list[Intent]:
+    """Intents of the request over these digests; nobody else changes them until `tx` ends."""
     found: list[Intent] = []
     for start in range(0, len(digests), 500):
         part = digests[start : start + 500]
-        found += [Intent(**row) for row in await tx.all(statement.where(_T.c.digest.in_(part)))]
+        rows = await tx.all(_SOME_LOCKED, request=request_id, digests=part)
+        found += [Intent(**row) for row in rows]
     return found
 
 
@@ -94,7 +93,7 @@ async def locked(tx: Transaction, ids: Sequence[str]) -> dict[str, Intent]:
     found: dict[str, Intent] = {}
     for start in range(0, len(ids), 500):
         part = ids[start : start + 500]
-        rows = await tx.all(sa.select(_T).where(_T.c.id.in_(part)).with_for_update())
+        rows = await tx.all(_LOCKED, ids=part)
         found |= {row["id"]: Intent(**row) for row in rows}
     return found
 

@@ -80,6 +80,17 @@ _TIME_LINE = (
 )
 _HEAD = sa.select(log_head).where(log_head.c.id == 1)
 _LOCKED_HEAD = _HEAD.with_for_update()
+_MOVE_HEAD = (
+    log_head.update()
+    .where(log_head.c.id == 1, log_head.c.size == sa.bindparam("from_size"))
+    .values(
+        {name: sa.bindparam(f"new_{name}") for name in ("size", "head", "checkpoint", "signed_at")}
+    )
+)
+_TILE = sa.select(log_tiles.c.content).where(log_tiles.c.path == sa.bindparam("path"))
+_DROP_TILES = log_tiles.delete().where(log_tiles.c.path.in_(sa.bindparam("paths", expanding=True)))
+_INSERT_TILES = log_tiles.insert()
+_INSERT_DETAILS = log_details.insert()
 _INSERT = log_entries.insert()
 _INSERT_ONE = log_entries.insert().returning(log_entries.c.id)
 
@@ -114,15 +125,14 @@ async def append(tx: Transaction, entries: Sequence[NewEntry]) -> None:
 async def _append_with_details(tx: Transaction, entry: NewEntry, details: Details) -> None:
     row = await tx.one(_INSERT_ONE, **_values(entry))
     assert row is not None  # noqa: S101 - an insert returns its row
-    await tx.change(
-        log_details.insert().values(
-            entry_id=row["id"],
-            organization_id=entry.organization_id,
-            salt=details.salt,
-            details=details.text,
-            created_at=entry.created_at,
-        )
-    )
+    values = {
+        "entry_id": row["id"],
+        "organization_id": entry.organization_id,
+        "salt": details.salt,
+        "details": details.text,
+        "created_at": entry.created_at,
+    }
+    await tx.change(_INSERT_DETAILS, [values])
 
 
 async def details_of(tx: Transaction, entry_ids: Sequence[int]) -> dict[int, Details]:
@@ -256,23 +266,21 @@ async def found(tx: Transaction, row: HeadRow) -> HeadRow:
 
 async def move_head(tx: Transaction, from_size: int, row: HeadRow) -> bool:
     """Compare-and-set of the head; False where another sequencer was there first."""
-    return (
-        await tx.change(
-            log_head.update()
-            .where(log_head.c.id == 1, log_head.c.size == from_size)
-            .values(
-                size=row.size, head=row.head, checkpoint=row.checkpoint, signed_at=row.signed_at
-            )
-        )
-        == 1
-    )
+    values = {
+        "from_size": from_size,
+        "new_size": row.size,
+        "new_head": row.head,
+        "new_checkpoint": row.checkpoint,
+        "new_signed_at": row.signed_at,
+    }
+    return await tx.change(_MOVE_HEAD, [values]) == 1
 
 
 async def put_tiles(tx: Transaction, tiles: Mapping[str, bytes], tree_size: int) -> None:
     """Insert tiles and bundles by path; a path never comes with other content."""
     if tiles:
         await tx.change(
-            log_tiles.insert(),
+            _INSERT_TILES,
             [
                 {"path": path, "content": content, "tree_size": tree_size}
                 for path, content in tiles.items()
@@ -283,12 +291,12 @@ async def put_tiles(tx: Transaction, tiles: Mapping[str, bytes], tree_size: int)
 async def drop_tiles(tx: Transaction, paths: Sequence[str]) -> None:
     """Remove partial tiles that have grown: whatever they held is a prefix of their successor."""
     if paths:
-        await tx.change(log_tiles.delete().where(log_tiles.c.path.in_(paths)))
+        await tx.change(_DROP_TILES, [{"paths": paths}])
 
 
 async def tile(tx: Transaction, path: str) -> bytes | None:
     """What is stored at a C2SP path; see `transparency.publish.read_tile` for partial tiles."""
-    row = await tx.one(sa.select(log_tiles.c.content).where(log_tiles.c.path == path))
+    row = await tx.one(_TILE, path=path)
     return bytes(row["content"]) if row else None
 
 

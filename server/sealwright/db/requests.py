@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import datetime as dt
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -97,6 +98,45 @@ _DECISIONS = (
     .where(approvals.c.request_id == sa.bindparam("request"))
     .order_by(approvals.c.id)
 )
+
+
+_TIMESTAMPS = sa.select(timestamp_tokens.c.imprint, timestamp_tokens.c.token).where(
+    timestamp_tokens.c.request_id == sa.bindparam("request"),
+    timestamp_tokens.c.imprint.in_(sa.bindparam("imprints", expanding=True)),
+)
+
+
+@functools.cache
+def _changing(*names: str) -> sa.Update:
+    """A change of these columns (at most as many sets as the code has) of a request that still is
+    as it was read; see `_present` and `_new`."""
+    values = {name: sa.bindparam(f"new_{name}", type_=_T.c[name].type) for name in names}
+    return (
+        _T.update()
+        .where(
+            _T.c.id == sa.bindparam("request"),
+            _T.c.state == sa.bindparam("present_state"),
+            _T.c.attempt == sa.bindparam("present_attempt"),
+        )
+        .values(values)
+    )
+
+
+_CLAIM = _changing("state", "attempt", "lease_until", "updated_at", "progress").where(
+    sa.or_(_T.c.lease_until.is_(None), _T.c.lease_until < sa.bindparam("now"))
+)
+
+
+def _present(request: SigningRequest) -> dict[str, Any]:
+    return {
+        "request": request.id,
+        "present_state": request.state.value,
+        "present_attempt": request.attempt,
+    }
+
+
+def _new(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"new_{name}": value for name, value in values.items()}
 
 
 def request_of(row: sa.RowMapping) -> SigningRequest:
@@ -252,16 +292,7 @@ async def _update(
     values = {name: _column_value(value) for name, value in changes.items()}
     if "origin" in changes:
         values |= _derived(changes["origin"])
-    touched = await tx.change(
-        _T.update()
-        .where(
-            _T.c.id == request.id,
-            _T.c.state == request.state.value,
-            _T.c.attempt == request.attempt,
-        )
-        .values(values)
-    )
-    if touched != 1:
+    if await tx.change(_changing(*values), [_present(request) | _new(values)]) != 1:
         return None
     changed = dataclasses.replace(request, **changes)
     if {"input", "output", "origin"} & changes.keys():
@@ -277,33 +308,16 @@ async def claim(
     From QueuedForProcessing it becomes Processing; in RetrievingArtifact and Processing it stays,
     and may be claimed once the earlier lease has run out.
     """
-    to = State.PROCESSING if request.state is State.QUEUED else request.state
-    touched = await tx.change(
-        _T.update()
-        .where(
-            _T.c.id == request.id,
-            _T.c.state == request.state.value,
-            _T.c.attempt == request.attempt,
-            sa.or_(_T.c.lease_until.is_(None), _T.c.lease_until < now),
-        )
-        .values(
-            state=to.value,
-            attempt=request.attempt + 1,
-            lease_until=lease_until,
-            updated_at=now,
-            progress=None,
-        )
-    )
-    if touched != 1:
+    changes: dict[str, Any] = {
+        "state": State.PROCESSING if request.state is State.QUEUED else request.state,
+        "attempt": request.attempt + 1,
+        "lease_until": lease_until,
+        "updated_at": now,
+        "progress": None,
+    }
+    if await tx.change(_CLAIM, [_present(request) | _new(changes) | {"now": now}]) != 1:
         return None
-    return dataclasses.replace(
-        request,
-        state=to,
-        attempt=request.attempt + 1,
-        lease_until=lease_until,
-        updated_at=now,
-        progress=None,
-    )
+    return dataclasses.replace(request, **changes)
 
 
 async def renew(
@@ -314,18 +328,8 @@ async def renew(
 ) -> bool:
     """Extend the lease and tell how far the attempt is; False where the request was taken over,
     canceled or finished."""
-    return (
-        await tx.change(
-            _T.update()
-            .where(
-                _T.c.id == request.id,
-                _T.c.state == request.state.value,
-                _T.c.attempt == request.attempt,
-            )
-            .values(lease_until=lease_until, progress=_column_value(progress))
-        )
-        == 1
-    )
+    values = {"lease_until": lease_until, "progress": _column_value(progress)}
+    return await tx.change(_changing(*values), [_present(request) | _new(values)]) == 1
 
 
 async def postpone(tx: Transaction, request: SigningRequest, until: dt.datetime) -> None:
@@ -563,12 +567,8 @@ async def timestamps(tx: Transaction, request_id: str, imprints: Sequence[str]) 
     """Kept tokens among `imprints`."""
     found: dict[str, bytes] = {}
     for start in range(0, len(imprints), 500):  # SQLite bounds the variables of one statement
-        rows = await tx.all(
-            sa.select(timestamp_tokens.c.imprint, timestamp_tokens.c.token).where(
-                timestamp_tokens.c.request_id == request_id,
-                timestamp_tokens.c.imprint.in_(imprints[start : start + 500]),
-            )
-        )
+        part = imprints[start : start + 500]
+        rows = await tx.all(_TIMESTAMPS, request=request_id, imprints=part)
         found |= {row["imprint"]: row["token"] for row in rows}
     return found
 

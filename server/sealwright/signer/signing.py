@@ -305,7 +305,7 @@ async def _earlier(
     stale: list[Intent] = []
     by_name = {(item.digest, item.hash_algorithm, item.mechanism.value): item for item in items}
     digests = list({item.digest for item in items})
-    for intent in await intents.of_request(tx, request.id, digests, lock=True):
+    for intent in await intents.over(tx, request.id, digests):
         item = by_name.get((bytes(intent.digest), intent.hash_algorithm, intent.mechanism))
         if item is None or intent.certificate_id != request.certificate_id:
             continue

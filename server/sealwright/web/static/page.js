@@ -1,5 +1,5 @@
 // What a script adds to any page: copy buttons, filters that act at once, a choice of the theme, the
-// chosen tab in view, Escape for open questions. `tell` says something to who listens to the page.
+// chosen tab in view, a slug from the name, Escape for open questions. `tell` says something to who listens to the page.
 "use strict";
 const tell = (text) => { document.getElementById("told").textContent = text; };
 const addCopies = (within) => {
@@ -42,6 +42,20 @@ for (const choice of document.querySelectorAll("[data-themes]")) {
 for (const chosen of document.querySelectorAll(".tabs [aria-current]")) {
   const tabs = chosen.parentElement;
   tabs.scrollLeft = chosen.offsetLeft - (tabs.clientWidth - chosen.offsetWidth) / 2;
+}
+// a new thing's slug follows its name until somebody types another
+for (const slug of document.querySelectorAll("form input[name=slug]")) {
+  const { name } = slug.form.elements;
+  const slugOf = (text) => text.normalize("NFKD").toLowerCase().replace(/[\u0300-\u036f]/g, "")
+    .replace(/[^a-z0-9]+/g, "-").replace(/^-+|-+$/g, "").slice(0, 50);
+  if (!name?.compareDocumentPosition || slug.type === "hidden" || slug.value) continue;
+  if (!(name.compareDocumentPosition(slug) & Node.DOCUMENT_POSITION_FOLLOWING)) continue; // it comes first
+  let last = "";
+  name.addEventListener("input", () => {
+    if (slug.value !== last) return;
+    last = slugOf(name.value);
+    slug.value = last;
+  });
 }
 document.addEventListener("keydown", (event) => {
   if (event.key !== "Escape") return;
