@@ -134,6 +134,18 @@ def with_table(content: bytes, start: int, table: bytes = b"") -> bytes:
             "without append",
         ),
         (
+            archive({"a.nuspec": b"", ".Signature.P7S": b""}),
+            "<nupkg-file><nuget-sign/></nupkg-file>",
+            "in the place of the package's signature",
+            "Leave it out",
+        ),
+        (
+            archive({"a.nuspec": b"", ".signature.p7s/a": b""}),
+            "<nupkg-file><nuget-sign/></nupkg-file>",
+            "in the place of the package's signature",
+            "Leave it out",
+        ),
+        (
             PUBLISHED.read_bytes(),
             "<nupkg-file><nuget-sign/></nupkg-file>",
             "a repository's signature",
@@ -154,7 +166,18 @@ def with_table(content: bytes, start: int, table: bytes = b"") -> bytes:
     ],
     ids=[
         *("cabinet", "efi", "added", "index", "quantum"),
-        *("cut", "headers", "alignment", "efi-cut", "table", "append", "msi", "kept"),
+        *(
+            "cut",
+            "headers",
+            "alignment",
+            "efi-cut",
+            "table",
+            "append",
+            "msi",
+            "kept",
+            "nupkg-case",
+            "nupkg-folder",
+        ),
         *("nupkg", "jar", "opc"),
     ],
 )

@@ -95,11 +95,10 @@ async def by_email(tx: Transaction, email: str) -> User | None:
     return _user(row, await _groups_of(tx, row["id"])) if row else None
 
 
-async def every(tx: Transaction, organization_id: str) -> list[User]:
-    """All users of the organization, oldest first."""
-    rows = await tx.all(
-        sa.select(users).where(users.c.organization_id == organization_id).order_by(users.c.id)
-    )
+async def every(tx: Transaction, organization_id: str, limit: int | None = None) -> list[User]:
+    """All users of the organization, oldest first; of very many perhaps the first `limit`."""
+    found = sa.select(users).where(users.c.organization_id == organization_id)
+    rows = await tx.all(found.order_by(users.c.id).limit(limit))
     return await _with_groups(tx, rows)
 
 
@@ -174,17 +173,15 @@ async def known(tx: Transaction, organization_id: str, ids: Collection[str]) -> 
     return frozenset(found)
 
 
-async def names(tx: Transaction, organization_id: str, ids: Collection[str]) -> dict[str, str]:
-    """The names of those of `ids` that are users' of the organization."""
-    found: dict[str, str] = {}
+async def some(tx: Transaction, organization_id: str, ids: Collection[str]) -> list[User]:
+    """Those of `ids` that are users of the organization, oldest first."""
+    found: list[sa.RowMapping] = []
     listed = sorted(ids)
     for start in range(0, len(listed), _CHUNK):
-        some = users.c.id.in_(listed[start : start + _CHUNK])
-        of_them = sa.select(users.c.id, users.c.name).where(
-            users.c.organization_id == organization_id, some
-        )
-        found |= {row["id"]: row["name"] for row in await tx.all(of_them)}
-    return found
+        chosen = users.c.id.in_(listed[start : start + _CHUNK])
+        own = sa.select(users).where(users.c.organization_id == organization_id, chosen)
+        found += await tx.all(own.order_by(users.c.id))
+    return await _with_groups(tx, found)
 
 
 async def with_roles(tx: Transaction, organization_id: str, roles: Collection[Role]) -> list[User]:

@@ -201,6 +201,11 @@ def _sign(
 
 def _check_replaceable(package: _Package) -> None:
     """An author's signature without a repository's may be replaced, valid or not."""
+    for entry in package.entries:
+        root = entry.path.partition("/")[0]
+        if entry.path != SIGNATURE and root.lower() == SIGNATURE:
+            message = "The member is in the place of the package's signature."
+            raise ArtifactError(message, advice="Leave it out of the package.", where=entry.path)
     if package.signature is None:
         return
     data = cms.parse(package.read(package.signature))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sealwright.db import Transaction, certificates, projects, requests, users
-from sealwright.model.user import UserKind
 from sealwright.policy.permissions import Grant
 from sealwright.web.ui.navigation import may_open
 
@@ -27,7 +26,7 @@ async def first_steps(tx: Transaction, grant: Grant) -> list[Step]:
         return []
     if await requests.page(tx, organization, limit=1):
         return []
-    people = [one for one in await users.every(tx, organization) if one.kind is not UserKind.CI]
+    people = await users.people(tx, organization, limit=2)
     known = await projects.every(tx, organization)
     project = f"/projects/{known[0].slug}" if known else "/projects"
     policies = await projects.policies(tx, organization)

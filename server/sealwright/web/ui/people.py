@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sealwright.db import Transaction, groups, users
-from sealwright.model.user import UserKind
+from sealwright.model.user import Group, User, UserKind
 
 
 async def options(tx: Transaction, organization_id: str) -> list[tuple[str, str]]:
     """(id, label) of every active user and every group, by name."""
-    people = [
-        (one.id, f"{one.name} (CI user)" if one.kind is UserKind.CI else one.name)
-        for one in await users.every(tx, organization_id)
+    everyone = await users.every(tx, organization_id)
+    named = _labels(everyone, await groups.every(tx, organization_id))
+    return sorted(named.items(), key=lambda one: one[1].casefold())
+
+
+def _labels(people: Iterable[User], sets: Iterable[Group]) -> dict[str, str]:
+    named = {
+        one.id: f"{one.name} (CI user)" if one.kind is UserKind.CI else one.name
+        for one in people
         if one.active
-    ]
-    sets = [(one.id, f"{one.name} (group)") for one in await groups.every(tx, organization_id)]
-    return sorted([*people, *sets], key=lambda one: one[1].casefold())
+    }
+    return named | {one.id: f"{one.name} (group)" for one in sets}
 
 
 async def ci_users(tx: Transaction, organization_id: str) -> list[tuple[str, str]]:
@@ -34,5 +39,6 @@ async def names(tx: Transaction, organization_id: str, ids: Iterable[str]) -> li
     wanted = set(ids)
     if not wanted:
         return []
-    labels = dict(await options(tx, organization_id))
+    known = await users.some(tx, organization_id, wanted)
+    labels = _labels(known, await groups.every(tx, organization_id))
     return sorted((labels[one] for one in wanted if one in labels), key=str.casefold)

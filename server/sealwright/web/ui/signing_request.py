@@ -16,6 +16,7 @@ from sealwright.db import (
     Transaction,
     build_systems,
     certificates,
+    groups,
     passkeys,
     plans,
     projects,
@@ -268,7 +269,8 @@ async def _who_may_still(
     """Names of whom the request waits for."""
     if request.state is not State.WAITING_FOR_APPROVAL:
         return []
-    people = await users.every(tx, request.organization_id)
+    ids = await groups.people(tx, request.organization_id, policy.approvers)
+    people = await users.some(tx, request.organization_id, ids)
     found = sorted(one.name for one in people if may_decide(one, request, policy, decisions))
     more = len(found) - _NAMED
     return [*found[:_NAMED], f"{more} more"] if more > 0 else found

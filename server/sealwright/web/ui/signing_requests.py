@@ -73,8 +73,8 @@ async def _choices(
         policies = await projects.policies(tx, grant.organization_id, one.id)
     people = [("me", "Me")]
     if grant.access is Access.ORGANIZATION:
-        everyone = await users.every(tx, grant.organization_id)
-        people += [(one.id, one.name) for one in everyone[:_MAX_PEOPLE]]
+        some = await users.every(tx, grant.organization_id, _MAX_PEOPLE)
+        people += [(one.id, one.name) for one in some]
     return {
         "projects": _choice(mine, chosen),
         "policies": [(one.id, one.name) for one in policies],

@@ -186,9 +186,7 @@ async def _tell_configurators(
     wanted = await groups.people(tx, organization, project.configurators)
     if not wanted:
         wanted = frozenset(
-            one.id
-            for one in await users.every(tx, organization)
-            if one.role is Role.PROJECT_ADMINISTRATOR
+            one.id for one in await users.with_roles(tx, organization, {Role.PROJECT_ADMINISTRATOR})
         )
     letter = Letter(
         f"Proposal for {project.name}: {proposal.name}",
