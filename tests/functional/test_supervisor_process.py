@@ -132,8 +132,10 @@ async def test_lines_are_cut_and_decoded_whatever_they_are(running: Running) -> 
 def test_parts_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "supervisor.py"
     script.write_text(
-        "import asyncio, os, sys\n"
+        "import asyncio, os, signal, sys\n"
         "from sealwright.supervisor.process import Part, PartProcess\n"
+        # as whoever starts a server may have it
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})\n"
         "async def main():\n"
         "    code = 'import time; time.sleep(60)'\n"
         "    part = Part('p', (sys.executable, '-c', code), dict(os.environ))\n"

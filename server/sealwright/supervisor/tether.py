@@ -18,6 +18,8 @@ _PR_SET_PDEATHSIG = 1
 def main() -> None:
     """Tie this process to its parent and become the program."""
     parent, program = int(sys.argv[1]), sys.argv[2:]
+    # a mask is inherited: what whoever started the server had blocked could not stop its parts
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
     # the parent may have died before the signal was asked for
