@@ -36,7 +36,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from jsonschema import Draft202012Validator, FormatChecker
 
 from sealwright.model.origin import Origin
-from sealwright.web.schemas import SigningRequestDetailOut
+from sealwright.web.schemas.signing_requests import SigningRequestDetailOut
 
 Json = dict[str, Any]
 File = tuple[str, bytes]  #: name and content

@@ -12,7 +12,7 @@ from pydantic.json_schema import models_json_schema
 from sealwright import __version__
 from sealwright.policy.permissions import is_public
 from sealwright.web.routes import Answer, Endpoint, Face
-from sealwright.web.schemas import ProblemOut
+from sealwright.web.schemas.problems import ProblemOut
 
 _REFERENCE = "#/components/schemas/{model}"
 _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")

@@ -20,7 +20,7 @@ from sealwright.storage import ArtifactWriter, StoredArtifact
 from sealwright.submit import Content, Reception, Submission, Submitted, admit, submit
 from sealwright.web import bodies
 from sealwright.web.routes import Call
-from sealwright.web.schemas import OriginIn, SubmissionIn
+from sealwright.web.schemas.signing_requests import OriginIn, SubmissionIn
 
 _BRACKETED = re.compile(r"(parameters|origin)\[([^\[\]]{1,100})\]")
 _MAX_NOTED_BYTES = 1 << 20

@@ -13,7 +13,15 @@ from sealwright.model.plan import PlanStanding, PlanState
 from sealwright.model.project import ArtifactConfiguration, Project, SigningPolicy
 from sealwright.model.request import FileResult, RequestKind, SigningRequest, StoredArtifact
 from sealwright.model.user import ApiToken, User
-from sealwright.web import awaited, schemas
+from sealwright.web import awaited
+from sealwright.web.schemas.people import TokenOut, UserOut
+from sealwright.web.schemas.projects import (
+    ArtifactConfigurationOut,
+    ArtifactConfigurationXmlOut,
+    ProjectOut,
+    SigningPolicyOut,
+)
+from sealwright.web.schemas.signing_requests import SigningRequestDetailOut
 
 SHOWN = 100  #: of a request's files, and of its leaves, that its detail has
 
@@ -23,50 +31,48 @@ def fields_of(value: Any) -> dict[str, Any]:
     return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
 
 
-def user_out(user: User) -> schemas.UserOut:
+def user_out(user: User) -> UserOut:
     """A user, without the password's hash."""
-    return schemas.UserOut.model_validate(fields_of(user) | {"groups": sorted(user.groups)})
+    return UserOut.model_validate(fields_of(user) | {"groups": sorted(user.groups)})
 
 
-def token_out(token: ApiToken) -> schemas.TokenOut:
+def token_out(token: ApiToken) -> TokenOut:
     """A token, without its hash."""
-    return schemas.TokenOut.model_validate(fields_of(token))
+    return TokenOut.model_validate(fields_of(token))
 
 
-def project_out(project: Project) -> schemas.ProjectOut:
+def project_out(project: Project) -> ProjectOut:
     """A project."""
     lists = {
         "readers": sorted(project.readers),
         "configurators": sorted(project.configurators),
     }
-    return schemas.ProjectOut.model_validate(fields_of(project) | lists)
+    return ProjectOut.model_validate(fields_of(project) | lists)
 
 
 def configuration_out(
     one: ArtifactConfiguration, awaited_by: Sequence[str] | None = None
-) -> schemas.ArtifactConfigurationOut:
+) -> ArtifactConfigurationOut:
     """A version of an artifact configuration. `awaited_by`: for whose endorsement it waits."""
-    return schemas.ArtifactConfigurationOut.model_validate(
+    return ArtifactConfigurationOut.model_validate(
         fields_of(one) | {"awaits_endorsement_by": awaited_by}
     )
 
 
 def configuration_xml_out(
     one: ArtifactConfiguration, awaited_by: Sequence[str] | None
-) -> schemas.ArtifactConfigurationXmlOut:
+) -> ArtifactConfigurationXmlOut:
     """The same, with its XML."""
-    return schemas.ArtifactConfigurationXmlOut.model_validate(
+    return ArtifactConfigurationXmlOut.model_validate(
         fields_of(one) | {"awaits_endorsement_by": awaited_by}
     )
 
 
-def policy_out(
-    policy: SigningPolicy, awaited_by: Sequence[str] | None = None
-) -> schemas.SigningPolicyOut:
+def policy_out(policy: SigningPolicy, awaited_by: Sequence[str] | None = None) -> SigningPolicyOut:
     """A signing policy. `awaited_by`: for whose endorsement it waits."""
     lists = {"submitters": sorted(policy.submitters), "approvers": sorted(policy.approvers)}
     rules = dataclasses.asdict(policy.origin_rules)
-    return schemas.SigningPolicyOut.model_validate(
+    return SigningPolicyOut.model_validate(
         fields_of(policy) | lists | {"origin_rules": rules, "awaits_endorsement_by": awaited_by}
     )
 
@@ -102,7 +108,7 @@ def request_fields(request: SigningRequest, people: Mapping[str, str], url: str)
 
 async def request_out(
     tx: Transaction, request: SigningRequest, url: str
-) -> schemas.SigningRequestDetailOut:
+) -> SigningRequestDetailOut:
     """A signing request with what is about it: of its files and leaves the first."""
     people = await names(tx, request.organization_id, [request.submitted_by])
     decisions = await requests.decisions(tx, request.id)
@@ -111,7 +117,7 @@ async def request_out(
     entries = await db_log.time_line(tx, request.id, SHOWN)
     needed = await awaited.request(tx, request, url)
     planned = await plans.standing(tx, request.id) if of_files else PlanStanding(PlanState.NONE)
-    return schemas.SigningRequestDetailOut.model_validate(
+    return SigningRequestDetailOut.model_validate(
         request_fields(request, people, url)
         | {
             "approvals": [

@@ -39,7 +39,7 @@ from sealwright.web.api.v1.signing_requests import (
 )
 from sealwright.web.downloads import artifact_response, attachment
 from sealwright.web.routes import Call, Endpoint, Face, checked
-from sealwright.web.schemas import RetrievalLinkIn, SubmissionIn
+from sealwright.web.schemas.signing_requests import RetrievalLinkIn, SubmissionIn
 from sealwright.web.waiting import is_final, wait_until
 
 FAST_SECONDS = 50.0  #: less than the minute after which proxies usually give up

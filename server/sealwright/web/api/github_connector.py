@@ -25,7 +25,7 @@ from sealwright.web.api.v1.signing_requests import signed_of
 from sealwright.web.downloads import artifact_response
 from sealwright.web.problems import problem
 from sealwright.web.routes import Call, Endpoint, Face
-from sealwright.web.schemas import MAX_PARAMETERS, PARAMETER_NAME, Reference, Text
+from sealwright.web.schemas.fields import MAX_PARAMETERS, PARAMETER_NAME, Reference, Text
 
 _API_VERSIONS = frozenset({"1.0", ""})
 Number = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,19}$")]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from sealwright.web.schemas import Email, In, Name, Out
+from sealwright.web.schemas.fields import Email, In, Name, Out
 
 Password = Annotated[str, StringConstraints(max_length=1024)]
 Code = Annotated[str, StringConstraints(min_length=1, max_length=200)]

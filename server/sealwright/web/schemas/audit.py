@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import AwareDatetime, Field
 
-from sealwright.web.schemas import In, Out, PageQuery
+from sealwright.web.schemas.fields import In, Out
+from sealwright.web.schemas.queries import PageQuery
 
 Id = Annotated[str, Field(max_length=36)]
 

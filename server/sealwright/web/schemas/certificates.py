@@ -17,8 +17,8 @@ from sealwright.model.certificate import (
     OrderState,
     RevocationReason,
 )
-from sealwright.web.schemas import In, Name, Out, Reference, Slug
 from sealwright.web.schemas.awaited import AwaitedOut
+from sealwright.web.schemas.fields import In, Name, Out, Reference, Slug
 
 MAX_FILE = 256 * 1024
 Subject = Annotated[

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from sealwright.model.endorsement import EndorsementKind
-from sealwright.web.schemas import In, Out, Reference
+from sealwright.web.schemas.fields import In, Out, Reference
 from sealwright.web.schemas.passkeys import AssertedCredentialIn
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from sealwright.model.enrolment import RENEW_DAYS
-from sealwright.web.schemas import In, Line, Name, Out, Slug, Url
+from sealwright.web.schemas.fields import In, Line, Name, Out, Slug, Url
 
 Pem = Annotated[str, StringConstraints(max_length=64_000)]
 Secret = Annotated[str, StringConstraints(max_length=64_000)]

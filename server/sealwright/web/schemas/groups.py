@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from sealwright.web.schemas import In, Name, Out
+from sealwright.web.schemas.fields import In, Name, Out
 
 Members = Annotated[frozenset[str], Field(max_length=5000)]
 

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from sealwright.model.user import Role
-from sealwright.web.schemas import In, Line, Name, Out, Slug, Url
+from sealwright.web.schemas.fields import In, Line, Name, Out, Slug, Url
 
 Domain = Annotated[
     str, StringConstraints(pattern=r"^[a-z0-9-]+(\.[a-z0-9-]+)+$", to_lower=True, max_length=253)

@@ -6,7 +6,7 @@ import datetime as dt
 
 from pydantic import Field
 
-from sealwright.web.schemas import In, Name, Out
+from sealwright.web.schemas.fields import In, Name, Out
 
 MOST_DAYS = 36_500
 

@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints, field_validator
 
 from sealwright.model.notification import HOOK_STATES
 from sealwright.model.request import State
-from sealwright.web.schemas import In, Out
+from sealwright.web.schemas.fields import In, Out
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 Url = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]

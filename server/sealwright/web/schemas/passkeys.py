@@ -10,7 +10,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from sealwright.model.passkey import Assertion
-from sealwright.web.schemas import DecisionIn, In, Name, Out
+from sealwright.web.schemas.fields import In, Name, Out
+from sealwright.web.schemas.signing_requests import DecisionIn
 
 _MAX_TEXT = 32 * 1024
 

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 from pydantic import Field, StringConstraints
 
 from sealwright.model.proposal import ProposalState, TrialState
-from sealwright.web.schemas import In, Name, Out, Parameters, PersonOut, Reference, Slug, Text
+from sealwright.web.schemas.fields import In, Name, Out, Parameters, Reference, Slug, Text
+from sealwright.web.schemas.signing_requests import PersonOut
 
 Xml = Annotated[str, StringConstraints(min_length=1, max_length=512_000)]
 

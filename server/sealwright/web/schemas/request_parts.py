@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sealwright.web.schemas import FileResultOut, LogEntryOut, Out
+from sealwright.web.schemas.fields import Out
+from sealwright.web.schemas.signing_requests import FileResultOut, LogEntryOut
 
 
 class FileResultsOut(Out):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from sealwright.web.schemas import In, Name
+from sealwright.web.schemas.fields import In, Name
 
 
 class ScimTokenIn(In):

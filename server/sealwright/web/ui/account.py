@@ -20,8 +20,8 @@ from sealwright.web import auth
 from sealwright.web import passkeys as ceremonies
 from sealwright.web.problems import status_of
 from sealwright.web.routes import Call, Endpoint, Face, checked_json
-from sealwright.web.schemas import TokenIn
 from sealwright.web.schemas.passkeys import AssertedCredentialIn, PasskeyIn
+from sealwright.web.schemas.people import TokenIn
 from sealwright.web.ui import remote_accounts
 from sealwright.web.ui.forms import Form, FormError, read_form
 from sealwright.web.ui.rendering import page, redirect

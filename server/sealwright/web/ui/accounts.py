@@ -14,8 +14,8 @@ from sealwright.web import auth, bodies
 from sealwright.web.api.v1.accounts import send_reset, take_turn
 from sealwright.web.problems import status_of
 from sealwright.web.routes import Call, Endpoint, Face
-from sealwright.web.schemas import Email, In, Name, Slug
 from sealwright.web.schemas.accounts import AddressIn
+from sealwright.web.schemas.fields import Email, In, Name, Slug
 from sealwright.web.ui.forms import Form, FormError
 from sealwright.web.ui.rendering import page
 

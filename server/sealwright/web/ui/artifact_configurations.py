@@ -19,7 +19,7 @@ from sealwright.web import awaited
 from sealwright.web.api.v1.artifact_configurations import add_version
 from sealwright.web.problems import status_of
 from sealwright.web.routes import Call, Endpoint, Face
-from sealwright.web.schemas import ArtifactConfigurationIn
+from sealwright.web.schemas.projects import ArtifactConfigurationIn
 from sealwright.web.ui import artifact_tree
 from sealwright.web.ui.forms import Form, StaleFormError, read_form
 from sealwright.web.ui.navigation import may_open

@@ -17,7 +17,12 @@ from sealwright.web.api.v1.build_systems import add_system, change_system, syste
 from sealwright.web.api.v1.remote_identities import add_identity, remove_identity
 from sealwright.web.problems import status_of
 from sealwright.web.routes import Call, Endpoint, Face
-from sealwright.web.schemas import BuildSystemIn, BuildSystemOut, BuildSystemPatch, RemoteIdentityIn
+from sealwright.web.schemas.build_systems import (
+    BuildSystemIn,
+    BuildSystemOut,
+    BuildSystemPatch,
+    RemoteIdentityIn,
+)
 from sealwright.web.ui import repository_proofs
 from sealwright.web.ui.forms import Form, check_unchanged, named, read_form, stamped
 from sealwright.web.ui.navigation import may_open

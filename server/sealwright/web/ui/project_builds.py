@@ -16,7 +16,7 @@ from sealwright.web.api.v1.repository_links import add_link, change_link, remove
 from sealwright.web.api.v1.triggers import add_trigger, change_trigger
 from sealwright.web.problems import status_of
 from sealwright.web.routes import Call, Endpoint, Face
-from sealwright.web.schemas import (
+from sealwright.web.schemas.build_systems import (
     LinkProofIn,
     RepositoryLinkIn,
     RepositoryLinkPatch,

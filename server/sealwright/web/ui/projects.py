@@ -16,7 +16,7 @@ from sealwright.web import views
 from sealwright.web.api.v1.projects import add_project, change_project
 from sealwright.web.problems import status_of
 from sealwright.web.routes import Call, Endpoint, Face
-from sealwright.web.schemas import ProjectIn, ProjectPatch
+from sealwright.web.schemas.projects import ProjectIn, ProjectPatch
 from sealwright.web.ui import people
 from sealwright.web.ui.forms import Form, check_unchanged, read_form, stamped
 from sealwright.web.ui.navigation import may_open

@@ -14,7 +14,7 @@ from sealwright.visible import find_build_system
 from sealwright.web import auth
 from sealwright.web.api.v1.remote_identities import add_identity, remove_identity
 from sealwright.web.routes import Call, Endpoint, Face
-from sealwright.web.schemas import RemoteIdentityIn
+from sealwright.web.schemas.build_systems import RemoteIdentityIn
 from sealwright.web.ui import repository_proofs
 from sealwright.web.ui.forms import read_form
 from sealwright.web.ui.rendering import page, redirect

@@ -21,8 +21,8 @@ from sealwright.model.identifiers import utc_now
 from sealwright.web import auth, bodies, passkeys, sign_on
 from sealwright.web.problems import status_of
 from sealwright.web.routes import Call, Endpoint, Face, checked, checked_json
-from sealwright.web.schemas import SessionIn
 from sealwright.web.schemas.passkeys import AssertedCredentialIn
+from sealwright.web.schemas.people import SessionIn
 from sealwright.web.ui.forms import read_form
 from sealwright.web.ui.rendering import page
 

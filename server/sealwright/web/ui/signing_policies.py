@@ -17,7 +17,7 @@ from sealwright.web import awaited
 from sealwright.web.api.v1.signing_policies import add_policy, change_policy
 from sealwright.web.problems import status_of
 from sealwright.web.routes import Call, Endpoint, Face
-from sealwright.web.schemas import OriginRulesIn, SigningPolicyIn, SigningPolicyPatch
+from sealwright.web.schemas.projects import OriginRulesIn, SigningPolicyIn, SigningPolicyPatch
 from sealwright.web.ui import people
 from sealwright.web.ui.forms import Form, check_unchanged, read_form, stamped
 from sealwright.web.ui.navigation import may_open

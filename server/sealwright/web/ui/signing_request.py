@@ -36,14 +36,16 @@ from sealwright.submit import Submission
 from sealwright.submit import resubmit as resubmit_request
 from sealwright.submit import retry as retry_request
 from sealwright.visible import find_policy, find_request
-from sealwright.web import awaited, schemas, views
+from sealwright.web import awaited, views
 from sealwright.web.api.v1.signing_requests import find, signed_of, unsigned_of
 from sealwright.web.downloads import artifact_response
 from sealwright.web.passkeys import approval_options
 from sealwright.web.problems import status_of
 from sealwright.web.proofs import proof_response
 from sealwright.web.routes import Call, Endpoint, Face, checked_json
+from sealwright.web.schemas.fields import Reference, Text
 from sealwright.web.schemas.passkeys import AssertedCredentialIn
+from sealwright.web.schemas.signing_requests import SigningRequestOut
 from sealwright.web.ui import artifact_tree
 from sealwright.web.ui.forms import Form, read_form
 from sealwright.web.ui.rendering import page, redirect
@@ -66,8 +68,8 @@ class LevelQuery(BaseModel):
 class ResubmitForm(BaseModel):
     """The form that signs the artifact under another policy."""
 
-    signing_policy: schemas.Reference
-    description: schemas.Text = ""
+    signing_policy: Reference
+    description: Text = ""
 
 
 async def detail(call: Call) -> Response:
@@ -100,7 +102,7 @@ async def _detail(call: Call, form: Form, status: int = 200) -> Response:
     released = [entry for entry in entries if entry.action == "artifact.released"]
     submits = [one for one in policies if one.enabled and user.standing & one.submitters]
     shown: dict[str, Any] = {
-        "request": schemas.SigningRequestOut.model_validate(fields),
+        "request": SigningRequestOut.model_validate(fields),
         "decisions": decisions,
         "entries": entries,
         "people": people,

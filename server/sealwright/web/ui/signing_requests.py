@@ -15,7 +15,7 @@ from sealwright.web import views
 from sealwright.web.answers import cursor_of
 from sealwright.web.api.v1.signing_requests import find_page
 from sealwright.web.routes import Call, Endpoint, Face
-from sealwright.web.schemas import RequestsQuery
+from sealwright.web.schemas.queries import RequestsQuery
 from sealwright.web.ui.forms import Form, FormError
 from sealwright.web.ui.navigation import may_open
 from sealwright.web.ui.rendering import page

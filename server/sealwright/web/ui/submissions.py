@@ -23,7 +23,7 @@ from sealwright.visible import find_project, project_ids
 from sealwright.web import auth, bodies, submissions
 from sealwright.web.problems import status_of
 from sealwright.web.routes import Call, Endpoint, Face
-from sealwright.web.schemas import RetrievalLinkIn, SubmissionIn
+from sealwright.web.schemas.signing_requests import RetrievalLinkIn, SubmissionIn
 from sealwright.web.ui.forms import Form, read_form
 from sealwright.web.ui.rendering import page, redirect
 

@@ -30,8 +30,9 @@ from sealwright.web import auth
 from sealwright.web.invitations import deliver
 from sealwright.web.problems import status_of
 from sealwright.web.routes import Call, Endpoint, Face
-from sealwright.web.schemas import Email, In, Name, TokenIn
+from sealwright.web.schemas.fields import Email, In, Name
 from sealwright.web.schemas.groups import GroupIn
+from sealwright.web.schemas.people import TokenIn
 from sealwright.web.ui.account import SCOPES
 from sealwright.web.ui.forms import Form, check_unchanged, read_form, stamped
 from sealwright.web.ui.navigation import may_open

@@ -15,12 +15,12 @@ from sealwright.web import awaited
 from sealwright.web.answers import json_answer, page_of
 from sealwright.web.configuration_check import check_configuration
 from sealwright.web.routes import Answer, Call, Endpoint
-from sealwright.web.schemas import (
+from sealwright.web.schemas.projects import (
     ArtifactConfigurationIn,
     ArtifactConfigurationsOut,
     ArtifactConfigurationXmlOut,
-    PageQuery,
 )
+from sealwright.web.schemas.queries import PageQuery
 from sealwright.web.views import configuration_out, configuration_xml_out
 
 

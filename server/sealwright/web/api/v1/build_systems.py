@@ -17,15 +17,15 @@ from sealwright.transparency.record import organization_entry, record
 from sealwright.visible import find_build_system
 from sealwright.web.answers import json_answer, page_of
 from sealwright.web.routes import Answer, Call, Endpoint
-from sealwright.web.schemas import (
+from sealwright.web.schemas.build_systems import (
     BuildSystemIn,
     BuildSystemOut,
     BuildSystemPatch,
     BuildSystemsOut,
     DeliveriesOut,
     DeliveryOut,
-    PageQuery,
 )
+from sealwright.web.schemas.queries import PageQuery
 from sealwright.web.views import fields_of
 
 

@@ -30,7 +30,6 @@ from sealwright.web.answers import json_answer, page_of
 from sealwright.web.auth import check_fresh
 from sealwright.web.certificate_views import certificate_out, order_out
 from sealwright.web.routes import Answer, Call, Endpoint
-from sealwright.web.schemas import PageQuery
 from sealwright.web.schemas.certificates import (
     CertificateImportIn,
     CertificateIn,
@@ -43,6 +42,7 @@ from sealwright.web.schemas.certificates import (
     CertificatesOut,
     OrderQuery,
 )
+from sealwright.web.schemas.queries import PageQuery
 
 
 async def listing(call: Call) -> Response:

@@ -18,7 +18,7 @@ from sealwright.web import bodies, submissions
 from sealwright.web.answers import json_answer
 from sealwright.web.auth import bearer, make_token
 from sealwright.web.routes import Answer, Call, Endpoint, checked_json
-from sealwright.web.schemas import CiFormIn, CiSubmissionIn, CiSubmissionOut
+from sealwright.web.schemas.build_systems import CiFormIn, CiSubmissionIn, CiSubmissionOut
 
 #: longer than approvals take; the token reads one request and nothing else
 ACCESS = dt.timedelta(hours=48)

@@ -18,8 +18,8 @@ from sealwright.model.user import Group
 from sealwright.visible import find_group
 from sealwright.web.answers import json_answer, no_content, page_of
 from sealwright.web.routes import Answer, Call, Endpoint
-from sealwright.web.schemas import PageQuery
 from sealwright.web.schemas.groups import GroupIn, GroupOut, GroupPatch, GroupsOut
+from sealwright.web.schemas.queries import PageQuery
 from sealwright.web.views import fields_of
 
 

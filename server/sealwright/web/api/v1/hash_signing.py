@@ -9,7 +9,8 @@ from sealwright.submit import Content, Submission
 from sealwright.web import bodies, submissions
 from sealwright.web.api.v1.signing_requests import submitted_answer
 from sealwright.web.routes import Answer, Call, Endpoint
-from sealwright.web.schemas import HashSubmissionIn, SigningRequestDetailOut, WaitQuery
+from sealwright.web.schemas.queries import WaitQuery
+from sealwright.web.schemas.signing_requests import HashSubmissionIn, SigningRequestDetailOut
 
 
 async def create(call: Call) -> Response:

@@ -18,7 +18,6 @@ from sealwright.transparency.record import organization_entry, record
 from sealwright.visible import find_project, missing
 from sealwright.web.answers import json_answer, next_cursor, no_content, read_number
 from sealwright.web.routes import Answer, Call, Endpoint
-from sealwright.web.schemas import PageQuery
 from sealwright.web.schemas.outgoing_webhooks import (
     HookDeliveriesOut,
     HookDeliveryOut,
@@ -28,6 +27,7 @@ from sealwright.web.schemas.outgoing_webhooks import (
     OutgoingWebhookPatch,
     OutgoingWebhooksOut,
 )
+from sealwright.web.schemas.queries import PageQuery
 from sealwright.web.views import fields_of
 
 _MOST = 20  # of one project

@@ -16,7 +16,8 @@ from sealwright.transparency.record import organization_entry, record
 from sealwright.visible import check_standing, find_project, project_ids
 from sealwright.web.answers import json_answer, page_of
 from sealwright.web.routes import Answer, Call, Endpoint
-from sealwright.web.schemas import PageQuery, ProjectIn, ProjectOut, ProjectPatch, ProjectsOut
+from sealwright.web.schemas.projects import ProjectIn, ProjectOut, ProjectPatch, ProjectsOut
+from sealwright.web.schemas.queries import PageQuery
 from sealwright.web.views import project_out
 
 

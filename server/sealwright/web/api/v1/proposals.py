@@ -21,7 +21,7 @@ from sealwright.web.answers import json_answer
 from sealwright.web.api.v1.artifact_configurations import insert_version
 from sealwright.web.configuration_check import check_configuration
 from sealwright.web.routes import Answer, Call, Endpoint
-from sealwright.web.schemas import ArtifactConfigurationIn
+from sealwright.web.schemas.projects import ArtifactConfigurationIn
 from sealwright.web.schemas.proposals import (
     AcceptanceIn,
     AnswerIn,

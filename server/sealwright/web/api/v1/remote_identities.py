@@ -16,7 +16,7 @@ from sealwright.transparency.record import organization_entry, record
 from sealwright.visible import find_build_system, find_user, missing
 from sealwright.web.answers import json_answer, no_content
 from sealwright.web.routes import Answer, Call, Endpoint
-from sealwright.web.schemas import (
+from sealwright.web.schemas.build_systems import (
     RemoteIdentitiesOut,
     RemoteIdentityIn,
     RemoteIdentityOut,

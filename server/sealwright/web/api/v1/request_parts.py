@@ -10,8 +10,9 @@ from sealwright.visible import find_request
 from sealwright.web.answers import cursor_of, json_answer, next_cursor, read_number
 from sealwright.web.api.v1.signing_requests import check_results_kept
 from sealwright.web.routes import Answer, Call, Endpoint
-from sealwright.web.schemas import FileResultOut, LogEntryOut, PageQuery
+from sealwright.web.schemas.queries import PageQuery
 from sealwright.web.schemas.request_parts import FileResultsOut, LogEntriesOut
+from sealwright.web.schemas.signing_requests import FileResultOut, LogEntryOut
 from sealwright.web.views import fields_of, result_fields
 
 

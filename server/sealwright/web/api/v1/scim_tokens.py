@@ -19,7 +19,7 @@ from sealwright.visible import missing
 from sealwright.web.answers import json_answer, no_content
 from sealwright.web.auth import check_fresh, make_token
 from sealwright.web.routes import Answer, Call, Endpoint
-from sealwright.web.schemas import NewTokenOut, TokensOut
+from sealwright.web.schemas.people import NewTokenOut, TokensOut
 from sealwright.web.schemas.scim import ScimTokenIn
 from sealwright.web.views import fields_of, token_out
 

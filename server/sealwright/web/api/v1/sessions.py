@@ -10,8 +10,8 @@ from sealwright.transparency.record import organization_entry, record
 from sealwright.web import auth, passkeys
 from sealwright.web.answers import json_answer, no_content
 from sealwright.web.routes import Answer, Call, Endpoint
-from sealwright.web.schemas import SessionIn, SessionOut
 from sealwright.web.schemas.passkeys import PasskeyOptionsOut, PasskeySessionIn
+from sealwright.web.schemas.people import SessionIn, SessionOut
 
 
 async def create(call: Call) -> Response:

@@ -21,14 +21,14 @@ from sealwright.visible import check_standing, find_policy, find_project, missin
 from sealwright.web import awaited
 from sealwright.web.answers import json_answer, page_of
 from sealwright.web.routes import Answer, Call, Endpoint
-from sealwright.web.schemas import (
+from sealwright.web.schemas.projects import (
     OriginRulesIn,
-    PageQuery,
     SigningPoliciesOut,
     SigningPolicyIn,
     SigningPolicyOut,
     SigningPolicyPatch,
 )
+from sealwright.web.schemas.queries import PageQuery
 from sealwright.web.views import policy_out
 
 

@@ -24,22 +24,21 @@ from sealwright.web.answers import cursor_of, json_answer, read_cursor
 from sealwright.web.downloads import artifact_response
 from sealwright.web.proofs import proof_response
 from sealwright.web.routes import Answer, Call, Endpoint, checked
-from sealwright.web.schemas import (
+from sealwright.web.schemas.passkeys import ApprovalIn
+from sealwright.web.schemas.queries import RequestsQuery, WaitQuery
+from sealwright.web.schemas.signing_requests import (
     CancelIn,
     DecisionIn,
     FormSubmissionIn,
     LinkSubmissionIn,
     PlanOut,
     RawSubmissionQuery,
-    RequestsQuery,
     ResubmissionIn,
     SigningRequestDetailOut,
     SigningRequestOut,
     SigningRequestsOut,
     SubmissionIn,
-    WaitQuery,
 )
-from sealwright.web.schemas.passkeys import ApprovalIn
 from sealwright.web.waiting import event_stream, is_final, is_news, wait_until
 
 _QUERY_ONLY = frozenset({"file_name", "sha256", "wait"})

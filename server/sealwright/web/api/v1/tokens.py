@@ -16,7 +16,7 @@ from sealwright.visible import find_project, find_user, missing
 from sealwright.web.answers import json_answer, no_content
 from sealwright.web.auth import make_token
 from sealwright.web.routes import Answer, Call, Endpoint
-from sealwright.web.schemas import NewTokenOut, TokenIn, TokensOut
+from sealwright.web.schemas.people import NewTokenOut, TokenIn, TokensOut
 from sealwright.web.views import fields_of, token_out
 
 

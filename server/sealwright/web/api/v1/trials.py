@@ -23,8 +23,9 @@ from sealwright.web import bodies
 from sealwright.web.answers import json_answer
 from sealwright.web.configuration_check import check_configuration
 from sealwright.web.routes import Answer, Call, Endpoint
-from sealwright.web.schemas import Parameters, WaitQuery
+from sealwright.web.schemas.fields import Parameters
 from sealwright.web.schemas.proposals import TrialForm, TrialOut
+from sealwright.web.schemas.queries import WaitQuery
 from sealwright.web.submissions import nested, parameters_of
 from sealwright.web.throttle import Rate
 

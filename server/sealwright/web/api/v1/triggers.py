@@ -16,7 +16,7 @@ from sealwright.transparency.record import organization_entry, record
 from sealwright.visible import find_policy, find_project, is_name, missing
 from sealwright.web.answers import json_answer
 from sealwright.web.routes import Answer, Call, Endpoint
-from sealwright.web.schemas import TriggerIn, TriggerOut, TriggerPatch, TriggersOut
+from sealwright.web.schemas.build_systems import TriggerIn, TriggerOut, TriggerPatch, TriggersOut
 from sealwright.web.views import fields_of
 
 

@@ -19,8 +19,9 @@ from sealwright.web import auth
 from sealwright.web.answers import json_answer, no_content, page_of
 from sealwright.web.invitations import deliver
 from sealwright.web.routes import Answer, Call, Endpoint
-from sealwright.web.schemas import MeOut, PageQuery, UserIn, UserOut, UserPatch, UsersOut
 from sealwright.web.schemas.accounts import InvitationOut, PasswordIn
+from sealwright.web.schemas.people import MeOut, UserIn, UserOut, UserPatch, UsersOut
+from sealwright.web.schemas.queries import PageQuery
 from sealwright.web.views import user_out
 
 
