@@ -10,7 +10,7 @@ from sealwright.signing.artifact import Identity, SignatureResult, TimestampForm
 from sealwright.signing.authenticode_trust import Trust
 from sealwright.signing.configuration import parse_configuration
 from sealwright.signing.deep_sign import DeepSign
-from sealwright.signing.plan import build_plan
+from sealwright.signing.planner import build_plan
 from sealwright.signing.spool import Spool
 from sealwright.signing.verify_result import VerifiedSignature, verify_result
 from tests import keys

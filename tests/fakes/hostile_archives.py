@@ -24,8 +24,8 @@ from pathlib import Path
 from tests.toy import IDENTITY, LANGUAGE, answers, archive, configuration, toy
 
 from sealwright.errors import ArtifactError, VerificationError
+from sealwright.signing.budget import Limits
 from sealwright.signing.engine import sign_file, verify_file
-from sealwright.signing.plan import Limits
 
 MEMORY = 512 << 20
 CANARY = "outside of every archive"

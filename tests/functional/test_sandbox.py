@@ -39,11 +39,12 @@ from sealwright.errors import (
 from sealwright.model.signed_member import Change, SignedMember
 from sealwright.signing import child_protocol, landlock
 from sealwright.signing.artifact import Directive, SignatureFact, SignatureResult, TimestampForm
+from sealwright.signing.budget import Limits
 from sealwright.signing.child_pool import ChildPool
 from sealwright.signing.confinement import ChildLimits
 from sealwright.signing.deep_sign import Pace, PendingSignature
 from sealwright.signing.formats import pe
-from sealwright.signing.plan import Limits, Plan
+from sealwright.signing.plan import Plan
 from sealwright.signing.sandbox import FormatChild, SandboxSettings
 from sealwright.signing.signature_value import stamped_value
 from sealwright.signing.team import Team, team_of

@@ -22,9 +22,11 @@ from sealwright.errors import ArtifactError
 from sealwright.signing.analyze import analyze
 from sealwright.signing.artifact import Directive
 from sealwright.signing.authenticode_trust import Trust
+from sealwright.signing.budget import Limits
 from sealwright.signing.configuration import parse_configuration
 from sealwright.signing.formats import pe
-from sealwright.signing.plan import Limits, Plan, build_plan
+from sealwright.signing.plan import Plan
+from sealwright.signing.planner import build_plan
 from sealwright.signing.spool import Spool
 
 PROGRAM = launcher("t32.exe").read_bytes()

@@ -34,7 +34,7 @@ from sealwright.signing.authenticode_trust import (
     read_roots,
 )
 from sealwright.signing.configuration import parse_configuration
-from sealwright.signing.plan import build_plan
+from sealwright.signing.planner import build_plan
 from sealwright.signing.spool import Spool
 from sealwright.worker.bench import sandbox_settings
 

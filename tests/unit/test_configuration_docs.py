@@ -7,9 +7,9 @@ import textwrap
 
 from tests.shared import REPOSITORY
 
+from sealwright.signing.budget import Limits
 from sealwright.signing.configuration import parse_configuration
 from sealwright.signing.elements import LANGUAGE
-from sealwright.signing.plan import Limits
 
 PAGE = (REPOSITORY / "docs" / "artifact-configuration.md").read_text(encoding="utf-8")
 

@@ -30,7 +30,8 @@ from sealwright.signing.artifact import SignatureResult, TimestampForm
 from sealwright.signing.configuration import parse_configuration
 from sealwright.signing.deep_sign import DeepSign, FileResult, Pace, PendingSignature
 from sealwright.signing.engine import sign_file, verify_file
-from sealwright.signing.plan import Plan, build_plan
+from sealwright.signing.plan import Plan
+from sealwright.signing.planner import build_plan
 from sealwright.signing.spool import Spool
 from sealwright.signing.verify_result import VerifiedSignature, verify_result
 

@@ -28,7 +28,8 @@ from sealwright.signing.configuration import parse_configuration
 from sealwright.signing.deep_sign import DeepSign, FileResult, PendingSignature
 from sealwright.signing.elements import Language
 from sealwright.signing.parts import Part, join_plans, share_of
-from sealwright.signing.plan import Plan, Share, build_plan
+from sealwright.signing.plan import Plan
+from sealwright.signing.planner import Share, build_plan
 from sealwright.signing.shard import Shard
 from sealwright.signing.spool import KeptFiles, Spool
 from sealwright.signing.verify_result import VerifiedSignature, verify_result

@@ -12,8 +12,10 @@ from tests.toy import LANGUAGE, archive, configuration, toy
 
 from sealwright.errors import ArtifactError, InvalidInputError, VerificationError
 from sealwright.signing.artifact import TimestampForm
+from sealwright.signing.budget import Limits
 from sealwright.signing.configuration import parse_configuration
-from sealwright.signing.plan import Limits, Plan, build_plan
+from sealwright.signing.plan import Plan
+from sealwright.signing.planner import build_plan
 from sealwright.signing.spool import Spool
 
 

@@ -22,7 +22,7 @@ from sealwright.errors import ArtifactError
 from sealwright.signing.artifact import Identity
 from sealwright.signing.configuration import parse_configuration
 from sealwright.signing.engine import verify_file
-from sealwright.signing.plan import build_plan
+from sealwright.signing.planner import build_plan
 from sealwright.signing.spool import Spool
 
 SIGN = "<authenticode-sign/>"

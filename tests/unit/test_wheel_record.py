@@ -15,7 +15,8 @@ from sealwright.signing.analyze import analyze
 from sealwright.signing.authenticode_trust import Trust
 from sealwright.signing.configuration import parse_configuration
 from sealwright.signing.parts import join_plans, share_of
-from sealwright.signing.plan import Plan, build_plan
+from sealwright.signing.plan import Plan
+from sealwright.signing.planner import build_plan
 from sealwright.signing.shard import Shard
 from sealwright.signing.spool import Spool
 

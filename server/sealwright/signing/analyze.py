@@ -30,6 +30,7 @@ from sealwright.signing.artifact import (
     SignatureFact,
 )
 from sealwright.signing.authenticode_trust import Judge, Trust
+from sealwright.signing.budget import Budget, Limits
 from sealwright.signing.configuration import parse_configuration
 from sealwright.signing.elements import (
     AUTHENTICODE_VERIFY,
@@ -41,7 +42,7 @@ from sealwright.signing.elements import (
     is_verification,
 )
 from sealwright.signing.parameters import FILE_NAME
-from sealwright.signing.plan import INSIDE, Budget, Limits, at
+from sealwright.signing.plan import INSIDE, at
 from sealwright.signing.spool import Spool
 from sealwright.signing.wheel_record import record_among, stale
 from sealwright.signing.wildcard import MAX_PATTERN_LENGTH, escape, fold

@@ -29,6 +29,7 @@ from sealwright.errors import (
 from sealwright.signing import child_protocol as protocol
 from sealwright.signing.analyze import analyze
 from sealwright.signing.artifact import TimestampForm
+from sealwright.signing.budget import Limits
 from sealwright.signing.configuration import parse_configuration
 from sealwright.signing.confinement import (
     INPUT,
@@ -43,7 +44,8 @@ from sealwright.signing.confinement import (
 )
 from sealwright.signing.deep_sign import DeepSign, Pace, PendingSignature
 from sealwright.signing.parts import Part
-from sealwright.signing.plan import Limits, Plan, Share, build_plan
+from sealwright.signing.plan import Plan
+from sealwright.signing.planner import Share, build_plan
 from sealwright.signing.spool import KeptFiles, Spool
 from sealwright.signing.verify_result import verify_result
 

@@ -24,6 +24,7 @@ from sealwright.signing.artifact import (
     SignatureRequest,
     SignatureResult,
 )
+from sealwright.signing.budget import Budget, Limits
 from sealwright.signing.containers.bulk_copy import copy_range
 from sealwright.signing.elements import (
     LANGUAGE,
@@ -35,7 +36,7 @@ from sealwright.signing.file_result import REPACK
 from sealwright.signing.file_result import FileResult as FileResult  # noqa: PLC0414 (exported)
 from sealwright.signing.parameters import FILE_NAME
 from sealwright.signing.parts import Part, PartMember, PartOutput
-from sealwright.signing.plan import Budget, Limits, Plan, at
+from sealwright.signing.plan import Plan, at
 from sealwright.signing.signing_task import (
     Opened,
     Packed,

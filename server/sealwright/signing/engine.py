@@ -25,10 +25,12 @@ from sealwright.signing.artifact import (
     TimestampForm,
 )
 from sealwright.signing.authenticode_trust import Trust
+from sealwright.signing.budget import Budget, Limits
 from sealwright.signing.configuration import parse_configuration
 from sealwright.signing.deep_sign import DeepSign, FileResult, PendingSignature
 from sealwright.signing.elements import LANGUAGE, Language
-from sealwright.signing.plan import INSIDE, Budget, Limits, Plan, at, build_plan
+from sealwright.signing.plan import INSIDE, Plan, at
+from sealwright.signing.planner import build_plan
 from sealwright.signing.spool import Spool
 from sealwright.signing.verify_result import verify_result
 

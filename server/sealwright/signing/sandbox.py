@@ -41,13 +41,14 @@ from sealwright.model.member_tree import Listing
 from sealwright.signing import child_protocol as protocol
 from sealwright.signing.artifact import Identity, TimestampForm
 from sealwright.signing.authenticode_trust import Trust, asks_for_trust
+from sealwright.signing.budget import Limits
 from sealwright.signing.child_conversation import Answer, Conversation, Progress
 from sealwright.signing.configuration import parse_configuration
 from sealwright.signing.confinement import INPUT, OUTPUT, WORK, ChildLimits
 from sealwright.signing.deep_sign import FileResult, Pace, PendingSignature
 from sealwright.signing.nursery import ForkedChild, Nursery
 from sealwright.signing.parts import Part
-from sealwright.signing.plan import Limits, Plan
+from sealwright.signing.plan import Plan
 from sealwright.signing.shard import WHOLE, Shard
 from sealwright.signing.verify_result import VerifiedSignature
 
@@ -196,7 +197,7 @@ class FormatChild:
         timestamp: TimestampForm = TimestampForm.NONE,
         identity: Identity | None = None,
     ) -> Plan:
-        """Apply an artifact configuration to ``input``; see `plan.build_plan`."""
+        """Apply an artifact configuration to ``input``; see `planner.build_plan`."""
         share = await self.plan_share(
             WHOLE,
             configuration_xml,

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from sealwright.errors import ArtifactError, InternalError
 from sealwright.model.member_tree import Member
 from sealwright.signing.artifact import Identity, TimestampForm
+from sealwright.signing.budget import Limits, allowance
 from sealwright.signing.child_conversation import Answer, Progress
 from sealwright.signing.child_pool import ChildPool
 from sealwright.signing.configuration import parse_configuration
@@ -25,7 +26,7 @@ from sealwright.signing.confinement import part_of
 from sealwright.signing.deep_sign import FileResult
 from sealwright.signing.elements import LANGUAGE
 from sealwright.signing.parts import join_plans, share_of
-from sealwright.signing.plan import Limits, Plan, allowance
+from sealwright.signing.plan import Plan
 from sealwright.signing.sandbox import FormatChild, PlannedShare, first_error
 from sealwright.signing.shard import Shard
 from sealwright.signing.verify_result import VerifiedSignature

@@ -27,16 +27,9 @@ from sealwright.signing.artifact import (
     SignatureFact,
     TimestampForm,
 )
+from sealwright.signing.budget import Budget, Limits
 from sealwright.signing.elements import LANGUAGE, OUTPUT_FILE_NAME, Language
-from sealwright.signing.plan import (
-    INSIDE,
-    Budget,
-    Limits,
-    Plan,
-    PlanNode,
-    at,
-    member_signing_format,
-)
+from sealwright.signing.plan import INSIDE, Plan, PlanNode, at, member_signing_format
 from sealwright.signing.shard import WHOLE, Shard
 from sealwright.signing.spool import Spool, SpoolFile, sha256_of
 

@@ -20,9 +20,9 @@ from sealwright.intake.retrieval import retrieval_policy
 from sealwright.origin.systems import open_systems
 from sealwright.queueing.queue import Queue
 from sealwright.signing.authenticode_trust import read_roots
+from sealwright.signing.budget import Limits
 from sealwright.signing.child_pool import ChildPool
 from sealwright.signing.confinement import ChildLimits
-from sealwright.signing.plan import Limits
 from sealwright.signing.sandbox import LAYERS, SandboxSettings
 from sealwright.signing.signer_client import SignerClient
 from sealwright.signing.timestamp_client import TimestampClient

@@ -1,0 +1,100 @@
+"""What one artifact may use, and what of it has been used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import BinaryIO
+
+from sealwright.errors import ArtifactError
+from sealwright.signing.artifact import (
+    Container,
+    Entry,
+)
+from sealwright.signing.spool import Spool, SpoolFile
+from sealwright.signing.streams import Nowhere
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one artifact may use.
+
+    Attributes:
+        depth: containers inside containers that are opened, the root included.
+        members: members of all opened containers together.
+        member_size: bytes of one extracted member.
+        extracted: bytes of all extracted members together.
+        ratio: extracted bytes for each byte of the artifact.
+        ratio_allowance: extracted bytes that are allowed whatever the ratio.
+        spool: bytes of temporary files at a time.
+    """
+
+    depth: int = 8
+    members: int = 100_000
+    member_size: int = 16 << 30
+    extracted: int = 64 << 30
+    ratio: int = 200
+    ratio_allowance: int = 64 << 20
+    spool: int = 64 << 30
+
+
+def allowance(limits: Limits, size: int) -> int:
+    """Bytes that may be extracted from an artifact of `size` bytes."""
+    return min(limits.extracted, max(limits.ratio_allowance, size * limits.ratio))
+
+
+class Budget:
+    """Counts what has been used of the limits.
+
+    Args:
+        size: bytes of the artifact.
+    """
+
+    def __init__(self, limits: Limits, size: int) -> None:
+        self.limits = limits
+        self.members = 0
+        self.extracted = 0
+        self.largest = allowance(limits, size)
+
+    def open_container(self, open_: Callable[[BinaryIO, int], Container], file: BinaryIO,
+                       depth: int) -> tuple[Container, list[Entry]]:  # fmt: skip
+        """Open a container and count its members."""
+        if depth > self.limits.depth:
+            message = f"Containers are nested more than {self.limits.depth} deep."
+            raise ArtifactError(message, advice="Have the server's limit raised if this is meant.")
+        container = open_(file, self.limits.members - self.members)
+        entries = list(container.entries())
+        self.members += len(entries)
+        return container, entries
+
+    def reopen(self, opened: tuple[Container, list[Entry]]) -> tuple[Container, list[Entry]]:
+        """Count the members of a container that was opened before."""
+        self.members += len(opened[1])
+        return opened
+
+    def extract(self, container: Container, entry: Entry, spool: Spool) -> SpoolFile:
+        """Extract a member if the limits allow it."""
+        self._take(entry)
+        return spool.create(partial(container.extract, entry), entry.size)
+
+    def read(self, container: Container, entry: Entry) -> None:
+        """Read a member, as `extract` does, and keep nothing of it."""
+        self._take(entry)
+        container.extract(entry, Nowhere().file)
+
+    def _take(self, entry: Entry) -> None:
+        self.extracted += entry.size
+        problem = ""
+        if entry.size > self.limits.member_size:
+            problem = f"The member has {entry.size} bytes, more than {self.limits.member_size}"
+        elif self.extracted > self.largest:
+            problem = (
+                f"Extracting it would exceed the {self.largest} bytes that this artifact may use"
+            )
+        if problem:
+            advice = (
+                "This looks like an archive bomb; have the server's limits raised if it is not."
+            )
+            message = f"{problem}."
+            raise ArtifactError(message, advice=advice, where=entry.path)
