@@ -19,7 +19,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from tests import keys
 
-from sealwright.signing import cms, der, embedded_tsa, timestamps
+from sealwright.signing import algorithms, cms, der, embedded_tsa, timestamps
 from sealwright.signing.artifact import Identity, SignatureResult
 
 GRANTED = der.sequence(der.integer(0))
@@ -51,7 +51,7 @@ class Asked:
         reader = der.single(encoding).children()
         reader.take(der.INTEGER)
         imprint = reader.take(der.SEQUENCE).children()
-        hash_algorithm = cms.read_digest_algorithm(imprint.take(der.SEQUENCE))
+        hash_algorithm = algorithms.read_digest_algorithm(imprint.take(der.SEQUENCE))
         hashed = imprint.take(der.OCTET_STRING).content
         reader.maybe(der.OBJECT_IDENTIFIER)
         nonce = der.read_integer(reader.take(der.INTEGER))
@@ -82,7 +82,7 @@ class Forgery:
             der.integer(self.version),
             der.object_identifier(self.policy),
             der.sequence(
-                cms.digest_algorithm(self.imprint_algorithm, der.null()),
+                algorithms.digest_algorithm(self.imprint_algorithm, der.null()),
                 der.octet_string(self.imprint),
             ),
             der.integer(4711),
@@ -210,12 +210,12 @@ def _expired_in_its_time(asked: Asked) -> Reply:
 
 def _other_algorithm(asked: Asked) -> Reply:
     other = "sha512" if asked.hash_algorithm != "sha512" else "sha256"
-    digest = cms.digest(other, b"something else")
+    digest = algorithms.digest(other, b"something else")
     return Reply(replace(forgery(asked), imprint=digest, imprint_algorithm=other).response())
 
 
 def _sha1_imprint(asked: Asked) -> Reply:
-    digest = cms.digest("sha1", b"something else")
+    digest = algorithms.digest("sha1", b"something else")
     return Reply(replace(forgery(asked), imprint=digest, imprint_algorithm="sha1").response())
 
 

@@ -13,7 +13,7 @@ from tests.artifacts_signed import sign_deeply
 from tests.interop.osslsigncode import Osslsigncode
 from tests.shared import missing, sample
 
-from sealwright.signing import cms
+from sealwright.signing import algorithms
 from sealwright.signing.artifact import Directive, Identity, SignatureFact
 from sealwright.signing.formats.appx import APPX
 
@@ -47,7 +47,7 @@ def verify(path: Path) -> list[SignatureFact]:
 
 
 @pytest.mark.parametrize("kind", keys.KINDS)
-@pytest.mark.parametrize("hash_algorithm", cms.HASH_ALGORITHMS)
+@pytest.mark.parametrize("hash_algorithm", algorithms.HASH_ALGORITHMS)
 def test_accepts_ours(
     kind: str, hash_algorithm: str, osslsigncode: Osslsigncode, tmp_path: Path
 ) -> None:

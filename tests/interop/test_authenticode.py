@@ -18,7 +18,7 @@ from tests import keys, pe_images
 from tests.shared import sample, tool
 
 from sealwright.errors import SealwrightError
-from sealwright.signing import cms
+from sealwright.signing import algorithms
 from sealwright.signing.artifact import Directive, SignatureFact
 from sealwright.signing.formats import pe
 from sealwright.signing.x509 import Certificate, verify_chain
@@ -82,7 +82,7 @@ def osslsigncode_accepts(path: Path, folder: Path) -> str:
 
 
 @pytest.mark.parametrize("kind", keys.KINDS)
-@pytest.mark.parametrize("hash_algorithm", cms.HASH_ALGORITHMS)
+@pytest.mark.parametrize("hash_algorithm", algorithms.HASH_ALGORITHMS)
 @pytest.mark.parametrize("timestamp", ["none", "rfc3161"])
 def test_osslsigncode_accepts_ours(
     kind: str, hash_algorithm: str, timestamp: str, folder: Path, tmp_path: Path
@@ -183,7 +183,7 @@ def osslsigncode(folder: Path, kind: str, *options: str | Path) -> None:
 
 
 @pytest.mark.parametrize("kind", keys.KINDS)
-@pytest.mark.parametrize("hash_algorithm", ["sha1", *cms.HASH_ALGORITHMS])
+@pytest.mark.parametrize("hash_algorithm", ["sha1", *algorithms.HASH_ALGORITHMS])
 def test_we_accept_osslsigncode(
     kind: str, hash_algorithm: str, folder: Path, tmp_path: Path
 ) -> None:

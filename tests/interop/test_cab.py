@@ -15,7 +15,7 @@ from tests.fakes.lzx_encoder import Encoder
 from tests.interop.osslsigncode import Osslsigncode
 from tests.shared import sample, tool
 
-from sealwright.signing import cms
+from sealwright.signing import algorithms
 from sealwright.signing.artifact import Directive, SignatureFact
 from sealwright.signing.containers.cab import Cabinet
 from sealwright.signing.containers.cab_container import CabContainer
@@ -45,7 +45,7 @@ def verify(path: Path) -> list[SignatureFact]:
 
 
 @pytest.mark.parametrize("kind", keys.KINDS)
-@pytest.mark.parametrize("hash_algorithm", cms.HASH_ALGORITHMS)
+@pytest.mark.parametrize("hash_algorithm", algorithms.HASH_ALGORITHMS)
 def test_accepts_ours(
     kind: str, hash_algorithm: str, osslsigncode: Osslsigncode, tmp_path: Path
 ) -> None:

@@ -15,7 +15,7 @@ from tests import keys
 from tests.shared import tool
 
 from sealwright.errors import VerificationError
-from sealwright.signing import cms, embedded_tsa, timestamps
+from sealwright.signing import algorithms, embedded_tsa, timestamps
 from sealwright.signing.artifact import Directive
 from sealwright.signing.formats import file as plain
 
@@ -51,7 +51,7 @@ def make(name: str, kind: str, **options: str) -> bytes:
 
 
 @pytest.mark.parametrize("kind", keys.KINDS)
-@pytest.mark.parametrize("hash_algorithm", cms.HASH_ALGORITHMS)
+@pytest.mark.parametrize("hash_algorithm", algorithms.HASH_ALGORITHMS)
 @pytest.mark.parametrize("rsa_padding", ["pkcs1", "pss"])
 @pytest.mark.parametrize("encoding", ["pem", "der"])
 def test_openssl_accepts_ours(
@@ -77,7 +77,7 @@ def test_openssl_accepts_ours(
 
 
 @pytest.mark.parametrize("kind", keys.KINDS)
-@pytest.mark.parametrize("hash_algorithm", cms.HASH_ALGORITHMS)
+@pytest.mark.parametrize("hash_algorithm", algorithms.HASH_ALGORITHMS)
 @pytest.mark.parametrize("rsa_padding", ["pkcs1", "pss"])
 def test_openssl_accepts_raw_signatures(
     kind: str, hash_algorithm: str, rsa_padding: str, folder: Path
@@ -106,7 +106,7 @@ def test_openssl_accepts_raw_signatures(
 
 
 @pytest.mark.parametrize("kind", keys.KINDS)
-@pytest.mark.parametrize("hash_algorithm", cms.HASH_ALGORITHMS)
+@pytest.mark.parametrize("hash_algorithm", algorithms.HASH_ALGORITHMS)
 @pytest.mark.parametrize(
     "options", [(), ("-cades",), ("-keyid",), ("-keyopt", "rsa_padding_mode:pss")]
 )
@@ -146,7 +146,7 @@ def stamp(request: bytes) -> bytes:
     )
 
 
-@pytest.mark.parametrize("hash_algorithm", cms.HASH_ALGORITHMS)
+@pytest.mark.parametrize("hash_algorithm", algorithms.HASH_ALGORITHMS)
 def test_openssl_accepts_the_embedded_authority(hash_algorithm: str, folder: Path) -> None:
     openssl(
         "ts", "-query", "-data", folder / "content", f"-{hash_algorithm}", "-cert",
@@ -198,7 +198,7 @@ ess_cert_id_alg = {ess}
 """
 
 
-@pytest.mark.parametrize("hash_algorithm", cms.HASH_ALGORITHMS)
+@pytest.mark.parametrize("hash_algorithm", algorithms.HASH_ALGORITHMS)
 @pytest.mark.parametrize(("ess", "chain"), [("sha1", "no"), ("sha256", "yes"), ("sha512", "no")])
 def test_we_accept_openssl_time_stamps(
     hash_algorithm: str, ess: str, chain: str, folder: Path

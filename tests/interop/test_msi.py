@@ -15,7 +15,7 @@ from tests.fakes.compound_files import PATCH, build
 from tests.interop.osslsigncode import Osslsigncode
 from tests.shared import sample, tool
 
-from sealwright.signing import cms
+from sealwright.signing import algorithms
 from sealwright.signing.artifact import Directive, SignatureFact
 from sealwright.signing.containers.msi import MsiContainer
 from sealwright.signing.formats import msi
@@ -51,7 +51,7 @@ def msiinfo(path: Path, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize("kind", keys.KINDS)
-@pytest.mark.parametrize("hash_algorithm", cms.HASH_ALGORITHMS)
+@pytest.mark.parametrize("hash_algorithm", algorithms.HASH_ALGORITHMS)
 @pytest.mark.parametrize("extended", ["true", "false"])
 def test_accepts_ours(
     kind: str, hash_algorithm: str, extended: str, osslsigncode: Osslsigncode, tmp_path: Path

@@ -19,7 +19,7 @@ from tests.shared import sample, tool
 from tests.toy import archive
 
 from sealwright.errors import VerificationError
-from sealwright.signing import cms, opc_package, opc_signature
+from sealwright.signing import algorithms, opc_package, opc_signature
 from sealwright.signing.artifact import Directive
 from sealwright.signing.formats import opc, pe
 
@@ -73,7 +73,7 @@ def test_poi_accepts_ours(poi: Poi, tmp_path: Path) -> None:
     folder = tmp_path / "signed"
     folder.mkdir()
     for kind in keys.KINDS:
-        for hash_algorithm in cms.HASH_ALGORITHMS:
+        for hash_algorithm in algorithms.HASH_ALGORITHMS:
             name = f"{kind}-{hash_algorithm}.vsix"
             (folder / name).write_bytes(signed(source, kind, hash_algorithm))
             wanted[name] = expected(kind)

@@ -10,7 +10,7 @@ from tests import keys
 from tests.interop.osslsigncode import Osslsigncode
 from tests.shared import missing
 
-from sealwright.signing import cms
+from sealwright.signing import algorithms
 from sealwright.signing.artifact import Directive, SignatureFact
 from sealwright.signing.formats.powershell import POWERSHELL
 
@@ -60,7 +60,7 @@ def test_accepts_ours(name: str, osslsigncode: Osslsigncode, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("kind", keys.KINDS)
-@pytest.mark.parametrize("hash_algorithm", cms.HASH_ALGORITHMS)
+@pytest.mark.parametrize("hash_algorithm", algorithms.HASH_ALGORITHMS)
 def test_every_key_and_hash(
     kind: str, hash_algorithm: str, osslsigncode: Osslsigncode, tmp_path: Path
 ) -> None:

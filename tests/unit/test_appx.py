@@ -35,7 +35,7 @@ from sealwright.errors import (
     SealwrightError,
     VerificationError,
 )
-from sealwright.signing import appx_publisher, cms, formats, strict_xml
+from sealwright.signing import algorithms, appx_publisher, formats, strict_xml
 from sealwright.signing.artifact import Directive
 from sealwright.signing.configuration import parse_configuration
 from sealwright.signing.containers.appx import SIGNATURE, AppxContainer
@@ -92,7 +92,7 @@ def packed_ahead(content: bytes, changed: dict[int, io.BytesIO]) -> bytes:
 RSA = publisher_of("rsa-3072")
 
 
-@pytest.mark.parametrize("hash_algorithm", cms.HASH_ALGORITHMS)
+@pytest.mark.parametrize("hash_algorithm", algorithms.HASH_ALGORITHMS)
 def test_signed_and_verified(hash_algorithm: str) -> None:
     before = package(SMALL, publisher=publisher_of("p256"), stored=frozenset({"a.bin"}))
     after = signed(before, "p256", hash_algorithm=hash_algorithm, timestamp="rfc3161")
@@ -134,7 +134,7 @@ def test_unchanged_members_are_the_same_bytes() -> None:
         st.tuples(st.sampled_from([0, 1, 100, 65_535, 65_536, 65_537, 200_000]), st.booleans()),
         max_size=5,
     ),
-    st.sampled_from(cms.HASH_ALGORITHMS),
+    st.sampled_from(algorithms.HASH_ALGORITHMS),
 )
 def test_any_package_is_signed_deeply(content: dict[str, tuple[int, bool]], method: str) -> None:
     rng = random.Random(1)
@@ -268,7 +268,7 @@ def test_lying_block_sizes(change: int) -> None:
 def test_digests_of_whole_files() -> None:
     """A later version of the block map has them for files of several blocks."""
     content = b"x" * 70_000
-    whole = base64.b64encode(cms.digest("sha256", content)).decode()
+    whole = base64.b64encode(algorithms.digest("sha256", content)).decode()
     files = {"a.bin": content}
     text = app_packages.block_map(
         {**files, "AppxManifest.xml": app_packages.manifest(RSA)}, frozenset(), "sha256"

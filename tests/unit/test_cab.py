@@ -19,7 +19,7 @@ from sealwright.errors import (
     SealwrightError,
     VerificationError,
 )
-from sealwright.signing import authenticode, cms, formats
+from sealwright.signing import algorithms, authenticode, formats
 from sealwright.signing.artifact import Directive, SignatureFact
 from sealwright.signing.formats import cab
 
@@ -44,7 +44,7 @@ def verify(content: bytes) -> list[SignatureFact]:
 
 
 @pytest.mark.parametrize("kind", keys.KINDS)
-@pytest.mark.parametrize("hash_algorithm", cms.HASH_ALGORITHMS)
+@pytest.mark.parametrize("hash_algorithm", algorithms.HASH_ALGORITHMS)
 def test_every_key_and_hash(kind: str, hash_algorithm: str) -> None:
     assert verify(UNSIGNED) == []
     signed = sign(UNSIGNED, kind, hash_algorithm=hash_algorithm, timestamp="rfc3161")

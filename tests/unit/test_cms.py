@@ -22,7 +22,7 @@ from sealwright.errors import (
     VerificationError,
 )
 from sealwright.model.mechanism import Mechanism
-from sealwright.signing import cms, der
+from sealwright.signing import algorithms, cms, der
 from sealwright.signing.artifact import (
     Directive,
     Identity,
@@ -42,20 +42,20 @@ def finish(prepared: cms.Prepared, kind: str = "p256") -> bytes:
 
 
 def detached(kind: str = "p256", hash_algorithm: str = "sha256", **options: str) -> bytes:
-    content = cms.Content(cms.DATA, cms.digest(hash_algorithm, CONTENT))
+    content = cms.Content(cms.DATA, algorithms.digest(hash_algorithm, CONTENT))
     identity = keys.pki().identity(kind)
     return finish(cms.prepare(content, hash_algorithm, identity, **options), kind)  # type: ignore[arg-type]
 
 
 def check(encoding: bytes, content: bytes = CONTENT) -> tuple[cms.Signer, ...]:
-    return cms.verify(cms.parse(encoding), lambda name: cms.digest(name, content))
+    return cms.verify(cms.parse(encoding), lambda name: algorithms.digest(name, content))
 
 
 # --- writing and reading ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", keys.KINDS)
-@pytest.mark.parametrize("hash_algorithm", cms.HASH_ALGORITHMS)
+@pytest.mark.parametrize("hash_algorithm", algorithms.HASH_ALGORITHMS)
 @pytest.mark.parametrize("rsa_padding", ["pkcs1", "pss"])
 def test_every_key_hash_and_padding(kind: str, hash_algorithm: str, rsa_padding: str) -> None:
     encoding = detached(kind, hash_algorithm, rsa_padding=rsa_padding)
@@ -69,7 +69,7 @@ def test_every_key_hash_and_padding(kind: str, hash_algorithm: str, rsa_padding:
 def test_structure() -> None:
     """RFC 5652: versions, order of sets, what is embedded."""
     identity = keys.pki().identity(signing_time=1_700_000_000)
-    content = cms.Content(cms.DATA, cms.digest("sha256", CONTENT))
+    content = cms.Content(cms.DATA, algorithms.digest("sha256", CONTENT))
     prepared = cms.prepare(content, "sha256", identity)
     assert prepared.request.mechanism is Mechanism.ECDSA
     data = cms.parse(finish(prepared))
@@ -87,7 +87,7 @@ def test_structure() -> None:
     }
     encodings = [entry.encoding for entry in info.signed_attributes]
     assert encodings == sorted(encodings)
-    assert prepared.request.digest == cms.digest("sha256", info.signed_attributes_set)
+    assert prepared.request.digest == algorithms.digest("sha256", info.signed_attributes_set)
     (signer,) = check(finish(prepared))
     assert signer.signing_time == 1_700_000_000
 
@@ -104,7 +104,7 @@ def test_embedded_content_has_version_3_unless_it_is_data() -> None:
 
 
 def test_signing_time_beyond_2049_and_none() -> None:
-    content = cms.Content(cms.DATA, cms.digest("sha256", CONTENT))
+    content = cms.Content(cms.DATA, algorithms.digest("sha256", CONTENT))
     far = int(datetime(2050, 1, 1, tzinfo=UTC).timestamp())
     for moment, expected in ((far - 1, far - 1), (far, far), (0, None)):
         prepared = cms.prepare(content, "sha256", keys.pki().identity(signing_time=moment))
@@ -180,7 +180,7 @@ def resigned(change: Callable[[list[bytes]], list[bytes]], *, ordered: bool = Tr
     content = cms.Content(cms.DATA, b"")
     request = replace(
         cms.prepare(content, "sha256", keys.pki().identity()).request,
-        digest=cms.digest("sha256", signed_set),
+        digest=algorithms.digest("sha256", signed_set),
     )
     signature = keys.answer(request, keys.pki().leaf().key)
     implicit = der.encode(der.context(0), *attributes)
@@ -202,7 +202,7 @@ def test_attributes_can_be_signed_anew() -> None:
     check(resigned(without(cms.SIGNING_TIME)))
 
 
-DIGEST = der.octet_string(cms.digest("sha256", CONTENT))
+DIGEST = der.octet_string(algorithms.digest("sha256", CONTENT))
 OTHER_CERTIFICATE = der.sequence(der.sequence(der.sequence(der.octet_string(bytes(32)))))
 
 
@@ -242,18 +242,18 @@ def test_without_signed_attributes_only_where_they_are_not_needed() -> None:
     data = cms.parse(detached())
     request = replace(
         cms.prepare(cms.Content(cms.DATA, b""), "sha256", keys.pki().identity()).request,
-        digest=cms.digest("sha256", CONTENT),
+        digest=algorithms.digest("sha256", CONTENT),
     )
     signature = der.octet_string(keys.answer(request, keys.pki().leaf().key))
     bare = cms.parse(rebuilt(data, {3: b"", 5: signature}))
     with pytest.raises(VerificationError, match="Signed attributes are missing"):
-        cms.verify(bare, lambda algorithm: cms.digest(algorithm, CONTENT))
-    cms.verify(bare, lambda algorithm: cms.digest(algorithm, CONTENT), bare=True)
+        cms.verify(bare, lambda algorithm: algorithms.digest(algorithm, CONTENT))
+    cms.verify(bare, lambda algorithm: algorithms.digest(algorithm, CONTENT), bare=True)
     with pytest.raises(VerificationError):
-        cms.verify(bare, lambda algorithm: cms.digest(algorithm, b"other"), bare=True)
+        cms.verify(bare, lambda algorithm: algorithms.digest(algorithm, b"other"), bare=True)
 
 
-SHA384 = cms.digest_algorithm("sha384")
+SHA384 = algorithms.digest_algorithm("sha384")
 RSA_WITH_SHA256 = der.sequence(der.object_identifier("1.2.840.113549.1.1.11"), der.null())
 ECDSA_WITH_SHA384 = der.sequence(der.object_identifier("1.2.840.10045.4.3.3"))
 MD5 = der.sequence(der.object_identifier("1.2.840.113549.2.5"), der.null())

@@ -20,7 +20,7 @@ from sealwright.errors import (
     SealwrightError,
     VerificationError,
 )
-from sealwright.signing import authenticode, cms, formats, summary_information
+from sealwright.signing import algorithms, authenticode, formats, summary_information
 from sealwright.signing.artifact import Directive, SignatureFact
 from sealwright.signing.containers.compound_file import CompoundFile
 from sealwright.signing.containers.compound_writer import Content, rewrite
@@ -69,7 +69,7 @@ def streams(content: bytes) -> dict[bytes, bytes]:
 
 
 @pytest.mark.parametrize("kind", keys.KINDS)
-@pytest.mark.parametrize("hash_algorithm", cms.HASH_ALGORITHMS)
+@pytest.mark.parametrize("hash_algorithm", algorithms.HASH_ALGORITHMS)
 def test_every_key_and_hash(kind: str, hash_algorithm: str) -> None:
     assert verify(UNSIGNED) == []
     signed = sign(UNSIGNED, kind, hash_algorithm=hash_algorithm, timestamp="rfc3161")

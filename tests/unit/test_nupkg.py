@@ -22,7 +22,7 @@ from sealwright.errors import (
     TimestampError,
     VerificationError,
 )
-from sealwright.signing import cms, formats
+from sealwright.signing import algorithms, cms, formats
 from sealwright.signing.artifact import Directive, Identity
 from sealwright.signing.containers.zip import NewMember, ZipContainer
 from sealwright.signing.containers.zip_records import STORED
@@ -76,7 +76,7 @@ def signature_of(content: bytes) -> bytes:
         return opened.read(nupkg.SIGNATURE)
 
 
-@pytest.mark.parametrize("hash_algorithm", cms.HASH_ALGORITHMS)
+@pytest.mark.parametrize("hash_algorithm", algorithms.HASH_ALGORITHMS)
 def test_signed_and_verified(hash_algorithm: str) -> None:
     after = signed(MINIMAL, hash_algorithm, "rfc3161", keys.stamps_of(*tsa()))
     (fact,) = nupkg.verify(io.BytesIO(after))

@@ -30,7 +30,7 @@ from sealwright.errors import (
     SealwrightError,
     VerificationError,
 )
-from sealwright.signing import cms, formats, opc_package, strict_xml
+from sealwright.signing import algorithms, formats, opc_package, strict_xml
 from sealwright.signing.artifact import Directive
 from sealwright.signing.containers.zip import NewMember, ZipContainer
 from sealwright.signing.formats import jar, opc
@@ -102,7 +102,7 @@ def with_signature(content: bytes, old: bytes, new: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["rsa-3072", "p384"])
-@pytest.mark.parametrize("hash_algorithm", cms.HASH_ALGORITHMS)
+@pytest.mark.parametrize("hash_algorithm", algorithms.HASH_ALGORITHMS)
 def test_signed_and_verified(kind: str, hash_algorithm: str) -> None:
     before = package()
     after = signed(before, kind, hash_algorithm=hash_algorithm, timestamp="rfc3161")
@@ -178,7 +178,7 @@ def test_what_is_written_is_what_is_hashed() -> None:
     content = members(signed_small())
     document = content[next(name for name in content if name.endswith(".psdsxs"))].decode()
     for path in ("_rels/.rels", "package/services/digital-signature/_rels/origin.psdor.rels"):
-        digest = base64.b64encode(cms.digest("sha256", content[path])).decode()
+        digest = base64.b64encode(algorithms.digest("sha256", content[path])).decode()
         reference = document[document.index(f'URI="/{path}?') :]
         assert reference.index(digest) < reference.index("</Reference>")
 
@@ -390,7 +390,7 @@ def test_a_vsix_is_signed_deeply(tmp_path: Path) -> None:
     assert set(told.values()) == {"added"}
     assert set(told) == content.keys() - members(vsix()).keys()
     assert all(one.what for one in found[2].members)
-    digest = cms.digest("sha256", content["tool.exe"]).hex().upper()
+    digest = algorithms.digest("sha256", content["tool.exe"]).hex().upper()
     files = json.loads(content["manifest.json"])["files"]
     assert [each["sha256"] for each in files] == [digest, "11"]
     assert json.loads(content["manifest.json"])["id"] == "é"

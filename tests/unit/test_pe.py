@@ -22,7 +22,7 @@ from sealwright.errors import (
     SealwrightError,
     VerificationError,
 )
-from sealwright.signing import authenticode, cms, der, formats
+from sealwright.signing import algorithms, authenticode, der, formats
 from sealwright.signing.artifact import Directive, SignatureFact
 from sealwright.signing.formats import file as plain
 from sealwright.signing.formats import pe
@@ -122,7 +122,7 @@ def test_is_deterministic() -> None:
 
 
 @pytest.mark.parametrize("kind", keys.KINDS)
-@pytest.mark.parametrize("hash_algorithm", cms.HASH_ALGORITHMS)
+@pytest.mark.parametrize("hash_algorithm", algorithms.HASH_ALGORITHMS)
 def test_every_key_and_hash(kind: str, hash_algorithm: str) -> None:
     directive = Directive("authenticode-sign", {"hash-algorithm": hash_algorithm})
     (fact,) = verify(sign(SHAPES["PE32+"], directive, kind))

@@ -22,7 +22,7 @@ from sealwright.errors import (
     SealwrightError,
     VerificationError,
 )
-from sealwright.signing import authenticode, cms, formats, script
+from sealwright.signing import algorithms, authenticode, cms, formats, script
 from sealwright.signing.artifact import Directive, SignatureFact, SignatureResult
 from sealwright.signing.deep_sign import PendingSignature
 from sealwright.signing.engine import sign_file, verify_file
@@ -114,7 +114,7 @@ def test_appearance(extension: str) -> None:
 
 
 @pytest.mark.parametrize("kind", keys.KINDS)
-@pytest.mark.parametrize("hash_algorithm", cms.HASH_ALGORITHMS)
+@pytest.mark.parametrize("hash_algorithm", algorithms.HASH_ALGORITHMS)
 @pytest.mark.parametrize("extension", [".ps1", ".wsf"])
 def test_every_key_and_hash(kind: str, hash_algorithm: str, extension: str) -> None:
     signed = sign(b"1</job>", extension, kind, hash_algorithm=hash_algorithm, timestamp="rfc3161")

@@ -11,7 +11,7 @@ from tests import keys
 from tests.fakes.tsa import LIES, Asked, Reply, ScriptedTsa, forgery, honest
 
 from sealwright.errors import ArtifactError, TimestampError, VerificationError
-from sealwright.signing import cms, der, embedded_tsa, timestamps
+from sealwright.signing import algorithms, cms, der, embedded_tsa, timestamps
 from sealwright.signing.timestamp_client import TimestampClient
 from sealwright.signing.timestamp_http import TimestampHttp
 from sealwright.signing.timestamps import TimestampAuthority, TimestampRequest
@@ -38,7 +38,7 @@ async def http() -> AsyncIterator[TimestampHttp]:
         yield client
 
 
-@pytest.mark.parametrize("hash_algorithm", cms.HASH_ALGORITHMS)
+@pytest.mark.parametrize("hash_algorithm", algorithms.HASH_ALGORITHMS)
 def test_honest_reply_is_accepted(hash_algorithm: str) -> None:
     request = _request(hash_algorithm)
     now = int(time.time())
@@ -175,7 +175,7 @@ async def test_budget_ends_everything_and_names_everyone(http: TimestampHttp) ->
 
 
 async def test_one_failure_fails_all(http: TimestampHttp) -> None:
-    poisoned = cms.digest("sha256", b"poisoned")
+    poisoned = algorithms.digest("sha256", b"poisoned")
 
     def behaviour(asked: Asked) -> Reply:
         return LIES["rejected"](asked) if asked.imprint == poisoned else honest(asked)
@@ -224,7 +224,7 @@ def _failure(request: bytes) -> str:
 
 def test_embedded_authority_rejects_what_it_cannot_do() -> None:
     def asking(algorithm: str, imprint: bytes, *after: bytes, version: int = 1) -> bytes:
-        hashed = der.sequence(cms.digest_algorithm(algorithm), der.octet_string(imprint))
+        hashed = der.sequence(algorithms.digest_algorithm(algorithm), der.octet_string(imprint))
         return der.sequence(der.integer(version), hashed, *after)
 
     assert "badAlg" in _failure(asking("sha1", bytes(20)))
@@ -253,7 +253,7 @@ def test_embedded_authority_with_every_kind_of_key(kind: str) -> None:
 
 
 def test_embedded_authority_leaves_certificates_out_unless_asked() -> None:
-    hashed = der.sequence(cms.digest_algorithm("sha256"), der.octet_string(bytes(32)))
+    hashed = der.sequence(algorithms.digest_algorithm("sha256"), der.octet_string(bytes(32)))
     _, token = _respond(der.sequence(der.integer(1), hashed)).children().rest()
     data = cms.parse(token.encoding)
     assert data.certificates == ()

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactConfigurationError, ArtifactError, VerificationError
-from sealwright.signing import appx_publisher, authenticode, cms, streams, strict_xml
+from sealwright.signing import algorithms, appx_publisher, authenticode, cms, streams, strict_xml
 from sealwright.signing.advice import CHANGED, DIRECTIVE, SIGN_ANEW, UNSIGNED
 from sealwright.signing.artifact import (
     Directive,
@@ -170,7 +170,7 @@ def _sign(
 ) -> SignGenerator:
     package = AppxContainer(source, _MAX_MEMBERS)
     _check_publisher(package, identity.certificate, ArtifactError)
-    hash_algorithm = cms.hash_algorithm_of(directive)
+    hash_algorithm = algorithms.hash_algorithm_of(directive)
     package.check_packages()
     _write_unsigned(source, package, hash_algorithm, target)
     unsigned = AppxContainer(target, _MAX_MEMBERS)
@@ -213,7 +213,7 @@ def _digests(file: BinaryIO, package: AppxContainer, hash_algorithm: str) -> byt
     """What is signed: four letters and a digest, one after another."""
 
     def over(path: str) -> bytes:
-        return cms.digest(hash_algorithm, package.read(path))
+        return algorithms.digest(hash_algorithm, package.read(path))
 
     signature = package.by_path.get(SIGNATURE)
     archive: ZipContainer = package.zip
@@ -224,7 +224,7 @@ def _digests(file: BinaryIO, package: AppxContainer, hash_algorithm: str) -> byt
     directory = archive.directory_without(signature)
     parts = [
         (b"AXPC", content.digest()),
-        (b"AXCD", cms.digest(hash_algorithm, directory)),
+        (b"AXCD", algorithms.digest(hash_algorithm, directory)),
         (b"AXCT", over(CONTENT_TYPES)),
         (b"AXBM", over(BLOCK_MAP)),
     ]

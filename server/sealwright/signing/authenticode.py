@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from sealwright.errors import ArtifactConfigurationError, ArtifactError, VerificationError
-from sealwright.signing import cms, der, timestamps
+from sealwright.signing import algorithms, cms, der, timestamps
 from sealwright.signing.advice import MAKE_UNSIGNED, SIGN_ANEW
 from sealwright.signing.artifact import Directive, Identity, SignatureFact
 from sealwright.signing.x509 import Certificate
@@ -27,7 +27,7 @@ SPC_RFC3161_TIMESTAMP = "1.3.6.1.4.1.311.3.3.1"
 
 #: Options of ``authenticode-sign`` that every format with Authenticode has.
 SIGN_OPTIONS: dict[str, tuple[str, ...] | None] = {
-    "hash-algorithm": cms.HASH_ALGORITHMS,
+    "hash-algorithm": algorithms.HASH_ALGORITHMS,
     "description": None,
     "description-url": None,
     "append": ("false", "true"),
@@ -65,7 +65,7 @@ class IndirectData:
         return der.sequence(
             der.sequence(der.object_identifier(self.data_type), self.value),
             der.sequence(
-                cms.digest_algorithm(self.hash_algorithm, der.null()),
+                algorithms.digest_algorithm(self.hash_algorithm, der.null()),
                 der.octet_string(self.digest),
             ),
         )
@@ -80,7 +80,7 @@ class IndirectData:
         data_type = der.read_oid(data.take(der.OBJECT_IDENTIFIER))
         value = data.take().encoding if data.peek() is not None else b""
         data.finish()
-        algorithm = cms.read_digest_algorithm(message_digest.take(der.SEQUENCE))
+        algorithm = algorithms.read_digest_algorithm(message_digest.take(der.SEQUENCE))
         digest = message_digest.take(der.OCTET_STRING).content
         message_digest.finish()
         return cls(data_type, value, algorithm, digest)
@@ -236,7 +236,7 @@ def _countersignature(
     authority = cms.verify_signer(
         cms.SignerInfo.parse(value),
         data.certificates,
-        lambda hash_algorithm: cms.digest(hash_algorithm, signer.info.signature),
+        lambda hash_algorithm: algorithms.digest(hash_algorithm, signer.info.signature),
         cms.DATA,
     )
     usage = authority.certificate.extended_key_usage

@@ -21,7 +21,7 @@ from cryptography.x509 import ObjectIdentifier
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from sealwright.errors import ArtifactError, ConfigurationError, VerificationError
-from sealwright.signing import cms
+from sealwright.signing import algorithms
 from sealwright.signing.advice import WEAK
 from sealwright.signing.artifact import SignatureFact
 from sealwright.signing.elements import AUTHENTICODE_VERIFY
@@ -102,7 +102,7 @@ class Judge:
         Raises:
             VerificationError: the reason for which the file is not trusted.
         """
-        strong = [fact for fact in facts if fact.hash_algorithm in cms.HASH_ALGORITHMS]
+        strong = [fact for fact in facts if fact.hash_algorithm in algorithms.HASH_ALGORITHMS]
         if not strong:
             used = " and ".join(sorted({fact.hash_algorithm for fact in facts}))
             message = f"The file is signed with {used}, which is too weak."
@@ -147,7 +147,7 @@ class Judge:
         """For which time to judge the signer, and why it is the present if it is."""
         if fact.timestamp is None or fact.timestamp_signer is None:
             return self._now, "; it has no time stamp"
-        if fact.timestamp_hash_algorithm not in cms.HASH_ALGORITHMS:
+        if fact.timestamp_hash_algorithm not in algorithms.HASH_ALGORITHMS:
             weak = fact.timestamp_hash_algorithm or "an unknown algorithm"
             return self._now, f"; its time stamp is made with {weak}, which is too weak"
         if fact.timestamp > self._now + _TOLERANCE:
@@ -206,7 +206,7 @@ def _weakly_signed(leaf: Certificate, carried: Sequence[Certificate]) -> Certifi
         if current is None or current.is_self_issued:
             return None
         hash_algorithm = current.loaded.signature_hash_algorithm
-        if hash_algorithm is not None and hash_algorithm.name not in cms.HASH_ALGORITHMS:
+        if hash_algorithm is not None and hash_algorithm.name not in algorithms.HASH_ALGORITHMS:
             return current
         current = by_subject.get(current.issuer)
     return None

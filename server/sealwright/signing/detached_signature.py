@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from sealwright.errors import ArtifactConfigurationError
 from sealwright.model.ascii_armor import armor
-from sealwright.signing import cms, openpgp, streams, timestamps
+from sealwright.signing import algorithms, cms, openpgp, streams, timestamps
 from sealwright.signing.advice import DIRECTIVE
 from sealwright.signing.artifact import (
     Directive,
@@ -30,14 +30,14 @@ def directives() -> Mapping[str, Mapping[str, tuple[str, ...] | None]]:
     """``create-cms-signature``, ``create-gpg-signature`` and ``create-raw-signature``."""
     signature: dict[str, tuple[str, ...] | None] = {
         "output-file-name": None,
-        "hash-algorithm": cms.HASH_ALGORITHMS,
+        "hash-algorithm": algorithms.HASH_ALGORITHMS,
         "rsa-padding": ("pkcs1", "pss"),
     }
     return {
         "create-cms-signature": {**signature, "output-encoding": ("pem", "der")},
         "create-gpg-signature": {
             "output-file-name": None,
-            "hash-algorithm": cms.HASH_ALGORITHMS,
+            "hash-algorithm": algorithms.HASH_ALGORITHMS,
             "output-encoding": ("ascii-armored", "binary"),
         },
         "create-raw-signature": signature,
@@ -108,17 +108,17 @@ def verify_detached(
     if directive.name == "create-gpg-signature":
         found = openpgp.verify_document(file, output, openpgp.OpenPgpKey.parse(certificate))
         return [SignatureFact("openpgp", found, certificate)]
-    hash_algorithm = cms.hash_algorithm_of(directive)
+    hash_algorithm = algorithms.hash_algorithm_of(directive)
     signer = Certificate.parse(certificate)
-    mechanism = cms.mechanism_of(signer, directive.options.get("rsa-padding") or "pkcs1")
+    mechanism = algorithms.mechanism_of(signer, directive.options.get("rsa-padding") or "pkcs1")
     digest = streams.digest_of(file, hash_algorithm)
-    cms.verify_value(signer, mechanism, hash_algorithm, digest, output)
+    algorithms.verify_value(signer, mechanism, hash_algorithm, digest, output)
     return [SignatureFact("raw", hash_algorithm, certificate)]
 
 
 def _sign_cms(source: BinaryIO, directive: Directive, identity: Identity) -> SignGenerator:
     options = directive.options
-    hash_algorithm = cms.hash_algorithm_of(directive)
+    hash_algorithm = algorithms.hash_algorithm_of(directive)
     prepared = cms.prepare(
         cms.Content(cms.DATA, streams.digest_of(source, hash_algorithm)),
         hash_algorithm,
@@ -136,7 +136,7 @@ def _sign_cms(source: BinaryIO, directive: Directive, identity: Identity) -> Sig
 
 def _sign_openpgp(source: BinaryIO, directive: Directive, identity: Identity) -> SignGenerator:
     options = directive.options
-    hash_algorithm = cms.hash_algorithm_of(directive)
+    hash_algorithm = algorithms.hash_algorithm_of(directive)
     prepared = openpgp.prepare_document(
         openpgp.OpenPgpKey.parse(identity.certificate),
         source,
@@ -153,8 +153,8 @@ def _sign_openpgp(source: BinaryIO, directive: Directive, identity: Identity) ->
 
 def _sign_raw(source: BinaryIO, directive: Directive, identity: Identity) -> SignGenerator:
     options = directive.options
-    hash_algorithm = cms.hash_algorithm_of(directive)
-    mechanism = cms.mechanism_of(
+    hash_algorithm = algorithms.hash_algorithm_of(directive)
+    mechanism = algorithms.mechanism_of(
         Certificate.parse(identity.certificate), options.get("rsa-padding") or "pkcs1"
     )
     digest = streams.digest_of(source, hash_algorithm)

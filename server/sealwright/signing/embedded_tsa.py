@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from sealwright.errors import ArtifactError, VerificationError
-from sealwright.signing import cms, der, timestamps
+from sealwright.signing import algorithms, cms, der, timestamps
 from sealwright.signing.artifact import Identity, SignatureRequest, SignatureResult
 
 #: Policy under which the tokens are issued (an arc for examples; 2.999 is in ITU-T X.660, A.6).
@@ -106,8 +106,8 @@ def _parse(request: bytes) -> _Request:
     if version != 1:
         message = f"Version {version} is not supported."
         raise ArtifactError(message)
-    hash_algorithm = cms.read_digest_algorithm(algorithm)
-    if hash_algorithm not in cms.HASH_ALGORITHMS:
+    hash_algorithm = algorithms.read_digest_algorithm(algorithm)
+    if hash_algorithm not in algorithms.HASH_ALGORITHMS:
         message = f"The hash algorithm {hash_algorithm} is too weak."
         raise VerificationError(message)
     if len(hashed) != hashlib.new(hash_algorithm).digest_size:
@@ -129,7 +129,8 @@ def _tst_info(asked: _Request, now: int, serial: int) -> bytes:
         der.integer(1),
         der.object_identifier(POLICY),
         der.sequence(
-            cms.digest_algorithm(asked.hash_algorithm, der.null()), der.octet_string(asked.imprint)
+            algorithms.digest_algorithm(asked.hash_algorithm, der.null()),
+            der.octet_string(asked.imprint),
         ),
         der.integer(serial),
         der.generalized_time(now),

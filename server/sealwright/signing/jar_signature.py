@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from sealwright.errors import ArtifactConfigurationError, ArtifactError, VerificationError
 from sealwright.model.mechanism import Mechanism
-from sealwright.signing import cms, timestamps
+from sealwright.signing import algorithms, cms, timestamps
 from sealwright.signing.advice import CHANGED, DIRECTIVE, MAKE_SMALLER, SIGN_ANEW, WEAK
 from sealwright.signing.artifact import (
     Directive,
@@ -50,7 +50,7 @@ _RATIO_ALLOWANCE = 64 << 20  # unless it is less than this
 
 def directives() -> Mapping[str, Mapping[str, tuple[str, ...] | None]]:
     """``jar-sign``."""
-    return {"jar-sign": {"hash-algorithm": cms.HASH_ALGORITHMS}}
+    return {"jar-sign": {"hash-algorithm": algorithms.HASH_ALGORITHMS}}
 
 
 def metadata(file: BinaryIO) -> Mapping[str, str]:  # noqa: ARG001 - there is none
@@ -189,18 +189,18 @@ def _sign(
     source: BinaryIO, directive: Directive, identity: Identity, target: BinaryIO
 ) -> SignGenerator:
     archive = _to_be_signed(source)
-    hash_algorithm = cms.hash_algorithm_of(directive)
+    hash_algorithm = algorithms.hash_algorithm_of(directive)
     manifest = _signed_manifest(archive, hash_algorithm)
     signature_file = _signature_file(manifest, hash_algorithm)
     prepared = cms.prepare(
-        cms.Content(cms.DATA, cms.digest(hash_algorithm, signature_file)),
+        cms.Content(cms.DATA, algorithms.digest(hash_algorithm, signature_file)),
         hash_algorithm,
         identity,
         timestamp=cms.timestamp_form(directive),
     )
     (result,) = yield [prepared.request]
     certificate = Certificate.parse(identity.certificate)
-    is_ec = cms.mechanism_of(certificate) is Mechanism.ECDSA
+    is_ec = algorithms.mechanism_of(certificate) is Mechanism.ECDSA
     made = [
         NewMember(MANIFEST, manifest.encoding),
         NewMember(f"{_SIGNER}.SF", signature_file),
@@ -254,7 +254,7 @@ def _signature_file(manifest: Manifest, hash_algorithm: str) -> bytes:
     label = f"{_LABELS[hash_algorithm]}-Digest"
 
     def text(data: bytes) -> str:
-        return _text(cms.digest(hash_algorithm, data))
+        return _text(algorithms.digest(hash_algorithm, data))
 
     main = [
         ("Signature-Version", "1.0"),
@@ -325,7 +325,7 @@ def _check_members(archive: _Archive, manifest: Manifest) -> None:
 
 
 def _digest_of_nothing(hash_algorithm: str) -> bytes:
-    return cms.digest(hash_algorithm, b"")
+    return algorithms.digest(hash_algorithm, b"")
 
 
 def _matches(section: Section, suffix: str, hash_of: Callable[[str], bytes]) -> bool:
@@ -345,7 +345,7 @@ def _check_signature_file(
     """
 
     def over(data: bytes) -> Callable[[str], bytes]:
-        return lambda hash_algorithm: cms.digest(hash_algorithm, data)
+        return lambda hash_algorithm: algorithms.digest(hash_algorithm, data)
 
     main = signed.main
     if main.value("Signature-Version") is None or not (
@@ -375,12 +375,14 @@ def _verify_block(encoding: bytes, signature_file: bytes, index: int) -> Signatu
     except ArtifactError as error:
         message = f"The signature block cannot be read: {error.message}"
         raise VerificationError(message, advice=_ADVICE_BLOCK) from error
-    signers = cms.verify(data, lambda algorithm: cms.digest(algorithm, signature_file), bare=True)
+    signers = cms.verify(
+        data, lambda algorithm: algorithms.digest(algorithm, signature_file), bare=True
+    )
     if len(signers) != 1 or data.content_type != cms.DATA or data.version not in (1, 3):
         message = "A signature block has exactly one signer, over data."
         raise VerificationError(message, advice=SIGN_ANEW)
     (signer,) = signers
-    if signer.hash_algorithm not in cms.HASH_ALGORITHMS:
+    if signer.hash_algorithm not in algorithms.HASH_ALGORITHMS:
         message = f"The signature is made with {signer.hash_algorithm}, which is too weak."
         raise VerificationError(message, advice=WEAK)
     stamp = timestamps.of_signer(signer, cms.TIMESTAMP_TOKEN)

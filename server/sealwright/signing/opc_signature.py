@@ -9,7 +9,13 @@ from datetime import UTC, datetime
 
 from sealwright.errors import ArtifactError, VerificationError
 from sealwright.model.mechanism import Mechanism
-from sealwright.signing import cms, signature_value, strict_xml, timestamps, xml_signature
+from sealwright.signing import (
+    algorithms,
+    signature_value,
+    strict_xml,
+    timestamps,
+    xml_signature,
+)
 from sealwright.signing.advice import CHANGED, SIGN_ANEW
 from sealwright.signing.artifact import Identity, SignatureFact, SignatureResult
 from sealwright.signing.opc_package import Relationship, part_key, part_name
@@ -88,7 +94,7 @@ def prepare(parts: Sequence[PartDigest], hash_algorithm: str, identity: Identity
     leaf = Certificate.parse(identity.certificate)
     issuers = [Certificate.parse(encoding) for encoding in identity.chain]
     carried = [leaf, *(each for each in issuers if not each.is_self_issued)]
-    mechanism = cms.mechanism_of(leaf)
+    mechanism = algorithms.mechanism_of(leaf)
     root = _element("Signature")
     signed_info = _add(root, "SignedInfo")
     _add(root, "SignatureValue")
@@ -107,8 +113,8 @@ def prepare(parts: Sequence[PartDigest], hash_algorithm: str, identity: Identity
         signed_info, "Reference", URI=f"#{PACKAGE_OBJECT}", Type=xml_signature.OBJECT_TYPE
     )
     _add(_add(reference, "Transforms"), "Transform", Algorithm=CANONICAL)
-    _add_digest(reference, hash_algorithm, cms.digest(hash_algorithm, _canonical(package)))
-    digest = cms.digest(hash_algorithm, _canonical(signed_info))
+    _add_digest(reference, hash_algorithm, algorithms.digest(hash_algorithm, _canonical(package)))
+    digest = algorithms.digest(hash_algorithm, _canonical(signed_info))
     return Prepared(digest, mechanism, root, leaf)
 
 
@@ -291,7 +297,7 @@ def _referenced(
             xml_signature.canonicalize(transforms[0], target) if transforms else _canonical(target)
         )
         hash_algorithm, digest = _read_digest(reference)
-        if cms.digest(hash_algorithm, content) != digest:
+        if algorithms.digest(hash_algorithm, content) != digest:
             message = "An object of the signature is not the signed one: it has been changed."
             raise VerificationError(message, advice=CHANGED)
         hashes.add(hash_algorithm)

@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactConfigurationError, ArtifactError, VerificationError
-from sealwright.signing import authenticode, cms, streams
+from sealwright.signing import algorithms, authenticode, cms, streams
 from sealwright.signing.advice import (
     CHANGED,
     DIRECTIVE,
@@ -204,7 +204,9 @@ class ScriptFormat:
     def content_digest(self, file: BinaryIO) -> bytes:
         """SHA-256 of the file's bytes without the signature block."""
         script = self.parse(file)
-        return cms.digest("sha256", script.mark + script.encode(script.before + script.after))
+        return algorithms.digest(
+            "sha256", script.mark + script.encode(script.before + script.after)
+        )
 
     def sign(
         self, source: BinaryIO, directive: Directive, identity: Identity, target: BinaryIO
@@ -282,7 +284,7 @@ class ScriptFormat:
     ) -> SignGenerator:
         style = self._style_of(directive.options.get(FILE_NAME, ""))
         script = self._prepared(self.parse(source), style)
-        hash_algorithm = cms.hash_algorithm_of(directive)
+        hash_algorithm = algorithms.hash_algorithm_of(directive)
         primary = self._kept_signature(script, style, directive)
         indirect = authenticode.IndirectData(
             authenticode.SPC_SIP_INFO,
@@ -337,7 +339,7 @@ class ScriptFormat:
         mark = _UTF16_BOM if script.mark and self._hashes_mark else b""
         units = len(before) // 2
         position = units.to_bytes(4, "little") if self._hashes_position else b""
-        return cms.digest(hash_algorithm, mark + text + position)
+        return algorithms.digest(hash_algorithm, mark + text + position)
 
     def _require_signatures(self, source: BinaryIO) -> SignGenerator:
         facts = self.verify(source)

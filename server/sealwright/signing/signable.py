@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError, VerificationError
-from sealwright.signing import cms, openpgp
+from sealwright.signing import algorithms, openpgp
 from sealwright.signing.artifact import (
     Directive,
     Format,
@@ -74,7 +74,7 @@ def _check_kind(directive: Directive, identity: Identity) -> None:
     if makes_openpgp and is_openpgp:
         openpgp.OpenPgpKey.parse(identity.certificate)
     elif not makes_openpgp and is_x509:
-        cms.mechanism_of(Certificate.parse(identity.certificate))
+        algorithms.mechanism_of(Certificate.parse(identity.certificate))
     elif is_x509 or is_openpgp:
         found, other = "an X.509 certificate", "an OpenPGP key"
         if is_openpgp:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from sealwright.errors import ArtifactError, SealwrightError, TimestampError, VerificationError
-from sealwright.signing import cms, der
+from sealwright.signing import algorithms, cms, der
 from sealwright.signing.advice import STAMP_ANEW
 from sealwright.signing.x509 import Certificate, VerifiedPaths
 
@@ -87,19 +87,19 @@ class TimestampRequest:
     ) -> TimestampRequest:
         """Request for a signature value, with at least 8 random bytes for the nonce."""
         nonce = int.from_bytes(random, "big") | 1 << (8 * len(random) - 1)
-        return cls(cms.digest(hash_algorithm, signature), hash_algorithm, nonce, policy)
+        return cls(algorithms.digest(hash_algorithm, signature), hash_algorithm, nonce, policy)
 
     def __post_init__(self) -> None:
         if not _MIN_NONCE_BITS <= self.nonce.bit_length() <= _MAX_NONCE_BITS:
             message = "A nonce has 64 to 256 bits."
             raise ValueError(message)
-        if self.hash_algorithm not in cms.HASH_ALGORITHMS:
+        if self.hash_algorithm not in algorithms.HASH_ALGORITHMS:
             message = f"{self.hash_algorithm} is not a hash algorithm for time stamps."
             raise ValueError(message)
 
     def encode(self) -> bytes:
         """DER of the TimeStampReq."""
-        algorithm = cms.digest_algorithm(self.hash_algorithm, der.null())
+        algorithm = algorithms.digest_algorithm(self.hash_algorithm, der.null())
         return der.sequence(
             der.integer(1),
             der.sequence(algorithm, der.octet_string(self.imprint)),
@@ -136,7 +136,7 @@ class Timestamp:
     @property
     def weaker_hash_algorithm(self) -> str:
         """Of imprint and token, the one that is not of SHA-2 if there is such a one."""
-        if self.hash_algorithm in cms.HASH_ALGORITHMS:
+        if self.hash_algorithm in algorithms.HASH_ALGORITHMS:
             return self.token_hash_algorithm
         return self.hash_algorithm
 
@@ -167,7 +167,7 @@ def read_token(encoding: bytes) -> Timestamp:
 def verify_token(encoding: bytes, signature: bytes) -> Timestamp:
     """`read_token`, and its message imprint must be that of `signature`."""
     stamp = read_token(encoding)
-    if stamp.imprint != cms.digest(stamp.hash_algorithm, signature):
+    if stamp.imprint != algorithms.digest(stamp.hash_algorithm, signature):
         message = "The time stamp belongs to another signature."
         raise VerificationError(message, advice=STAMP_ANEW)
     return stamp
@@ -243,7 +243,7 @@ def _check_answers(
     if request.policy is not None and stamp.policy != request.policy:
         message = f"The policy is {stamp.policy}, not the requested {request.policy}."
         raise TimestampError(message)
-    if stamp.token_hash_algorithm not in cms.HASH_ALGORITHMS:
+    if stamp.token_hash_algorithm not in algorithms.HASH_ALGORITHMS:
         message = f"The token is signed with {stamp.token_hash_algorithm}, which is too weak."
         raise TimestampError(message)
     usage = stamp.signer.extended_key_usage
@@ -292,7 +292,7 @@ def _parse_tst_info(
     version = der.read_integer(reader.take(der.INTEGER))
     policy = der.read_oid(reader.take(der.OBJECT_IDENTIFIER))
     imprint = reader.take(der.SEQUENCE).children()
-    hash_algorithm = cms.read_digest_algorithm(imprint.take(der.SEQUENCE))
+    hash_algorithm = algorithms.read_digest_algorithm(imprint.take(der.SEQUENCE))
     hashed = imprint.take(der.OCTET_STRING).content
     imprint.finish()
     reader.take(der.INTEGER)

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from sealwright.errors import ArtifactError, VerificationError
 from sealwright.model.mechanism import Mechanism
-from sealwright.signing import cms, strict_xml
+from sealwright.signing import algorithms, strict_xml
 from sealwright.signing.advice import SIGN_ANEW, WEAK
 from sealwright.signing.x509 import Certificate
 
@@ -34,9 +34,9 @@ DIGEST_METHODS = {
 _MORE = "http://www.w3.org/2001/04/xmldsig-more#"
 _SIGNATURE_METHODS = {
     (Mechanism.RSA_PKCS1, "sha1"): f"{NAMESPACE}rsa-sha1",
-    **{(Mechanism.RSA_PKCS1, name): f"{_MORE}rsa-{name}" for name in cms.HASH_ALGORITHMS},
+    **{(Mechanism.RSA_PKCS1, name): f"{_MORE}rsa-{name}" for name in algorithms.HASH_ALGORITHMS},
     (Mechanism.ECDSA, "sha1"): f"{_MORE}ecdsa-sha1",
-    **{(Mechanism.ECDSA, name): f"{_MORE}ecdsa-{name}" for name in cms.HASH_ALGORITHMS},
+    **{(Mechanism.ECDSA, name): f"{_MORE}ecdsa-{name}" for name in algorithms.HASH_ALGORITHMS},
 }
 _HASHES = {uri: name for name, uri in DIGEST_METHODS.items()}
 _METHODS = {uri: key for key, uri in _SIGNATURE_METHODS.items()}
@@ -108,7 +108,7 @@ def verify_value(
     Raises:
         VerificationError: none did.
     """
-    digest = cms.digest(hash_algorithm, signed)
+    digest = algorithms.digest(hash_algorithm, signed)
     for certificate in candidates:
         size = value_size(certificate)
         if (mechanism is Mechanism.ECDSA) != bool(size) or (size and len(value) != 2 * size):
@@ -118,7 +118,7 @@ def verify_value(
             r, s = (int.from_bytes(part, "big") for part in (value[:size], value[size:]))
             signature = encode_dss_signature(r, s)
         try:
-            cms.verify_value(certificate, mechanism, hash_algorithm, digest, signature)
+            algorithms.verify_value(certificate, mechanism, hash_algorithm, digest, signature)
         except VerificationError:
             continue
         return certificate

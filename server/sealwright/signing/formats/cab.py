@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactConfigurationError, ArtifactError, VerificationError
-from sealwright.signing import authenticode, cms, der, streams
+from sealwright.signing import algorithms, authenticode, cms, der, streams
 from sealwright.signing.advice import CHANGED, DIRECTIVE, MAKE_ANEW, UNSIGNED
 from sealwright.signing.artifact import (
     Directive,
@@ -184,7 +184,7 @@ def _sign(
     source: BinaryIO, directive: Directive, identity: Identity, target: BinaryIO
 ) -> SignGenerator:
     cabinet = parse(source)
-    hash_algorithm = cms.hash_algorithm_of(directive)
+    hash_algorithm = algorithms.hash_algorithm_of(directive)
     primary = _kept_signature(source, cabinet, directive)
     indirect = authenticode.IndirectData(
         SPC_CAB_DATA, _obsolete_link(), hash_algorithm, _digest(source, cabinet, hash_algorithm)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactConfigurationError, ArtifactError, VerificationError
-from sealwright.signing import authenticode, cms, der, streams
+from sealwright.signing import algorithms, authenticode, cms, der, streams
 from sealwright.signing.advice import (
     CHANGED,
     DIRECTIVE,
@@ -59,7 +59,7 @@ def metadata(file: BinaryIO) -> Mapping[str, str]:  # noqa: ARG001 - there is no
 
 def content_digest(file: BinaryIO) -> bytes:
     """SHA-256 of the certificate trust list."""
-    return cms.digest("sha256", _parse(_read(file))[0])
+    return algorithms.digest("sha256", _parse(_read(file))[0])
 
 
 def sign(
@@ -93,7 +93,7 @@ def verify(file: BinaryIO) -> list[SignatureFact]:
         if data.content.encoding != trust_list:
             message = "A nested signature is over another certificate trust list."
             raise VerificationError(message, advice=CHANGED)
-        return cms.read_digest_algorithm(data.signers[0].digest_algorithm)
+        return algorithms.read_digest_algorithm(data.signers[0].digest_algorithm)
 
     return authenticode.verify(encoding, check)
 
@@ -103,7 +103,7 @@ def _sign(
 ) -> SignGenerator:
     encoding = _read(source)
     trust_list, is_signed = _parse(encoding)
-    hash_algorithm = cms.hash_algorithm_of(directive)
+    hash_algorithm = algorithms.hash_algorithm_of(directive)
     appends = is_signed and directive.options.get("append") == "true"
     prepared = authenticode.prepare_content(
         CERTIFICATE_TRUST_LIST, trust_list, hash_algorithm, directive, identity

@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactConfigurationError, ArtifactError, VerificationError
-from sealwright.signing import authenticode, cms, der, summary_information
+from sealwright.signing import algorithms, authenticode, cms, der, summary_information
 from sealwright.signing.advice import CHANGED, DIRECTIVE, SIGN_ANEW, UNSIGNED
 from sealwright.signing.artifact import (
     Directive,
@@ -86,7 +86,7 @@ def sign(
 
 def check_signable(file: BinaryIO, directive: Directive) -> None:
     """See `artifact.ParticularFormat`."""
-    _signature_around(CompoundFile(file), directive, cms.hash_algorithm_of(directive))
+    _signature_around(CompoundFile(file), directive, algorithms.hash_algorithm_of(directive))
 
 
 def verify(file: BinaryIO) -> list[SignatureFact]:
@@ -122,7 +122,7 @@ def _sign(
     source: BinaryIO, directive: Directive, identity: Identity, target: BinaryIO
 ) -> SignGenerator:
     package = CompoundFile(source)
-    hash_algorithm = cms.hash_algorithm_of(directive)
+    hash_algorithm = algorithms.hash_algorithm_of(directive)
     primary, extended = _signature_around(package, directive, hash_algorithm)
     digest = _content(package, hash_algorithm, extended)
     indirect = authenticode.IndirectData(

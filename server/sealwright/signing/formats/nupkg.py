@@ -19,7 +19,7 @@ from sealwright.errors import (
     TimestampError,
     VerificationError,
 )
-from sealwright.signing import cms, der, timestamps
+from sealwright.signing import algorithms, cms, der, timestamps
 from sealwright.signing.advice import CHANGED, DIRECTIVE, SIGN_ANEW, WEAK
 from sealwright.signing.artifact import (
     Directive,
@@ -68,7 +68,7 @@ def recognize(file: BinaryIO) -> bool:
 
 def directives() -> Mapping[str, Mapping[str, tuple[str, ...] | None]]:
     """``nuget-sign``."""
-    return {"nuget-sign": {"hash-algorithm": cms.HASH_ALGORITHMS}}
+    return {"nuget-sign": {"hash-algorithm": algorithms.HASH_ALGORITHMS}}
 
 
 def metadata(file: BinaryIO) -> Mapping[str, str]:  # noqa: ARG001 - there is none
@@ -180,7 +180,7 @@ def _sign(
     package = _Package(source)
     _check_replaceable(package)
     _check_key(Certificate.parse(identity.certificate))
-    hash_algorithm = cms.hash_algorithm_of(directive)
+    hash_algorithm = algorithms.hash_algorithm_of(directive)
     digest = base64.b64encode(package.digest(hash_algorithm)).decode()
     content = f"Version:1\n\n{_HASH_OIDS[hash_algorithm]}-Hash:{digest}\n\n".encode()
     commitment = der.sequence(der.object_identifier(PROOF_OF_ORIGIN))
@@ -278,7 +278,7 @@ def _counter(value: der.Element, primary: cms.Signer, data: cms.SignedData) -> c
     signer = cms.verify_signer(
         cms.SignerInfo.parse(value),
         data.certificates,
-        lambda hash_algorithm: cms.digest(hash_algorithm, signature),
+        lambda hash_algorithm: algorithms.digest(hash_algorithm, signature),
         cms.DATA,  # which .NET names here, other than RFC 5652 has it
     )
     _check_signer(signer, (PROOF_OF_RECEIPT,))

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactConfigurationError, ArtifactError, VerificationError
-from sealwright.signing import cms, opc_package, opc_signature, vsix_manifest
+from sealwright.signing import algorithms, cms, opc_package, opc_signature, vsix_manifest
 from sealwright.signing.advice import CHANGED, DIRECTIVE, MAKE_UNSIGNED
 from sealwright.signing.artifact import (
     Directive,
@@ -65,7 +65,7 @@ def recognize(file: BinaryIO) -> bool:
 
 def directives() -> Mapping[str, Mapping[str, tuple[str, ...] | None]]:
     """``opc-sign``."""
-    return {"opc-sign": {"hash-algorithm": cms.HASH_ALGORITHMS}}
+    return {"opc-sign": {"hash-algorithm": algorithms.HASH_ALGORITHMS}}
 
 
 def metadata(file: BinaryIO) -> Mapping[str, str]:  # noqa: ARG001 - there is none
@@ -192,7 +192,7 @@ def _sign(
     source: BinaryIO, directive: Directive, identity: Identity, target: BinaryIO
 ) -> SignGenerator:
     package = OpcPackage(source)
-    hash_algorithm = cms.hash_algorithm_of(directive)
+    hash_algorithm = algorithms.hash_algorithm_of(directive)
     certificate = Certificate.parse(identity.certificate)
     path = f"{_SIGNATURES}{certificate.fingerprint('sha256').hex()[:24]}.psdsxs"
     made, removed = _around_signature(package, path)
@@ -276,10 +276,10 @@ def _part_digests(
             document = content if isinstance(content, bytes) else package.read(content)
             relationships = opc_package.read_relationships(document, path)
             transformed = opc_package.transform_relationships(relationships)
-            digest = cms.digest(hash_algorithm, transformed)
+            digest = algorithms.digest(hash_algorithm, transformed)
             yield PartDigest(path, kind, hash_algorithm, digest, tuple(r.id for r in relationships))
         elif isinstance(content, bytes):
-            yield PartDigest(path, kind, hash_algorithm, cms.digest(hash_algorithm, content))
+            yield PartDigest(path, kind, hash_algorithm, algorithms.digest(hash_algorithm, content))
         else:
             yield PartDigest(path, kind, hash_algorithm, _digest(package, content, hash_algorithm))
 
@@ -354,7 +354,7 @@ def _present_digest(package: OpcPackage, entry: Entry, part: PartDigest) -> byte
         return _digest(package, entry, part.hash_algorithm)
     relationships = opc_package.read_relationships(package.read(entry), entry.path)
     chosen = [each for each in relationships if part.is_selected(each)]
-    return cms.digest(part.hash_algorithm, opc_package.transform_relationships(chosen))
+    return algorithms.digest(part.hash_algorithm, opc_package.transform_relationships(chosen))
 
 
 def _check_unselected(package: OpcPackage, entry: Entry, signed: PartDigest | None) -> None:

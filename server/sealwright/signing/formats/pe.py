@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactConfigurationError, ArtifactError, VerificationError
-from sealwright.signing import authenticode, cms, der, streams, version_info
+from sealwright.signing import algorithms, authenticode, cms, der, streams, version_info
 from sealwright.signing.advice import CHANGED, DIRECTIVE, UNSIGNED
 from sealwright.signing.artifact import (
     Directive,
@@ -192,7 +192,7 @@ def _sign(
 ) -> SignGenerator:
     check_signable(source, directive)
     image = parse(source)
-    hash_algorithm = cms.hash_algorithm_of(directive)
+    hash_algorithm = algorithms.hash_algorithm_of(directive)
     existing = _kept_certificates(source, image, directive)
     words = _WordSum()
     digest = _digest(source, image, hash_algorithm, words)
