@@ -23,13 +23,14 @@ from sealwright.db import Database, build_systems, outbox, requests, webhooks
 from sealwright.db.outbox import Message
 from sealwright.db.webhooks import Delivery
 from sealwright.deliveries import act_on_due
-from sealwright.fulfil import Workbench, fulfil
+from sealwright.fulfil import fulfil
 from sealwright.model.identifiers import new_id
 from sealwright.model.request import SigningRequest
 from sealwright.model.user import Role, User, UserKind
 from sealwright.origin.systems import Systems, open_systems
 from sealwright.reporting.dispatch import Dispatcher
 from sealwright.storage.scratch import Scratch
+from sealwright.workbench import Workbench
 from tests.fakes.github_state import Job
 from tests.fakes.github_world import AUDIENCE, SECRET, World
 from tests.fakes.oidc import github_claims

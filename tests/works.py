@@ -14,12 +14,13 @@ from sealwright.config import Settings
 from sealwright.db import log as db_log
 from sealwright.db import projects, requests
 from sealwright.errors import UnavailableError
-from sealwright.fulfil import Workbench, fulfil
+from sealwright.fulfil import fulfil
 from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.request import SigningRequest, State, StoredArtifact
 from sealwright.signing.timestamp_client import TimestampClient
 from sealwright.signing.timestamp_http import TimestampHttp
 from sealwright.storage import ArtifactStore
+from sealwright.workbench import Workbench
 from sealwright.worker.bench import open_bench
 from tests.artifacts import CONFIGURATION, build_artifact
 from tests.chaos.shim import Shim

@@ -22,7 +22,7 @@ from sealwright.errors import (
     SealwrightError,
     UnavailableError,
 )
-from sealwright.fulfil import Workbench, fail, fetch, load_configuration, make_plan, require_decided
+from sealwright.fulfil import fail, fetch, load_configuration, make_plan, require_decided
 from sealwright.model.identifiers import utc_now
 from sealwright.model.plan import AheadClaim, StoredPlan
 from sealwright.model.request import SigningRequest, State
@@ -31,6 +31,7 @@ from sealwright.reporting.notify import plan_is_known
 from sealwright.signing.artifact import Identity
 from sealwright.signing.stored_plan import stored_plan
 from sealwright.signing.team import is_divisible, team_of
+from sealwright.workbench import Workbench
 
 _log = logging.getLogger(__name__)
 

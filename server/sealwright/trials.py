@@ -15,11 +15,11 @@ from pathlib import Path
 
 from sealwright.db import proposals
 from sealwright.errors import InternalError, SealwrightError, VerificationError
-from sealwright.fulfil import Workbench
 from sealwright.model.identifiers import utc_now
 from sealwright.model.proposal import Trial, TrialState
 from sealwright.signing.shard import WHOLE
 from sealwright.signing.stored_plan import stored_plan
+from sealwright.workbench import Workbench
 
 _log = logging.getLogger(__name__)
 

@@ -21,11 +21,11 @@ from tests.functional.test_web_projects import post
 from tests.web import PASSWORD, Web
 
 from sealwright.db import projects, proposals
-from sealwright.fulfil import Workbench
 from sealwright.intake.passwords import hash_password
 from sealwright.model.identifiers import utc_now
 from sealwright.model.user import Role, User
 from sealwright.trials import do_trial
+from sealwright.workbench import Workbench
 from sealwright.worker.bench import open_bench
 
 WITH_PARAMETER = CONFIGURATION.replace(

@@ -8,10 +8,7 @@ from functools import partial
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError
-from sealwright.signing.artifact import (
-    Container,
-    Entry,
-)
+from sealwright.signing.artifact import Container, Entry
 from sealwright.signing.spool import Spool, SpoolFile
 from sealwright.signing.streams import Nowhere
 

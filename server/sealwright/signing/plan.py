@@ -14,16 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sealwright.errors import ArtifactError, InternalError, InvalidInputError, VerificationError
-from sealwright.signing.artifact import (
-    Directive,
-    MemberSigningFormat,
-    TimestampForm,
-)
-from sealwright.signing.elements import (
-    OUTPUT_FILE_NAME,
-    Language,
-    is_verification,
-)
+from sealwright.signing.artifact import Directive, MemberSigningFormat, TimestampForm
+from sealwright.signing.elements import OUTPUT_FILE_NAME, Language, is_verification
 from sealwright.signing.wheel_record import stale
 
 INSIDE = "!/"  # between a container's path and a member's

@@ -15,7 +15,6 @@ from sealwright.config import Settings, TimestampAuthoritySettings
 from sealwright.connectors.outgoing import OutgoingClient
 from sealwright.db import Database
 from sealwright.errors import ConfigurationError
-from sealwright.fulfil import Workbench
 from sealwright.intake.retrieval import retrieval_policy
 from sealwright.origin.systems import open_systems
 from sealwright.queueing.queue import Queue
@@ -30,6 +29,7 @@ from sealwright.signing.timestamp_http import TimestampHttp
 from sealwright.signing.timestamps import TimestampAuthority
 from sealwright.storage import open_store
 from sealwright.storage.scratch import Scratch
+from sealwright.workbench import Workbench
 
 
 @contextlib.asynccontextmanager

@@ -5,11 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    StringConstraints,
-)
+from pydantic import AfterValidator, Field, StringConstraints
 
 from sealwright.model.build_system import BuildSystemKind, LinkStanding
 from sealwright.model.request import State

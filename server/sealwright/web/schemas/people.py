@@ -5,11 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    StringConstraints,
-)
+from pydantic import AfterValidator, Field, StringConstraints
 
 from sealwright.model.user import Role, TokenKind, TokenScope, UserKind
 from sealwright.web.schemas.fields import Email, In, Name, Out, Reference, without_controls

@@ -5,11 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Annotated
 
-from pydantic import (
-    Field,
-    StringConstraints,
-    field_validator,
-)
+from pydantic import Field, StringConstraints, field_validator
 
 from sealwright.model.project import ApproverMail, PolicyKind, SubmitterMail
 from sealwright.origin.rules import EVENTS

@@ -5,10 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Annotated
 
-from pydantic import (
-    Field,
-    StringConstraints,
-)
+from pydantic import Field, StringConstraints
 
 from sealwright.model.request import State
 from sealwright.web.schemas.fields import MAX_WAIT_SECONDS, In, Line, Reference

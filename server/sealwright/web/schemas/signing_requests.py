@@ -5,11 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Annotated, Literal
 
-from pydantic import (
-    Base64Bytes,
-    Field,
-    StringConstraints,
-)
+from pydantic import Base64Bytes, Field, StringConstraints
 
 from sealwright.model.mechanism import Mechanism
 from sealwright.model.origin import Proof
