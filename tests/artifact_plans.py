@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
-from sealwright.db import plans, requests
+from sealwright.db import file_results, plans
 from sealwright.model.identifiers import utc_now
 from sealwright.model.member_tree import FILE, FOLDER, SIGNATURE, Member, build
 from sealwright.model.plan import StoredPlan
@@ -86,10 +86,10 @@ async def store(
         stored = StoredPlan(plan.plan_hash, plan.to_json(), effect_of(plan), tree, plan.warnings)
         await plans.put(tx, request_id, stored, utc_now())
         if done:
-            await requests.put_results(tx, request_id, list(results(plan)))
+            await file_results.put_results(tx, request_id, list(results(plan)))
 
 
 async def store_results(web: Web, request_id: str, plan: Plan) -> None:
     """Put the plan's results in the place of others."""
     async with web.database.transaction() as tx:
-        await requests.put_results(tx, request_id, list(results(plan)))
+        await file_results.put_results(tx, request_id, list(results(plan)))

@@ -27,7 +27,7 @@ import httpx
 import pytest
 
 from sealwright.config import Settings
-from sealwright.db import Database, projects, requests, users
+from sealwright.db import Database, file_results, projects, requests, users
 from sealwright.intake.tokens import new_token, token_hash
 from sealwright.model.certificate import Certificate, KeyType
 from sealwright.model.identifiers import new_id, utc_now
@@ -298,7 +298,7 @@ class Web:
         name = request.input.file_name if request.input else "artifact"
         output = StoredArtifact(key, name, stored.size, stored.sha256)
         async with self.database.transaction() as tx:
-            await requests.put_results(tx, request.id, [_result(n) for n in range(results)])
+            await file_results.put_results(tx, request.id, [_result(n) for n in range(results)])
             facts = {"outputs": [{"name": name, "sha256": stored.sha256}]}
             entry = request_entry(
                 request, "artifact.released", actor="worker", now=utc_now(), data=facts

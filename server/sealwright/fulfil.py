@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from sealwright.answer import Answerer, patiently
-from sealwright.db import Transaction, certificates, plans, projects, requests
+from sealwright.db import Transaction, certificates, file_results, plans, projects, requests
 from sealwright.db import log as db_log
 from sealwright.errors import (
     ArtifactError,
@@ -426,7 +426,7 @@ async def _release(
         logged = any(json.loads(entry.body)["data"] == facts for entry in earlier)
         if not logged:
             if again or results:
-                await requests.put_results(tx, request.id, results)
+                await file_results.put_results(tx, request.id, results)
             await record(tx, request_entry(request, action, actor=ACTOR, now=utc_now(), data=facts))
     await patiently("signing a checkpoint", bench.signer.checkpoint)
 

@@ -9,7 +9,7 @@ import pytest
 from tests.database import Scene, add_request, request, seed
 from tests.web import Web
 
-from sealwright.db import Database, request_sets, requests
+from sealwright.db import Database, file_results, request_sets, requests
 from sealwright.db import log as db_log
 from sealwright.db.log import NewEntry
 from sealwright.model.identifiers import utc_now
@@ -90,7 +90,7 @@ async def logged(web: Web, of: str, *actions: str) -> None:
 async def test_a_request_of_many_files_is_read_in_pages(web: Web) -> None:
     made = await add_request(web.database, web.scene, state=State.COMPLETED)
     async with web.database.transaction() as tx:
-        await requests.put_results(tx, made.id, [signed(number) for number in range(450)])
+        await file_results.put_results(tx, made.id, [signed(number) for number in range(450)])
     every = ["request.submitted", *["signature.intended", "signature.made"] * 150]
     every += ["signature.abandoned", "artifact.released", "request.completed"]
     await logged(web, made.id, *every)

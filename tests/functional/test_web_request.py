@@ -11,7 +11,7 @@ from tests import artifact_plans
 from tests.functional.test_web_pages import csrf, logged_in
 from tests.web import PASSWORD, Web
 
-from sealwright.db import requests
+from sealwright.db import file_results, requests
 from sealwright.db.tables import signing_requests
 from sealwright.intake.passwords import hash_password
 from sealwright.model.identifiers import utc_now
@@ -29,7 +29,7 @@ async def test_the_tree_shows_every_member_and_what_was_done(web: Web) -> None:
     assert page.count('<span class="file">') == 7
     assert page.count(">planned<") == 6  # the archive itself is not signed
     async with web.database.transaction() as tx:
-        await requests.put_results(
+        await file_results.put_results(
             tx, request["id"], list(artifact_plans.results(artifact_plans.release(3)))
         )
     page = (await browser.get(path)).text
@@ -60,7 +60,7 @@ async def test_what_comes_with_signatures_is_among_the_members(web: Web) -> None
     done = list(artifact_plans.results(plan))
     done[0] = dataclasses.replace(done[0], members=members)
     async with web.database.transaction() as tx:
-        await requests.put_results(tx, request["id"], done)
+        await file_results.put_results(tx, request["id"], done)
         await tx.change(
             signing_requests.update()
             .where(signing_requests.c.id == request["id"])

@@ -25,7 +25,7 @@ from tests.works import Failing, Works, at_work
 from sealwright import answer
 from sealwright.config import Settings
 from sealwright.connectors.outgoing import OutgoingClient, OutgoingPolicy
-from sealwright.db import Database, certificates, plans, projects, requests
+from sealwright.db import Database, certificates, file_results, plans, projects, requests
 from sealwright.errors import UnavailableError
 from sealwright.fulfil import fulfil
 from sealwright.model.certificate import CertificateState
@@ -84,7 +84,7 @@ async def test_artifact_is_signed(works: Works) -> None:
     assert {fact.signer for _, fact in facts} == {works.scene.certificate.certificate}
     assert works.left_over() == []
     async with works.bench.database.read() as tx:
-        results = await requests.results(tx, request.id)
+        results = await file_results.results(tx, request.id)
     assert [one.timestamp is not None for one in results] == [False, True, True, False, True]
     # a message that comes late, or twice, changes nothing
     assert await works.fulfil(request) == done
@@ -504,7 +504,7 @@ async def test_what_comes_with_signatures_is_told(works: Works) -> None:
     done = await works.fulfil(await works.request())
     assert done.state is State.COMPLETED, done.reason
     async with works.bench.database.read() as tx:
-        told = await requests.additions(tx, done.id)
+        told = await file_results.additions(tx, done.id)
         packed = await plans.tree(tx, done.id)
     assert packed is not None
     tree = MemberTree.unpack(packed)

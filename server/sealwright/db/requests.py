@@ -20,7 +20,6 @@ from sealwright.db.request_search import RequestFilter, add_words, find_ids, wor
 from sealwright.db.tables import (
     approvals,
     artifact_configurations,
-    file_results,
     idempotency_keys,
     projects,
     signing_policies,
@@ -34,7 +33,6 @@ from sealwright.model.project import PolicySnapshot
 from sealwright.model.request import (
     TRANSITIONS,
     Approval,
-    FileResult,
     HashToSign,
     MalwareScan,
     Progress,
@@ -47,10 +45,8 @@ from sealwright.model.request import (
     Verdict,
     check_transition,
 )
-from sealwright.model.signed_member import Change, SignedMember
 
 _T = signing_requests
-
 #: states in which a request waits for a worker, or is with one
 WORKABLE = frozenset(
     {
@@ -61,7 +57,6 @@ WORKABLE = frozenset(
         State.PROCESSING,
     }
 )
-
 #: fields of SigningRequest that come from a join, not from the table itself
 _JOINED = {
     "project_slug": projects.c.slug,
@@ -71,7 +66,6 @@ _JOINED = {
     "artifact_configuration_slug": artifact_configurations.c.slug,
     "artifact_configuration_name": artifact_configurations.c.name,
 }
-
 #: columns that repeat a part of another, to find requests by
 _DERIVED = frozenset({"run_id"})
 
@@ -98,8 +92,6 @@ _DECISIONS = (
     .where(approvals.c.request_id == sa.bindparam("request"))
     .order_by(approvals.c.id)
 )
-
-
 _TIMESTAMPS = sa.select(timestamp_tokens.c.imprint, timestamp_tokens.c.token).where(
     timestamp_tokens.c.request_id == sa.bindparam("request"),
     timestamp_tokens.c.imprint.in_(sa.bindparam("imprints", expanding=True)),
@@ -476,77 +468,6 @@ def _assertion_from_json(value: Mapping[str, str] | None) -> Assertion | None:
         return Assertion(**{name: base64.b64decode(text) for name, text in value.items()})
     except (TypeError, ValueError):
         return None
-
-
-async def put_results(tx: Transaction, request_id: str, results: Sequence[FileResult]) -> None:
-    """Replace the per-file results."""
-    await tx.change(file_results.delete().where(file_results.c.request_id == request_id))
-    if results:
-        await tx.change(
-            file_results.insert(),
-            [
-                {"request_id": request_id, "position": position}
-                | dataclasses.asdict(result)
-                | {"members": [dataclasses.asdict(each) for each in result.members] or None}
-                for position, result in enumerate(results)
-            ],
-        )
-
-
-async def results(
-    tx: Transaction, request_id: str, *, start: int = 0, limit: int | None = None
-) -> list[FileResult]:
-    """The per-file results in the artifact's order, from position `start` on; at most `limit`."""
-    statement = _select_results(request_id).where(file_results.c.position >= start)
-    rows = await tx.all(statement.limit(limit))
-    return [_result(row) for row in rows]
-
-
-async def count_results(tx: Transaction, request_id: str) -> int:
-    """How many per-file results there are: their positions begin at 0 and leave none out."""
-    row = await tx.one(
-        sa.select(sa.func.max(file_results.c.position).label("last")).where(
-            file_results.c.request_id == request_id
-        )
-    )
-    return int(row["last"]) + 1 if row and row["last"] is not None else 0
-
-
-async def results_of(tx: Transaction, request_id: str, paths: Sequence[str]) -> list[FileResult]:
-    """The results of the files at these paths, in the artifact's order."""
-    found: list[FileResult] = []
-    for start in range(0, len(paths), 500):  # SQLite bounds the variables of one statement
-        some = file_results.c.path.in_(paths[start : start + 500])
-        found += [_result(row) for row in await tx.all(_select_results(request_id).where(some))]
-    return found
-
-
-async def additions(tx: Transaction, request_id: str) -> dict[str, list[SignedMember]]:
-    """What signing added to each container, changed and removed there, by the container's path as
-    in the plan. A detached signature lies in the one around the file that it is for."""
-    found: dict[str, list[SignedMember]] = {}
-    some = file_results.c.members.is_not(None)
-    for row in await tx.all(_select_results(request_id).where(some)):
-        one = _result(row)
-        container = one.path.rpartition("!/")[0] if one.outputs else one.path
-        found.setdefault(container, []).extend(one.members)
-    return found
-
-
-def _select_results(request_id: str) -> sa.Select[Any]:
-    names = [field.name for field in dataclasses.fields(FileResult)]
-    return (
-        sa.select(*(file_results.c[name] for name in names))
-        .where(file_results.c.request_id == request_id)
-        .order_by(file_results.c.position)
-    )
-
-
-def _result(row: sa.RowMapping) -> FileResult:
-    members = tuple(
-        SignedMember(**each | {"change": Change(each["change"])}) for each in row["members"] or ()
-    )
-    return FileResult(**dict(row) | {"outputs": tuple(row["outputs"]), "members": members})
 
 
 async def put_timestamps(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from sealwright.db import Transaction, certificates, requests
+from sealwright.db import Transaction, certificates, file_results, requests
 from sealwright.db import log as db_log
 from sealwright.db.outbox import Message
 from sealwright.model.identifiers import new_id
@@ -50,8 +50,8 @@ async def request_report(tx: Transaction, message: Message, url: str) -> Report 
         sequence=message.id,
         url=f"{url}/signing-requests/{request.id}",
         title=f"{title}: {note}" if note else title,
-        files=tuple(await requests.results(tx, request.id, limit=_MOST_FILES)) if done else (),
-        file_count=await requests.count_results(tx, request.id) if done else 0,
+        files=tuple(await file_results.results(tx, request.id, limit=_MOST_FILES)) if done else (),
+        file_count=await file_results.count_results(tx, request.id) if done else 0,
         certificate_subject=certificate.subject if certificate else "",
         approvals=tuple(f"{one.user_name} {_WORDS[one.verdict]}" for one in decisions),
         quorum=quorum,

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sealwright.db import Transaction, plans, requests, users
+from sealwright.db import Transaction, file_results, plans, requests, users
 from sealwright.db import log as db_log
 from sealwright.model.plan import PlanStanding, PlanState
 from sealwright.model.project import ArtifactConfiguration, Project, SigningPolicy
@@ -113,7 +113,7 @@ async def request_out(
     people = await names(tx, request.organization_id, [request.submitted_by])
     decisions = await requests.decisions(tx, request.id)
     of_files = request.kind is RequestKind.ARTIFACT
-    results = await requests.results(tx, request.id, limit=SHOWN) if of_files else []
+    results = await file_results.results(tx, request.id, limit=SHOWN) if of_files else []
     entries = await db_log.time_line(tx, request.id, SHOWN)
     needed = await awaited.request(tx, request, url)
     planned = await plans.standing(tx, request.id) if of_files else PlanStanding(PlanState.NONE)
@@ -129,7 +129,7 @@ async def request_out(
                 for one in decisions
             ],
             "files": [result_fields(one) for one in results],
-            "file_count": await requests.count_results(tx, request.id) if of_files else 0,
+            "file_count": await file_results.count_results(tx, request.id) if of_files else 0,
             "log": [fields_of(one) for one in entries],
             "plan_state": planned.state,
             "plan_warnings": list(planned.warnings),

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sealwright.db import Transaction, plans, requests
+from sealwright.db import Transaction, file_results, plans
 from sealwright.model.member_additions import Additions, add_members
 from sealwright.model.member_tree import (
     KIND,
@@ -178,7 +178,7 @@ async def _tree(tx: Transaction, request: SigningRequest) -> MemberTree | None:
         packed = await plans.tree(tx, request.id)
         plan = None if packed else await plans.get(tx, request.id)
         if request.state is State.COMPLETED:
-            additions = await requests.additions(tx, request.id)
+            additions = await file_results.additions(tx, request.id)
     return await _TREES.read(key, packed, plan, additions)
 
 
@@ -247,7 +247,7 @@ def _level(
 
 
 async def _without_plan(tx: Transaction, request: SigningRequest) -> TreeItem | None:
-    found = await requests.results(tx, request.id, limit=_AT_ONCE)
+    found = await file_results.results(tx, request.id, limit=_AT_ONCE)
     if not found:
         return None
     name = request.input.file_name if request.input else ""
@@ -301,7 +301,7 @@ async def _results(
     tx: Transaction, request: SigningRequest, paths: Iterable[str]
 ) -> Mapping[str, Sequence[FileResult]]:
     found: dict[str, list[FileResult]] = {}
-    for one in await requests.results_of(tx, request.id, list(paths)):
+    for one in await file_results.results_of(tx, request.id, list(paths)):
         found.setdefault(one.path, []).append(one)
     return found
 

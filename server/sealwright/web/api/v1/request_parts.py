@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
+from sealwright.db import file_results
 from sealwright.db import log as db_log
-from sealwright.db import requests
 from sealwright.visible import find_request
 from sealwright.web.answers import cursor_of, json_answer, next_cursor, read_number
 from sealwright.web.api.v1.signing_requests import check_results_kept
@@ -23,7 +23,7 @@ async def files(call: Call) -> Response:
     async with call.services.database.read() as tx:
         request = await find_request(tx, call.grant, call.path("request"))
         check_results_kept(request)
-        found = await requests.results(tx, request.id, start=start, limit=query.limit)
+        found = await file_results.results(tx, request.id, start=start, limit=query.limit)
     items = [FileResultOut.model_validate(result_fields(one)) for one in found]
     following = cursor_of(str(start + query.limit)) if len(found) == query.limit else None
     return json_answer(FileResultsOut(items=items, next_cursor=following))
