@@ -273,7 +273,7 @@ def test_log_is_verified_and_a_change_found(log_folder: tuple[Path, str, Path, P
     content = bytearray(bundle.read_bytes())
     content[40] ^= 1
     bundle.write_bytes(content)
-    run("log", "verify", folder, "--key", vkey, status=1)
+    assert "docs/log.md" in run("log", "verify", folder, "--key", vkey, status=1).stderr
 
 
 def test_proof_is_verified_and_another_artifact_refused(
@@ -283,7 +283,8 @@ def test_proof_is_verified_and_another_artifact_refused(
     text = run("log", "proof", "verify", proof, "--artifact", artifact, "--key", vkey).stdout
     assert text.startswith("released.bin: released")
     artifact.write_bytes(b"another")
-    run("log", "proof", "verify", proof, "--artifact", artifact, "--key", vkey, status=1)
+    refused = run("log", "proof", "verify", proof, "--artifact", artifact, "--key", vkey, status=1)
+    assert "do not use the artifact" in refused.stderr
 
 
 def test_operator_makes_organization_users_and_tokens() -> None:

@@ -33,7 +33,7 @@ FAMILY = {
 } - {"InternalError"}  # its text is shown to nobody
 
 EXEMPT = {
-    "transparency/": "findings about a log; what to do is in docs/log.md, whatever is found",
+    "transparency/": "findings about a log: the command line adds what to do about each of them",
     "signing/embedded_tsa.py": "becomes a status of RFC 3161, without text",
     "signing/timestamp_http.py": "is one reason of several in the client's error, which advises",
     "signing/timestamp_client.py": "is caught, and told with the authorities' reasons and advice",

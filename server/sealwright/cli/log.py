@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from sealwright.cli.frame import emit_json, json_option
-from sealwright.errors import InvalidInputError, UnavailableError
+from sealwright.errors import InvalidInputError, UnavailableError, VerificationError
 from sealwright.transparency.folder import FolderTiles
 from sealwright.transparency.note import MAX_NOTE
 from sealwright.transparency.proof import MAX_BUNDLE_TEXT, verify_bundle
 from sealwright.transparency.tiles import CHECKPOINT_PATH
 from sealwright.transparency.verify import verify_log
+
+_LOG_FAILS = (
+    "Fetch the folder again, to rule out a damaged copy. If it fails again, keep folder, database "
+    'and saved checkpoints as they are: see "When something does not verify" in docs/log.md.'
+)
+_PROOF_FAILS = (
+    "Fetch artifact and proof again, and compare the verifier key with its source. If it fails "
+    'again, do not use the artifact: see "When something does not verify" in docs/log.md.'
+)
 
 key_option = click.option(
     "--key",
@@ -53,12 +64,13 @@ def log_verify(
     if checkpoint is None:
         message = f"{folder} holds no checkpoint."
         raise InvalidInputError(message, advice="Name the folder of setting log_export.")
-    report = verify_log(
-        tiles,
-        checkpoint,
-        _key(key),
-        saved_checkpoint=_bounded(saved, MAX_NOTE) if saved else None,
-    )
+    with _advising(_LOG_FAILS):
+        report = verify_log(
+            tiles,
+            checkpoint,
+            _key(key),
+            saved_checkpoint=_bounded(saved, MAX_NOTE) if saved else None,
+        )
     open_intents = [intent.sequence for intent in report.unmatched_intents]
     facts = {
         "origin": report.checkpoint.origin,
@@ -102,7 +114,8 @@ def proof_verify(
     """Check that the log records the release of an artifact, by its .tlog-proof file."""
     with artifact.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    fact = verify_bundle(_bounded(bundle, MAX_BUNDLE_TEXT), _key(key), sha256)
+    with _advising(_PROOF_FAILS):
+        fact = verify_bundle(_bounded(bundle, MAX_BUNDLE_TEXT), _key(key), sha256)
     event = fact.entry.event
     if as_json:
         emit_json(
@@ -144,3 +157,13 @@ def _bounded(path: Path, limit: int) -> bytes:
 
 
 COMMANDS = [log]
+
+
+@contextlib.contextmanager
+def _advising(advice: str) -> Iterator[None]:
+    """Whatever is found, what to do about it is the same."""
+    try:
+        yield
+    except VerificationError as error:
+        error.advice = f"{error.advice} {advice}".strip()
+        raise
