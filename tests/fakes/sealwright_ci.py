@@ -427,6 +427,7 @@ class FakeServer:
             "size_after": 7,
             "timestamp": now,
             "outputs": [],
+            "members": [{"path": "state", "change": "added", "what": '"is_final":true', "size": 7}],
         }
         detail: Json = {
             "parameters": {"state": "Completed", "is_final": "true"}

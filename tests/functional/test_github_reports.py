@@ -133,8 +133,19 @@ def test_every_phase_is_a_check_run(
     assert (check["external_id"], check["details_url"]) == ("r-1", URL)
     assert check["name"] == "Sealwright: app/release (setup-x64.zip)"
     assert check["output"]["title"] == "Signed 1 file"
-    buttons = [button["identifier"] for button in check["actions"]]
-    assert buttons == ([APPROVE, DENY] if phase is ReportPhase.ACTION_REQUIRED else [])
+    assert check["actions"] == []
+
+
+@pytest.mark.parametrize(
+    ("state", "buttons"),
+    [(State.WAITING_FOR_APPROVAL, [APPROVE, DENY]), (State.WAITING_FOR_ENDORSEMENT, [])],
+)
+def test_buttons_are_for_approvers(world: World, state: State, buttons: list[str]) -> None:
+    request = dataclasses.replace(REQUEST, state=state)
+    asking = report(ReportPhase.ACTION_REQUIRED, request=request)
+    world.connector().report(LINK, asking, None)
+    (check,) = world.state.checks.values()
+    assert [button["identifier"] for button in check["actions"]] == buttons
 
 
 def test_one_check_run_through_its_life(world: World) -> None:
