@@ -29,6 +29,7 @@ class Jobs:
 
     async def room(self) -> None:
         """Wait until there is room for another job, which somebody else may take meanwhile."""
+        await asyncio.sleep(0)  # one that was started just now takes its place first
         async with self._room:
             pass
 
