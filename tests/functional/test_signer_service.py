@@ -545,18 +545,22 @@ async def test_certificates_that_are_refused(
 @sqlite_only
 async def test_the_process_ends_when_told(signer_settings: Settings, tmp_path: Path) -> None:
     program = (
-        "import asyncio, sys\n"
+        "import asyncio, sys, uvloop\n"
         "from sealwright.config import Settings\n"
         "from sealwright.signer.service import serve\n"
-        "asyncio.run(serve(Settings.model_validate_json(sys.stdin.read())))\n"
+        "with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:\n"
+        "    runner.run(serve(Settings.model_validate_json(sys.stdin.read())))\n"
     )
     settings = signer_settings.model_copy(
         update={"token_uri": "", "data": tmp_path / "embedded", "signer_sessions": 1}
     )
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program, stdin=asyncio.subprocess.PIPE
+        *(sys.executable, "-c", program),
+        stdin=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
     assert process.stdin
+    assert process.stderr
     process.stdin.write(settings.model_dump_json().encode())
     process.stdin.close()
     client = SignerClient(settings.socket)
@@ -569,7 +573,14 @@ async def test_the_process_ends_when_told(signer_settings: Settings, tmp_path: P
             assert process.returncode is None
             assert time.monotonic() < deadline
             await asyncio.sleep(0.05)
+    # somebody asks often and goes: nothing is wrong with the signer then
+    _, writer = await asyncio.open_unix_connection(str(settings.socket))
+    writer.write(Call(1, "health", {}).encode() * 20)
+    await writer.drain()
+    writer.close()
+    assert await client.health()
     await client.close()
     process.terminate()
     assert await asyncio.wait_for(process.wait(), 20) == 0
+    assert b"Traceback" not in await process.stderr.read()
     assert stat.S_IMODE((tmp_path / "embedded" / "log.key").stat().st_mode) == 0o600

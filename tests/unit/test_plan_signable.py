@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from tests import app_packages, keys, pe_images
 from tests.artifacts import launcher
 from tests.fakes.cabinets import File, Folder
@@ -18,6 +19,7 @@ from tests.fakes.installers import Installed
 from tests.fakes.installers import build as build_installer
 from tests.toy import archive, configuration
 
+from sealwright.cli import cli
 from sealwright.errors import ArtifactError
 from sealwright.signing.artifact import Identity
 from sealwright.signing.configuration import parse_configuration
@@ -112,6 +114,7 @@ def with_table(content: bytes, start: int, table: bytes = b"") -> bytes:
         ),
         (IMAGE[:-1], PE, "1 bytes of its sections are missing", "written it whole"),
         (patched(60, 0x7FFFFFFF), PE, "SizeOfHeaders is 2147483647", "written it whole"),
+        (patched(60, 12), PE, "SizeOfHeaders is 12", "written it whole"),  # as MEW packs programs
         (patched(36, 0), PE, "FileAlignment is 0", "written it whole"),
         (patched(68, 10, UNPADDED), PE, "3 bytes of its sections", "written it whole"),
         (with_table(IMAGE, len(IMAGE) - 100), PE, "100 bytes of its", "written it whole"),
@@ -169,6 +172,7 @@ def with_table(content: bytes, start: int, table: bytes = b"") -> bytes:
         *(
             "cut",
             "headers",
+            "no-headers",
             "alignment",
             "efi-cut",
             "table",
@@ -333,3 +337,20 @@ def test_files_outside_of_an_installer_do_not_end_the_search(tmp_path: Path) -> 
     closed: list[str] = []
     assert verify_file(file, closed=closed.append) == []
     assert sorted(closed) == ["a.msi!/Example App/a.txt", "a.msi!/Example App/c.txt"]
+
+
+def test_malformed_members_do_not_end_the_search(tmp_path: Path) -> None:
+    """As with programs for Android, which have bytes that belong to no record, in an archive that a
+    signed one carries along. What was found is told, and it is no success."""
+    signed = (VECTORS / "pe" / "osslsigncode-sha256-page-hashes.exe").read_bytes()
+    broken = archive({"a.txt": b"a"}) + b"more"
+    file = tmp_path / "a.zip"
+    file.write_bytes(archive({"a.apk": broken, "b.exe": signed + b"more", "c.exe": signed}))
+    with pytest.raises(ArtifactError):
+        verify_file(file)
+    done = CliRunner().invoke(cli, ["verify", str(file)])
+    assert done.exit_code == 1
+    assert done.stdout.startswith("a.zip!/c.exe: authenticode, sha256, ")
+    assert len(done.stdout.splitlines()) == 1
+    assert re.search(r"Malformed too: a\.zip!/b\.exe: The certificate table", done.stderr)
+    assert re.search(r"Error: a\.zip!/a\.apk: There is other data after", done.stderr)

@@ -8,14 +8,16 @@ import datetime as dt
 import itertools
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from sealwright.cli.frame import asynchronous, emit_json, json_option, pairs
-from sealwright.errors import ConfigurationError, InvalidInputError, SealwrightError
+from sealwright.errors import ArtifactError, ConfigurationError, InvalidInputError, SealwrightError
+
+_MOST_MALFORMED = 20  # members of which is told that they are malformed
 
 parameter_option = click.option(
     "--parameter",
@@ -229,18 +231,20 @@ def verify(
 ) -> None:
     """Find every signature in FILE and in the containers inside, and check it.
 
-    Fails where one does not verify or where there is none. With --roots a signer has to chain to
-    one of them, and Authenticode signatures are judged by all the rules of <authenticode-verify>.
+    Fails where one does not verify or where there is none; also, after telling what it found, where
+    a member is malformed. With --roots a signer has to chain to one of them, and Authenticode
+    signatures are judged by all the rules of <authenticode-verify>.
     """
     from sealwright.signing.engine import verify_file
     from sealwright.signing.x509 import Certificate
 
     closed: list[str] = []
-    found = verify_file(file, closed=closed.append)
+    malformed: list[ArtifactError] = []
+    found = verify_file(file, closed=closed.append, malformed=malformed.append)
     if closed:
         more = f" and {len(closed) - 1} more" if len(closed) > 1 else ""
         click.echo(f"Not looked into: {closed[0]}{more}", err=True)
-    if not found:
+    if not found and not malformed:
         message = f"{file.name} holds no signature."
         raise InvalidInputError(message)
     trust = _trust(roots, timestamp_roots)
@@ -261,6 +265,14 @@ def verify(
                 "index": fact.index,
             }
         )
+    _tell(facts, as_json)
+    for error in malformed[1:_MOST_MALFORMED]:
+        click.echo(f"Malformed too: {error.where}: {error.message}", err=True)
+    if malformed:
+        raise malformed[0]
+
+
+def _tell(facts: Sequence[Mapping[str, Any]], as_json: bool) -> None:  # noqa: FBT001
     if as_json:
         emit_json(facts)
         return

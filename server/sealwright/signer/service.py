@@ -358,7 +358,8 @@ async def _listen(path: Path, group: str, service: _Service, door: _Door) -> Asy
         assert task is not None  # noqa: S101 (asyncio runs this as a task)
         connections.add(task)
         task.add_done_callback(connections.discard)
-        with contextlib.closing(writer):
+        # the end cancels it, which asyncio up to 3.11 would report as an error
+        with contextlib.closing(writer), contextlib.suppress(asyncio.CancelledError):
             peer = _Peer.of(writer.get_extra_info("socket"))
             if not (peer.is_own_user or allowed in peer.groups):
                 _log.warning("refused a connection of user %d", peer.uid)
@@ -393,6 +394,8 @@ async def _converse(
     async def carry_out(call: Call) -> None:
         try:
             answer = encode_frame(await service.answer(call, peer, door))
+            if writer.is_closing():  # uvloop's transport raises RuntimeError then
+                raise ConnectionResetError
             writer.write(answer)
             await writer.drain()
         except OSError:

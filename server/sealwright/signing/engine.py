@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from sealwright.errors import ClosedMemberError
+from sealwright.errors import ArtifactError, ClosedMemberError
 from sealwright.signing.analyze import analyze
 from sealwright.signing.artifact import (
     Container,
@@ -145,6 +145,7 @@ def verify_file(
     path: Path,
     *,
     closed: Callable[[str], None] = lambda _: None,
+    malformed: Callable[[ArtifactError], None] | None = None,
     limits: Limits | None = None,
     language: Language = LANGUAGE,
 ) -> list[tuple[str, SignatureFact]]:
@@ -153,6 +154,8 @@ def verify_file(
     Args:
         closed: called with the path of each member that cannot be looked into: a link, or one that
             is encrypted or compressed otherwise.
+        malformed: called with what is wrong with each member that is malformed, so that nobody
+            knows whether somebody has signed it; without, the first one ends the search.
 
     Returns:
         (path of the signed file as in a plan, what was found), in the containers' order. Chains to
@@ -166,7 +169,8 @@ def verify_file(
     with _spool(limits) as spool, path.open("rb") as file:
         budget = Budget(limits, path.stat().st_size)
         with at(path.name):
-            return list(_Finder(budget, spool, language, closed).find(file, path.name, 1))
+            finder = _Finder(budget, spool, language, closed, malformed)
+            return list(finder.find(file, path.name, 1))
 
 
 @contextmanager
@@ -197,12 +201,18 @@ class _Finder:
     """Finds signatures in a file and, as deep as the limits allow, in the containers inside."""
 
     def __init__(
-        self, budget: Budget, spool: Spool, language: Language, closed: Callable[[str], None]
+        self,
+        budget: Budget,
+        spool: Spool,
+        language: Language,
+        closed: Callable[[str], None],
+        malformed: Callable[[ArtifactError], None] | None,
     ) -> None:
         self.budget = budget
         self.spool = spool
         self.kinds = language.file_types
         self.closed = closed
+        self.malformed = malformed
 
     def find(self, file: BinaryIO, path: str, depth: int) -> Iterator[tuple[str, SignatureFact]]:
         formats = [kind.format for kind in self.kinds if kind.format is not None]
@@ -236,5 +246,9 @@ class _Finder:
         try:
             with at(inside), extracted.open() as file:
                 yield from self.find(file, inside, depth + 1)
+        except ArtifactError as error:
+            if self.malformed is None:
+                raise
+            self.malformed(error)
         finally:
             self.spool.release(extracted)
