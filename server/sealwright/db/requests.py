@@ -15,6 +15,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from sealwright.db.chunks import chunked
 from sealwright.db.database import Transaction
 from sealwright.db.request_search import RequestFilter, add_words, find_ids, words_of
 from sealwright.db.tables import (
@@ -487,8 +488,7 @@ async def put_timestamps(
 async def timestamps(tx: Transaction, request_id: str, imprints: Sequence[str]) -> dict[str, bytes]:
     """Kept tokens among `imprints`."""
     found: dict[str, bytes] = {}
-    for start in range(0, len(imprints), 500):  # SQLite bounds the variables of one statement
-        part = imprints[start : start + 500]
+    for part in chunked(imprints):
         rows = await tx.all(_TIMESTAMPS, request=request_id, imprints=part)
         found |= {row["imprint"]: row["token"] for row in rows}
     return found
