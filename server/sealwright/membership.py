@@ -14,13 +14,12 @@ from typing import Any
 from sealwright.db import Transaction, groups, projects, users
 from sealwright.errors import ConflictError, ForbiddenError, InvalidInputError
 from sealwright.model.identifiers import is_id, utc_now
-from sealwright.model.user import Group, Role, User, UserKind
+from sealwright.model.user import MAX_MEMBERS, Group, Role, User, UserKind
 from sealwright.policy.permissions import Grant
 from sealwright.reporting.unusual import look_at_approvers
 from sealwright.transparency.details import Change
 from sealwright.transparency.record import organization_entry, record
 
-MAX_MEMBERS = 5000
 _LOGGED_MEMBERS = 700  #: a leaf has 64 KiB
 
 

@@ -8,6 +8,9 @@ import unicodedata
 from dataclasses import dataclass
 
 
+MAX_MEMBERS = 5000  #: of a group
+
+
 def folded(text: str) -> str:
     """What names are compared and sorted by: in one normal form, without case."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).lower())
