@@ -7,7 +7,6 @@ import enum
 import unicodedata
 from dataclasses import dataclass
 
-
 MAX_MEMBERS = 5000  #: of a group
 
 
