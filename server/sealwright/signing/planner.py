@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 from sealwright.errors import ArtifactError, InvalidInputError, VerificationError
 from sealwright.model.member_tree import Listing
+from sealwright.signing.advice import UNSIGNED
 from sealwright.signing.artifact import (
     Container,
     Directive,
@@ -212,7 +213,7 @@ class Planner:
         facts = kind.format.verify(file)
         if not facts:
             message = f"The file is not signed, but <{directive.name}> requires it."
-            raise VerificationError(message, advice="Have it signed by its publisher first.")
+            raise VerificationError(message, advice=UNSIGNED)
         if directive.name != AUTHENTICODE_VERIFY:
             return
         if self.judge is None:

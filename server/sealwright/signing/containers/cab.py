@@ -17,6 +17,7 @@ from functools import partial
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError
+from sealwright.signing.advice import SHORTEN_NAMES
 from sealwright.signing.artifact import PackedMember
 from sealwright.signing.containers.bulk_copy import BUFFER, chunks, copy_range
 from sealwright.signing.containers.cab_blocks import KeptBlocks, NotedBlocks, ShownBlocks
@@ -468,9 +469,7 @@ def _added_name(path: str) -> tuple[bytes, int]:
     raw, attributes = encode_name(path.replace("/", "\\"))
     if len(raw) > MAX_NAME:
         message = "An output's path is too long for a cabinet."
-        raise ArtifactError(
-            message, where=path[:120], advice="Shorten the names of files and outputs."
-        )
+        raise ArtifactError(message, where=path[:120], advice=SHORTEN_NAMES)
     return raw, attributes
 
 

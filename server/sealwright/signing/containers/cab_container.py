@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError
-from sealwright.signing.advice import MAKE_ANEW
+from sealwright.signing.advice import MAKE_ANEW, OTHER_OUTPUT
 from sealwright.signing.artifact import Entry, PackedMember
 from sealwright.signing.containers.cab import Cabinet, ReadPacked
 from sealwright.signing.containers.cab_records import Member
@@ -92,7 +92,7 @@ class CabContainer:
         for path in added:
             if folded(path) in taken:
                 message = "An output would replace a member that exists already."
-                raise ArtifactError(message, advice="Choose another output-file-name.", where=path)
+                raise ArtifactError(message, advice=OTHER_OUTPUT, where=path)
 
 
 def _path(member: Member) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError, ClosedMemberError
+from sealwright.signing.advice import OTHER_OUTPUT, SHORTEN_NAMES
 from sealwright.signing.artifact import Entry, PackedMember
 from sealwright.signing.containers.bulk_copy import chunks, copy_range
 from sealwright.signing.containers.deflate_seams import Seams
@@ -407,11 +408,7 @@ class ZipContainer:
         for path in added:
             if folded(path) in taken:
                 message = "An output would replace a member that exists already."
-                raise ArtifactError(
-                    message,
-                    advice="Choose another output-file-name.",
-                    where=path,
-                )
+                raise ArtifactError(message, advice=OTHER_OUTPUT, where=path)
 
     def _local_extra(self, record: Record) -> bytes:
         start = record.offset + LOCAL.size + len(record.name)
@@ -454,9 +451,7 @@ class ZipContainer:
         name = member.path.encode("utf-8")
         if len(name) > MAX_16:
             message = "An output's path is too long."
-            raise ArtifactError(
-                message, where=member.path[:120], advice="Shorten the names of files and outputs."
-            )
+            raise ArtifactError(message, where=member.path[:120], advice=SHORTEN_NAMES)
         flags = 0 if name.isascii() else UTF8
         date, time = self._newest
         offset = target.tell()
