@@ -13,6 +13,7 @@ import hashlib
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from sealwright.model.project import (
 )
 from sealwright.model.request import Approval, RequestKind, SigningRequest, State, Verdict
 from sealwright.model.user import Role, User, UserKind
+from tests import keys
 
 DATABASES = ("sqlite", "postgresql")
 CONFIGURATION = """<?xml version="1.0" encoding="utf-8"?>
@@ -124,10 +126,15 @@ def user(organization_id: str, **fields: Any) -> User:
     return User(**defaults | fields)
 
 
+@cache
+def _der() -> bytes:
+    return keys.issue("Test", keys.new_key("p256"), None).der
+
+
 def certificate(organization_id: str, **fields: Any) -> Certificate:
-    """A certificate in name only: its DER is not one."""
+    """A certificate of a key that is on no token."""
     now = utc_now()
-    der = fields.get("certificate", b"not a certificate")
+    der = fields.get("certificate", _der())
     defaults: dict[str, Any] = {
         "id": new_id(),
         "organization_id": organization_id,

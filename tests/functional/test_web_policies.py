@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
 import re
 
+from tests import database as rows
+from tests import keys
 from tests.functional.test_web_pages import logged_in
 from tests.functional.test_web_projects import post
 from tests.web import PASSWORD, Web
 
-from sealwright.db import projects
+from sealwright.db import certificates, projects
 from sealwright.intake.passwords import hash_password
+from sealwright.model.certificate import Certificate
 from sealwright.model.project import SigningPolicy
 from sealwright.web.ui.artifact_configurations import difference
 
@@ -132,6 +136,24 @@ async def test_a_policy_that_cannot_be_is_refused_beside_its_fields(sqlite: Web)
     assert 'class="note bad"' in too_many.text
     unknown = await post(browser, path, **fine | {"certificate": "none"})
     assert unknown.status_code == 404
+    root = await _root(sqlite)
+    assert root.name not in (await browser.get(path)).text
+    refused = await post(browser, path, **fine | {"certificate": root.id})
+    assert refused.status_code == 403
+    assert "is a certification authority" in refused.text
+
+
+async def _root(web: Web) -> Certificate:
+    """A certification authority's certificate, as what issues others on the token has it."""
+    der = keys.issue("Root", keys.new_key("p256"), None, authority=True).der
+    digest = hashlib.sha256(der).hexdigest()
+    organization = web.scene.organization.id
+    made = rows.certificate(
+        organization, slug="root", name="The root", certificate=der, sha256=digest
+    )
+    async with web.database.transaction() as tx:
+        await certificates.add(tx, made)
+    return made
 
 
 async def test_who_only_takes_part_changes_nothing(sqlite: Web) -> None:

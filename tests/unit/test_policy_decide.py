@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from tests import database as rows
+from tests import keys
 
 from sealwright.errors import (
     ForbiddenError,
@@ -171,6 +172,12 @@ def test_release_certificates_need_approval_and_a_strong_key(case: Case) -> None
     assert case.certificate(key_type=KeyType.RSA_2048).decide(), "good enough for tests"
     with pytest.raises(PolicyViolationError, match="not been issued"):
         case.certificate(certificate=b"", sha256="").decide()
+
+
+def test_certification_authorities_sign_no_content(case: Case) -> None:
+    root = keys.issue("Root", keys.new_key("p256"), None, authority=True)
+    with pytest.raises(PolicyViolationError, match="is a certification authority's"):
+        case.certificate(certificate=root.der).decide()
 
 
 def test_the_snapshot_names_the_renewal(case: Case) -> None:

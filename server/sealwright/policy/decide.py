@@ -20,6 +20,7 @@ from sealwright.model.project import (
 )
 from sealwright.model.request import HashToSign, RetrievalLink, State
 from sealwright.model.user import User
+from sealwright.policy.certificate_usage import other_purpose
 
 DIGEST_BYTES = {"sha256": 32, "sha384": 48, "sha512": 64}
 
@@ -160,11 +161,15 @@ def _check_digest(digest: HashToSign, target: Target) -> None:
 
 
 def check_restrictions(certificate: Certificate, quorum: int) -> None:
-    """Hold a release certificate to what releases need: an approval, and a strong key.
+    """Hold a certificate to what it is for, and a release certificate to what releases need: an
+    approval, and a strong key.
 
     Raises:
-        PolicyViolationError: it is one, and lacks either.
+        PolicyViolationError: it is not for signing content, or lacks what releases need.
     """
+    if purpose := other_purpose(certificate):
+        message = f"The certificate {certificate.slug} {purpose}, and signs no content."
+        raise PolicyViolationError(message, advice="Use a certificate for signing code.")
     if not certificate.release:
         return
     if quorum < 1:

@@ -14,11 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from typing import NoReturn, TypeVar
 
-from cryptography import x509
-from cryptography.x509.oid import ExtendedKeyUsageOID
-
 from sealwright.errors import ForbiddenError, InternalError, SignerRefusedError
-from sealwright.model.certificate import Certificate, CertificateKind, CertificateState
+from sealwright.model.certificate import Certificate, CertificateState
 from sealwright.model.endorsement import Trust
 from sealwright.model.identifiers import made_at
 from sealwright.model.mechanism import Mechanism
@@ -26,6 +23,7 @@ from sealwright.model.passkey import Passkey, RelyingParty, approval_challenge
 from sealwright.model.project import SigningPolicy
 from sealwright.model.request import Approval, RequestKind, SigningRequest, State, Verdict
 from sealwright.model.signer_messages import DIGEST_SIZES, DigestToSign
+from sealwright.policy.certificate_usage import other_purpose
 from sealwright.policy.endorsements import check_configuration, check_passkey, check_policy
 from sealwright.policy.passkeys import verify_assertion
 
@@ -204,8 +202,8 @@ def _check_certificate(
         _refuse(f"The certificate {certificate.slug} is not valid at this time.")
     if certificate.release:
         _check_release(certificate, terms)
-    if certificate.kind is CertificateKind.X509:
-        _check_usage(certificate)
+    if purpose := other_purpose(certificate):
+        _refuse(f"The certificate {certificate.slug} {purpose}.")
     return certificate
 
 
@@ -214,23 +212,6 @@ def _check_release(certificate: Certificate, terms: _Terms) -> None:
         _refuse(f"The release certificate {certificate.slug} signs nothing without approval.")
     if not certificate.key_type.is_strong:
         _refuse(f"The key of the release certificate {certificate.slug} is too weak for releases.")
-
-
-def _check_usage(certificate: Certificate) -> None:
-    """With a digest of the caller's choice, a CA's key would issue certificates, and a time stamp
-    authority's would set clocks back."""
-    try:
-        extensions = x509.load_der_x509_certificate(certificate.certificate).extensions
-    except ValueError:
-        _refuse(f"The certificate {certificate.slug} cannot be read.")
-    for extension in extensions:
-        match extension.value:
-            case x509.BasicConstraints(ca=True):
-                _refuse(f"The certificate {certificate.slug} is a certification authority's.")
-            case x509.ExtendedKeyUsage() as usages if ExtendedKeyUsageOID.TIME_STAMPING in usages:
-                _refuse(f"The certificate {certificate.slug} is a time stamp authority's.")
-            case x509.KeyUsage(key_cert_sign=True):
-                _refuse(f"The certificate {certificate.slug} is for signing certificates.")
 
 
 def _counting(record: Record, terms: _Terms, rp: RelyingParty) -> Sequence[Approval]:

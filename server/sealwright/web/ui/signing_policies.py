@@ -12,6 +12,7 @@ from sealwright.model.certificate import CertificateStatus
 from sealwright.model.identifiers import utc_now
 from sealwright.model.project import PolicyKind, Project, SigningPolicy
 from sealwright.origin.rules import EVENTS
+from sealwright.policy.certificate_usage import other_purpose
 from sealwright.visible import find_policy, find_project
 from sealwright.web import awaited
 from sealwright.web.api.v1.signing_policies import add_policy, change_policy
@@ -211,6 +212,7 @@ async def _certificates(tx: Transaction, organization_id: str) -> list[tuple[str
         (one.id, f"{one.name} ({one.subject}, until {one.not_after:%Y-%m-%d})")
         for one in await certificates.every(tx, organization_id)
         if one.status(utc_now()) in {CertificateStatus.ACTIVE, CertificateStatus.EXPIRED}
+        and not other_purpose(one)
     ]
 
 
