@@ -8,13 +8,13 @@ from collections.abc import Iterable, Sequence
 import sqlalchemy as sa
 
 from sealwright.db import memberships
+from sealwright.db.chunks import chunked
 from sealwright.db.conditions import Columns, Several, clause, ordered
 from sealwright.db.database import Transaction
 from sealwright.db.tables import group_members, groups
 from sealwright.model.conditions import Condition, Order
 from sealwright.model.user import Group, folded
 
-_CHUNK = 500  # SQLite bounds the variables of one statement
 _MOST_MEMBERS = 20_000  #: of the groups of one page
 _COLUMNS = tuple(field.name for field in dataclasses.fields(Group) if field.name != "members")
 _GROUPS: Columns = {
@@ -137,10 +137,9 @@ async def update(tx: Transaction, group: Group) -> bool:
         return False
     found = await memberships.members_of(tx, [group.id])
     before = frozenset(found.get(group.id, ()))
-    gone = sorted(before - group.members)
     own = group_members.c.group_id == group.id
-    for start in range(0, len(gone), _CHUNK):
-        some = group_members.c.user_id.in_(gone[start : start + _CHUNK])
+    for gone in chunked(sorted(before - group.members)):
+        some = group_members.c.user_id.in_(gone)
         await tx.change(group_members.delete().where(own, some))
     await _put_members(tx, group.id, group.members - before)
     return True
@@ -154,35 +153,15 @@ async def remove(tx: Transaction, group: Group) -> None:
 
 async def people(tx: Transaction, organization_id: str, standing: Iterable[str]) -> frozenset[str]:
     """The ids of the users that a list of users and groups stands for."""
-    named = frozenset(standing)
-    found = set(named)
-    for group in await _among(tx, organization_id, sorted(named)):
-        found.discard(group)
-    for start in range(0, len(named), _CHUNK):
-        rows = await tx.all(
-            sa.select(group_members.c.user_id)
-            .join_from(group_members, groups, group_members.c.group_id == groups.c.id)
-            .where(
-                groups.c.organization_id == organization_id,
-                groups.c.id.in_(sorted(named)[start : start + _CHUNK]),
-            )
+    found = set(standing)
+    own: list[str] = []
+    for part in chunked(sorted(found)):
+        chosen = sa.select(groups.c.id).where(
+            groups.c.organization_id == organization_id, groups.c.id.in_(part)
         )
-        found |= {row["user_id"] for row in rows}
-    return frozenset(found)
-
-
-async def _among(tx: Transaction, organization_id: str, ids: list[str]) -> list[str]:
-    """Those of `ids` that are groups' of the organization."""
-    found: list[str] = []
-    for start in range(0, len(ids), _CHUNK):
-        rows = await tx.all(
-            sa.select(groups.c.id).where(
-                groups.c.organization_id == organization_id,
-                groups.c.id.in_(ids[start : start + _CHUNK]),
-            )
-        )
-        found += [row["id"] for row in rows]
-    return found
+        own += [row["id"] for row in await tx.all(chosen)]
+    members = await memberships.members_of(tx, own)
+    return frozenset(found.difference(own).union(*members.values()))
 
 
 async def _one(

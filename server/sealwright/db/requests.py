@@ -15,6 +15,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from sealwright.db.chunks import chunked
 from sealwright.db.database import Transaction
 from sealwright.db.request_search import RequestFilter, add_words, find_ids, words_of
 from sealwright.db.tables import (
@@ -284,12 +285,17 @@ async def _update(
     values = {name: _column_value(value) for name, value in changes.items()}
     if "origin" in changes:
         values |= _derived(changes["origin"])
-    if await tx.change(_changing(*values), [_present(request) | _new(values)]) != 1:
+    if not await _write(tx, request, values):
         return None
     changed = dataclasses.replace(request, **changes)
     if {"input", "output", "origin"} & changes.keys():
         await add_words(tx, changed, known=words_of(request))
     return changed
+
+
+async def _write(tx: Transaction, request: SigningRequest, values: Mapping[str, Any]) -> bool:
+    """Write columns; False where the request is not any more as it was read."""
+    return await tx.change(_changing(*values), [_present(request) | _new(values)]) == 1
 
 
 async def claim(
@@ -321,21 +327,13 @@ async def renew(
     """Extend the lease and tell how far the attempt is; False where the request was taken over,
     canceled or finished."""
     values = {"lease_until": lease_until, "progress": _column_value(progress)}
-    return await tx.change(_changing(*values), [_present(request) | _new(values)]) == 1
+    return await _write(tx, request, values)
 
 
 async def postpone(tx: Transaction, request: SigningRequest, until: dt.datetime) -> None:
     """Have the request, where nobody works on it, not be due before `until`. Nothing of it
     changes for those who watch it."""
-    await tx.change(
-        _T.update()
-        .where(
-            _T.c.id == request.id,
-            _T.c.state == request.state.value,
-            _T.c.attempt == request.attempt,
-        )
-        .values(lease_until=until)
-    )
+    await _write(tx, request, {"lease_until": until})
 
 
 async def due(
@@ -487,8 +485,7 @@ async def put_timestamps(
 async def timestamps(tx: Transaction, request_id: str, imprints: Sequence[str]) -> dict[str, bytes]:
     """Kept tokens among `imprints`."""
     found: dict[str, bytes] = {}
-    for start in range(0, len(imprints), 500):  # SQLite bounds the variables of one statement
-        part = imprints[start : start + 500]
+    for part in chunked(imprints):
         rows = await tx.all(_TIMESTAMPS, request=request_id, imprints=part)
         found |= {row["imprint"]: row["token"] for row in rows}
     return found

@@ -10,13 +10,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from sealwright.db import memberships
+from sealwright.db.chunks import chunked
 from sealwright.db.conditions import Columns, Fallback, Several, clause, ordered
 from sealwright.db.database import Transaction
 from sealwright.db.tables import api_tokens, group_members, users
 from sealwright.model.conditions import Condition, Operator, Order, Term
 from sealwright.model.user import ApiToken, Role, TokenKind, TokenScope, User, UserKind, folded
 
-_CHUNK = 500  # SQLite bounds the variables of one statement
 _COLUMNS = tuple(field.name for field in dataclasses.fields(User) if field.name != "groups")
 
 
@@ -165,10 +165,9 @@ async def has_user_name(tx: Transaction, organization_id: str, name: str, *, but
 async def known(tx: Transaction, organization_id: str, ids: Collection[str]) -> frozenset[str]:
     """Those of `ids` that are users' of the organization."""
     found: set[str] = set()
-    listed = sorted(ids)
-    for start in range(0, len(listed), _CHUNK):
-        some = users.c.id.in_(listed[start : start + _CHUNK])
-        of_them = sa.select(users.c.id).where(users.c.organization_id == organization_id, some)
+    for part in chunked(sorted(ids)):
+        chosen = users.c.id.in_(part)
+        of_them = sa.select(users.c.id).where(users.c.organization_id == organization_id, chosen)
         found |= {row["id"] for row in await tx.all(of_them)}
     return frozenset(found)
 
@@ -176,9 +175,8 @@ async def known(tx: Transaction, organization_id: str, ids: Collection[str]) -> 
 async def some(tx: Transaction, organization_id: str, ids: Collection[str]) -> list[User]:
     """Those of `ids` that are users of the organization, oldest first."""
     found: list[sa.RowMapping] = []
-    listed = sorted(ids)
-    for start in range(0, len(listed), _CHUNK):
-        chosen = users.c.id.in_(listed[start : start + _CHUNK])
+    for part in chunked(sorted(ids)):
+        chosen = users.c.id.in_(part)
         own = sa.select(users).where(users.c.organization_id == organization_id, chosen)
         found += await tx.all(own.order_by(users.c.id))
     return await _with_groups(tx, found)
