@@ -20,7 +20,6 @@ from sealwright.signing.artifact import (
     Directive,
     Identity,
     Outcome,
-    PackingContainer,
     SignatureRequest,
     SignatureResult,
 )
@@ -517,13 +516,10 @@ class DeepSign:
         else:
             parent.added.update(task.outputs)
         if task.content is not None:
-            if task.replaced and self._packing(parent):
+            if task.replaced:
                 self._unpacked.append(task)
                 return
-            if task.replaced:
-                parent.changed[task.node.order] = task.content
-            else:
-                self._spool.release(task.content)
+            self._spool.release(task.content)
         self._leave(parent)
 
     def _leave(self, parent: Task) -> None:
@@ -532,27 +528,22 @@ class DeepSign:
         if not parent.unfinished:
             self._ready.append(parent)
 
-    @staticmethod
-    def _packing(task: Task) -> PackingContainer | None:
-        """The container if its members can be packed one by one."""
-        return task.opened.packing if task.opened else None
-
     def _pack(self, task: Task) -> None:
         """Compress a changed member while signatures of others are waited for."""
         parent, signed = task.parent, task.content
         assert parent is not None  # noqa: S101 - only members are packed
         assert signed is not None  # noqa: S101 - and only changed ones
-        packing, order = self._packing(parent), task.node.order
-        assert packing is not None  # noqa: S101 - containers are closed after their last member
+        opened, order = parent.opened, task.node.order
+        assert opened is not None  # noqa: S101 - containers are closed after their last member
         with at(parent.node.path), signed.open() as content:
             if self._is_part and parent.parent is None:
                 offset = self._output.tell()
-                member = packing.pack(order, content, self._output)
+                member = opened.container.pack(order, content, self._output)
                 self._part_members.append(PartMember(order, offset, member))
             else:
                 target = self._spool.start(signed.size)
                 try:
-                    member = packing.pack(order, content, target)
+                    member = opened.container.pack(order, content, target)
                 except BaseException:
                     self._spool.abandon(target)
                     raise
@@ -580,7 +571,7 @@ class DeepSign:
             return
         task.opened = None
         with at(task.node.path):
-            if task.changed or task.packed or task.added:
+            if task.packed or task.added:
                 self._rebuild(task, opened)
         self._drop(opened.file)
         self._advance_stages(task)
@@ -588,20 +579,17 @@ class DeepSign:
     def _rebuild(self, task: Task, opened: Opened) -> None:
         before = task.sha256
         made = {} if self._parts is not None else task.packed
-        files = [*task.changed.values(), *task.added.values(), *(one.file for one in made.values())]
+        files = [*task.added.values(), *(one.file for one in made.values())]
         stored = sum(one.member.stored for one in task.packed.values())
-        changed, added = OneAtATime(task.changed), OneAtATime(task.added)
+        added = OneAtATime(task.added)
         packed = OneAtATime({order: one.file for order, one in task.packed.items()})
+        members = {order: one.member for order, one in task.packed.items()}
+
+        def read(order: int) -> tuple[BinaryIO, int]:
+            return packed[order], task.packed[order].offset
 
         def fill(target: BinaryIO) -> None:
-            if opened.packing is not None:
-                members = {order: one.member for order, one in task.packed.items()}
-                places = {order: one.offset for order, one in task.packed.items()}
-                opened.packing.rebuild_packed(
-                    target, members, lambda order: (packed[order], places[order]), added
-                )
-            else:
-                opened.container.rebuild(target, changed, added)
+            opened.container.rebuild(target, members, read, added)
 
         rebuilt: SpoolFile | None = None
         if task.parent is None and not task.node.directives:
@@ -614,15 +602,14 @@ class DeepSign:
             rebuilt = self._spool.create(fill, expected)
             with rebuilt.open() as content:
                 size, task.sha256 = rebuilt.size, sha256_of(content)
-        for open_files in (changed, added, packed):
+        for open_files in (added, packed):
             open_files.close()
         for file in files:
             self._spool.release(file)
         if task.content is not None:
             self._spool.release(task.content)
         task.content, task.replaced = rebuilt, True
-        count = len(task.changed) + len(task.packed)
-        changes = f"{count} changed" + (f", {len(task.added)} added" * bool(task.added))
+        changes = f"{len(task.packed)} changed" + (f", {len(task.added)} added" * bool(task.added))
         task.results.append(
             FileResult(
                 path=task.node.path,

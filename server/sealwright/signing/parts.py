@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from sealwright.errors import ArtifactError, InternalError
+from sealwright.signing.advice import OTHER_OUTPUT
 from sealwright.signing.artifact import PackedMember
 from sealwright.signing.elements import LANGUAGE, Language
 from sealwright.signing.plan import Plan, PlanNode
@@ -83,6 +84,5 @@ def _check_outputs(children: Collection[PlanNode]) -> None:
         for output in child.outputs:
             if fold(output) in taken:
                 message = f'Its output "{output}" would replace another file.'
-                advice = "Choose another output-file-name."
-                raise ArtifactError(message, advice=advice, where=child.path)
+                raise ArtifactError(message, advice=OTHER_OUTPUT, where=child.path)
             taken.add(fold(output))

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from sealwright.errors import ArtifactConfigurationError, ArtifactError, VerificationError
 from sealwright.signing import algorithms, authenticode, cms, der, streams
-from sealwright.signing.advice import CHANGED, DIRECTIVE, MAKE_ANEW, UNSIGNED
+from sealwright.signing.advice import CHANGED, DIRECTIVE, FEWER_ISSUERS, MAKE_ANEW, UNSIGNED
 from sealwright.signing.artifact import (
     Directive,
     Identity,
@@ -238,7 +238,7 @@ def _write(source: BinaryIO, cabinet: Cabinet, signature: bytes, target: BinaryI
     padded = signature + bytes(-len(signature) % 8)
     if len(padded) > _MAX_SIGNATURE:
         message = f"The signature would have {len(padded)} bytes, more than {_MAX_SIGNATURE}."
-        raise ArtifactError(message, advice="Sign with a certificate that has fewer issuers.")
+        raise ArtifactError(message, advice=FEWER_ISSUERS)
     place = struct.pack("<II", cabinet.size, len(padded))
     target.write(cabinet.head[:44] + place + cabinet.head[52:])
     for data in streams.chunks(source, cabinet.body, cabinet.end):

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from sealwright.errors import ArtifactConfigurationError, ArtifactError, VerificationError
 from sealwright.signing import algorithms, authenticode, cms, der, summary_information
-from sealwright.signing.advice import CHANGED, DIRECTIVE, SIGN_ANEW, UNSIGNED
+from sealwright.signing.advice import CHANGED, DIRECTIVE, FEWER_ISSUERS, SIGN_ANEW, UNSIGNED
 from sealwright.signing.artifact import (
     Directive,
     Identity,
@@ -135,7 +135,7 @@ def _sign(
         signature = authenticode.append(primary, signature)
     if len(signature) > _MAX_SIGNATURE:
         message = f"The signature would have {len(signature)} bytes, more than {_MAX_SIGNATURE}."
-        raise ArtifactError(message, advice="Sign with a certificate that has fewer issuers.")
+        raise ArtifactError(message, advice=FEWER_ISSUERS)
     streams = {SIGNATURE: signature, **({SIGNATURE_EX: extended} if extended else {})}
     rewrite(package, target, streams, SIGNATURE_STREAMS)
     how = ", appended" if primary is not None else ""
