@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import sqlalchemy as sa
 
@@ -56,12 +56,22 @@ async def by_name(tx: Transaction, organization_id: str, name: str) -> Group | N
     return await _one(tx, organization_id, groups.c.name == name)
 
 
-async def every(tx: Transaction, organization_id: str) -> list[Group]:
-    """All groups of the organization, oldest first."""
+async def every(tx: Transaction, organization_id: str, *, with_members: bool = True) -> list[Group]:
+    """All groups of the organization, oldest first. `with_members`: see `search`."""
     rows = await tx.all(
         sa.select(groups).where(groups.c.organization_id == organization_id).order_by(groups.c.id)
     )
-    return await _with_members(tx, rows)
+    return await _with_members(tx, rows) if with_members else [_group(row, ()) for row in rows]
+
+
+async def some(tx: Transaction, organization_id: str, ids: Collection[str]) -> list[Group]:
+    """Those of `ids` that are groups of the organization, oldest first."""
+    found: list[sa.RowMapping] = []
+    for part in chunked(sorted(ids)):
+        chosen = groups.c.id.in_(part)
+        own = sa.select(groups).where(groups.c.organization_id == organization_id, chosen)
+        found += await tx.all(own.order_by(groups.c.id))
+    return await _with_members(tx, found)
 
 
 async def search(
@@ -81,7 +91,7 @@ async def search(
         wanted: over the fields `id`, `name` (folded), `external_id`, `created_at` and `member`
             (several).
         skip: so many of them are left out.
-        with_members: their members are read.
+        with_members: their members are read; otherwise the groups are given without.
     """
     where = _found(tx, organization_id, wanted)
     by = ordered(tx, order, _GROUPS, groups.c.id)

@@ -95,9 +95,23 @@ async def by_email(tx: Transaction, email: str) -> User | None:
     return _user(row, await _groups_of(tx, row["id"])) if row else None
 
 
-async def every(tx: Transaction, organization_id: str, limit: int | None = None) -> list[User]:
-    """All users of the organization, oldest first; of very many perhaps the first `limit`."""
-    found = sa.select(users).where(users.c.organization_id == organization_id)
+async def every(
+    tx: Transaction,
+    organization_id: str,
+    limit: int | None = None,
+    *,
+    after: str = "",
+    kind: UserKind | None = None,
+) -> list[User]:
+    """All users of the organization, oldest first; of very many perhaps the first `limit`.
+
+    Args:
+        after: an id; those before it and it are left out.
+        kind: the others are left out.
+    """
+    found = sa.select(users).where(users.c.organization_id == organization_id, users.c.id > after)
+    if kind is not None:
+        found = found.where(users.c.kind == kind.value)
     rows = await tx.all(found.order_by(users.c.id).limit(limit))
     return await _with_groups(tx, rows)
 

@@ -114,14 +114,14 @@ async def _detail(call: Call, form: Form, status: int = 200) -> Response:
         system = await find_build_system(tx, call.grant, call.path("build_system"))
         out = await system_out(call, tx, system)
         deliveries = await webhooks.of_system(tx, system.id, limit=50) if sees else []
-        people = {u.id: u for u in await users.every(tx, call.grant.organization_id)}
+        organization = call.grant.organization_id
         identities = [
             known
-            for known in await build_systems.identities(
-                tx, call.grant.organization_id, build_system_id=system.id
-            )
+            for known in await build_systems.identities(tx, organization, build_system_id=system.id)
             if whole or known.user_id == call.grant.user.id
         ]
+        known_here = await users.some(tx, organization, {one.user_id for one in identities})
+        people = await users.every(tx, organization, kind=UserKind.INTERACTIVE) if whole else ()
     shown: dict[str, Any] = {
         "system": out,
         "kind": KINDS[out.kind.value][0],
@@ -130,12 +130,8 @@ async def _detail(call: Call, form: Form, status: int = 200) -> Response:
         "may_see_deliveries": sees,
         "may_edit": whole,
         "identities": identities,
-        "names": {user.id: user.name for user in people.values()},
-        "people": [
-            (user.id, user.name)
-            for user in people.values()
-            if user.active and user.kind is UserKind.INTERACTIVE
-        ],
+        "names": {user.id: user.name for user in known_here},
+        "people": [(user.id, user.name) for user in people if user.active],
         "form": form,
     }
     return page(call, "systems/detail.html", shown, status)

@@ -324,7 +324,7 @@ async def _detail(
             activity = await audit_page(
                 tx, certificate.organization_id, wanted, before=None, limit=_ACTIVITY
             )
-            names = await subject_names(tx, certificate.organization_id)
+            names = await subject_names(tx, certificate.organization_id, activity)
     renewals = [("self-signed", "Self-signed"), ("request", "By a request")]
     method = certificate_method(certificate)
     if certificate.kind is CertificateKind.OPENPGP:

@@ -62,7 +62,7 @@ async def home(call: Call) -> Response:
                 tx, grant.organization_id, Filter(action=ACTION, since=since), before=None,
                 limit=_SHOWN,
             )  # fmt: skip
-            names = await subject_names(tx, grant.organization_id)
+            names = await subject_names(tx, grant.organization_id, unusual)
         steps = await first_steps(tx, grant)
         ending = [
             one
