@@ -200,7 +200,11 @@ class Format(Protocol):
     def sign(
         self, source: BinaryIO, directive: Directive, identity: Identity, target: BinaryIO
     ) -> SignGenerator:
-        """Sign `source` into `target` (both seekable; target empty, read-write)."""
+        """Sign `source` into `target` (both seekable; target empty, read-write).
+
+        Args:
+            directive: one that makes a signature; those that ask for one are the planner's.
+        """
         ...
 
     def verify(self, file: BinaryIO) -> list[SignatureFact]:

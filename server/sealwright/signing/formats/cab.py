@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from sealwright.errors import ArtifactConfigurationError, ArtifactError, VerificationError
 from sealwright.signing import algorithms, authenticode, cms, der, streams
-from sealwright.signing.advice import CHANGED, DIRECTIVE, FEWER_ISSUERS, MAKE_ANEW, UNSIGNED
+from sealwright.signing.advice import CHANGED, DIRECTIVE, FEWER_ISSUERS, MAKE_ANEW
 from sealwright.signing.artifact import (
     Directive,
     Identity,
@@ -91,9 +91,7 @@ def content_digest(file: BinaryIO) -> bytes:
 def sign(
     source: BinaryIO, directive: Directive, identity: Identity, target: BinaryIO
 ) -> SignGenerator:
-    """Sign or, for ``authenticode-verify``, demand valid signatures and change nothing."""
-    if directive.name == "authenticode-verify":
-        return _require_signatures(source)
+    """See `artifact.Format`."""
     if directive.name == "authenticode-sign":
         return _sign(source, directive, identity, target)
     message = f"<{name}> knows no directive {directive.name}."
@@ -197,15 +195,6 @@ def _sign(
     _write(source, cabinet, signature, target)
     how = ", appended" if primary else ""
     return Outcome(summary=f"Authenticode, {hash_algorithm}{how}")
-
-
-def _require_signatures(source: BinaryIO) -> SignGenerator:
-    facts = verify(source)
-    if not facts:
-        message = "The cabinet has no signature."
-        raise VerificationError(message, advice=UNSIGNED)
-    yield from ()
-    return Outcome(summary=f"Authenticode, {len(facts)} verified", replaced=False)
 
 
 def _digest(file: BinaryIO, cabinet: Cabinet, hash_algorithm: str) -> bytes:
