@@ -24,7 +24,14 @@ from sealwright.web.schemas.build_systems import (
     RemoteIdentityIn,
 )
 from sealwright.web.ui import repository_proofs
-from sealwright.web.ui.forms import Form, check_unchanged, named, read_form, stamped
+from sealwright.web.ui.forms import (
+    Form,
+    check_unchanged,
+    choices_of,
+    read_form,
+    stamped,
+    taken_away,
+)
 from sealwright.web.ui.navigation import may_open
 from sealwright.web.ui.rendering import page, redirect
 
@@ -186,7 +193,7 @@ async def update(call: Call) -> Response:
             BuildSystemPatch,
             enabled=form.checked("enabled"),
             settings=_named(form, "setting."),
-            credentials=_taken(form) | _named(form, "credential.") or None,
+            credentials=taken_away(form) | _named(form, "credential.") or None,
         )
         await change_system(call, patch)
     except (ForbiddenError, NotFoundError):
@@ -228,11 +235,6 @@ async def remove_person(call: Call) -> Response:
     return redirect(call, f"/build-systems/{system.slug}", "The user is forgotten.")
 
 
-def _taken(form: Form) -> dict[str, str]:
-    """Credentials that are to be taken away: empty ones."""
-    return dict.fromkeys(form.chosen("taken"), "")
-
-
 def _named(form: Form, prefix: str) -> dict[str, str]:
     """What the fields of that prefix hold.
 
@@ -263,7 +265,7 @@ def _form(call: Call, system: Any, form: Form, status: int = 200) -> Response:
         "more": f"/docs/{kind}",
         "settings": settings,
         "credentials": credentials,
-        "kept": named(system.credentials) if system else [],
+        "kept": choices_of(system.credentials) if system else [],
     }
     return page(call, "systems/form.html", shown, status)
 

@@ -297,12 +297,12 @@ async def _settled(call: Call, made: CertificateOrder, message: str) -> Response
     async with database.read() as tx:
         result = await certificates.get(tx, made.organization_id, settled.result_id or "")
     if result and result.is_pending:
-        message = "The request is made. "
-        message += (
+        following = (
             "The EST server is asked to issue the certificate."
             if result.enrolment_id
             else "Send it to your certification authority, and upload the chain that comes back."
         )
+        message = f"The request is made. {following}"
     return redirect(call, f"/certificates/{settled.result_id}", message)
 
 
