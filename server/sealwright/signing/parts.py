@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import BinaryIO
 
 from sealwright.errors import ArtifactError, InternalError
 from sealwright.signing.advice import OTHER_OUTPUT
-from sealwright.signing.artifact import PackedMember
+from sealwright.signing.artifact import Container, PackedMember
+from sealwright.signing.containers.bulk_copy import copy_range
 from sealwright.signing.elements import LANGUAGE, Language
 from sealwright.signing.plan import Plan, PlanNode
 from sealwright.signing.shard import Shard
+from sealwright.signing.spool import SpoolFile
 from sealwright.signing.wildcard import fold
 
 
@@ -43,6 +46,37 @@ class Part:
 
     members: tuple[PartMember, ...] = ()
     outputs: tuple[PartOutput, ...] = ()
+
+
+class PartWriter:
+    """Writes what a shard has made, one behind another.
+
+    Args:
+        file: empty.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._members: list[PartMember] = []
+        self._outputs: list[PartOutput] = []
+
+    @property
+    def part(self) -> Part:
+        """Where everything is."""
+        return Part(tuple(self._members), tuple(self._outputs))
+
+    def pack(self, container: Container, order: int, content: BinaryIO) -> None:
+        """Write a changed member of the outermost container."""
+        offset = self._file.tell()
+        packed = container.pack(order, content, self._file)
+        self._members.append(PartMember(order, offset, packed))
+
+    def add(self, path: str, output: SpoolFile) -> None:
+        """Write a file that is added."""
+        offset = self._file.tell()
+        with output.open() as content:
+            copy_range(content, 0, output.size, self._file)
+        self._outputs.append(PartOutput(path, offset, output.size))
 
 
 def share_of(plan: Plan, shard: Shard, language: Language = LANGUAGE) -> Plan:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO, TypeAlias
 
 from sealwright.errors import InternalError, VerificationError
-from sealwright.model.signed_member import Change, SignedMember
+from sealwright.model.signed_member import Change, SignedMember, plain
 from sealwright.signing.artifact import (
     ComparedFormat,
     Container,
@@ -164,7 +164,7 @@ class _Check:
                 content = stream.read()
             facts = format_.verify_detached(output, directive, content, self.certificate)
             _require(len(facts) == 1, f"{len(facts)} signatures were found, not one.")
-            member = SignedMember(_plain(path), file.size, Change.ADDED, "detached signature")
+            member = SignedMember(plain(path), file.size, Change.ADDED, "detached signature")
             self.accept(node, directive, facts[0], (member,))
 
     def embedded(
@@ -320,12 +320,7 @@ class _Check:
 
 
 def _member(format_: MemberSigningFormat, entry: Entry, change: Change) -> SignedMember:
-    return SignedMember(_plain(entry.path), entry.size, change, format_.member_role(entry.path))
-
-
-def _plain(path: str) -> str:
-    """The path as it may be shown to people."""
-    return "".join("\ufffd" if c < " " or c == "\x7f" else c for c in path)
+    return SignedMember(plain(entry.path), entry.size, change, format_.member_role(entry.path))
 
 
 def _open(
