@@ -14,7 +14,7 @@ from sealwright.db.chunks import chunked
 from sealwright.db.conditions import Columns, Fallback, Several, clause, ordered
 from sealwright.db.database import Transaction
 from sealwright.db.tables import api_tokens, group_members, users
-from sealwright.model.conditions import Condition, Operator, Order, Term
+from sealwright.model.conditions import Always, Both, Condition, Either, Operator, Order, Term
 from sealwright.model.user import ApiToken, Role, TokenKind, TokenScope, User, UserKind, folded
 
 _COLUMNS = tuple(field.name for field in dataclasses.fields(User) if field.name != "groups")
@@ -137,6 +137,30 @@ async def people(
     by = ordered(tx, order, _PEOPLE, users.c.id)
     rows = await tx.all(chosen.order_by(*by).offset(skip).limit(limit))
     return await _with_groups(tx, rows)
+
+
+async def listed(
+    tx: Transaction, organization_id: str, words: Sequence[str], *, skip: int, limit: int
+) -> tuple[int, list[User]]:
+    """How many users have each of the words in their name or address, in whatever case; and a page
+    of them: first the active, by kind and name.
+
+    Args:
+        skip: so many of them are left out.
+    """
+    of_words = (
+        Either((Term("name", Operator.CO, word), Term("email", Operator.CO, word)))
+        for word in map(folded, words)
+    )
+    where = (
+        users.c.organization_id == organization_id,
+        clause(tx, Both((Always(holds=True), *of_words)), _PEOPLE),
+    )
+    counted = await tx.one(sa.select(sa.func.count().label("users")).where(*where))
+    by_name = ordered(tx, Order("name"), _PEOPLE, users.c.id)
+    page = sa.select(users).where(*where).order_by(users.c.active.desc(), users.c.kind, *by_name)
+    rows = await tx.all(page.offset(skip).limit(limit))
+    return int(counted["users"]) if counted else 0, await _with_groups(tx, rows)
 
 
 async def _with_groups(tx: Transaction, rows: Sequence[sa.RowMapping]) -> list[User]:

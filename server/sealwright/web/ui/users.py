@@ -36,7 +36,7 @@ from sealwright.web.schemas.people import TokenIn
 from sealwright.web.ui.account import SCOPES
 from sealwright.web.ui.forms import Form, check_unchanged, read_form, stamped
 from sealwright.web.ui.navigation import may_open
-from sealwright.web.ui.parts import part_of
+from sealwright.web.ui.parts import SIZE, look_of
 from sealwright.web.ui.rendering import page, redirect
 
 ROLES = tuple((role.value, role.value.replace("-", " ").capitalize()) for role in Role)
@@ -61,12 +61,14 @@ class UserForm(In):
 
 async def listing(call: Call) -> Response:
     """All users."""
+    look = look_of(call)
     async with call.services.database.read() as tx:
-        found = await users.every(tx, call.grant.organization_id)
+        total, found = await users.listed(
+            tx, call.grant.organization_id, look.words(), skip=look.start, limit=SIZE
+        )
         known = await groups.every(tx, call.grant.organization_id, with_members=False)
-    found.sort(key=lambda one: (not one.active, one.kind.value, one.name.lower()))
     shown = {
-        "part": part_of(call, found, lambda one: f"{one.name} {one.email or ''}"),
+        "part": look.part(found, total),
         "groups": {one.id: one.name for one in known},
         "may_change": may_open(call.grant.principal, "ui.new_user_page"),
         "may_see_sign_on": may_open(call.grant.principal, "ui.identity_providers"),
