@@ -18,7 +18,7 @@ from sealwright.errors import (
     SealwrightError,
     VerificationError,
 )
-from sealwright.signing import algorithms, authenticode, cms, der, formats
+from sealwright.signing import algorithms, authenticode, cms, cms_writing, der, formats
 from sealwright.signing.artifact import Directive, SignatureFact
 from sealwright.signing.formats import catalog
 
@@ -111,8 +111,8 @@ def test_nested_signature_over_another_list_is_refused() -> None:
 
 
 def test_other_signed_data_is_refused() -> None:
-    prepared = cms.prepare(
-        cms.Content.embedded(cms.DATA, der.octet_string(b"data"), "sha256"),
+    prepared = cms_writing.prepare(
+        cms_writing.Content.embedded(cms.DATA, der.octet_string(b"data"), "sha256"),
         "sha256",
         keys.pki().identity(),
     )

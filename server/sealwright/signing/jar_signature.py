@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from sealwright.errors import ArtifactConfigurationError, ArtifactError, VerificationError
 from sealwright.model.mechanism import Mechanism
-from sealwright.signing import algorithms, cms, timestamps
+from sealwright.signing import algorithms, cms, cms_writing, timestamps
 from sealwright.signing.advice import (
     ADDED_AFTERWARDS,
     CHANGED,
@@ -199,11 +199,11 @@ def _sign(
     hash_algorithm = algorithms.hash_algorithm_of(directive)
     manifest = _signed_manifest(archive, hash_algorithm)
     signature_file = _signature_file(manifest, hash_algorithm)
-    prepared = cms.prepare(
-        cms.Content(cms.DATA, algorithms.digest(hash_algorithm, signature_file)),
+    prepared = cms_writing.prepare(
+        cms_writing.Content(cms.DATA, algorithms.digest(hash_algorithm, signature_file)),
         hash_algorithm,
         identity,
-        timestamp=cms.timestamp_form(directive),
+        timestamp=cms_writing.timestamp_form(directive),
     )
     (result,) = yield [prepared.request]
     certificate = Certificate.parse(identity.certificate)

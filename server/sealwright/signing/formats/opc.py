@@ -14,7 +14,13 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactConfigurationError, ArtifactError, VerificationError
-from sealwright.signing import algorithms, cms, opc_package, opc_signature, vsix_manifest
+from sealwright.signing import (
+    algorithms,
+    cms_writing,
+    opc_package,
+    opc_signature,
+    vsix_manifest,
+)
 from sealwright.signing.advice import ADDED_AFTERWARDS, CHANGED, DIRECTIVE, MAKE_UNSIGNED
 from sealwright.signing.artifact import (
     Directive,
@@ -202,7 +208,7 @@ def _sign(
         digest=prepared.digest,
         hash_algorithm=hash_algorithm,
         mechanism=prepared.mechanism,
-        timestamp=cms.timestamp_form(directive),
+        timestamp=cms_writing.timestamp_form(directive),
         value_size=value_size(certificate),
     )
     (result,) = yield [request]
