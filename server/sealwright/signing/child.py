@@ -1,9 +1,9 @@
 """The format child: the process that opens what users have submitted.
 
-Started by `sandbox` as ``python -m sealwright.signing.child FOLDER SETTINGS``. It confines itself,
-says hello, and then serves one request at a time from its pipe: ``analyze``, ``plan``, ``sign``,
-``assemble``, ``verify``. Everything it needs has been imported before, so that a child that waits
-is warm.
+Started by `child_process` as ``python -m sealwright.signing.child FOLDER SETTINGS``. It confines
+itself, says hello, and then serves one request at a time from its pipe: ``analyze``, ``plan``,
+``sign``, ``assemble``, ``verify``. Everything it needs has been imported before, so that a child
+that waits is warm.
 """
 
 from __future__ import annotations
