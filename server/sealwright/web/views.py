@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sealwright.db import Transaction, file_results, plans, requests, users
+from sealwright.db import Transaction, approvals, file_results, plans, users
 from sealwright.db import log as db_log
 from sealwright.model.plan import PlanStanding, PlanState
 from sealwright.model.project import ArtifactConfiguration, Project, SigningPolicy
@@ -111,7 +111,7 @@ async def request_out(
 ) -> SigningRequestDetailOut:
     """A signing request with what is about it: of its files and leaves the first."""
     people = await names(tx, request.organization_id, [request.submitted_by])
-    decisions = await requests.decisions(tx, request.id)
+    decisions = await approvals.of_request(tx, request.id)
     of_files = request.kind is RequestKind.ARTIFACT
     results = await file_results.results(tx, request.id, limit=SHOWN) if of_files else []
     entries = await db_log.time_line(tx, request.id, SHOWN)
