@@ -46,6 +46,7 @@ from sealwright.model.request import (
 )
 from sealwright.planning import fetch, plan_and_record
 from sealwright.queueing import lease
+from sealwright.queueing.endorsement_waits import wait_for_endorsement
 from sealwright.queueing.lifecycle import advance
 from sealwright.queueing.progress import ProgressMeter
 from sealwright.reporting.objections import find_objection
@@ -337,7 +338,7 @@ async def _wait_or_fail(
     async with bench.database.transaction() as tx:
         found = await find_objection(tx, request, relying_party(bench.settings.url))
         if isinstance(found, EndorsementAwaitedError):
-            await lease.wait_for_endorsement(tx, request, missing, utc_now())
+            await wait_for_endorsement(tx, request, missing, utc_now())
         else:
             await fail(tx, request, found or missing)
 

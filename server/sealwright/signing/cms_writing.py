@@ -149,7 +149,7 @@ def prepare(
 
     Args:
         content: what is signed; its digest is of `hash_algorithm`.
-        hash_algorithm: one of `HASH_ALGORITHMS`, for content and signed attributes alike.
+        hash_algorithm: one of `algorithms.HASH_ALGORITHMS`, for content and attributes alike.
         identity: signer; self-signed issuers are left out. Without a `signing_time` (0) there is
             no signing-time attribute.
         profile: dialect.

@@ -7,19 +7,17 @@ depend on how many there were.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
-from sealwright.errors import ArtifactError, InternalError
-from sealwright.signing.advice import OTHER_OUTPUT
+from sealwright.errors import InternalError
 from sealwright.signing.artifact import Container, PackedMember
 from sealwright.signing.containers.bulk_copy import copy_range
 from sealwright.signing.elements import LANGUAGE, Language
-from sealwright.signing.plan import Plan, PlanNode
+from sealwright.signing.plan import Plan, PlanNode, check_outputs
 from sealwright.signing.shard import Shard
 from sealwright.signing.spool import SpoolFile
-from sealwright.signing.wildcard import fold
 
 
 @dataclass(frozen=True)
@@ -108,15 +106,5 @@ def join_plans(plans: Sequence[Plan]) -> Plan:
     if len({child.order for child in children}) != len(children):
         message = "Two format children planned the same member."
         raise InternalError(message)
-    _check_outputs(children)
+    check_outputs(children)
     return replace(first, root=replace(first.root, children=tuple(children)))
-
-
-def _check_outputs(children: Collection[PlanNode]) -> None:
-    taken: set[str] = set()
-    for child in children:
-        for output in child.outputs:
-            if fold(output) in taken:
-                message = f'Its output "{output}" would replace another file.'
-                raise ArtifactError(message, advice=OTHER_OUTPUT, where=child.path)
-            taken.add(fold(output))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
@@ -32,7 +32,14 @@ from sealwright.signing.elements import (
 )
 from sealwright.signing.member_listing import MemberListing
 from sealwright.signing.parameters import FILE_NAME, did_you_mean, substitute
-from sealwright.signing.plan import INSIDE, Plan, PlanNode, at, member_signing_format
+from sealwright.signing.plan import (
+    INSIDE,
+    Plan,
+    PlanNode,
+    at,
+    check_outputs,
+    member_signing_format,
+)
 from sealwright.signing.shard import WHOLE, Shard
 from sealwright.signing.signable import check_signable
 from sealwright.signing.spool import KeptFiles, Spool, sha256_of
@@ -318,7 +325,7 @@ class Planner:
                 self.kept.keep(path, node.sha256, extracted)
             else:
                 self.spool.release(extracted)
-        _check_outputs(nodes, entries)
+        check_outputs(nodes, (entry.path for entry in entries))
         return tuple(nodes)
 
 
@@ -420,22 +427,3 @@ def _check_signature_members(node: PlanNode, language: Language) -> None:
             message = "The file belongs to the signature of its container, so it is not signed."
             advice = f"Leave it out of the configuration ({child.where})."
             raise ArtifactError(message, advice=advice, where=child.path)
-
-
-def _check_outputs(nodes: Sequence[PlanNode], entries: Sequence[Entry]) -> None:
-    if not any(node.outputs for node in nodes):
-        return
-    taken = {fold(path) for entry in entries for path in _with_parents(entry.path)}
-    for node in nodes:
-        for output in node.outputs:
-            if fold(output) in taken:
-                message = f'Its output "{output}" would replace another file.'
-                advice = f"Choose another {OUTPUT_FILE_NAME}, or remove the old file."
-                raise ArtifactError(message, advice=advice, where=node.path)
-            taken.add(fold(output))
-
-
-def _with_parents(path: str) -> Iterator[str]:
-    while path:
-        yield path
-        path = path.rpartition("/")[0]
