@@ -43,6 +43,12 @@ _PEOPLE: Columns = {
 _BY_ID = sa.select(users).where(
     users.c.id == sa.bindparam("user"), users.c.organization_id == sa.bindparam("organization")
 )
+_NAMES = (
+    sa.select(users.c.id, users.c.name)
+    .where(users.c.organization_id == sa.bindparam("organization"))
+    .order_by(users.c.id)
+)
+_SOME_NAMES = _NAMES.where(users.c.id.in_(sa.bindparam("ids", expanding=True)))
 _GROUPS = sa.select(group_members.c.group_id).where(group_members.c.user_id == sa.bindparam("user"))
 _USABLE_TOKEN = sa.select(api_tokens).where(
     api_tokens.c.sha256 == sa.bindparam("sha256"),
@@ -218,6 +224,20 @@ async def some(tx: Transaction, organization_id: str, ids: Collection[str]) -> l
         own = sa.select(users).where(users.c.organization_id == organization_id, chosen)
         found += await tx.all(own.order_by(users.c.id))
     return await _with_groups(tx, found)
+
+
+async def names(
+    tx: Transaction, organization_id: str, ids: Collection[str] | None = None
+) -> dict[str, str]:
+    """Id -> name of the organization's users: of all, or of those among `ids`."""
+    if ids is None:
+        rows = await tx.all(_NAMES, organization=organization_id)
+        return {row["id"]: row["name"] for row in rows}
+    found: dict[str, str] = {}
+    for part in chunked(sorted(ids)):
+        rows = await tx.all(_SOME_NAMES, organization=organization_id, ids=part)
+        found |= {row["id"]: row["name"] for row in rows}
+    return found
 
 
 async def with_roles(tx: Transaction, organization_id: str, roles: Collection[Role]) -> list[User]:

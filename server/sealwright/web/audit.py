@@ -73,18 +73,14 @@ async def subject_names(
     Args:
         entries: of users those that these are about; None: all.
     """
-    if entries is None:
-        people = await users.every(tx, organization_id)
-    else:
-        concerned = {one.user_id for one in entries if one.user_id}
-        people = await users.some(tx, organization_id, concerned)
+    concerned = None if entries is None else {one.user_id for one in entries if one.user_id}
     return {
         "project": {one.id: one.name for one in await projects.every(tx, organization_id)},
         "signing_policy": {
             one.id: one.name for one in await projects.policies(tx, organization_id)
         },
         "certificate": {one.id: one.name for one in await certificates.every(tx, organization_id)},
-        "user": {one.id: one.name for one in people},
+        "user": await users.names(tx, organization_id, concerned),
     }
 
 

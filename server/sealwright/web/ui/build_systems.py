@@ -127,7 +127,7 @@ async def _detail(call: Call, form: Form, status: int = 200) -> Response:
             for known in await build_systems.identities(tx, organization, build_system_id=system.id)
             if whole or known.user_id == call.grant.user.id
         ]
-        known_here = await users.some(tx, organization, {one.user_id for one in identities})
+        names = await users.names(tx, organization, {one.user_id for one in identities})
         people = await users.every(tx, organization, kind=UserKind.INTERACTIVE) if whole else ()
     shown: dict[str, Any] = {
         "system": out,
@@ -137,7 +137,7 @@ async def _detail(call: Call, form: Form, status: int = 200) -> Response:
         "may_see_deliveries": sees,
         "may_edit": whole,
         "identities": identities,
-        "names": {user.id: user.name for user in known_here},
+        "names": names,
         "people": [(user.id, user.name) for user in people if user.active],
         "form": form,
     }
