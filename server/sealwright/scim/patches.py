@@ -124,11 +124,10 @@ def _patched(user: UserResource, verb: str, target: Target, value: Any) -> UserR
 
 def _without(user: UserResource, target: Target) -> UserResource:
     """Remove what can be: what is required stays (RFC 7644, 3.5.2.2)."""
-    among, own = target.among, {"email": user.address}
     if target.attribute == "externalid":
         return replace(user, external_id=None)
     parts = {"name": {"", "formatted"}, "emails": {"", "value"}}.get(target.attribute, {""})
-    chosen = among is None or holds(among, own)
+    chosen = target.among is None or holds(target.among, {"email": user.address})
     if target.attribute in _REQUIRED and target.part in parts and chosen:
         message = f"{target.attribute} cannot be removed."
         raise ScimError(ScimType.MUTABILITY, message, advice="Deactivate the user instead.")
