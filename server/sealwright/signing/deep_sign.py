@@ -513,6 +513,7 @@ class DeepSign:
 
     def _rebuild(self, task: Task, opened: Opened) -> None:
         before = task.sha256
+        # what shards have packed lies in their files, which are not the spool's
         made = {} if self._parts is not None else task.packed
         files = [*task.added.values(), *(one.file for one in made.values())]
         stored = sum(one.member.stored for one in task.packed.values())

@@ -8,7 +8,7 @@ have been added but the planned files.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import BinaryIO, TypeAlias
 
@@ -266,12 +266,7 @@ class _Check:
         for path, entry in outputs.items():
             same = after.fingerprint(entry, content=False) == before.added_fingerprint(path)
             _require(same, "The output has other attributes than it was given.", path)
-        mine = compared
-        if node is self.plan.root:
-            sizes = ((entry.order, entry.size) for entry in old)
-            mine = set(
-                self.shard.orders(sizes, in_sequence=self.language.types[node.element].is_sequence)
-            )
+        mine = self.mine(node, old)
         for entry, entry_after in zip(old, new[: len(old)], strict=True):
             if entry.order not in mine:
                 continue
@@ -284,6 +279,15 @@ class _Check:
             if child is not None:
                 with at(node.path), at(child.path):
                     self.member(child, (before, entry), (after, entry_after), outputs)
+
+    def mine(self, node: PlanNode, entries: Sequence[Entry]) -> Collection[int]:
+        """Which members are compared here: those of the outermost container are divided."""
+        if node is not self.plan.root:
+            return {entry.order for entry in entries}
+        return self.shard.orders(
+            ((entry.order, entry.size) for entry in entries),
+            in_sequence=self.language.types[node.element].is_sequence,
+        )
 
     def kept_attributes(self, node: PlanNode, source: BinaryIO, output: BinaryIO) -> None:
         """Compare what the members of a container's signature hold besides it."""
@@ -304,19 +308,19 @@ class _Check:
         new: tuple[Container, Entry],
         outputs: dict[str, Entry],
     ) -> None:
-        extracted = [self.extract(self.before, *old)]
+        container, entry = new
+        extracted = [self.before.extract(*old, self.spool)]
         try:
-            extracted.append(self.extract(self.after, *new))
-            extracted += [self.extract(self.after, new[0], outputs[p]) for p in node.outputs]
+            extracted.extend(
+                self.after.extract(container, each, self.spool)
+                for each in (entry, *(outputs[path] for path in node.outputs))
+            )
             with extracted[0].open() as source, extracted[1].open() as output:
                 _require(sha256_of(source) == node.sha256, "The file is not the planned one.")
                 self.file(node, source, output, extracted[2:])
         finally:
             for file in extracted:
                 self.spool.release(file)
-
-    def extract(self, budget: Budget, container: Container, entry: Entry) -> SpoolFile:
-        return budget.extract(container, entry, self.spool)
 
 
 def _member(format_: MemberSigningFormat, entry: Entry, change: Change) -> SignedMember:
