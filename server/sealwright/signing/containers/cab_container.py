@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError
-from sealwright.signing.advice import MAKE_ANEW, OTHER_OUTPUT
+from sealwright.signing.advice import MAKE_ANEW
 from sealwright.signing.artifact import Entry, PackedMember, ReadPacked
 from sealwright.signing.containers.cab import Cabinet
 from sealwright.signing.containers.cab_records import Member
-from sealwright.signing.containers.member_paths import check_distinct, check_path, folded
+from sealwright.signing.containers.member_paths import check_added, check_distinct, check_path
 
 
 class CabContainer:
@@ -74,15 +74,8 @@ class CabContainer:
         added: Mapping[str, BinaryIO],
     ) -> None:
         """See `Cabinet.rebuild`; an added path must not be taken."""
-        self._check_added(added)
+        check_added(added, self._paths)
         self._cabinet.rebuild(target, packed, read, added)
-
-    def _check_added(self, added: Mapping[str, BinaryIO]) -> None:
-        taken = {folded(path) for path in self._paths}
-        for path in added:
-            if folded(path) in taken:
-                message = "An output would replace a member that exists already."
-                raise ArtifactError(message, advice=OTHER_OUTPUT, where=path)
 
 
 def _path(member: Member) -> str:

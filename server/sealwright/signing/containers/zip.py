@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError, ClosedMemberError
-from sealwright.signing.advice import OTHER_OUTPUT, SHORTEN_NAMES
+from sealwright.signing.advice import SHORTEN_NAMES
 from sealwright.signing.artifact import Entry, PackedMember, ReadPacked
 from sealwright.signing.containers.bulk_copy import chunks, copy_range
 from sealwright.signing.containers.deflate_seams import Seams
 from sealwright.signing.containers.deflate_splice import SMALLEST, OldStream, splice
-from sealwright.signing.containers.member_paths import folded
+from sealwright.signing.containers.member_paths import check_added
 from sealwright.signing.containers.zip_packing import PLAIN, Extent, Packing
 from sealwright.signing.containers.zip_reading import inflate_member, write_checked
 from sealwright.signing.containers.zip_records import (
@@ -365,15 +365,8 @@ class ZipContainer:
         self._seams[record.order] = seams
 
     def _check_added(self, added: Iterable[str], removed: Collection[int] = ()) -> None:
-        taken = {
-            folded(record.path.removesuffix("/"))
-            for record in self._records
-            if record.order not in removed
-        }
-        for path in added:
-            if folded(path) in taken:
-                message = "An output would replace a member that exists already."
-                raise ArtifactError(message, advice=OTHER_OUTPUT, where=path)
+        kept = (record for record in self._records if record.order not in removed)
+        check_added(added, (record.path.removesuffix("/") for record in kept))
 
     def _local_extra(self, record: Record) -> bytes:
         start = record.offset + LOCAL.size + len(record.name)
