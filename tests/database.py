@@ -19,7 +19,15 @@ from typing import Any
 
 import pytest
 
-from sealwright.db import Database, certificates, organizations, projects, requests, users
+from sealwright.db import (
+    Database,
+    approvals,
+    certificates,
+    organizations,
+    projects,
+    requests,
+    users,
+)
 from sealwright.db.migrate import migrate
 from sealwright.model.certificate import Certificate, CertificateState, KeyType
 from sealwright.model.identifiers import new_id, utc_now
@@ -293,5 +301,5 @@ async def decide(
     """Insert an approver's decision, checking nothing."""
     made = Approval(new_id(), of.id, by.id, by.name, verdict, "", utc_now())
     async with database.transaction() as tx:
-        await requests.add_approval(tx, of.organization_id, made)
+        await approvals.add(tx, of.organization_id, made)
     return made

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from sealwright.db import Database, endorsements, passkeys, projects, requests
+from sealwright.db import Database, approvals, endorsements, passkeys, projects
 from sealwright.model.endorsement import (
     Endorsement,
     EndorsementKind,
@@ -125,7 +125,7 @@ class Desk:
             by.answer(challenge),
         )  # fmt: skip
         async with self.database.transaction() as tx:
-            await requests.add_approval(tx, self.scene.organization.id, approval)
+            await approvals.add(tx, self.scene.organization.id, approval)
             await projects.update_policy(tx, policy)
         return request
 

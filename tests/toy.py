@@ -29,6 +29,7 @@ from sealwright.signing.containers import CONTAINERS, ContainerType
 from sealwright.signing.containers.zip import ZipContainer, is_zip
 from sealwright.signing.deep_sign import PendingSignature
 from sealwright.signing.elements import Language
+from tests.rebuilding import rebuild
 
 MAGIC = b"TOY1"
 MARK = b"\n--signature--\n"
@@ -177,7 +178,7 @@ class ToyBoxFormat:
         (result,) = yield [SignatureRequest(digest, "sha256", Mechanism.ECDSA, form)]
         made = json.dumps(_entry(identity, "sha256", result, identity.signing_time)).encode()
         container = ZipContainer(source, 1000)
-        container.rebuild(target, {}, {BOX_SIGNATURE: io.BytesIO(made)})
+        rebuild(container, target, added={BOX_SIGNATURE: made})
         return Outcome("box signed")
 
     def verify(self, file: BinaryIO) -> list[SignatureFact]:

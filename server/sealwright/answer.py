@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sealwright.db import Database, requests
+from sealwright.db import Database, timestamp_tokens
 from sealwright.errors import TimestampError, UnavailableError
 from sealwright.model.identifiers import utc_now
 from sealwright.model.request import SigningRequest
@@ -84,7 +84,7 @@ class Answerer:
         """Tokens by imprint: kept ones first, then new ones, kept before they are used."""
         imprints = list(signatures)
         async with self.database.read() as tx:
-            kept = await requests.timestamps(tx, self.request.id, imprints)
+            kept = await timestamp_tokens.some(tx, self.request.id, imprints)
         missing = [name for name in imprints if name not in kept]
         if not missing:
             return kept
@@ -98,11 +98,11 @@ class Answerer:
         async with self.database.transaction() as tx:
             await lease.require(tx, self.request)
             # another batch may have stamped an equal signature meanwhile: the first token wins
-            kept |= await requests.timestamps(tx, self.request.id, missing)
+            kept |= await timestamp_tokens.some(tx, self.request.id, missing)
             new = {
                 name: token for name, token in zip(missing, made, strict=True) if name not in kept
             }
-            await requests.put_timestamps(tx, self.request.id, new, utc_now())
+            await timestamp_tokens.put(tx, self.request.id, new, utc_now())
         return kept | new
 
 

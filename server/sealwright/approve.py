@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 
-from sealwright.db import Database, Transaction, passkeys, projects, requests, users
+from sealwright.db import Database, Transaction, approvals, passkeys, projects, requests, users
 from sealwright.errors import (
     ForbiddenError,
     InternalError,
@@ -61,7 +61,7 @@ async def approve_or_deny(
         if policy is None:
             message = f"The signing request {request.id} has no signing policy."
             raise InternalError(message)
-        earlier = await requests.decisions(tx, request.id)
+        earlier = await approvals.of_request(tx, request.id)
         # who they are now, not when the call began: they may have been deactivated in between
         user = await users.get(tx, grant.organization_id, grant.user.id)
         if user is None or not user.active:
@@ -76,7 +76,7 @@ async def approve_or_deny(
         approval = Approval(
             new_id(), request.id, grant.user.id, grant.user.name, verdict, comment, now, assertion
         )
-        await requests.add_approval(tx, grant.organization_id, approval)
+        await approvals.add(tx, grant.organization_id, approval)
         facts = {"approval": approval.id, "artifact_sha256": request.content_digest}
         if passkey_id:
             facts |= {"passkey": passkey_id, "assertion_sha256": _fingerprint(assertion)}

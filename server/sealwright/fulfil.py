@@ -17,8 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from sealwright import decided
 from sealwright.answer import Answerer, patiently
-from sealwright.db import Transaction, certificates, file_results, plans, projects, requests
+from sealwright.db import file_results
 from sealwright.db import log as db_log
 from sealwright.errors import (
     ArtifactError,
@@ -27,16 +28,14 @@ from sealwright.errors import (
     InternalError,
     KeyStoreError,
     PolicyViolationError,
-    SealwrightError,
     TimestampError,
     UnavailableError,
-    VerificationError,
 )
-from sealwright.model.certificate import Certificate, CertificateKind, CertificateState
+from sealwright.failure import fail, is_expected, pause_after
+from sealwright.model.certificate import CertificateKind
 from sealwright.model.identifiers import utc_now
 from sealwright.model.mechanism import Mechanism
 from sealwright.model.passkey import relying_party
-from sealwright.model.project import SigningPolicy
 from sealwright.model.request import (
     FileResult,
     RequestKind,
@@ -45,19 +44,19 @@ from sealwright.model.request import (
     State,
     StoredArtifact,
 )
+from sealwright.planning import fetch, plan_and_record
 from sealwright.queueing import lease
+from sealwright.queueing.endorsement_waits import wait_for_endorsement
 from sealwright.queueing.lifecycle import advance
 from sealwright.queueing.progress import ProgressMeter
 from sealwright.reporting.objections import find_objection
 from sealwright.retrieve import have_scanned, retrieve_artifact
 from sealwright.signing import deep_sign
-from sealwright.signing.artifact import Identity, SignatureRequest, TimestampForm
+from sealwright.signing.artifact import Identity, SignatureRequest
 from sealwright.signing.plan import Plan
-from sealwright.signing.sandbox import FormatChild
 from sealwright.signing.signature_value import verify_signature_value
 from sealwright.signing.spool import sha256_of
-from sealwright.signing.stored_plan import stored_plan
-from sealwright.signing.team import Team, is_divisible, team_of
+from sealwright.signing.team import is_divisible, team_of
 from sealwright.signing.verify_result import VerifiedSignature
 from sealwright.transparency.leaf import ARTIFACT_RELEASED
 from sealwright.transparency.record import record, request_entry
@@ -66,9 +65,6 @@ from sealwright.workbench import ACTOR, Workbench
 _log = logging.getLogger(__name__)
 #: what a later attempt may find mended
 _TEMPORARY = (UnavailableError, TimestampError, KeyStoreError)
-_FIRST_PAUSE = 5.0  #: seconds until the second attempt; three times as long for each later one
-_LONGEST_PAUSE = 300.0
-_MAX_REASON = 2000  #: characters
 
 
 async def fulfil(bench: Workbench, request_id: str) -> None:
@@ -144,7 +140,8 @@ async def _sign_hash(bench: Workbench, request: SigningRequest) -> None:
     if request.hash is None:
         message = "The request to sign a digest has none."
         raise InternalError(message)
-    certificate, _ = await _load(bench, request)
+    async with bench.database.read() as tx:
+        certificate = await decided.usable_certificate(tx, request)
     if certificate.kind is not CertificateKind.X509:
         message = "Bare digests are signed with X.509 certificates, not with OpenPGP keys."
         raise PolicyViolationError(message, advice="Sign the file by create-gpg-signature.")
@@ -170,7 +167,9 @@ async def _sign_artifact(bench: Workbench, request: SigningRequest, meter: Progr
     if artifact is None:
         message = "The request has no artifact."
         raise InternalError(message)
-    certificate, configuration = await _load(bench, request)
+    async with bench.database.read() as tx:
+        certificate = await decided.usable_certificate(tx, request)
+        configuration = await decided.configuration(tx, request)
     identity = Identity(certificate.certificate, certificate.chain)
     answerer = Answerer(request, bench.database, bench.signer, bench.timestamps)
     bench.scratch.require_room(artifact.size)
@@ -181,7 +180,7 @@ async def _sign_artifact(bench: Workbench, request: SigningRequest, meter: Progr
         await fetch(bench, artifact, signing)
         await team.share_input()
         meter.begin(Stage.PLANNING)
-        plan = await _plan(bench, request, team, configuration, identity)
+        plan = await plan_and_record(bench, request, team, configuration, identity)
         files = sum(1 for node in plan.root.walk() if node.signs)
         meter.begin(Stage.SIGNING, files)
         made = await team.deep_sign(plan, identity, answerer.answer_pending, meter.count)
@@ -204,61 +203,6 @@ async def _sign_artifact(bench: Workbench, request: SigningRequest, meter: Progr
     results = _results(made, found)
     await _release(bench, request, ARTIFACT_RELEASED, _facts(plan, output, results), results)
     await _complete(bench, request, output=output)
-
-
-async def _plan(
-    bench: Workbench,
-    request: SigningRequest,
-    team: Team,
-    configuration: str,
-    identity: Identity,
-) -> Plan:
-    """Make the plan, and record it before anything is signed by it.
-
-    The signing time is that of the first attempt: a later one finds it in the recorded plan, and
-    must come to the same plan. Whoever approved has seen one too: it must do the same.
-    """
-    async with bench.database.read() as tx:
-        recorded = await plans.get(tx, request.id)
-        approved = "" if recorded else await plans.effect_ahead(tx, request.id)
-    now = utc_now()
-    time = Plan.from_json(recorded).signing_time if recorded else int(now.timestamp())
-    plan = await make_plan(request, team, configuration, identity, time)
-    if recorded is not None:
-        if recorded != plan.to_json():
-            message = "The artifact gives another plan than in the attempt before."
-            raise VerificationError(
-                message, advice="The server was upgraded in between: submit the artifact again."
-            )
-        return plan
-    stored = await asyncio.to_thread(stored_plan, plan, team.listing)
-    if approved not in {"", stored.effect}:
-        message = "The artifact would be signed otherwise than was shown to those who approved."
-        raise VerificationError(
-            message, advice="The server was upgraded in between: submit the artifact again."
-        )
-    async with bench.database.transaction() as tx:
-        await lease.require(tx, request)
-        await plans.put(tx, request.id, stored, now)
-        signatures = sum(len(node.signs) for node in plan.root.walk())
-        await requests.amend(tx, request, now, plan_hash=stored.sha256, signatures=signatures)
-    return plan
-
-
-async def make_plan(
-    request: SigningRequest, team: Team, configuration: str, identity: Identity, signing_time: int
-) -> Plan:
-    """What is done to the artifact, which the team has, by the request's own terms."""
-    assert request.input is not None  # noqa: S101 - checked by the caller
-    wants_time = bool(request.snapshot.fields["timestamp_required"])
-    return await team.plan(
-        configuration.encode(),
-        request.parameters,
-        artifact_name=request.input.file_name,
-        signing_time=signing_time,
-        timestamp=TimestampForm.RFC3161 if wants_time else TimestampForm.NONE,
-        identity=identity,
-    )
 
 
 async def _store(
@@ -332,82 +276,6 @@ def _facts(plan: Plan, output: StoredArtifact, results: Sequence[FileResult]) ->
     }
 
 
-async def _load(bench: Workbench, request: SigningRequest) -> tuple[Certificate, str]:
-    """The certificate and the artifact configuration (XML; empty for a digest) to work by, once it
-    is clear that they are those the request was decided by, and that they may still be used.
-
-    Raises:
-        PolicyViolationError: the policy or the certificate was disabled or changed meanwhile.
-        InternalError: the record contradicts itself.
-    """
-    organization = request.organization_id
-    async with bench.database.read() as tx:
-        policy = await projects.find_policy(tx, organization, None, request.signing_policy_id)
-        certificate = await certificates.get(tx, organization, request.certificate_id)
-        if request.snapshot.sha256 != request.policy_hash or certificate is None or policy is None:
-            message = "The request's policy snapshot does not belong to it."
-            raise InternalError(message)
-        _require_usable(request, policy, certificate)
-        if request.kind is RequestKind.HASH:
-            return certificate, ""
-        return certificate, await load_configuration(tx, request)
-
-
-def _require_usable(
-    request: SigningRequest, policy: SigningPolicy, certificate: Certificate
-) -> None:
-    if not policy.enabled:
-        message = f"The signing policy {policy.slug} was disabled meanwhile."
-        raise PolicyViolationError(message, advice="Have it enabled, then submit again.")
-    require_decided(request, certificate)
-    now = utc_now()
-    usable = not certificate.is_pending and certificate.not_before <= now < certificate.not_after
-    if certificate.state is not CertificateState.ACTIVE or not usable:
-        message = f"The certificate {certificate.slug} is disabled or not valid now."
-        raise PolicyViolationError(message, advice="Have it enabled or renewed, then submit again.")
-
-
-def require_decided(request: SigningRequest, certificate: Certificate) -> None:
-    """Refuse another certificate than the one that the request was decided by.
-
-    Raises:
-        PolicyViolationError: it is another one.
-    """
-    if certificate.sha256 != request.snapshot.fields["certificate_sha256"]:
-        message = f"The certificate {certificate.slug} is not the one that was decided on."
-        raise PolicyViolationError(message, advice="Submit again.")
-
-
-async def load_configuration(tx: Transaction, request: SigningRequest) -> str:
-    """The XML of the artifact configuration that the request was decided by.
-
-    Raises:
-        InternalError: it is another one.
-    """
-    found = await projects.find_configuration(
-        tx, request.organization_id, request.project_id, request.artifact_configuration_id
-    )
-    if (
-        found is None
-        or found.sha256 != request.snapshot.fields["artifact_configuration_sha256"]
-        or hashlib.sha256(found.xml.encode()).hexdigest() != found.sha256
-    ):
-        message = "The artifact configuration is not the one that was decided on."
-        raise InternalError(message)
-    return found.xml
-
-
-async def fetch(bench: Workbench, artifact: StoredArtifact, child: FormatChild) -> None:
-    """Copy the artifact to the child's input; its hash must be the one in the record."""
-    sha256 = await patiently(
-        "fetching the artifact", lambda: bench.store.fetch(artifact.key, child.input)
-    )
-    if sha256 != artifact.sha256:
-        message = "The stored artifact is not the one that was submitted."
-        raise VerificationError(message, advice="Submit again; the store may be damaged.")
-    child.input_sha256 = sha256
-
-
 async def _release(
     bench: Workbench,
     request: SigningRequest,
@@ -440,18 +308,16 @@ async def _complete(bench: Workbench, request: SigningRequest, **changes: Any) -
 
 async def _end_badly(bench: Workbench, request: SigningRequest, error: Exception) -> None:
     """Fail the request, or leave it to a later attempt where that may do better."""
-    expected = isinstance(error, SealwrightError) and not isinstance(error, InternalError)
-    if expected:
+    if is_expected(error):
         _log.warning("%s: attempt %d: %s", request.id, request.attempt, error)
     else:
         _log.error("%s: attempt %d", request.id, request.attempt, exc_info=error)
-    may_pass = isinstance(error, _TEMPORARY) or not expected
+    may_pass = isinstance(error, _TEMPORARY) or not is_expected(error)
     try:
         if isinstance(error, EndorsementAwaitedError):
             await _wait_or_fail(bench, request, error)
         elif may_pass and request.attempt < bench.settings.max_attempts:
-            pause = min(_FIRST_PAUSE * 3 ** (request.attempt - 1), _LONGEST_PAUSE)
-            await _give_back(bench, request, pause)
+            await _give_back(bench, request, pause_after(request.attempt))
         else:
             async with bench.database.transaction() as tx:
                 await fail(tx, request, error)
@@ -472,7 +338,7 @@ async def _wait_or_fail(
     async with bench.database.transaction() as tx:
         found = await find_objection(tx, request, relying_party(bench.settings.url))
         if isinstance(found, EndorsementAwaitedError):
-            await lease.wait_for_endorsement(tx, request, missing, utc_now())
+            await wait_for_endorsement(tx, request, missing, utc_now())
         else:
             await fail(tx, request, found or missing)
 
@@ -482,28 +348,3 @@ async def _give_back(bench: Workbench, request: SigningRequest, pause: float) ->
         await lease.give_back(bench.database, request, pause)
     except UnavailableError as away:
         _log.warning("%s: %s The lease runs out by itself.", request.id, away.message)
-
-
-async def fail(tx: Transaction, request: SigningRequest, error: Exception) -> None:
-    """End a request by an error.
-
-    Raises:
-        ConflictError: somebody else has moved it meanwhile.
-    """
-    if isinstance(error, SealwrightError) and not isinstance(error, InternalError):
-        place = f"{error.where}: " if error.where else ""
-        code, reason, advice = error.code, f"{place}{error.message}", error.advice
-    else:
-        code, reason = InternalError.code, "The server failed on this request."
-        advice = "Ask the server's operator: the worker's log says more under the request's id."
-    await advance(
-        tx,
-        request,
-        State.FAILED,
-        actor=ACTOR,
-        now=utc_now(),
-        data={"code": code, "stage": request.state.value, "attempt": request.attempt},
-        failed_stage=request.state,
-        reason=reason[:_MAX_REASON],
-        advice=advice[:_MAX_REASON],
-    )

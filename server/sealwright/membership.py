@@ -14,13 +14,12 @@ from typing import Any
 from sealwright.db import Transaction, groups, projects, users
 from sealwright.errors import ConflictError, ForbiddenError, InvalidInputError
 from sealwright.model.identifiers import is_id, utc_now
-from sealwright.model.user import Group, Role, User, UserKind
+from sealwright.model.user import MAX_MEMBERS, Group, Role, User, UserKind
 from sealwright.policy.permissions import Grant
 from sealwright.reporting.unusual import look_at_approvers
 from sealwright.transparency.details import Change
 from sealwright.transparency.record import organization_entry, record
 
-MAX_MEMBERS = 5000
 _LOGGED_MEMBERS = 700  #: a leaf has 64 KiB
 
 
@@ -47,11 +46,8 @@ async def add_user(tx: Transaction, user: User, by: Actor) -> None:
     Raises:
         TakenError: another user of this server has the address.
     """
-    if user.email and await users.by_email(tx, user.email):
-        message = "There is a user with this address already."
-        raise TakenError(message, advice="Addresses are unique on the whole server.")
-    if user.user_name:
-        await _check_user_name(tx, user)
+    await _check_address(tx, user)
+    await _check_user_name(tx, user)
     await users.add(tx, user)
     await _log(tx, user.organization_id, "user.created", by, _facts(user), None, user)
 
@@ -68,11 +64,10 @@ async def change_user(tx: Transaction, before: User, after: User, by: Actor) -> 
         after = dataclasses.replace(after, deprovisioned_at=None)
     if after == before:
         return
-    if after.user_name and after.user_name != before.user_name:
+    if after.user_name != before.user_name:
         await _check_user_name(tx, after)
-    if after.email and after.email != before.email and await users.by_email(tx, after.email):
-        message = "There is a user with this address already."
-        raise TakenError(message, advice="Addresses are unique on the whole server.")
+    if after.email != before.email:
+        await _check_address(tx, after)
     await _keep_an_administrator(tx, before, after)
     now = utc_now()
     await users.update(tx, after)
@@ -91,9 +86,15 @@ async def change_user(tx: Transaction, before: User, after: User, by: Actor) -> 
     await _log(tx, after.organization_id, "user.updated", by, facts, before, after)
 
 
+async def _check_address(tx: Transaction, user: User) -> None:
+    if user.email and await users.by_email(tx, user.email):
+        message = "There is a user with this address already."
+        raise TakenError(message, advice="Addresses are unique on the whole server.")
+
+
 async def _check_user_name(tx: Transaction, user: User) -> None:
-    name = user.user_name or ""
-    if await users.has_user_name(tx, user.organization_id, name, but=user.id):
+    name = user.user_name
+    if name and await users.has_user_name(tx, user.organization_id, name, but=user.id):
         message = "There is a user with this userName already."
         raise TakenError(message)
 
@@ -105,9 +106,7 @@ async def add_group(tx: Transaction, group: Group, by: Actor) -> None:
         TakenError: another one of the organization has the name.
         InvalidInputError: a member is no user of the organization.
     """
-    if await groups.by_name(tx, group.organization_id, group.name):
-        message = f"There is a group {group.name!r} already."
-        raise TakenError(message)
+    await _check_name(tx, group)
     await _check_members(tx, group)
     await groups.add(tx, group)
     await _log(
@@ -125,10 +124,7 @@ async def change_group(tx: Transaction, before: Group, after: Group, by: Actor) 
     if after == before:
         return
     if after.name != before.name:
-        other = await groups.by_name(tx, after.organization_id, after.name)
-        if other is not None:
-            message = f"There is a group {after.name!r} already."
-            raise TakenError(message)
+        await _check_name(tx, after)
     await _check_members(tx, after)
     could = [
         (policy, await groups.people(tx, after.organization_id, policy.approvers))
@@ -182,6 +178,12 @@ async def _keep_an_administrator(tx: Transaction, before: User, after: User) -> 
     if not any(one.id != before.id and one.kind is UserKind.INTERACTIVE for one in others):
         message = "This is the organization's last global administrator."
         raise ConflictError(message, advice="Make another one first.")
+
+
+async def _check_name(tx: Transaction, group: Group) -> None:
+    if await groups.by_name(tx, group.organization_id, group.name):
+        message = f"There is a group {group.name!r} already."
+        raise TakenError(message)
 
 
 async def _check_members(tx: Transaction, group: Group) -> None:

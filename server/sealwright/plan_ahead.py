@@ -14,18 +14,19 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
-from sealwright.db import Database, Transaction, certificates, plans, requests
+from sealwright import decided
+from sealwright.db import Database, Transaction, plans, requests
 from sealwright.errors import (
     ArtifactError,
     ConflictError,
     InternalError,
-    SealwrightError,
     UnavailableError,
 )
-from sealwright.fulfil import fail, fetch, load_configuration, make_plan, require_decided
+from sealwright.failure import fail, is_expected, pause_after
 from sealwright.model.identifiers import utc_now
 from sealwright.model.plan import AheadClaim, StoredPlan
 from sealwright.model.request import SigningRequest, State
+from sealwright.planning import fetch, make_plan
 from sealwright.queueing.claims import CLAIM
 from sealwright.reporting.notify import plan_is_known
 from sealwright.signing.artifact import Identity
@@ -36,8 +37,6 @@ from sealwright.workbench import Workbench
 _log = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 10
-_FIRST_PAUSE = 5.0  #: seconds until the second attempt; three times as long for each later one
-_LONGEST_PAUSE = 300.0
 
 
 class _UnwantedError(ConflictError):
@@ -109,14 +108,8 @@ async def _make(bench: Workbench, request: SigningRequest) -> StoredPlan:
     try:
         async with asyncio.timeout(seconds) as limit:
             async with bench.database.read() as tx:
-                configuration = await load_configuration(tx, request)
-                certificate = await certificates.get(
-                    tx, request.organization_id, request.certificate_id
-                )
-            if certificate is None:
-                message = "The request has no certificate."
-                raise InternalError(message)
-            require_decided(request, certificate)
+                configuration = await decided.configuration(tx, request)
+                certificate = await decided.certificate(tx, request)
             identity = Identity(certificate.certificate, certificate.chain)
             bench.scratch.require_room(artifact.size)
             divisible = is_divisible(configuration.encode(), artifact.size)
@@ -153,15 +146,13 @@ async def _end_badly(
     bench: Workbench, request: SigningRequest, claim: AheadClaim, error: Exception
 ) -> None:
     """Fail the request, or leave the plan to a later attempt where that may do better."""
-    expected = isinstance(error, SealwrightError) and not isinstance(error, InternalError)
-    if expected:
+    if is_expected(error):
         _log.warning("%s: planning, attempt %d: %s", request.id, claim.attempt, error)
     else:
         _log.error("%s: planning, attempt %d", request.id, claim.attempt, exc_info=error)
     try:
-        if isinstance(error, UnavailableError) or not expected:
-            pause = min(_FIRST_PAUSE * 3 ** (claim.attempt - 1), _LONGEST_PAUSE)
-            again = utc_now() + dt.timedelta(seconds=pause)
+        if isinstance(error, UnavailableError) or not is_expected(error):
+            again = utc_now() + dt.timedelta(seconds=pause_after(claim.attempt))
             await _end(bench, request, claim, again=again)
             return
         async with bench.database.transaction() as tx:

@@ -89,7 +89,7 @@ async def _put_into_groups(
     """Make the user a member of exactly the groups that the claim names, among those that this
     provider has made. Groups that administrators have made are never touched."""
     mark = f"sign-on:{provider.slug}:"
-    known = await groups.every(tx, provider.organization_id)
+    known = await groups.every(tx, provider.organization_id, with_members=False)
     own = {one.external_id: one for one in known if (one.external_id or "").startswith(mark)}
     taken = {one.name for one in known}
     for name in sorted(names):
@@ -99,8 +99,9 @@ async def _put_into_groups(
                 new_id(), provider.organization_id, name, utc_now(), key, frozenset({user.id})
             )
             await add_group(tx, group, by)
-    for mine, group in own.items():
-        belongs = (mine or "").removeprefix(mark) in names
-        if belongs != (user.id in group.members):
-            members = group.members | {user.id} if belongs else group.members - {user.id}
-            await change_group(tx, group, renamed(group, None, members), by)
+    wanted = {group.id for mine, group in own.items() if (mine or "").removeprefix(mark) in names}
+    moved = {one.id for one in own.values()} & (wanted ^ user.groups)
+    for group in await groups.some(tx, provider.organization_id, moved):
+        belongs = group.id in wanted
+        members = group.members | {user.id} if belongs else group.members - {user.id}
+        await change_group(tx, group, renamed(group, None, members), by)

@@ -11,7 +11,7 @@ from typing import Literal
 from playwright.async_api import Page, async_playwright
 
 from sealwright.certify import Wish, order
-from sealwright.db import endorsements, passkeys, requests
+from sealwright.db import approvals, endorsements, passkeys
 from sealwright.intake.passwords import hash_password
 from sealwright.model.certificate import Operation
 from sealwright.model.endorsement import EndorsementKind
@@ -71,7 +71,7 @@ async def test_added_approved_and_logged_in_with(
             await page.get_by_role("button", name="Approve with your passkey").click()
             await page.wait_for_selector(".state.QueuedForProcessing")
             async with web.database.read() as tx:
-                [approval] = await requests.decisions(tx, request["id"])
+                [approval] = await approvals.of_request(tx, request["id"])
                 [key] = await passkeys.of_user(tx, user.organization_id, user.id)
             found = await web.read(request["id"])
             challenge = approval_challenge(

@@ -11,6 +11,7 @@ from sealwright import accounts
 from sealwright.certify import Wish, order
 from sealwright.connectors.vault import open_vault
 from sealwright.db import (
+    approvals,
     build_systems,
     enrolment,
     identity_providers,
@@ -207,7 +208,7 @@ async def spoil(web: Web, things: Things) -> None:
         approval = Approval(
             new_id(), things.request, scene.approvers[0].id, "", Verdict.APPROVE, SCRIPT, utc_now()
         )
-        await requests.add_approval(tx, organization, approval)
+        await approvals.add(tx, organization, approval)
 
 
 async def verify_origin(web: Web, request_id: str) -> None:

@@ -19,7 +19,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from tests import keys
 
-from sealwright.signing import algorithms, cms, der, embedded_tsa, timestamps
+from sealwright.signing import algorithms, cms, cms_writing, der, embedded_tsa, timestamps
 from sealwright.signing.artifact import Identity, SignatureResult
 
 GRANTED = der.sequence(der.integer(0))
@@ -72,7 +72,7 @@ class Forgery:
     policy: str = embedded_tsa.POLICY
     version: int = 1
     content_type: str = timestamps.TST_INFO
-    profile: cms.Profile = cms.RFC5652
+    profile: cms_writing.Profile = cms_writing.RFC5652
     attributes: tuple[bytes, ...] = ()
     carries_certificates: bool = True
     after_info: bytes = b""
@@ -90,8 +90,8 @@ class Forgery:
             der.integer(self.nonce) if self.nonce is not None else b"",
         )
         value = der.octet_string(info + self.after_info)
-        prepared = cms.prepare(
-            cms.Content.embedded(self.content_type, value, self.hash_algorithm),
+        prepared = cms_writing.prepare(
+            cms_writing.Content.embedded(self.content_type, value, self.hash_algorithm),
             self.hash_algorithm,
             Identity(self.issued.der, self.chain, self.time),
             profile=self.profile,
@@ -232,7 +232,7 @@ def _other_certificate_named(asked: Asked) -> Reply:
     return Reply(
         replace(
             forgery(asked),
-            profile=replace(cms.RFC5652, names_signing_certificate=False),
+            profile=replace(cms_writing.RFC5652, names_signing_certificate=False),
             attributes=(cms.attribute(cms.SIGNING_CERTIFICATE_V2, value),),
         ).response()
     )
@@ -275,7 +275,9 @@ LIES: dict[str, Callable[[Asked], Reply]] = {
     "issuer missing": _with(chain=()),
     "certificates missing": _with(carries_certificates=False),
     "other certificate named": _other_certificate_named,
-    "no certificate named": _with(profile=replace(cms.RFC5652, names_signing_certificate=False)),
+    "no certificate named": _with(
+        profile=replace(cms_writing.RFC5652, names_signing_certificate=False)
+    ),
     "an hour slow": _off_by(-3600),
     "an hour fast": _off_by(3600),
     "signature broken": _changed(_flip_last),

@@ -92,6 +92,32 @@ async def test_users_and_tokens(web: Web) -> None:
     assert expired.status_code == 400
 
 
+async def test_pages_of_users_and_groups_leave_nobody_out(web: Web) -> None:
+    client = await administrator(web)
+    people = sorted([(await web.add_user()).id for _ in range(3)])
+    made = {}
+    for number in range(3):
+        given = {"name": new_id(), "members": people[: number + 1]}
+        made[(await client.post("/api/v1/groups", json=given)).json()["id"]] = given["members"]
+
+    async def walk(kind: str) -> list[dict[str, Any]]:
+        found, cursor, more = [], {}, True
+        while more:
+            answer = await client.get(f"/api/v1/{kind}", params={"limit": 2, **cursor})
+            assert answer.status_code == 200, answer.text
+            page = answer.json()
+            assert 0 < len(page["items"]) <= 2
+            found += page["items"]
+            cursor, more = {"cursor": page["next_cursor"]}, page["next_cursor"] is not None
+        return found
+
+    listed = [one["id"] for one in await walk("users")]
+    assert listed == sorted(listed)
+    assert len(listed) == len(set(listed))
+    assert set(people) < set(listed)
+    assert {one["id"]: one["members"] for one in await walk("groups")} == made
+
+
 async def test_interactive_users(sqlite: Web) -> None:
     client = await administrator(sqlite)
     given = {"kind": "interactive", "name": "Ada", "password": PASSWORD, "role": "global-reader"}

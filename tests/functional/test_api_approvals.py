@@ -15,7 +15,7 @@ from tests.web import Web
 
 from sealwright.approve import approve_or_deny
 from sealwright.cancel import cancel
-from sealwright.db import Database, groups, projects, requests, users
+from sealwright.db import Database, approvals, groups, projects, requests, users
 from sealwright.db import log as db_log
 from sealwright.errors import ConflictError, ForbiddenError, UnavailableError
 from sealwright.model.identifiers import new_id, utc_now
@@ -206,7 +206,7 @@ async def check(
 ) -> None:
     async with database.read() as tx:
         end = await requests.get_any(tx, request.id)
-        decisions = await requests.decisions(tx, request.id)
+        decisions = await approvals.of_request(tx, request.id)
         log = await db_log.of_request(tx, request.id, limit=1000)
     assert end is not None
     unexpected = [

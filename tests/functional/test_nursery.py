@@ -15,8 +15,9 @@ from tests.toy import archive, configuration
 from sealwright.errors import ArtifactError, UnavailableError
 from sealwright.signing import nursery as nurseries
 from sealwright.signing.child_pool import ChildPool
+from sealwright.signing.child_process import LAYERS
 from sealwright.signing.nursery import ForkedChild, Nursery
-from sealwright.signing.sandbox import LAYERS, FormatChild
+from sealwright.signing.sandbox import FormatChild
 
 XML = configuration('<zip-file><pe-file path="*.exe"><authenticode-sign/></pe-file></zip-file>')
 

@@ -10,7 +10,7 @@ import httpx
 from tests.authenticator import Authenticator
 from tests.web import PASSWORD, Web
 
-from sealwright.db import passkeys, requests, users
+from sealwright.db import approvals, passkeys, users
 from sealwright.intake.passwords import hash_password
 from sealwright.model.identifiers import utc_now
 from sealwright.model.user import Role, TokenKind, User
@@ -123,7 +123,7 @@ async def test_an_approval_by_passkey(web: Web) -> None:
     assert done.json()["state"] == "QueuedForProcessing"
     assert done.json()["approvals"][0]["by_passkey"] is True
     async with web.database.read() as tx:
-        (kept,) = await requests.decisions(tx, first["id"])
+        (kept,) = await approvals.of_request(tx, first["id"])
         (key,) = await passkeys.of_user(tx, approver.organization_id, approver.id)
     assert kept.assertion is not None
     assert kept.assertion.credential_id == key.credential_id

@@ -17,7 +17,7 @@ from tests.valkey import Valkey
 from tests.web import WebServer
 
 from sealwright.approve import approve_or_deny
-from sealwright.db import requests
+from sealwright.db import approvals
 from sealwright.errors import SealwrightError
 from sealwright.model.request import State, Verdict
 from sealwright.model.user import Principal
@@ -133,7 +133,7 @@ async def test_decisions_race_and_one_wins(ci: Ci, turn: int) -> None:
     assert len(moved) == 1
     assert (await ci.read(body["id"])).state is moved[0]
     async with ci.database.read() as tx:
-        decisions = await requests.decisions(tx, body["id"])
+        decisions = await approvals.of_request(tx, body["id"])
     assert len({one.user_id for one in decisions}) == len(decisions) <= 3
     await ci.tell()
     [check] = ci.world.state.checks.values()

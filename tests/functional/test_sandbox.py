@@ -41,11 +41,12 @@ from sealwright.signing import child_protocol, landlock
 from sealwright.signing.artifact import Directive, SignatureFact, SignatureResult, TimestampForm
 from sealwright.signing.budget import Limits
 from sealwright.signing.child_pool import ChildPool
+from sealwright.signing.child_process import SandboxSettings
 from sealwright.signing.confinement import ChildLimits
 from sealwright.signing.deep_sign import Pace, PendingSignature
 from sealwright.signing.formats import pe
 from sealwright.signing.plan import Plan
-from sealwright.signing.sandbox import FormatChild, SandboxSettings
+from sealwright.signing.sandbox import FormatChild
 from sealwright.signing.signature_value import stamped_value
 from sealwright.signing.team import Team, team_of
 from sealwright.signing.verify_result import VerifiedSignature

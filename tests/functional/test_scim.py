@@ -386,9 +386,15 @@ async def test_filters_as_the_specification_has_them(database: Database) -> None
     for text in UNLIKE:
         assert await found(text) == [other.id], text
     async with database.read() as tx:
-        wanted = parse_filter(f'members[value eq "{person_.id}" or value eq "x"]', GROUPS)
-        page = await groups.search(tx, tenant.id, wanted, limit=9)
-    assert {one.name for one in page} == {"g-1", "g-2"}
+        for text, expected in (
+            (f'members[value eq "{person_.id}" or value eq "x"]', {"g-1", "g-2"}),
+            ('members.type eq "User"', {"g-1", "g-2"}),
+            ('members.type ne "User"', set()),
+            ('members.type ne "Group"', {"g-1", "g-2"}),
+            (f'members ne "{person_.id}"', set()),
+        ):
+            page = await groups.search(tx, tenant.id, parse_filter(text, GROUPS), limit=9)
+            assert {one.name for one in page} == expected, text
     for text in (*REFUSED, "not (" * 50 + 'id eq "x"' + ")" * 50, "x" * 5000,
                  " or ".join(['id eq "x"'] * 300)):  # fmt: skip
         with pytest.raises(ScimError) as refused:

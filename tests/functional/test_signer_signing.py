@@ -15,7 +15,7 @@ from tests.database import add_request, decide, seed
 from tests.signer import Keys, digests, intents_of, running_signer, verify
 
 from sealwright.config import Settings
-from sealwright.db import Database, certificates, passkeys, projects, requests
+from sealwright.db import Database, approvals, certificates, passkeys, projects, requests
 from sealwright.errors import InvalidInputError, SignerRefusedError, UnavailableError
 from sealwright.model.certificate import CertificateState
 from sealwright.model.identifiers import new_id, utc_now
@@ -383,7 +383,7 @@ async def test_approvals_by_passkey_are_verified_again(
             assertion,
         )  # fmt: skip
         async with database.transaction() as tx:
-            await requests.add_approval(tx, request.organization_id, approval)
+            await approvals.add(tx, request.organization_id, approval)
         return request
 
     for sha256, message in ((None, "0 of 1 approvals by passkey"), ("cd" * 32, "challenge")):

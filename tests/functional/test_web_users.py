@@ -192,6 +192,27 @@ async def test_who_only_reads_changes_nothing(sqlite: Web, path: str) -> None:
     assert (await reader.post("/users/new", kind="ci", name="x")).status_code == 403
 
 
+async def test_users_are_found_by_words_and_listed_by_name(web: Web) -> None:
+    gone = await web.add_user(name="Anna Ärmel", active=False)
+    zoe = await web.add_user(name="zoe Ärmel")
+    bert = await web.add_user(name="Bert ÄRMEL")
+    pipeline = await web.add_user(name="Ärmel of a pipeline", kind=UserKind.CI)
+    other = await web.add_user(name="Bert 100%_")
+    database, organization = web.database, web.scene.organization.id
+
+    async def found(*words: str, skip: int = 0, limit: int = 9) -> tuple[int, list[str]]:
+        async with database.read() as tx:
+            total, page = await users.listed(tx, organization, words, skip=skip, limit=limit)
+        return total, [one.id for one in page]
+
+    assert await found("ärmel") == (4, [pipeline.id, bert.id, zoe.id, gone.id])
+    assert await found("ärmel", skip=1, limit=2) == (4, [bert.id, zoe.id])
+    assert await found("BERT", "ärm") == (1, [bert.id])
+    assert await found("100%_") == (1, [other.id])
+    assert zoe.email
+    assert await found(zoe.email.upper()) == (1, [zoe.id])
+
+
 async def test_very_many_are_shown_in_parts(sqlite: Web) -> None:
     for number in range(120):
         await sqlite.add_user(name=f"Person q{number:03}")

@@ -29,7 +29,7 @@ from tests.web import WebServer
 
 from sealwright.connectors.connector import WebhookEvent
 from sealwright.connectors.github import GitHubConnector
-from sealwright.db import build_systems, outbox, requests, webhooks
+from sealwright.db import approvals, build_systems, outbox, webhooks
 from sealwright.deliveries import act_on_deliveries, act_on_due, keep
 from sealwright.errors import UnauthenticatedError
 from sealwright.model.build_system import BuildSystemKind, TrustedBuildSystem
@@ -206,7 +206,7 @@ async def test_who_pressed_approve_must_be_an_approver(ci: Ci) -> None:
     await ci.act()
     assert (await ci.read(body["id"])).state is State.QUEUED
     async with ci.database.read() as tx:
-        [decision] = await requests.decisions(tx, body["id"])
+        [decision] = await approvals.of_request(tx, body["id"])
     assert (decision.user_id, decision.verdict) == (approver.id, Verdict.APPROVE)
     assert "octocat" in decision.comment
 
@@ -563,7 +563,7 @@ async def test_random_schedules(ci: Ci) -> None:
     assert [one.id for one in found] == [request.id]
     assert found[0].state is State.WAITING_FOR_APPROVAL  # one approver, however often: one approval
     async with ci.database.read() as tx:
-        decisions = await requests.decisions(tx, request.id)
+        decisions = await approvals.of_request(tx, request.id)
     assert [one.user_id for one in decisions] == [ci.web.scene.approvers[0].id]
 
 

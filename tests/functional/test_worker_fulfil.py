@@ -41,7 +41,7 @@ from sealwright.model.request import (
     SigningRequest,
     State,
 )
-from sealwright.queueing import lease
+from sealwright.queueing import endorsement_waits, lease
 from sealwright.queueing.queue import Queue
 from sealwright.signing.artifact import SignatureRequest
 from sealwright.signing.engine import verify_file
@@ -143,7 +143,7 @@ async def test_nothing_is_signed_until_the_endorsement_is_there(
         return None
 
     with monkeypatch.context() as patched:
-        patched.setattr(lease, "find_objection", blind)
+        patched.setattr(endorsement_waits, "find_objection", blind)
         waiting = await works.fulfil(request)
     assert (waiting.state, waiting.attempt) == (State.WAITING_FOR_ENDORSEMENT, 1)
     assert "configuration waits for an endorsement" in waiting.reason

@@ -27,6 +27,7 @@ from tests.app_packages import (
 from tests.artifacts import launcher
 from tests.artifacts_signed import sign_deeply
 from tests.fakes.hostile_archives import Member, build
+from tests.rebuilding import rebuild
 from tests.toy import configuration
 
 from sealwright.errors import (
@@ -70,22 +71,7 @@ def names(content: bytes) -> list[str]:
 def rebuilt(content: bytes, changed: dict[str, bytes]) -> bytes:
     container, target = AppxContainer(io.BytesIO(content), 99), io.BytesIO()
     new = {container.by_path[path].order: io.BytesIO(each) for path, each in changed.items()}
-    container.rebuild(target, new, {})
-    assert packed_ahead(content, new) == target.getvalue()
-    return target.getvalue()
-
-
-def packed_ahead(content: bytes, changed: dict[int, io.BytesIO]) -> bytes:
-    """What comes out if members are packed one by one, in any order, by several containers."""
-    parts, target = io.BytesIO(b"part"), io.BytesIO()
-    parts.seek(0, io.SEEK_END)
-    places, packed = {}, {}
-    for order in sorted(changed, reverse=True):
-        places[order] = parts.tell()
-        shard = AppxContainer(io.BytesIO(content), 99)
-        packed[order] = shard.pack(order, changed[order], parts)
-    container = AppxContainer(io.BytesIO(content), 99)
-    container.rebuild_packed(target, packed, lambda order: (parts, places[order]), {})
+    rebuild(container, target, new, shard=lambda: AppxContainer(io.BytesIO(content), 99))
     return target.getvalue()
 
 
@@ -150,9 +136,11 @@ def test_any_package_is_signed_deeply(content: dict[str, tuple[int, bool]], meth
         if path in files and entry.order % 2
     }
     rebuilt = io.BytesIO()
-    container.rebuild(rebuilt, changed, {})
+    rebuild(container, rebuilt, changed, shard=lambda: AppxContainer(io.BytesIO(before), 99))
     assert check_block_map(rebuilt.getvalue()) == method
-    assert packed_ahead(before, changed) == rebuilt.getvalue()
+    alone = io.BytesIO()
+    rebuild(container, alone, changed)
+    assert alone.getvalue() == rebuilt.getvalue()
     after = signed(rebuilt.getvalue(), hash_algorithm=method)
     assert check_block_map(after) == method
     assert len(APPX.verify(io.BytesIO(after))) == 1
@@ -280,7 +268,7 @@ def test_digests_of_whole_files() -> None:
     assert len(APPX.verify(io.BytesIO(signed(before, hash_algorithm="sha384")))) == 1
     container, rebuilt = AppxContainer(io.BytesIO(before), 9), io.BytesIO()
     order = container.by_path["a.bin"].order
-    container.rebuild(rebuilt, {order: io.BytesIO(b"y" * 80_000)}, {})
+    rebuild(container, rebuilt, {order: io.BytesIO(b"y" * 80_000)})
     assert len(APPX.verify(io.BytesIO(signed(rebuilt.getvalue())))) == 1
     wrong = {"AppxBlockMap.xml": replaced["AppxBlockMap.xml"].replace(whole.encode(), b"AAAA")}
     assert "digest differs" in refused(package(files, publisher=RSA, replaced=wrong))
@@ -298,7 +286,7 @@ def test_manifests_behind_what_they_are_about() -> None:
     container = AppxContainer(io.BytesIO(content), 9)
     changed = {container.by_path["a.bin"].order: io.BytesIO(b"new")}
     with pytest.raises(ArtifactError, match="in front of"):
-        container.rebuild(io.BytesIO(), changed, {})
+        rebuild(container, io.BytesIO(), changed)
 
 
 def test_blocks_that_refer_back_are_refused() -> None:

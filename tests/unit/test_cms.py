@@ -22,7 +22,7 @@ from sealwright.errors import (
     VerificationError,
 )
 from sealwright.model.mechanism import Mechanism
-from sealwright.signing import algorithms, cms, der
+from sealwright.signing import algorithms, cms, cms_writing, der
 from sealwright.signing.artifact import (
     Directive,
     Identity,
@@ -36,15 +36,15 @@ from sealwright.signing.x509 import Certificate
 CONTENT = b"some content"
 
 
-def finish(prepared: cms.Prepared, kind: str = "p256") -> bytes:
+def finish(prepared: cms_writing.Prepared, kind: str = "p256") -> bytes:
     signature = keys.answer(prepared.request, keys.pki().leaf(kind).key)
     return prepared.finish(SignatureResult(signature))
 
 
 def detached(kind: str = "p256", hash_algorithm: str = "sha256", **options: str) -> bytes:
-    content = cms.Content(cms.DATA, algorithms.digest(hash_algorithm, CONTENT))
+    content = cms_writing.Content(cms.DATA, algorithms.digest(hash_algorithm, CONTENT))
     identity = keys.pki().identity(kind)
-    return finish(cms.prepare(content, hash_algorithm, identity, **options), kind)  # type: ignore[arg-type]
+    return finish(cms_writing.prepare(content, hash_algorithm, identity, **options), kind)  # type: ignore[arg-type]
 
 
 def check(encoding: bytes, content: bytes = CONTENT) -> tuple[cms.Signer, ...]:
@@ -69,8 +69,8 @@ def test_every_key_hash_and_padding(kind: str, hash_algorithm: str, rsa_padding:
 def test_structure() -> None:
     """RFC 5652: versions, order of sets, what is embedded."""
     identity = keys.pki().identity(signing_time=1_700_000_000)
-    content = cms.Content(cms.DATA, algorithms.digest("sha256", CONTENT))
-    prepared = cms.prepare(content, "sha256", identity)
+    content = cms_writing.Content(cms.DATA, algorithms.digest("sha256", CONTENT))
+    prepared = cms_writing.prepare(content, "sha256", identity)
     assert prepared.request.mechanism is Mechanism.ECDSA
     data = cms.parse(finish(prepared))
     assert (data.version, data.content_type, data.content) == (1, cms.DATA, None)
@@ -95,8 +95,8 @@ def test_structure() -> None:
 def test_embedded_content_has_version_3_unless_it_is_data() -> None:
     for content_type, version in ((cms.DATA, 1), ("1.2.3.4", 3)):
         value = der.octet_string(CONTENT)
-        content = cms.Content.embedded(content_type, value, "sha256")
-        data = cms.parse(finish(cms.prepare(content, "sha256", keys.pki().identity())))
+        content = cms_writing.Content.embedded(content_type, value, "sha256")
+        data = cms.parse(finish(cms_writing.prepare(content, "sha256", keys.pki().identity())))
         assert data.version == version
         assert data.content is not None
         assert data.content.content == CONTENT
@@ -104,10 +104,10 @@ def test_embedded_content_has_version_3_unless_it_is_data() -> None:
 
 
 def test_signing_time_beyond_2049_and_none() -> None:
-    content = cms.Content(cms.DATA, algorithms.digest("sha256", CONTENT))
+    content = cms_writing.Content(cms.DATA, algorithms.digest("sha256", CONTENT))
     far = int(datetime(2050, 1, 1, tzinfo=UTC).timestamp())
     for moment, expected in ((far - 1, far - 1), (far, far), (0, None)):
-        prepared = cms.prepare(content, "sha256", keys.pki().identity(signing_time=moment))
+        prepared = cms_writing.prepare(content, "sha256", keys.pki().identity(signing_time=moment))
         assert check(finish(prepared))[0].signing_time == expected
 
 
@@ -118,15 +118,19 @@ def test_same_results_give_same_bytes() -> None:
 def test_key_that_cannot_sign_is_refused() -> None:
     issued = keys.issue("Ed25519", ed25519.Ed25519PrivateKey.generate(), keys.pki().intermediate)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="Ed25519PublicKey"):
-        cms.prepare(cms.Content(cms.DATA, bytes(32)), "sha256", Identity(issued.der))
+        cms_writing.prepare(
+            cms_writing.Content(cms.DATA, bytes(32)), "sha256", Identity(issued.der)
+        )
 
 
 def test_time_stamp_must_come_exactly_when_asked_for() -> None:
-    content = cms.Content(cms.DATA, bytes(32))
-    plain_one = cms.prepare(content, "sha256", keys.pki().identity())
+    content = cms_writing.Content(cms.DATA, bytes(32))
+    plain_one = cms_writing.prepare(content, "sha256", keys.pki().identity())
     with pytest.raises(InternalError):
         plain_one.finish(SignatureResult(b"", b"token"))
-    stamped = cms.prepare(content, "sha256", keys.pki().identity(), timestamp=TimestampForm.RFC3161)
+    stamped = cms_writing.prepare(
+        content, "sha256", keys.pki().identity(), timestamp=TimestampForm.RFC3161
+    )
     with pytest.raises(InternalError):
         stamped.finish(SignatureResult(b""))
 
@@ -177,9 +181,9 @@ def resigned(change: Callable[[list[bytes]], list[bytes]], *, ordered: bool = Tr
     if ordered:
         attributes.sort()
     signed_set = der.encode(der.SET, *attributes)
-    content = cms.Content(cms.DATA, b"")
+    content = cms_writing.Content(cms.DATA, b"")
     request = replace(
-        cms.prepare(content, "sha256", keys.pki().identity()).request,
+        cms_writing.prepare(content, "sha256", keys.pki().identity()).request,
         digest=algorithms.digest("sha256", signed_set),
     )
     signature = keys.answer(request, keys.pki().leaf().key)
@@ -241,7 +245,9 @@ def test_attributes_are_hashed_in_the_order_in_which_they_are() -> None:
 def test_without_signed_attributes_only_where_they_are_not_needed() -> None:
     data = cms.parse(detached())
     request = replace(
-        cms.prepare(cms.Content(cms.DATA, b""), "sha256", keys.pki().identity()).request,
+        cms_writing.prepare(
+            cms_writing.Content(cms.DATA, b""), "sha256", keys.pki().identity()
+        ).request,
         digest=algorithms.digest("sha256", CONTENT),
     )
     signature = der.octet_string(keys.answer(request, keys.pki().leaf().key))
@@ -316,8 +322,8 @@ def test_certificate_must_be_there() -> None:
 
 def test_content_inside_is_not_detached_and_the_other_way_round() -> None:
     value = der.octet_string(CONTENT)
-    content = cms.Content.embedded(cms.DATA, value, "sha256")
-    embedded = finish(cms.prepare(content, "sha256", keys.pki().identity()))
+    content = cms_writing.Content.embedded(cms.DATA, value, "sha256")
+    embedded = finish(cms_writing.prepare(content, "sha256", keys.pki().identity()))
     with pytest.raises(VerificationError, match="should be detached"):
         check(embedded)
     with pytest.raises(VerificationError, match="should be detached"):

@@ -11,7 +11,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from tests import keys
 
 from sealwright.errors import ArtifactError, SealwrightError, VerificationError
-from sealwright.signing import algorithms, authenticode, cms, der
+from sealwright.signing import algorithms, authenticode, cms, cms_writing, der
 from sealwright.signing.artifact import Directive, Identity, SignatureFact, SignatureResult
 from sealwright.signing.x509 import Certificate, verify_chain
 
@@ -24,7 +24,7 @@ def indirect(hash_algorithm: str = "sha256") -> authenticode.IndirectData:
     return authenticode.IndirectData(KIND, der.null(), hash_algorithm, DIGEST)
 
 
-def signed(prepared: cms.Prepared, *unsigned: bytes) -> bytes:
+def signed(prepared: cms_writing.Prepared, *unsigned: bytes) -> bytes:
     signature = keys.answer(prepared.request, keys.pki().leaf().key)
     return prepared.finish(SignatureResult(signature), unsigned)
 
@@ -92,8 +92,10 @@ def countersigned(signer: keys.Issued, *, signing_time: int, over: bytes | None 
     """An Authenticode signature whose value `signer` has countersigned."""
     prepared = authenticode.prepare(indirect(), SIGN, keys.pki().identity())
     value = keys.answer(prepared.request, keys.pki().leaf().key)
-    content = cms.Content(cms.DATA, algorithms.digest("sha256", value if over is None else over))
-    counter = cms.prepare(content, "sha256", Identity(signer.der, (), signing_time))
+    content = cms_writing.Content(
+        cms.DATA, algorithms.digest("sha256", value if over is None else over)
+    )
+    counter = cms_writing.prepare(content, "sha256", Identity(signer.der, (), signing_time))
     answered = SignatureResult(keys.answer(counter.request, signer.key))
     info = cms.parse(counter.finish(answered))._signer_encodings[0].encoding
     carrying = replace(

@@ -13,6 +13,7 @@ import pytest
 from tests.artifacts import launcher
 from tests.fakes.cabinets import LZX, MSZIP, File, Folder, build
 from tests.fakes.lzx_encoder import ALIGNED, FRAME, UNCOMPRESSED, VERBATIM, Encoder, Writer
+from tests.rebuilding import rebuild
 
 from sealwright.errors import ArtifactError, ClosedMemberError
 from sealwright.signing.containers import cab, lzx
@@ -67,7 +68,7 @@ def test_calls_are_translated() -> None:
 def test_a_changed_member_makes_it_mszip() -> None:
     before = cabinet(PROGRAM)
     target = io.BytesIO()
-    CabContainer(io.BytesIO(before), 10).rebuild(target, {0: io.BytesIO(b"new")}, {})
+    rebuild(CabContainer(io.BytesIO(before), 10), target, {0: io.BytesIO(b"new")})
     after = Cabinet(target, 10)
     assert [folder.kind for folder in after._folders] == [MSZIP]
     assert contents(target.getvalue()) == b"new" + PROGRAM[1000:]
@@ -85,7 +86,7 @@ def test_long_folders_are_copied_but_not_read(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(ClosedMemberError, match="of 2000 bytes by LZX") as caught:
         container.extract(first, io.BytesIO())
     assert "MSZIP" in caught.value.advice
-    container.rebuild(target, {}, {})
+    rebuild(container, target)
     monkeypatch.setattr(cab, "MAX_LZX", 2000)
     assert contents(target.getvalue()) == TEXT[:2000]
 

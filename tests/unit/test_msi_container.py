@@ -20,11 +20,13 @@ from tests.fakes.cabinets import File, Folder
 from tests.fakes.cabinets import build as build_cabinet
 from tests.fakes.compound_files import PATCH, Tree
 from tests.fakes.installers import DIRECTORIES, Installed, Options, build, stream
+from tests.rebuilding import rebuild
 from tests.shared import sample
 from tests.unit.test_msi import sign as sign_whole
 
 from sealwright.errors import ArtifactError, InternalError, SealwrightError, VerificationError
 from sealwright.signing.containers import msi as msi_module
+from sealwright.signing.containers.cab import Cabinet
 from sealwright.signing.containers.compound_file import CompoundFile
 from sealwright.signing.containers.msi import MsiContainer
 from sealwright.signing.containers.msi_database import Database
@@ -71,15 +73,7 @@ def rebuilt(content: bytes, changed: dict[str, bytes]) -> bytes:
     orders = {entry.path: entry.order for entry in container.entries()}
     streams = {orders[path]: io.BytesIO(new) for path, new in changed.items()}
     target = io.BytesIO()
-    container.rebuild(target, streams, {})
-    ahead, parts = io.BytesIO(), io.BytesIO(b"part")
-    parts.seek(0, io.SEEK_END)
-    places, packed = {}, {}
-    for order in sorted(streams, reverse=True):
-        places[order] = parts.tell()
-        packed[order] = container.pack(order, streams[order], parts)
-    container.rebuild_packed(ahead, packed, lambda order: (parts, places[order]), {})
-    assert ahead.getvalue() == target.getvalue()
+    rebuild(container, target, streams)
     return target.getvalue()
 
 
@@ -290,17 +284,24 @@ def test_columns_must_be_numbered_and_known() -> None:
 
 
 def test_sizes_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(msi_module, "_measure", lambda file, hashes: (1 << 31, bytes(16)))
-    with pytest.raises(ArtifactError, match="too large for the column"):
-        rebuilt(PACKAGE, {"note.txt": b""})
-    monkeypatch.setattr(msi_module, "_measure", lambda file, hashes: (9, bytes(16)))
+    with monkeypatch.context() as patch:
+        pack = MsiContainer.pack
+        patch.setattr(MsiContainer, "pack", lambda *given: replace(pack(*given), size=1 << 31))
+        with pytest.raises(ArtifactError, match="too large for the column"):
+            rebuilt(PACKAGE, {"note.txt": b""})
+
+    def unchanged(cabinet: Cabinet, *arguments: object) -> None:
+        *_, target = arguments
+        cabinet.rebuild(target, {}, lambda _: (io.BytesIO(), 0))
+
+    monkeypatch.setattr(msi_module, "_rebuild", unchanged)
     with pytest.raises(InternalError, match="contradicts itself"):
         rebuilt(PACKAGE, {"note.txt": b""})
 
 
 def test_nothing_is_added_and_the_number_of_files_is_limited() -> None:
     with pytest.raises(ArtifactError, match="No file can be added"):
-        opened(PACKAGE).rebuild(io.BytesIO(), {}, {"new.txt": io.BytesIO()})
+        rebuild(opened(PACKAGE), io.BytesIO(), added={"new.txt": b""})
     with pytest.raises(ArtifactError, match="more than 3 members"):
         MsiContainer(io.BytesIO(PACKAGE), 3)
     with pytest.raises(ArtifactError, match="more than 1 members"):
@@ -442,7 +443,7 @@ def test_what_others_made(tmp_path: Path) -> None:
 def test_a_wrong_result_is_refused(
     change: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    genuine = MsiContainer.rebuild_packed
+    genuine = MsiContainer.rebuild
 
     def wrong(self: MsiContainer, target: io.BytesIO, *arguments: object) -> None:
         genuine(self, target, *arguments)  # type: ignore[arg-type] # passed on as they are
@@ -452,16 +453,16 @@ def test_a_wrong_result_is_refused(
         target.truncate()
         target.write(made)
 
-    monkeypatch.setattr(MsiContainer, "rebuild_packed", wrong)
+    monkeypatch.setattr(MsiContainer, "rebuild", wrong)
     with monkeypatch.context() as patch:
-        patch.setattr(MsiContainer, "rebuild_packed", genuine)
+        patch.setattr(MsiContainer, "rebuild", genuine)
         sign_deeply(PROGRAMS, DEEP, tmp_path)
     calls = iter([wrong, genuine, genuine])
 
     def once(self: MsiContainer, *arguments: object) -> None:
         next(calls, genuine)(self, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(MsiContainer, "rebuild_packed", once)
+    monkeypatch.setattr(MsiContainer, "rebuild", once)
     with pytest.raises(VerificationError, match=r"changed|signatures in the file"):
         sign_deeply(PROGRAMS, DEEP, tmp_path)
 
@@ -532,4 +533,4 @@ def test_never_more_than_a_refusal(noise: bytes, offset: int, cuts: bool) -> Non
                 container.extract(entry, io.BytesIO())
             container.fingerprint(entry)
         container.fingerprint(None)
-        container.rebuild(io.BytesIO(), {}, {})
+        rebuild(container, io.BytesIO())

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests import keys
 from tests.artifacts_signed import sign_deeply
+from tests.rebuilding import rebuild
 from tests.toy import archive
 
 from sealwright.errors import (
@@ -173,7 +174,7 @@ def test_changed_bytes_of_a_published_package_are_refused() -> None:
 def test_added_and_removed_members_are_refused() -> None:
     content = signed(SMALL)
     added = io.BytesIO()
-    ZipContainer(io.BytesIO(content), 9).rebuild(added, {}, {"x": io.BytesIO(b"x")})
+    rebuild(ZipContainer(io.BytesIO(content), 9), added, added={"x": b"x"})
     removed = io.BytesIO()
     ZipContainer(io.BytesIO(content), 9).rewrite(removed, [1])
     for each in (added, removed):

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests import rebuilding
 from tests.toy import archive
 
 from sealwright.errors import ArtifactError
@@ -113,11 +114,8 @@ def rebuild(
     added: Mapping[str, bytes] | None = None,
 ) -> bytes:
     target = io.BytesIO()
-    open_zip(data).rebuild(
-        target,
-        {order: io.BytesIO(content) for order, content in (changed or {}).items()},
-        {path: io.BytesIO(content) for path, content in (added or {}).items()},
-    )
+    new = {order: io.BytesIO(content) for order, content in (changed or {}).items()}
+    rebuilding.rebuild(open_zip(data), target, new, added)
     return target.getvalue()
 
 
@@ -259,7 +257,7 @@ def test_what_cannot_be_opened_is_kept_as_it_is(
     with pytest.raises(ArtifactError, match=reason):
         extract(container, next(container.entries()))
     target = io.BytesIO()
-    container.rebuild(target, {1: io.BytesIO(b"new")}, {})
+    rebuilding.rebuild(container, target, {1: io.BytesIO(b"new")})
     result = open_zip(target.getvalue())
     first, second = result.entries()
     assert result.fingerprint(first) == container.fingerprint(next(container.entries()))
@@ -352,7 +350,7 @@ def test_members_beyond_4_gib(tmp_path: Path) -> None:
         container = ZipContainer(file, 10)
         large, small = container.entries()
         assert large.size == size
-        container.rebuild(out, {small.order: io.BytesIO(b"new")}, {})
+        rebuilding.rebuild(container, out, {small.order: io.BytesIO(b"new")})
         after = ZipContainer(out, 10)
         assert after.fingerprint(large) == container.fingerprint(large)
         large_after, small_after = after.entries()
@@ -363,7 +361,7 @@ def test_members_beyond_4_gib(tmp_path: Path) -> None:
             (tmp_path / "3.zip").open("x+b") as third,
         ):
             sparse.truncate(size)
-            after.rebuild(third, {large_after.order: sparse}, {"more": io.BytesIO(b"1")})
+            rebuilding.rebuild(after, third, {large_after.order: sparse}, {"more": b"1"})
             third.flush()
             with zipfile.ZipFile(tmp_path / "3.zip") as read:
                 assert [info.file_size for info in read.infolist()] == [size, 3, 1]

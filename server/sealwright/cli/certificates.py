@@ -489,11 +489,11 @@ async def _log_update(tx: Transaction, one: Certificate, facts: Mapping[str, Any
 
 
 async def _find(tx: Transaction, organization: Organization, name: str) -> Certificate:
-    for one in await certificates.every(tx, organization.id):
-        if name in (one.id, one.slug):
-            return one
-    message = f"There is no certificate {name!r} in {organization.slug}."
-    raise NotFoundError(message, advice="'sealwright certificate list' shows them.")
+    found = await certificates.find(tx, organization.id, name)
+    if found is None:
+        message = f"There is no certificate {name!r} in {organization.slug}."
+        raise NotFoundError(message, advice="'sealwright certificate list' shows them.")
+    return found
 
 
 async def _server(sealwright: Sealwright, organization_slug: str | None, name: str) -> str:

@@ -156,9 +156,6 @@ def _bounded(path: Path, limit: int) -> bytes:
     return content
 
 
-COMMANDS = [log]
-
-
 @contextlib.contextmanager
 def _advising(advice: str) -> Iterator[None]:
     """Whatever is found, what to do about it is the same."""
@@ -167,3 +164,6 @@ def _advising(advice: str) -> Iterator[None]:
     except VerificationError as error:
         error.advice = f"{error.advice} {advice}".strip()
         raise
+
+
+COMMANDS = [log]

@@ -299,10 +299,11 @@ def _wait(client: Client, display: Display, request_id: str, timeout: float) -> 
 
 
 def standing(found: Json) -> str:
-    """State, and how far the worker has come: ``Processing: signing 120 of 242 files``."""
-    progress = found.get("progress")
+    """State, and what it waits for or how far the worker has come: ``Processing: signing 120 of 242
+    files``."""
     if found["state"] == "WaitingForEndorsement":
         return f"{found['state']}: {found['reason']}"
+    progress = found.get("progress")
     if not progress:
         return str(found["state"])
     files = f" {progress['done']} of {progress['files']} files" if progress["files"] else ""

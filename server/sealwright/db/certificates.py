@@ -19,6 +19,7 @@ from sealwright.model.certificate import (
     KeyType,
     current,
 )
+from sealwright.model.identifiers import is_id, is_slug
 
 _T = certificates
 _SUCCESSOR = certificates.alias("successor")
@@ -37,6 +38,9 @@ def _select() -> sa.Select[Any]:
 
 _BY_ID = _select().where(
     _T.c.id == sa.bindparam("certificate"), _T.c.organization_id == sa.bindparam("organization")
+)
+_BY_SLUG = _select().where(
+    _T.c.slug == sa.bindparam("slug"), _T.c.organization_id == sa.bindparam("organization")
 )
 
 
@@ -75,6 +79,22 @@ async def get(tx: Transaction, organization_id: str, certificate_id: str) -> Cer
     """The certificate with this id in this organization."""
     row = await tx.one(_BY_ID, certificate=certificate_id, organization=organization_id)
     return _certificate(row) if row else None
+
+
+async def by_slug(tx: Transaction, organization_id: str, slug: str) -> Certificate | None:
+    """The certificate with this slug in this organization."""
+    if not is_slug(slug):
+        return None
+    row = await tx.one(_BY_SLUG, slug=slug, organization=organization_id)
+    return _certificate(row) if row else None
+
+
+async def find(tx: Transaction, organization_id: str, id_or_slug: str) -> Certificate | None:
+    """The certificate with this id, else with this slug, in this organization."""
+    found = None
+    if is_id(id_or_slug):
+        found = await get(tx, organization_id, id_or_slug)
+    return found or await by_slug(tx, organization_id, id_or_slug)
 
 
 async def get_current(

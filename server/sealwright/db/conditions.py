@@ -92,11 +92,10 @@ def clause(tx: Transaction, wanted: Condition, columns: Columns) -> sa.ColumnEle
 def _compared(
     tx: Transaction, column: sa.ColumnElement[Any], operator: Operator, value: Any
 ) -> sa.ColumnElement[bool]:
-    if operator is Operator.PR or value is None:
-        negated = operator in {Operator.PR, Operator.NE}
-        return column.is_not(None) if negated else column.is_(None)
-    if operator is Operator.NE:
-        return sa.or_(column.is_(None), column != value)
+    if operator is Operator.PR:
+        return column.is_not(None)
+    if value is None:
+        return column.is_(None)
     if operator is Operator.EQ:
         return sa.and_(column.is_not(None), column == value)
     return sa.and_(column.is_not(None), _ordered(tx, column, operator, value))

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import sqlalchemy as sa
 
 from sealwright.db import certificates, projects
+from sealwright.db.chunks import chunked
 from sealwright.db.database import Transaction
 from sealwright.db.tables import artifact_configurations, endorsements, passkeys, trust_anchors
 from sealwright.model.endorsement import (
@@ -22,7 +23,6 @@ from sealwright.model.project import ArtifactConfiguration
 from sealwright.model.request import Approval, SigningRequest
 
 _NEWEST = 50  # of one subject; more of them are nobody's honest work
-_CHUNK = 500
 _ANCHORS = (
     sa.select(trust_anchors, passkeys.c.removed_at)
     .select_from(trust_anchors.outerjoin(passkeys, passkeys.c.id == trust_anchors.c.passkey_id))
@@ -96,14 +96,13 @@ async def of_subjects(
     tx: Transaction, organization_id: str, kind: EndorsementKind, subject_ids: Iterable[str]
 ) -> dict[str, list[Endorsement]]:
     """All of several subjects. Whether they hold is not looked at."""
-    ids = sorted(set(subject_ids))
     found: dict[str, list[Endorsement]] = {}
-    for start in range(0, len(ids), _CHUNK):
+    for part in chunked(sorted(set(subject_ids))):
         rows = await tx.all(
             sa.select(endorsements).where(
                 endorsements.c.organization_id == organization_id,
                 endorsements.c.kind == kind.value,
-                endorsements.c.subject_id.in_(ids[start : start + _CHUNK]),
+                endorsements.c.subject_id.in_(part),
             )
         )
         for row in rows:

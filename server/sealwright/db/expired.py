@@ -48,8 +48,8 @@ Condition = Callable[[dt.datetime], sa.ColumnElement[bool]]
 BATCH = 500
 
 _REQUESTS_AT_ONCE = 50
-#: characters of a commit (SHA-1) and of a digest (SHA-256, and a commit by it)
-_NAMES_FOR_GOOD = (40, 64)
+#: words that stay: as long as a commit (SHA-1) or a digest (SHA-256, and a commit by it)
+_KEPT_LENGTHS = (40, 64)
 
 
 @dataclass(frozen=True)
@@ -193,8 +193,8 @@ async def remove_results(
         for table_of_plans in (plans, plans_ahead):
             of_done = table_of_plans.c.request_id.in_(done)
             await tx.change(table_of_plans.delete().where(of_done))
-        told = sa.func.length(request_words.c.word).not_in(_NAMES_FOR_GOOD)
-        await tx.change(request_words.delete().where(request_words.c.request_id.in_(done), told))
+        others = sa.func.length(request_words.c.word).not_in(_KEPT_LENGTHS)
+        await tx.change(request_words.delete().where(request_words.c.request_id.in_(done), others))
         noted = table.update().where(table.c.id.in_(done)).values(results_removed_at=now)
         await tx.change(noted)
     return len(done), bool(rows)

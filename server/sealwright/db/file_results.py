@@ -8,13 +8,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from sealwright.db.chunks import chunked
 from sealwright.db.database import Transaction
-from sealwright.db.tables import (
-    file_results,
-)
-from sealwright.model.request import (
-    FileResult,
-)
+from sealwright.db.tables import file_results
+from sealwright.model.request import FileResult
 from sealwright.model.signed_member import Change, SignedMember
 
 
@@ -55,8 +52,8 @@ async def count_results(tx: Transaction, request_id: str) -> int:
 async def results_of(tx: Transaction, request_id: str, paths: Sequence[str]) -> list[FileResult]:
     """The results of the files at these paths, in the artifact's order."""
     found: list[FileResult] = []
-    for start in range(0, len(paths), 500):  # SQLite bounds the variables of one statement
-        some = file_results.c.path.in_(paths[start : start + 500])
+    for part in chunked(paths):
+        some = file_results.c.path.in_(part)
         found += [_result(row) for row in await tx.all(_select_results(request_id).where(some))]
     return found
 

@@ -30,9 +30,7 @@ class GroupCommit:
         connect: a connection of the pool, with errors of the database as the family of ours.
     """
 
-    def __init__(
-        self, connect: Callable[[], AbstractAsyncContextManager[SqliteConnection]]
-    ) -> None:
+    def __init__(self, connect: Connect) -> None:
         self._connect = connect
         self._taken = False  # the turn: a member has it while it writes, then the commit
         self._waiting: deque[asyncio.Future[None]] = deque()

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import sqlalchemy as sa
 
 from sealwright.db import memberships
+from sealwright.db.chunks import chunked
 from sealwright.db.conditions import Columns, Several, clause, ordered
 from sealwright.db.database import Transaction
 from sealwright.db.tables import group_members, groups
 from sealwright.model.conditions import Condition, Order
 from sealwright.model.user import Group, folded
 
-_CHUNK = 500  # SQLite bounds the variables of one statement
 _MOST_MEMBERS = 20_000  #: of the groups of one page
 _COLUMNS = tuple(field.name for field in dataclasses.fields(Group) if field.name != "members")
 _GROUPS: Columns = {
@@ -56,12 +56,22 @@ async def by_name(tx: Transaction, organization_id: str, name: str) -> Group | N
     return await _one(tx, organization_id, groups.c.name == name)
 
 
-async def every(tx: Transaction, organization_id: str) -> list[Group]:
-    """All groups of the organization, oldest first."""
+async def every(tx: Transaction, organization_id: str, *, with_members: bool = True) -> list[Group]:
+    """All groups of the organization, oldest first. `with_members`: see `search`."""
     rows = await tx.all(
         sa.select(groups).where(groups.c.organization_id == organization_id).order_by(groups.c.id)
     )
-    return await _with_members(tx, rows)
+    return await _with_members(tx, rows) if with_members else [_group(row, ()) for row in rows]
+
+
+async def some(tx: Transaction, organization_id: str, ids: Collection[str]) -> list[Group]:
+    """Those of `ids` that are groups of the organization, oldest first."""
+    found: list[sa.RowMapping] = []
+    for part in chunked(sorted(ids)):
+        chosen = groups.c.id.in_(part)
+        own = sa.select(groups).where(groups.c.organization_id == organization_id, chosen)
+        found += await tx.all(own.order_by(groups.c.id))
+    return await _with_members(tx, found)
 
 
 async def search(
@@ -81,7 +91,7 @@ async def search(
         wanted: over the fields `id`, `name` (folded), `external_id`, `created_at` and `member`
             (several).
         skip: so many of them are left out.
-        with_members: their members are read.
+        with_members: their members are read; otherwise the groups are given without.
     """
     where = _found(tx, organization_id, wanted)
     by = ordered(tx, order, _GROUPS, groups.c.id)
@@ -137,10 +147,9 @@ async def update(tx: Transaction, group: Group) -> bool:
         return False
     found = await memberships.members_of(tx, [group.id])
     before = frozenset(found.get(group.id, ()))
-    gone = sorted(before - group.members)
     own = group_members.c.group_id == group.id
-    for start in range(0, len(gone), _CHUNK):
-        some = group_members.c.user_id.in_(gone[start : start + _CHUNK])
+    for gone in chunked(sorted(before - group.members)):
+        some = group_members.c.user_id.in_(gone)
         await tx.change(group_members.delete().where(own, some))
     await _put_members(tx, group.id, group.members - before)
     return True
@@ -154,35 +163,15 @@ async def remove(tx: Transaction, group: Group) -> None:
 
 async def people(tx: Transaction, organization_id: str, standing: Iterable[str]) -> frozenset[str]:
     """The ids of the users that a list of users and groups stands for."""
-    named = frozenset(standing)
-    found = set(named)
-    for group in await _among(tx, organization_id, sorted(named)):
-        found.discard(group)
-    for start in range(0, len(named), _CHUNK):
-        rows = await tx.all(
-            sa.select(group_members.c.user_id)
-            .join_from(group_members, groups, group_members.c.group_id == groups.c.id)
-            .where(
-                groups.c.organization_id == organization_id,
-                groups.c.id.in_(sorted(named)[start : start + _CHUNK]),
-            )
+    found = set(standing)
+    own: list[str] = []
+    for part in chunked(sorted(found)):
+        chosen = sa.select(groups.c.id).where(
+            groups.c.organization_id == organization_id, groups.c.id.in_(part)
         )
-        found |= {row["user_id"] for row in rows}
-    return frozenset(found)
-
-
-async def _among(tx: Transaction, organization_id: str, ids: list[str]) -> list[str]:
-    """Those of `ids` that are groups' of the organization."""
-    found: list[str] = []
-    for start in range(0, len(ids), _CHUNK):
-        rows = await tx.all(
-            sa.select(groups.c.id).where(
-                groups.c.organization_id == organization_id,
-                groups.c.id.in_(ids[start : start + _CHUNK]),
-            )
-        )
-        found += [row["id"] for row in rows]
-    return found
+        own += [row["id"] for row in await tx.all(chosen)]
+    members = await memberships.members_of(tx, own)
+    return frozenset(found.difference(own).union(*members.values()))
 
 
 async def _one(

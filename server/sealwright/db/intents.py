@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from sealwright.db.chunks import chunked
 from sealwright.db.database import Transaction
 from sealwright.db.tables import signature_intents as _T  # noqa: N812 (a table, used as one letter)
 from sealwright.db.tables import signing_requests
@@ -68,8 +69,7 @@ async def of_request(tx: Transaction, request_id: str) -> list[Intent]:
 async def over(tx: Transaction, request_id: str, digests: Sequence[bytes]) -> list[Intent]:
     """Intents of the request over these digests; nobody else changes them until `tx` ends."""
     found: list[Intent] = []
-    for start in range(0, len(digests), 500):
-        part = digests[start : start + 500]
+    for part in chunked(digests):
         rows = await tx.all(_SOME_LOCKED, request=request_id, digests=part)
         found += [Intent(**row) for row in rows]
     return found
@@ -91,8 +91,7 @@ async def count(tx: Transaction, request_id: str) -> dict[str, int]:
 async def locked(tx: Transaction, ids: Sequence[str]) -> dict[str, Intent]:
     """Intents by their ids; nobody else changes them until `tx` ends."""
     found: dict[str, Intent] = {}
-    for start in range(0, len(ids), 500):
-        part = ids[start : start + 500]
+    for part in chunked(ids):
         rows = await tx.all(_LOCKED, ids=part)
         found |= {row["id"]: Intent(**row) for row in rows}
     return found

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from sealwright.db.chunks import chunked
 from sealwright.db.database import Transaction
 from sealwright.db.tables import group_members
-
-_CHUNK = 500  # SQLite bounds the variables of one statement
 
 
 async def groups_of(tx: Transaction, user_ids: Sequence[str]) -> dict[str, list[str]]:
@@ -26,12 +25,8 @@ async def sizes_of(tx: Transaction, group_ids: Sequence[str]) -> dict[str, int]:
     """How many members each group has that has some."""
     by = group_members.c.group_id
     found: dict[str, int] = {}
-    for start in range(0, len(group_ids), _CHUNK):
-        counted = (
-            sa.select(by, sa.func.count().label("size"))
-            .where(by.in_(group_ids[start : start + _CHUNK]))
-            .group_by(by)
-        )
+    for part in chunked(group_ids):
+        counted = sa.select(by, sa.func.count().label("size")).where(by.in_(part)).group_by(by)
         found |= {row["group_id"]: row["size"] for row in await tx.all(counted)}
     return found
 
@@ -40,8 +35,8 @@ async def _pairs(
     tx: Transaction, by: sa.Column[str], wanted: sa.Column[str], ids: Sequence[str]
 ) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for start in range(0, len(ids), _CHUNK):
-        chosen = by.in_(ids[start : start + _CHUNK])
-        for pair in await tx.all(sa.select(by.label("by"), wanted.label("wanted")).where(chosen)):
+    for part in chunked(ids):
+        pairs = sa.select(by.label("by"), wanted.label("wanted")).where(by.in_(part))
+        for pair in await tx.all(pairs):
             found.setdefault(pair["by"], []).append(pair["wanted"])
     return found

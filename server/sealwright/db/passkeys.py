@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import sqlalchemy as sa
 
+from sealwright.db.chunks import chunked
 from sealwright.db.database import Transaction
 from sealwright.db.tables import passkeys
 from sealwright.model.passkey import Passkey
@@ -59,17 +60,14 @@ async def of_user(tx: Transaction, organization_id: str, user_id: str) -> list[P
 
 
 async def of_users(tx: Transaction, organization_id: str, user_ids: Iterable[str]) -> list[Passkey]:
-    """The passkeys of a few users, also removed ones."""
-    wanted = sorted(set(user_ids))
-    if not wanted:
-        return []
-    rows = await tx.all(
-        sa.select(passkeys).where(
-            passkeys.c.organization_id == organization_id,
-            passkeys.c.user_id.in_(wanted),
+    """The passkeys of some users, also removed ones."""
+    found: list[Passkey] = []
+    for part in chunked(sorted(set(user_ids))):
+        chosen = sa.select(passkeys).where(
+            passkeys.c.organization_id == organization_id, passkeys.c.user_id.in_(part)
         )
-    )
-    return [Passkey(**row) for row in rows]
+        found += [Passkey(**row) for row in await tx.all(chosen)]
+    return found
 
 
 async def use(tx: Transaction, passkey_id: str, counter: int, now: dt.datetime) -> None:

@@ -1,4 +1,4 @@
-"""Signing requests, approvals and per-file results.
+"""Signing requests.
 
 States change only through `move` and `claim`, both compare-and-set: who loses a race is told.
 """
@@ -18,21 +18,16 @@ import sqlalchemy as sa
 from sealwright.db.database import Transaction
 from sealwright.db.request_search import RequestFilter, add_words, find_ids, words_of
 from sealwright.db.tables import (
-    approvals,
     artifact_configurations,
     idempotency_keys,
     projects,
     signing_policies,
     signing_requests,
-    timestamp_tokens,
-    users,
 )
 from sealwright.model.origin import Origin, Proof
-from sealwright.model.passkey import Assertion
 from sealwright.model.project import PolicySnapshot
 from sealwright.model.request import (
     TRANSITIONS,
-    Approval,
     HashToSign,
     MalwareScan,
     Progress,
@@ -42,7 +37,6 @@ from sealwright.model.request import (
     Stage,
     State,
     StoredArtifact,
-    Verdict,
     check_transition,
 )
 
@@ -86,16 +80,6 @@ def select_requests() -> sa.Select[Any]:
 _ANY = select_requests().where(_T.c.id == sa.bindparam("request"))
 _OF_ORGANIZATION = _ANY.where(_T.c.organization_id == sa.bindparam("organization"))
 _LOCKED = _OF_ORGANIZATION.with_for_update(of=_T)
-_DECISIONS = (
-    sa.select(approvals, users.c.name.label("user_name"))
-    .join_from(approvals, users, approvals.c.user_id == users.c.id)
-    .where(approvals.c.request_id == sa.bindparam("request"))
-    .order_by(approvals.c.id)
-)
-_TIMESTAMPS = sa.select(timestamp_tokens.c.imprint, timestamp_tokens.c.token).where(
-    timestamp_tokens.c.request_id == sa.bindparam("request"),
-    timestamp_tokens.c.imprint.in_(sa.bindparam("imprints", expanding=True)),
-)
 
 
 @functools.cache
@@ -284,12 +268,17 @@ async def _update(
     values = {name: _column_value(value) for name, value in changes.items()}
     if "origin" in changes:
         values |= _derived(changes["origin"])
-    if await tx.change(_changing(*values), [_present(request) | _new(values)]) != 1:
+    if not await _write(tx, request, values):
         return None
     changed = dataclasses.replace(request, **changes)
     if {"input", "output", "origin"} & changes.keys():
         await add_words(tx, changed, known=words_of(request))
     return changed
+
+
+async def _write(tx: Transaction, request: SigningRequest, values: Mapping[str, Any]) -> bool:
+    """Write columns; False where the request is not any more as it was read."""
+    return await tx.change(_changing(*values), [_present(request) | _new(values)]) == 1
 
 
 async def claim(
@@ -321,21 +310,13 @@ async def renew(
     """Extend the lease and tell how far the attempt is; False where the request was taken over,
     canceled or finished."""
     values = {"lease_until": lease_until, "progress": _column_value(progress)}
-    return await tx.change(_changing(*values), [_present(request) | _new(values)]) == 1
+    return await _write(tx, request, values)
 
 
 async def postpone(tx: Transaction, request: SigningRequest, until: dt.datetime) -> None:
     """Have the request, where nobody works on it, not be due before `until`. Nothing of it
     changes for those who watch it."""
-    await tx.change(
-        _T.update()
-        .where(
-            _T.c.id == request.id,
-            _T.c.state == request.state.value,
-            _T.c.attempt == request.attempt,
-        )
-        .values(lease_until=until)
-    )
+    await _write(tx, request, {"lease_until": until})
 
 
 async def due(
@@ -415,83 +396,6 @@ async def find_idempotency_key(tx: Transaction, user_id: str, key: str) -> tuple
         )
     )
     return (row["fingerprint"], row["request_id"]) if row else None
-
-
-async def add_approval(tx: Transaction, organization_id: str, approval: Approval) -> None:
-    """Insert a decision. One per user and request: check `decisions` under the request's lock."""
-    await tx.change(
-        approvals.insert().values(
-            id=approval.id,
-            organization_id=organization_id,
-            request_id=approval.request_id,
-            user_id=approval.user_id,
-            verdict=approval.verdict.value,
-            comment=approval.comment,
-            decided_at=approval.decided_at,
-            assertion=_assertion_to_json(approval.assertion),
-        )
-    )
-
-
-async def decisions(tx: Transaction, request_id: str) -> list[Approval]:
-    """Every decision on the request, oldest first."""
-    rows = await tx.all(_DECISIONS, request=request_id)
-    return [
-        Approval(
-            id=row["id"],
-            request_id=row["request_id"],
-            user_id=row["user_id"],
-            user_name=row["user_name"],
-            verdict=Verdict(row["verdict"]),
-            comment=row["comment"],
-            decided_at=row["decided_at"],
-            assertion=_assertion_from_json(row["assertion"]),
-        )
-        for row in rows
-    ]
-
-
-def _assertion_to_json(assertion: Assertion | None) -> dict[str, str] | None:
-    if assertion is None:
-        return None
-    return {
-        field.name: base64.b64encode(getattr(assertion, field.name)).decode()
-        for field in dataclasses.fields(assertion)
-    }
-
-
-def _assertion_from_json(value: Mapping[str, str] | None) -> Assertion | None:
-    """None also where it is damaged: then nothing has been asserted."""
-    if value is None:
-        return None
-    try:
-        return Assertion(**{name: base64.b64decode(text) for name, text in value.items()})
-    except (TypeError, ValueError):
-        return None
-
-
-async def put_timestamps(
-    tx: Transaction, request_id: str, tokens: Mapping[str, bytes], now: dt.datetime
-) -> None:
-    """Keep time stamp tokens by the hex SHA-256 of the signature they stamp."""
-    if tokens:
-        await tx.change(
-            timestamp_tokens.insert(),
-            [
-                {"request_id": request_id, "imprint": imprint, "token": token, "created_at": now}
-                for imprint, token in tokens.items()
-            ],
-        )
-
-
-async def timestamps(tx: Transaction, request_id: str, imprints: Sequence[str]) -> dict[str, bytes]:
-    """Kept tokens among `imprints`."""
-    found: dict[str, bytes] = {}
-    for start in range(0, len(imprints), 500):  # SQLite bounds the variables of one statement
-        part = imprints[start : start + 500]
-        rows = await tx.all(_TIMESTAMPS, request=request_id, imprints=part)
-        found |= {row["imprint"]: row["token"] for row in rows}
-    return found
 
 
 async def with_artifacts(

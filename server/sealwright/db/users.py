@@ -10,13 +10,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from sealwright.db import memberships
+from sealwright.db.chunks import chunked
 from sealwright.db.conditions import Columns, Fallback, Several, clause, ordered
 from sealwright.db.database import Transaction
 from sealwright.db.tables import api_tokens, group_members, users
-from sealwright.model.conditions import Condition, Operator, Order, Term
+from sealwright.model.conditions import Always, Both, Condition, Either, Operator, Order, Term
 from sealwright.model.user import ApiToken, Role, TokenKind, TokenScope, User, UserKind, folded
 
-_CHUNK = 500  # SQLite bounds the variables of one statement
 _COLUMNS = tuple(field.name for field in dataclasses.fields(User) if field.name != "groups")
 
 
@@ -43,6 +43,12 @@ _PEOPLE: Columns = {
 _BY_ID = sa.select(users).where(
     users.c.id == sa.bindparam("user"), users.c.organization_id == sa.bindparam("organization")
 )
+_NAMES = (
+    sa.select(users.c.id, users.c.name)
+    .where(users.c.organization_id == sa.bindparam("organization"))
+    .order_by(users.c.id)
+)
+_SOME_NAMES = _NAMES.where(users.c.id.in_(sa.bindparam("ids", expanding=True)))
 _GROUPS = sa.select(group_members.c.group_id).where(group_members.c.user_id == sa.bindparam("user"))
 _USABLE_TOKEN = sa.select(api_tokens).where(
     api_tokens.c.sha256 == sa.bindparam("sha256"),
@@ -95,9 +101,23 @@ async def by_email(tx: Transaction, email: str) -> User | None:
     return _user(row, await _groups_of(tx, row["id"])) if row else None
 
 
-async def every(tx: Transaction, organization_id: str, limit: int | None = None) -> list[User]:
-    """All users of the organization, oldest first; of very many perhaps the first `limit`."""
-    found = sa.select(users).where(users.c.organization_id == organization_id)
+async def every(
+    tx: Transaction,
+    organization_id: str,
+    limit: int | None = None,
+    *,
+    after: str = "",
+    kind: UserKind | None = None,
+) -> list[User]:
+    """All users of the organization, oldest first; of very many perhaps the first `limit`.
+
+    Args:
+        after: an id; those before it and it are left out.
+        kind: the others are left out.
+    """
+    found = sa.select(users).where(users.c.organization_id == organization_id, users.c.id > after)
+    if kind is not None:
+        found = found.where(users.c.kind == kind.value)
     rows = await tx.all(found.order_by(users.c.id).limit(limit))
     return await _with_groups(tx, rows)
 
@@ -123,6 +143,30 @@ async def people(
     by = ordered(tx, order, _PEOPLE, users.c.id)
     rows = await tx.all(chosen.order_by(*by).offset(skip).limit(limit))
     return await _with_groups(tx, rows)
+
+
+async def listed(
+    tx: Transaction, organization_id: str, words: Sequence[str], *, skip: int, limit: int
+) -> tuple[int, list[User]]:
+    """How many users have each of the words in their name or address, in whatever case; and a page
+    of them: first the active, by kind and name.
+
+    Args:
+        skip: so many of them are left out.
+    """
+    of_words = (
+        Either((Term("name", Operator.CO, word), Term("email", Operator.CO, word)))
+        for word in map(folded, words)
+    )
+    where = (
+        users.c.organization_id == organization_id,
+        clause(tx, Both((Always(holds=True), *of_words)), _PEOPLE),
+    )
+    counted = await tx.one(sa.select(sa.func.count().label("users")).where(*where))
+    by_name = ordered(tx, Order("name"), _PEOPLE, users.c.id)
+    page = sa.select(users).where(*where).order_by(users.c.active.desc(), users.c.kind, *by_name)
+    rows = await tx.all(page.offset(skip).limit(limit))
+    return int(counted["users"]) if counted else 0, await _with_groups(tx, rows)
 
 
 async def _with_groups(tx: Transaction, rows: Sequence[sa.RowMapping]) -> list[User]:
@@ -165,10 +209,9 @@ async def has_user_name(tx: Transaction, organization_id: str, name: str, *, but
 async def known(tx: Transaction, organization_id: str, ids: Collection[str]) -> frozenset[str]:
     """Those of `ids` that are users' of the organization."""
     found: set[str] = set()
-    listed = sorted(ids)
-    for start in range(0, len(listed), _CHUNK):
-        some = users.c.id.in_(listed[start : start + _CHUNK])
-        of_them = sa.select(users.c.id).where(users.c.organization_id == organization_id, some)
+    for part in chunked(sorted(ids)):
+        chosen = users.c.id.in_(part)
+        of_them = sa.select(users.c.id).where(users.c.organization_id == organization_id, chosen)
         found |= {row["id"] for row in await tx.all(of_them)}
     return frozenset(found)
 
@@ -176,12 +219,25 @@ async def known(tx: Transaction, organization_id: str, ids: Collection[str]) -> 
 async def some(tx: Transaction, organization_id: str, ids: Collection[str]) -> list[User]:
     """Those of `ids` that are users of the organization, oldest first."""
     found: list[sa.RowMapping] = []
-    listed = sorted(ids)
-    for start in range(0, len(listed), _CHUNK):
-        chosen = users.c.id.in_(listed[start : start + _CHUNK])
+    for part in chunked(sorted(ids)):
+        chosen = users.c.id.in_(part)
         own = sa.select(users).where(users.c.organization_id == organization_id, chosen)
         found += await tx.all(own.order_by(users.c.id))
     return await _with_groups(tx, found)
+
+
+async def names(
+    tx: Transaction, organization_id: str, ids: Collection[str] | None = None
+) -> dict[str, str]:
+    """Id -> name of the organization's users: of all, or of those among `ids`."""
+    if ids is None:
+        rows = await tx.all(_NAMES, organization=organization_id)
+        return {row["id"]: row["name"] for row in rows}
+    found: dict[str, str] = {}
+    for part in chunked(sorted(ids)):
+        rows = await tx.all(_SOME_NAMES, organization=organization_id, ids=part)
+        found |= {row["id"]: row["name"] for row in rows}
+    return found
 
 
 async def with_roles(tx: Transaction, organization_id: str, roles: Collection[Role]) -> list[User]:

@@ -16,10 +16,9 @@ Value = str | bool | dt.datetime | None
 
 
 class Operator(enum.StrEnum):
-    """How a field is compared (RFC 7644, 3.4.2.2, table 3)."""
+    """How a field is compared (RFC 7644, 3.4.2.2, table 3; ``ne`` is a `Negation`)."""
 
     EQ = "eq"
-    NE = "ne"
     CO = "co"
     SW = "sw"
     EW = "ew"
@@ -105,11 +104,10 @@ def holds(wanted: Condition, row: Mapping[str, Any]) -> bool:
 
 def compare(operator: Operator, present: Value, wanted: Value) -> bool:
     """``present operator wanted``. Texts are compared as they are."""
-    if operator is Operator.PR or wanted is None:
-        empty = present is None
-        return not empty if operator in {Operator.PR, Operator.NE} else empty
-    if operator is Operator.NE:
-        return present != wanted
+    if operator is Operator.PR:
+        return present is not None
+    if wanted is None:
+        return present is None
     if present is None:
         return False
     left: Any = present

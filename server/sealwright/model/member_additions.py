@@ -37,7 +37,7 @@ def add_members(tree: MemberTree, additions: Additions) -> MemberTree:
         touched.add(id(container))
         for member in additions[path]:
             kind = ("", (member.change.value, member.what))
-            number = numbers.setdefault(kind, len(numbers) + 2)
+            number = numbers.setdefault(kind, len(kinds))
             if number == len(kinds):
                 kinds.append(kind)
             steps = member.path.split("/")

@@ -36,7 +36,7 @@ class StoredPlan:
     Attributes:
         sha256: of `text`, hexadecimal.
         text: canonical JSON of `signing.plan`.
-        effect: equal for plans that do the same; see `signing.plan.Plan.effect`.
+        effect: equal for plans that do the same; see `signing.stored_plan.effect_of`.
         tree: of all members, as `model.member_tree` packs it; None: not stored.
         warnings: the first of them.
     """

@@ -29,3 +29,17 @@ class SignedMember:
     size: int
     change: Change
     what: str = ""
+
+
+def is_plain(text: str) -> bool:
+    """Whether there is no control character in it."""
+    return not any(map(_is_control, text))
+
+
+def plain(text: str) -> str:
+    """The text with something to see in the place of each control character."""
+    return "".join("\ufffd" if _is_control(c) else c for c in text)
+
+
+def _is_control(character: str) -> bool:
+    return character < " " or character == "\x7f"

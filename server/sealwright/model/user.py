@@ -7,6 +7,8 @@ import enum
 import unicodedata
 from dataclasses import dataclass
 
+MAX_MEMBERS = 5000  #: of a group
+
 
 def folded(text: str) -> str:
     """What names are compared and sorted by: in one normal form, without case."""

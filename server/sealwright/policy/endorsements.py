@@ -88,50 +88,46 @@ def check_policy(
     """
     found = newest(trust.of_policy, trust.anchors, rp)
     if found is None:
-        _check_standing(trust, fields, present, people)
-        _wait(
-            "The signing policy waits for an endorsement: nobody with a trusted passkey has "
-            "endorsed it."
-        )
+        lacking = "nobody with a trusted passkey has endorsed it."
+        _wait_for_policy(lacking, trust, fields, present, people)
     if found.terms_sha256 == disabled_terms(fields["policy_id"]):
         message = "The signing policy was disabled, and that was endorsed."
         _refuse(message, f"Once it is enabled again, have that endorsed. {_AGAIN}")
     terms = policy_terms(fields, found.approvers, found.certificate_id)
     if terms != found.terms_sha256:
         if present is not None and _as_decided(fields, present):
-            _check_standing(trust, fields, present, people)
-            _wait("The signing policy waits for an endorsement: it is not as it was endorsed.")
+            lacking = "it is not as it was endorsed."
+            _wait_for_policy(lacking, trust, fields, present, people)
         _refuse(
             "The signing policy changed under endorsements after the request was decided: it has "
             "to be submitted again.",
             _AGAIN,
         )
     if not set(fields["approvers"]) <= set(found.approvers):
-        _check_standing(trust, fields, present, people)
-        _wait(
-            "The signing policy waits for an endorsement: it has approvers that it had not when it "
-            "was endorsed."
-        )
+        lacking = "it has approvers that it had not when it was endorsed."
+        _wait_for_policy(lacking, trust, fields, present, people)
     if found.certificate_id not in trust.lineage:
-        _check_standing(trust, fields, present, people)
-        _wait(
-            "The signing policy waits for an endorsement: its certificate is not the endorsed one, "
-            "nor a renewal of it."
-        )
+        lacking = "its certificate is not the endorsed one, nor a renewal of it."
+        _wait_for_policy(lacking, trust, fields, present, people)
     return found
 
 
-def _check_standing(
+def _wait_for_policy(
+    lacking: str,
     trust: Trust,
     fields: Mapping[str, Any],
     present: SigningPolicy | None,
     people: Collection[str] | None,
-) -> None:
-    """Refuse to wait for an endorsement that cannot be: what is endorsed is the policy as it is
-    now, and that covers the request no more.
+) -> NoReturn:
+    """Have the request wait, but not for an endorsement that cannot be: what is endorsed is the
+    policy as it is now, and that perhaps covers the request no more.
+
+    Args:
+        lacking: why the present endorsement does not do: the end of a sentence.
 
     Raises:
-        SignerRefusedError
+        EndorsementAwaitedError: a later one can.
+        SignerRefusedError: none can.
     """
     if present is None or not present.enabled:
         _refuse("The signing policy is disabled, or not there any more.", _AGAIN)
@@ -140,6 +136,7 @@ def _check_standing(
     if people is not None and not set(fields["approvers"]) <= set(people):
         message = "The signing policy has lost an approver since the request was decided."
         _refuse(message, _AGAIN)
+    _wait(f"The signing policy waits for an endorsement: {lacking}")
 
 
 def check_configuration(

@@ -13,21 +13,16 @@ from collections.abc import Coroutine
 from typing import Any
 
 from sealwright.db import Database, Transaction, requests
-from sealwright.errors import ConflictError, EndorsementAwaitedError, UnavailableError
+from sealwright.errors import ConflictError, UnavailableError
 from sealwright.model.identifiers import utc_now
 from sealwright.model.passkey import RelyingParty
 from sealwright.model.request import SigningRequest, State
-from sealwright.queueing.lifecycle import advance
+from sealwright.queueing.endorsement_waits import wait_or_go_on
 from sealwright.queueing.progress import ProgressMeter
-from sealwright.reporting.objections import find_objection, tell_endorsers
 from sealwright.reporting.outbox import announce
 
 #: longest time until a worker learns that its request was canceled, and others how far it is
 _NOTICE_SECONDS = 1.0
-#: What waits for an endorsement is looked at when one was given. And after so long besides: the
-#: last trusted passkey may have been taken back at the signer's socket.
-LOOK_AGAIN = dt.timedelta(minutes=5)
-_ACTOR = "worker"
 
 
 class LeaseLostError(ConflictError):
@@ -54,7 +49,7 @@ async def claim(
         now = utc_now()
         if request.state in {State.QUEUED, State.WAITING_FOR_ENDORSEMENT}:
             try:
-                request = await _look(tx, request, rp, now)
+                request = await wait_or_go_on(tx, request, rp, now)
             except ConflictError:
                 return None
         if request.state is State.WAITING_FOR_ENDORSEMENT:
@@ -64,45 +59,6 @@ async def claim(
         if claimed is not None:
             await announce(tx, claimed, now)
         return claimed
-
-
-async def _look(
-    tx: Transaction, request: SigningRequest, rp: RelyingParty, now: dt.datetime
-) -> SigningRequest:
-    """Have the request wait for an endorsement, or wait no more."""
-    objection = await find_objection(tx, request, rp)
-    if isinstance(objection, EndorsementAwaitedError):
-        return await wait_for_endorsement(tx, request, objection, now)
-    if request.state is State.QUEUED:
-        return request
-    return await advance(
-        tx, request, State.QUEUED, actor=_ACTOR, now=now, lease_until=None, reason="", advice=""
-    )
-
-
-async def wait_for_endorsement(
-    tx: Transaction, request: SigningRequest, missing: EndorsementAwaitedError, now: dt.datetime
-) -> SigningRequest:
-    """Put the request where it waits for what is missing, or say there what is missing now.
-
-    Raises:
-        ConflictError: somebody else moved the request meanwhile.
-    """
-    said: dict[str, Any] = {"reason": missing.message, "advice": missing.advice}
-    if request.state is not State.WAITING_FOR_ENDORSEMENT:
-        # looked at once more at once: an endorsement may have come while this was decided
-        said |= {"lease_until": None, "progress": None}
-        to = State.WAITING_FOR_ENDORSEMENT
-        await tell_endorsers(tx, request, missing, now)
-        return await advance(tx, request, to, actor=_ACTOR, now=now, **said)
-    until = now + LOOK_AGAIN
-    if request.reason == missing.message:
-        await requests.postpone(tx, request, until)
-        return request
-    amended = await requests.amend(tx, request, now, lease_until=until, **said)
-    if amended is not None:
-        await announce(tx, amended, now, again=True)
-    return amended or request
 
 
 async def hold(

@@ -108,6 +108,20 @@ class Queue:
             self._away_until = asyncio.get_running_loop().time() + AWAY_SECONDS
             raise
 
+    @contextlib.asynccontextmanager
+    async def _required(self) -> AsyncIterator[ArqRedis]:
+        """`asking` for what there is no going on without.
+
+        Raises:
+            UnavailableError: the queue is away.
+        """
+        try:
+            async with self.asking() as pool:
+                yield pool
+        except (RedisError, OSError) as error:
+            message = f"The queue does not answer ({type(error).__name__})."
+            raise UnavailableError(message, advice="Check that Redis or Valkey runs.") from error
+
     async def enqueue(self, request_id: str, *, digest: bool = False) -> None:
         """Say that a request is due. Call after the commit; a failure is logged, not raised:
         the reconciler finds the request in the database.
@@ -160,21 +174,17 @@ class Queue:
             UnavailableError: the queue is away.
         """
         wanted = frozenset(request_ids)
-        try:
-            async with self.asking() as pool:
-                jobs = [
-                    job
-                    for job in map(bytes.decode, await pool.zrange(QUEUE_NAME, 0, -1))
-                    if _request_of(job) in wanted
-                ]
-                async with pool.pipeline(transaction=False) as pipe:
-                    for job in jobs:
-                        pipe.exists(in_progress_key_prefix + job)
-                    begun = await pipe.execute()
-                listed = await pool.lrange(DIGESTS_NAME, 0, -1)  # type: ignore[misc]
-        except (RedisError, OSError) as error:
-            message = f"The queue does not answer ({type(error).__name__})."
-            raise UnavailableError(message, advice="Check that Redis or Valkey runs.") from error
+        async with self._required() as pool:
+            jobs = [
+                job
+                for job in map(bytes.decode, await pool.zrange(QUEUE_NAME, 0, -1))
+                if _request_of(job) in wanted
+            ]
+            async with pool.pipeline(transaction=False) as pipe:
+                for job in jobs:
+                    pipe.exists(in_progress_key_prefix + job)
+                begun = await pipe.execute()
+            listed = await pool.lrange(DIGESTS_NAME, 0, -1)  # type: ignore[misc]
         found = {_request_of(job) for job, taken in zip(jobs, begun, strict=True) if not taken}
         return found | wanted.intersection(map(bytes.decode, listed))
 
@@ -184,12 +194,8 @@ class Queue:
         Raises:
             UnavailableError: the queue is away.
         """
-        try:
-            async with self.asking() as pool:
-                listed = await pool.lrange(PLANS_NAME, 0, -1)  # type: ignore[misc]
-        except (RedisError, OSError) as error:
-            message = f"The queue does not answer ({type(error).__name__})."
-            raise UnavailableError(message, advice="Check that Redis or Valkey runs.") from error
+        async with self._required() as pool:
+            listed = await pool.lrange(PLANS_NAME, 0, -1)  # type: ignore[misc]
         return set(map(bytes.decode, listed))
 
     async def wait(

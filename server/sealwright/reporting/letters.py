@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-from sealwright.db import Transaction, projects, requests, users
+from sealwright.db import Transaction, approvals, projects, requests, users
 from sealwright.model.notification import Notification
 from sealwright.model.project import ApproverMail
 from sealwright.model.request import SigningRequest, State
@@ -144,7 +144,7 @@ async def _waits_for(tx: Transaction, request: SigningRequest, user: User) -> bo
     )
     if policy is None:
         return False
-    return may_decide(user, request, policy, await requests.decisions(tx, request.id))
+    return may_decide(user, request, policy, await approvals.of_request(tx, request.id))
 
 
 async def _facts(tx: Transaction, request: SigningRequest) -> tuple[tuple[str, str], ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 
-from sealwright.db import Transaction, endorsements, groups, passkeys, projects, requests
+from sealwright.db import Transaction, approvals, endorsements, groups, passkeys, projects
 from sealwright.errors import SignerRefusedError
 from sealwright.model.passkey import RelyingParty
 from sealwright.model.request import SigningRequest
@@ -25,12 +25,12 @@ async def find_objection(
     organization = request.organization_id
     if request.state.is_final or not await endorsements.anchors(tx, organization):
         return None
-    approvals = await requests.decisions(tx, request.id)
-    keys = await passkeys.of_users(tx, organization, [one.user_id for one in approvals])
-    trust = await endorsements.of_request(tx, request, approvals, keys)
+    decisions = await approvals.of_request(tx, request.id)
+    keys = await passkeys.of_users(tx, organization, [one.user_id for one in decisions])
+    trust = await endorsements.of_request(tx, request, decisions, keys)
     present = await projects.find_policy(tx, organization, None, request.signing_policy_id)
     people = await groups.people(tx, organization, present.approvers) if present else None
-    return objection(trust, request, present, rp, approvals, keys, people)
+    return objection(trust, request, present, rp, decisions, keys, people)
 
 
 async def tell_endorsers(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from sealwright.db import Transaction, certificates, file_results, requests
+from sealwright.db import Transaction, approvals, certificates, file_results, requests
 from sealwright.db import log as db_log
 from sealwright.db.outbox import Message
 from sealwright.model.identifiers import new_id
@@ -38,7 +38,7 @@ async def request_report(tx: Transaction, message: Message, url: str) -> Report 
         held = await find_objection(tx, found, relying_party(url))
         reason, advice = (held.message, held.advice) if held else ("", "")
         request = dataclasses.replace(request, reason=reason, advice=advice, output=None)
-    decisions = await requests.decisions(tx, request.id)
+    decisions = await approvals.of_request(tx, request.id)
     certificate = await certificates.get(tx, request.organization_id, request.certificate_id)
     done = phase is ReportPhase.SUCCESS
     quorum = int(request.snapshot.fields["quorum"])

@@ -187,6 +187,8 @@ class _Reader:
                 return AnyOf(kept.field, self._condition(part, path))
             case Present(path):
                 return self._term(path, Operator.PR, None, within)
+            case Comparison(path, CompareOperator.ne, value):  # none of several values equals it
+                return Negation(self._term(path, Operator.EQ, value, within))
             case Comparison(path, operator, value):
                 return self._term(path, Operator(operator.value), value, within)
         return self.refuse()
@@ -206,15 +208,10 @@ class _Reader:
             fixed = attribute.comparable(kept.fixed)
             present = Term(kept.field, Operator.PR)
             term = Both((present, Always(compare(operator, fixed, wanted))))
-            if operator is Operator.NE:
-                term = Negation(Both((present, Always(compare(Operator.EQ, fixed, wanted)))))
         if within is not None or not kept.several:
             return term
         if operator is not Operator.PR and wanted is None:
-            there = AnyOf(kept.field, Term(kept.field, Operator.PR))
-            return there if operator is Operator.NE else Negation(there)
-        if operator is Operator.NE:  # no value equals it
-            return Negation(AnyOf(kept.field, Term(kept.field, Operator.EQ, wanted)))
+            return Negation(AnyOf(kept.field, Term(kept.field, Operator.PR)))
         return AnyOf(kept.field, term)
 
     def _value(self, attribute: AttributeBinding, operator: Operator, given: object) -> Value:
@@ -222,7 +219,7 @@ class _Reader:
             value = coerce_value(attribute, given, CompareOperator(operator.value))
         except SCIMException as error:
             self.refuse(error.detail)
-        if value is None and operator not in {Operator.EQ, Operator.NE}:
+        if value is None and operator is not Operator.EQ:
             self.refuse("Only eq and ne compare with null.")
         if attribute.target_type is dt.datetime:
             if value is not None and (not isinstance(value, dt.datetime) or value.tzinfo is None):

@@ -13,13 +13,13 @@ from typing import Any
 
 from sealwright.errors import InvalidInputError
 from sealwright.model.conditions import Condition, holds, pinned
+from sealwright.model.user import MAX_MEMBERS
 from sealwright.scim.errors import ScimError, ScimType
 from sealwright.scim.filters import Target, parse_path
 from sealwright.scim.schema import GROUPS, USERS, Kind
 
 _MAX_TEXT = 200
 _MAX_OPERATIONS = 1000
-_MAX_MEMBERS = 5000
 _MAX_SEARCHES = 20  #: operations whose filters may choose any value
 #: Attributes that others write (RFC 7643, 7: readOnly).
 _SHOWN_ONLY = frozenset({"id", "meta", "groups", "schemas"})
@@ -94,12 +94,8 @@ def patch_user(user: UserResource, document: Mapping[str, Any]) -> UserResource:
         InvalidInputError: it is malformed.
         ScimError: invalidPath, invalidValue, mutability or noTarget.
     """
-    for verb, target, value in _operations(document, USERS):
-        if target is not None:
-            user = _patched(user, verb, target, value)
-            continue
-        for one, given in _named_in(value, USERS):
-            user = _patched(user, verb, one, given)
+    for verb, target, value in _changes(document, USERS):
+        user = _patched(user, verb, target, value)
     if "@" not in user.address:
         message = "A userName is an e-mail address where no other address is known."
         raise ScimError(ScimType.INVALID_VALUE, message)
@@ -128,11 +124,10 @@ def _patched(user: UserResource, verb: str, target: Target, value: Any) -> UserR
 
 def _without(user: UserResource, target: Target) -> UserResource:
     """Remove what can be: what is required stays (RFC 7644, 3.5.2.2)."""
-    among, own = target.among, {"email": user.address}
     if target.attribute == "externalid":
         return replace(user, external_id=None)
     parts = {"name": {"", "formatted"}, "emails": {"", "value"}}.get(target.attribute, {""})
-    chosen = among is None or holds(among, own)
+    chosen = target.among is None or holds(target.among, {"email": user.address})
     if target.attribute in _REQUIRED and target.part in parts and chosen:
         message = f"{target.attribute} cannot be removed."
         raise ScimError(ScimType.MUTABILITY, message, advice="Deactivate the user instead.")
@@ -146,12 +141,8 @@ def patch_group(group: GroupResource, document: Mapping[str, Any]) -> GroupResou
         InvalidInputError: it is malformed.
         ScimError: invalidPath, invalidValue, mutability or noTarget.
     """
-    for verb, target, value in _operations(document, GROUPS):
-        if target is not None:
-            group = _set_group(group, verb, target, value)
-            continue
-        for one, given in _named_in(value, GROUPS):
-            group = _set_group(group, verb, one, given)
+    for verb, target, value in _changes(document, GROUPS):
+        group = _set_group(group, verb, target, value)
     return group
 
 
@@ -186,7 +177,7 @@ def _set_members(group: GroupResource, verb: str, target: Target, value: Any) ->
         left = group.members - named if value is not None else frozenset()
         return replace(group, members=left)
     members = named if verb == "replace" else group.members | named
-    if len(members) > _MAX_MEMBERS:
+    if len(members) > MAX_MEMBERS:
         raise _too_many()
     return replace(group, members=members)
 
@@ -217,6 +208,14 @@ def _formatted(name: Mapping[str, Any]) -> str:
     given = (name.get("givenName"), name.get("familyName"))
     parts = " ".join(one for one in given if isinstance(one, str) and one)
     return _word(name.get("formatted") or parts, "name")
+
+
+def _changes(document: Mapping[str, Any], kind: Kind) -> Iterator[tuple[str, Target, Any]]:
+    """Verb, target and value of all that the operations change, one after the other."""
+    for verb, target, value in _operations(document, kind):
+        named = _named_in(value, kind) if target is None else ((target, value),)
+        for one, given in named:
+            yield verb, one, given
 
 
 def _operations(
@@ -262,7 +261,7 @@ def _listed(value: Any) -> Any:
 
 def _members(value: Any) -> frozenset[str]:
     listed = value if isinstance(value, list) else [value]
-    if len(listed) > _MAX_MEMBERS:
+    if len(listed) > MAX_MEMBERS:
         raise _too_many()
     members = set()
     for one in listed:
@@ -319,5 +318,5 @@ def _read_only(name: str) -> ScimError:
 
 
 def _too_many() -> InvalidInputError:
-    message = f"A group has at most {_MAX_MEMBERS} members."
+    message = f"A group has at most {MAX_MEMBERS} members."
     return InvalidInputError(message)

@@ -24,6 +24,7 @@ from typing import Protocol
 from sealwright.db import (
     Database,
     Transaction,
+    approvals,
     certificates,
     endorsements,
     intents,
@@ -280,16 +281,16 @@ class Signing:
 async def _read_record(tx: Transaction, request: SigningRequest, stale: int) -> Record:
     """Read everything that the decision rests on. `stale` intents are about to be abandoned."""
     organization = request.organization_id
-    approvals = await requests.decisions(tx, request.id)
-    keys = await passkeys.of_users(tx, organization, [one.user_id for one in approvals])
+    decisions = await approvals.of_request(tx, request.id)
+    keys = await passkeys.of_users(tx, organization, [one.user_id for one in decisions])
     counts = await intents.count(tx, request.id)
     return Record(
         request=request,
         policy=await projects.find_policy(tx, organization, None, request.signing_policy_id),
         certificate=await certificates.get(tx, organization, request.certificate_id),
-        approvals=approvals,
+        approvals=decisions,
         passkeys=keys,
-        trust=await endorsements.of_request(tx, request, approvals, keys),
+        trust=await endorsements.of_request(tx, request, decisions, keys),
         usage=Usage(
             counted=counts.get(MADE, 0) + counts.get(INTENDED, 0) - stale,
             lost=counts.get(ABANDONED, 0) + stale,

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from sealwright.errors import ArtifactConfigurationError, ArtifactError, VerificationError
 from sealwright.signing import algorithms, appx_publisher, authenticode, cms, streams, strict_xml
-from sealwright.signing.advice import CHANGED, DIRECTIVE, SIGN_ANEW, UNSIGNED
+from sealwright.signing.advice import CHANGED, DIRECTIVE, SIGN_ANEW
 from sealwright.signing.artifact import (
     Directive,
     Identity,
@@ -102,9 +102,7 @@ class AppxFormat:
     def sign(
         self, source: BinaryIO, directive: Directive, identity: Identity, target: BinaryIO
     ) -> SignGenerator:
-        """Sign or, for ``authenticode-verify``, demand a valid signature and change nothing."""
-        if directive.name == "authenticode-verify":
-            return self._require_signature(source)
+        """See `artifact.Format`."""
         if directive.name == "authenticode-sign":
             return _sign(source, directive, identity, target)
         message = f"<{self.name}> knows no directive {directive.name}."
@@ -155,14 +153,6 @@ class AppxFormat:
         for fact in facts:
             _check_publisher(package, fact.signer, VerificationError)
         return facts
-
-    def _require_signature(self, source: BinaryIO) -> SignGenerator:
-        facts = self.verify(source)
-        if not facts:
-            message = "The package has no signature."
-            raise VerificationError(message, advice=UNSIGNED)
-        yield from ()
-        return Outcome(summary=f"Authenticode, {len(facts)} verified", replaced=False)
 
 
 def _sign(

@@ -167,6 +167,11 @@ class PackedMember:
     stored: int
 
 
+#: Gives for a changed member's order the file in which it was packed, and the offset there. The
+#: file before may be closed then.
+ReadPacked = Callable[[int], tuple[BinaryIO, int]]
+
+
 SignGenerator = Generator[list[SignatureRequest], list[SignatureResult], Outcome]
 
 
@@ -195,7 +200,11 @@ class Format(Protocol):
     def sign(
         self, source: BinaryIO, directive: Directive, identity: Identity, target: BinaryIO
     ) -> SignGenerator:
-        """Sign `source` into `target` (both seekable; target empty, read-write)."""
+        """Sign `source` into `target` (both seekable; target empty, read-write).
+
+        Args:
+            directive: one that makes a signature; those that ask for one are the planner's.
+        """
         ...
 
     def verify(self, file: BinaryIO) -> list[SignatureFact]:
@@ -334,45 +343,30 @@ class Container(Protocol):
         """`fingerprint` without content of a member that `rebuild` adds at `path`."""
         ...
 
-    def rebuild(
-        self,
-        target: BinaryIO,
-        changed: Mapping[int, BinaryIO],
-        added: Mapping[str, BinaryIO],
-    ) -> None:
-        """Write the container anew: members whose `order` is in `changed` get that content, all
-        others are copied byte for byte in their order, `added` paths come last, sorted. Streams are
-        looked up and read one after another; a look-up ends the use of the stream before."""
-        ...
-
-
-@runtime_checkable
-class PackingContainer(Container, Protocol):
-    """A `Container` whose changed members can be packed ahead, one by one, before it is rebuilt."""
-
     def pack(self, order: int, content: BinaryIO, target: BinaryIO) -> PackedMember:
         """Append the new content of a member to `target` as the rebuilt container will hold it."""
         ...
 
-    def rebuild_packed(
+    def rebuild(
         self,
         target: BinaryIO,
         packed: Mapping[int, PackedMember],
-        read: Callable[[int], tuple[BinaryIO, int]],
+        read: ReadPacked,
         added: Mapping[str, BinaryIO],
     ) -> None:
-        """`rebuild` with what `pack` has made.
+        """Write the container anew: members whose `order` is in `packed` get what `pack` has made,
+        all others are copied byte for byte in their order, `added` paths come last, sorted. Streams
+        are looked up and read one after another; a look-up ends the use of the stream before.
 
         Args:
-            read: gives for an `order` the file in which it was packed and the offset there; the
-                file before may be closed then.
+            read: tells where each packed member is.
         """
         ...
 
 
 @runtime_checkable
-class NotingContainer(PackingContainer, Protocol):
-    """A `PackingContainer` that notes, while it extracts, what `pack` can use."""
+class NotingContainer(Container, Protocol):
+    """A `Container` that notes, while it extracts, what `pack` can use."""
 
     def only_read(self) -> None:
         """Nothing will be packed: extracting need not note what `pack` could use."""

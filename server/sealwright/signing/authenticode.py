@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from sealwright.errors import ArtifactConfigurationError, ArtifactError, VerificationError
-from sealwright.signing import algorithms, cms, der, timestamps
+from sealwright.signing import algorithms, cms, cms_writing, der, timestamps
 from sealwright.signing.advice import MAKE_UNSIGNED, SIGN_ANEW
 from sealwright.signing.artifact import Directive, Identity, SignatureFact
 from sealwright.signing.x509 import Certificate
@@ -34,7 +34,7 @@ SIGN_OPTIONS: dict[str, tuple[str, ...] | None] = {
 }
 
 #: PKCS #7 1.5, with the parameters that Windows' own signer writes.
-PROFILE = cms.Profile(
+PROFILE = cms_writing.Profile(
     version=1,
     digest_parameters=der.null(),
     timestamp_attribute=SPC_RFC3161_TIMESTAMP,
@@ -97,7 +97,9 @@ def sip_info(identifier: bytes, version: int) -> bytes:
     return der.sequence(der.integer(version), der.octet_string(identifier), *reserved)
 
 
-def prepare(indirect: IndirectData, directive: Directive, identity: Identity) -> cms.Prepared:
+def prepare(
+    indirect: IndirectData, directive: Directive, identity: Identity
+) -> cms_writing.Prepared:
     """An Authenticode signature over `indirect`, ready to be signed.
 
     Args:
@@ -117,18 +119,18 @@ def prepare_content(
     hash_algorithm: str,
     directive: Directive,
     identity: Identity,
-) -> cms.Prepared:
+) -> cms_writing.Prepared:
     """`prepare` for content of another type, such as a catalog's certificate trust list.
 
     `value` is the DER of the content; its digest covers the contents octets alone.
     """
-    return cms.prepare(
-        cms.Content.embedded(content_type, value, hash_algorithm),
+    return cms_writing.prepare(
+        cms_writing.Content.embedded(content_type, value, hash_algorithm),
         hash_algorithm,
         identity,
         profile=PROFILE,
         attributes=(_opus_info(directive), _statement_type()),
-        timestamp=cms.timestamp_form(directive),
+        timestamp=cms_writing.timestamp_form(directive),
     )
 
 

@@ -22,7 +22,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from sealwright.errors import ArtifactError, ConfigurationError, VerificationError
 from sealwright.signing import algorithms
-from sealwright.signing.advice import WEAK
+from sealwright.signing.advice import VALID_SIGNER, WEAK
 from sealwright.signing.artifact import SignatureFact
 from sealwright.signing.elements import AUTHENTICODE_VERIFY
 from sealwright.signing.x509 import MIN_RSA_BITS, Certificate, verify_chain
@@ -123,10 +123,7 @@ class Judge:
         purposes = list(usage.value) if usage else []
         if ExtendedKeyUsageOID.CODE_SIGNING not in purposes:
             message = f"The certificate of {signer.name} is not for code signing."
-            raise VerificationError(
-                message,
-                advice="Have it signed with a valid code-signing certificate, and a time stamp.",
-            )
+            raise VerificationError(message, advice=VALID_SIGNER)
         at, doubt = self._time(fact)
         if LIFETIME_SIGNING in purposes:
             at, doubt = self._now, ", and ends its signatures with itself"
@@ -137,10 +134,7 @@ class Judge:
                 f"The certificate of {signer.name} is valid from {begin:%Y-%m-%d} to "
                 f"{end:%Y-%m-%d}, not on {datetime.fromtimestamp(at, UTC):%Y-%m-%d}{doubt}."
             )
-            raise VerificationError(
-                message,
-                advice="Have it signed with a valid code-signing certificate, and a time stamp.",
-            )
+            raise VerificationError(message, advice=VALID_SIGNER)
         self._chain(signer, fact, self._roots, at, ExtendedKeyUsageOID.CODE_SIGNING)
 
     def _time(self, fact: SignatureFact) -> tuple[int, str]:

@@ -10,7 +10,7 @@ from typing import BinaryIO
 from sealwright.errors import ArtifactError
 from sealwright.signing.artifact import Container, Entry
 from sealwright.signing.spool import Spool, SpoolFile
-from sealwright.signing.streams import Nowhere
+from sealwright.signing.streams import NullWriter
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Budget:
     def read(self, container: Container, entry: Entry) -> None:
         """Read a member, as `extract` does, and keep nothing of it."""
         self._take(entry)
-        container.extract(entry, Nowhere().file)
+        container.extract(entry, NullWriter().file)
 
     def _take(self, entry: Entry) -> None:
         self.extracted += entry.size

@@ -1,8 +1,9 @@
 """The format child: the process that opens what users have submitted.
 
-Started by `sandbox` as ``python -m sealwright.signing.child FOLDER SETTINGS``. It confines itself,
-says hello, and then serves one request at a time from its pipe: ``analyze``, ``plan``, ``sign``,
-``verify``. Everything it needs has been imported before, so that a child that waits is warm.
+Started by `child_process` as ``python -m sealwright.signing.child FOLDER SETTINGS``. It confines
+itself, says hello, and then serves one request at a time from its pipe: ``analyze``, ``plan``,
+``sign``, ``assemble``, ``verify``. Everything it needs has been imported before, so that a child
+that waits is warm.
 """
 
 from __future__ import annotations
@@ -183,15 +184,13 @@ class Server:
     def sign(self, message: protocol.Message) -> protocol.Message:
         """Sign everything into the output; or a shard's members, packed one behind another."""
         shard = protocol.shard_from_json(message["shard"])
-        if shard.count == 1:
-            with (self.folder / OUTPUT).open("r+b") as out:
-                signing = self.run(message, out)
-        elif shard.number == 0:  # it puts the parts together later, into the output
-            with (self.folder / WORK / PART).open("x+b") as out:
-                signing = self.run(message, out, is_part=True)
-        else:
-            with (self.folder / OUTPUT).open("r+b") as out:
-                signing = self.run(message, out, is_part=True)
+        is_part = shard.count > 1
+        path = self.folder / OUTPUT
+        if is_part and shard.number == 0:  # it puts the parts together later, into the output
+            path = self.folder / WORK / PART
+            path.touch(exist_ok=False)
+        with path.open("r+b") as out:
+            signing = self.run(message, out, is_part=is_part)
         return {
             "type": "signed",
             "results": protocol.results_to_json(signing.results),

@@ -9,8 +9,9 @@ from collections import deque
 from pathlib import Path
 
 from sealwright.errors import ConfigurationError, InternalError, UnavailableError
+from sealwright.signing.child_process import SandboxSettings
 from sealwright.signing.nursery import Nursery
-from sealwright.signing.sandbox import FormatChild, SandboxSettings
+from sealwright.signing.sandbox import FormatChild
 
 _REFILL_SECONDS = 0.2
 

@@ -17,7 +17,7 @@ from sealwright import errors
 from sealwright.errors import ArtifactError, InternalError, SealwrightError
 from sealwright.model.mechanism import Mechanism
 from sealwright.model.member_tree import FILE, FOLDER, SIGNATURE, Member
-from sealwright.model.signed_member import Change, SignedMember
+from sealwright.model.signed_member import Change, SignedMember, is_plain
 from sealwright.signing.artifact import (
     Identity,
     PackedMember,
@@ -256,17 +256,12 @@ def _signed_members(value: object) -> tuple[SignedMember, ...]:
     members = []
     for each in _list(value):
         path, size, change, what = _list(each)
-        if not _is_plain(_path(path)) or not _is_plain(_text(what)) or len(what) > _MAX_ROLE:
+        if not is_plain(_path(path)) or not is_plain(_text(what)) or len(what) > _MAX_ROLE:
             raise malformed()
         members.append(SignedMember(path, _number(size), Change(change), what))
     if len(members) > MOST_MEMBERS:
         raise malformed()
     return tuple(members)
-
-
-def _is_plain(text: str) -> bool:
-    """Whether there is no control character in it."""
-    return not any(c < " " or c == "\x7f" for c in text)
 
 
 def shard_to_json(shard: Shard) -> list[int]:

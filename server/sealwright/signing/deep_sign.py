@@ -15,17 +15,17 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from sealwright.errors import ArtifactError, InternalError
+from sealwright.errors import InternalError
 from sealwright.signing.artifact import (
     Directive,
     Identity,
     Outcome,
-    PackingContainer,
     SignatureRequest,
     SignatureResult,
 )
 from sealwright.signing.budget import Budget, Limits
 from sealwright.signing.containers.bulk_copy import copy_range
+from sealwright.signing.contents import Contents
 from sealwright.signing.elements import (
     LANGUAGE,
     OUTPUT_FILE_NAME,
@@ -35,8 +35,8 @@ from sealwright.signing.elements import (
 from sealwright.signing.file_result import REPACK
 from sealwright.signing.file_result import FileResult as FileResult  # noqa: PLC0414 (exported)
 from sealwright.signing.parameters import FILE_NAME
-from sealwright.signing.parts import Part, PartMember, PartOutput
-from sealwright.signing.plan import Plan, at
+from sealwright.signing.parts import Part, PartWriter
+from sealwright.signing.plan import INSIDE, Plan, at
 from sealwright.signing.signing_task import (
     Opened,
     Packed,
@@ -121,20 +121,16 @@ class DeepSign:
     ) -> None:
         self.plan = plan
         self.done = False
-        self._kept = kept
-        self._source_sha256 = source_sha256
-        self._is_part = is_part
         self._parts = parts
-        self._part_members: list[PartMember] = []
-        self._part_outputs: list[PartOutput] = []
+        self._part = PartWriter(output) if is_part else None
         self._unpacked: deque[Task] = deque()
-        self._source = source
         self._output = output
         self._identity = replace(identity, signing_time=plan.signing_time)
         self._spool = spool
         self._pace = pace or Pace()
         self._language = language
-        self._budget = Budget(limits or Limits(), plan.root.size)
+        budget = Budget(limits or Limits(), plan.root.size)
+        self._contents = Contents(source, source_sha256, spool, budget, language, kept)
         self._next_number = 0
         self._untaken: list[PendingSignature] = []
         self._waiting: dict[int, Task] = {}
@@ -142,7 +138,6 @@ class DeepSign:
         self._ready: list[Task] = []
         self._results: list[tuple[int, list[FileResult]]] = []
         self._equals = find_equals(plan.root)
-        self._files: set[BinaryIO] = set()  # open now
         self._delivered = False
         self._positions = {id(node): index for index, node in enumerate(plan.root.walk())}
         self._walk = self._start()
@@ -166,7 +161,7 @@ class DeepSign:
     @property
     def part(self) -> Part:
         """Where in `output` a shard's members are."""
-        return Part(tuple(self._part_members), tuple(self._part_outputs))
+        return self._part.part if self._part else Part()
 
     def step(self) -> bool:
         """Do one piece of work: start, continue or finish one file.
@@ -224,9 +219,7 @@ class DeepSign:
 
     def close(self) -> None:
         """Close every file; for after an error. The spool's folder is the caller's to delete."""
-        for file in self._files:
-            file.close()
-        self._files.clear()
+        self._contents.close()
 
     # Walking
 
@@ -240,11 +233,11 @@ class DeepSign:
     def _start(self) -> Iterator[Task]:
         root = Task(self.plan.root, None, 0)
         with at(root.node.path):
-            self._check_digest(root, self._source, self._source_sha256)
+            self._contents.check_artifact(root)
         if self._parts is not None:
             self._assemble(root, self._parts)
             return
-        if self._is_part and not any(child.has_work for child in root.node.children):
+        if self._part and not any(child.has_work for child in root.node.children):
             self.done = True
             return
         if not root.node.has_work:
@@ -260,26 +253,14 @@ class DeepSign:
             return
         task.unfinished = len(children)
         with at(task.node.path):
-            self._open(task)
+            self._contents.open_container(task)
         for child in children:
             yield from self._descend(Task(child, task, self._positions[id(child)]))
-
-    def _open(self, task: Task) -> None:
-        kind = self._language.types[task.node.element]
-        if kind.container is None:
-            message = f"<{kind.name}> cannot be opened."
-            raise InternalError(message)
-        file = self._content(task)
-        if task.parent is None and self._kept is not None and self._kept.opened is not None:
-            task.opened = Opened(file, *self._budget.reopen(self._kept.opened))
-            return
-        depth = task.node.path.count("!/") + 1
-        task.opened = Opened(file, *self._budget.open_container(kind.container.open, file, depth))
 
     def _assemble(self, root: Task, parts: Sequence[tuple[Path, Part]]) -> None:
         """Take over what shards have made, as if it had been made here."""
         with at(root.node.path):
-            self._open(root)
+            self._contents.open_container(root)
             for path, part in parts:
                 file = SpoolFile(path, path.stat().st_size)
                 for member in part.members:
@@ -289,43 +270,6 @@ class DeepSign:
                         copy = partial(copy_range, content, output.offset, output.size)
                         root.added[output.path] = self._spool.create(copy, output.size)
         self._ready.append(root)
-
-    def _content(self, task: Task) -> BinaryIO:
-        """Open the task's present content, extracting it first where it lies in a container."""
-        if task.content is not None:
-            return self._hold(task.content.open())
-        if task.parent is None:
-            return self._source
-        if kept := self._kept and self._kept.take(task.node.path, task.node.sha256):
-            task.content, task.sha256 = kept, task.node.sha256
-            return self._hold(kept.open())
-        opened = task.parent.opened
-        assert opened is not None  # noqa: S101 - parents are opened before their members
-        order = task.node.order
-        if order >= len(opened.entries) or opened.entries[order].path != task.node.member:
-            message = "The member is not where the plan says."
-            raise InternalError(message, where=task.node.path)
-        entry = opened.entries[order]
-        with at(task.parent.node.path):
-            task.content = self._budget.extract(opened.container, entry, self._spool)
-        file = self._hold(task.content.open())
-        self._check_digest(task, file)
-        return file
-
-    def _hold(self, file: BinaryIO) -> BinaryIO:
-        self._files.add(file)
-        return file
-
-    def _drop(self, file: BinaryIO) -> None:
-        if file is not self._source:
-            self._files.discard(file)
-            file.close()
-
-    def _check_digest(self, task: Task, file: BinaryIO, known: str = "") -> None:
-        task.sha256 = known or sha256_of(file)
-        if task.sha256 != task.node.sha256:
-            message = "The content is not the planned one."
-            raise ArtifactError(message, advice="Make the plan again.", where=task.node.path)
 
     # Signing
 
@@ -370,11 +314,11 @@ class DeepSign:
         if kind.format is None:
             message = f"<{kind.name}> cannot be signed."
             raise InternalError(message)
-        source = self._content(task)
+        source = self._contents.open(task)
         size = source.seek(0, 2)
         target = self._output
         if not _is_last(task):
-            target = self._hold(self._spool.start(size + _SIGNATURE_ROOM))
+            target = self._contents.hold(self._spool.start(size + _SIGNATURE_ROOM))
         source.seek(0)
         engine_options = {"timestamp": self.plan.timestamp, FILE_NAME: file_name(task.node)}
         options = {**directive.options, **engine_options}
@@ -411,8 +355,8 @@ class DeepSign:
         signing, task.signing = task.signing, None
         assert signing is not None  # noqa: S101 - called while signing
         before, size = task.sha256, task.content.size if task.content else task.node.size
-        self._drop(signing.source)
-        self._files.discard(signing.target)
+        self._contents.drop(signing.source)
+        self._contents.let_go(signing.target)
         if outcome.replaced:
             if task.content is not None:
                 self._spool.release(task.content)
@@ -456,7 +400,7 @@ class DeepSign:
                 message = f'The format made a file "{name}" that was not planned.'
                 raise InternalError(message)
             task.outputs[path] = self._spool.create(partial(_write, content), len(content))
-            kept.append(f"{task.parent.node.path}!/{path}")
+            kept.append(f"{task.parent.node.path}{INSIDE}{path}")
         return tuple(kept)
 
     def _record_verification(self, task: Task, directive: Directive) -> None:
@@ -492,15 +436,14 @@ class DeepSign:
     def _follow(self, leader: Task, task: Task) -> None:
         """Give an equal file what the leader got; the leader has reserved a use of it."""
         assert task.parent is not None  # noqa: S101 - the artifact itself equals no other file
-        if spare := self._kept and self._kept.take(task.node.path, task.node.sha256):
-            self._spool.release(spare)
+        self._contents.release_kept(task)
         folder = task.node.member.rpartition("/")[0]
         task.replaced, task.sha256 = leader.replaced, leader.sha256
         task.content = leader.content if leader.replaced else None
         for path, file in leader.outputs.items():
             name = path.rpartition("/")[2]
             task.outputs[f"{folder}/{name}" if folder else name] = file
-        outputs = tuple(f"{task.parent.node.path}!/{path}" for path in task.outputs)
+        outputs = tuple(f"{task.parent.node.path}{INSIDE}{path}" for path in task.outputs)
         for result in leader.results:
             own = outputs if result.outputs else ()
             task.results.append(replace(result, path=task.node.path, outputs=own))
@@ -512,18 +455,17 @@ class DeepSign:
         if parent is None:
             self._deliver(task)
             return
-        if self._is_part and parent.parent is None:
-            self._write_outputs(task)
+        if self._part and parent.parent is None:
+            for path, file in task.outputs.items():
+                self._part.add(path, file)
+                self._spool.release(file)
         else:
             parent.added.update(task.outputs)
         if task.content is not None:
-            if task.replaced and self._packing(parent):
+            if task.replaced:
                 self._unpacked.append(task)
                 return
-            if task.replaced:
-                parent.changed[task.node.order] = task.content
-            else:
-                self._spool.release(task.content)
+            self._spool.release(task.content)
         self._leave(parent)
 
     def _leave(self, parent: Task) -> None:
@@ -532,27 +474,20 @@ class DeepSign:
         if not parent.unfinished:
             self._ready.append(parent)
 
-    @staticmethod
-    def _packing(task: Task) -> PackingContainer | None:
-        """The container if its members can be packed one by one."""
-        return task.opened.packing if task.opened else None
-
     def _pack(self, task: Task) -> None:
         """Compress a changed member while signatures of others are waited for."""
         parent, signed = task.parent, task.content
         assert parent is not None  # noqa: S101 - only members are packed
         assert signed is not None  # noqa: S101 - and only changed ones
-        packing, order = self._packing(parent), task.node.order
-        assert packing is not None  # noqa: S101 - containers are closed after their last member
+        opened, order = parent.opened, task.node.order
+        assert opened is not None  # noqa: S101 - containers are closed after their last member
         with at(parent.node.path), signed.open() as content:
-            if self._is_part and parent.parent is None:
-                offset = self._output.tell()
-                member = packing.pack(order, content, self._output)
-                self._part_members.append(PartMember(order, offset, member))
+            if self._part and parent.parent is None:
+                self._part.pack(opened.container, order, content)
             else:
                 target = self._spool.start(signed.size)
                 try:
-                    member = packing.pack(order, content, target)
+                    member = opened.container.pack(order, content, target)
                 except BaseException:
                     self._spool.abandon(target)
                     raise
@@ -560,48 +495,37 @@ class DeepSign:
         self._spool.release(signed)
         self._leave(parent)
 
-    def _write_outputs(self, task: Task) -> None:
-        """Put the files that a shard's member adds into the part."""
-        for path, file in task.outputs.items():
-            with file.open() as content:
-                offset = self._output.tell()
-                copy_range(content, 0, file.size, self._output)
-            self._part_outputs.append(PartOutput(path, offset, file.size))
-            self._spool.release(file)
-
     def _finish_container(self, task: Task) -> None:
         """All members are done: rebuild around the changed ones, then sign the container itself."""
         opened = task.opened
         assert opened is not None  # noqa: S101 - it had members
-        if self._is_part and task.parent is None:
+        if self._part and task.parent is None:
             self._output.flush()
-            self._drop(opened.file)
+            self._contents.drop(opened.file)
             self.done = True
             return
         task.opened = None
         with at(task.node.path):
-            if task.changed or task.packed or task.added:
+            if task.packed or task.added:
                 self._rebuild(task, opened)
-        self._drop(opened.file)
+        self._contents.drop(opened.file)
         self._advance_stages(task)
 
     def _rebuild(self, task: Task, opened: Opened) -> None:
         before = task.sha256
+        # what shards have packed lies in their files, which are not the spool's
         made = {} if self._parts is not None else task.packed
-        files = [*task.changed.values(), *task.added.values(), *(one.file for one in made.values())]
+        files = [*task.added.values(), *(one.file for one in made.values())]
         stored = sum(one.member.stored for one in task.packed.values())
-        changed, added = OneAtATime(task.changed), OneAtATime(task.added)
+        added = OneAtATime(task.added)
         packed = OneAtATime({order: one.file for order, one in task.packed.items()})
+        members = {order: one.member for order, one in task.packed.items()}
+
+        def read(order: int) -> tuple[BinaryIO, int]:
+            return packed[order], task.packed[order].offset
 
         def fill(target: BinaryIO) -> None:
-            if opened.packing is not None:
-                members = {order: one.member for order, one in task.packed.items()}
-                places = {order: one.offset for order, one in task.packed.items()}
-                opened.packing.rebuild_packed(
-                    target, members, lambda order: (packed[order], places[order]), added
-                )
-            else:
-                opened.container.rebuild(target, changed, added)
+            opened.container.rebuild(target, members, read, added)
 
         rebuilt: SpoolFile | None = None
         if task.parent is None and not task.node.directives:
@@ -614,15 +538,14 @@ class DeepSign:
             rebuilt = self._spool.create(fill, expected)
             with rebuilt.open() as content:
                 size, task.sha256 = rebuilt.size, sha256_of(content)
-        for open_files in (changed, added, packed):
+        for open_files in (added, packed):
             open_files.close()
         for file in files:
             self._spool.release(file)
         if task.content is not None:
             self._spool.release(task.content)
         task.content, task.replaced = rebuilt, True
-        count = len(task.changed) + len(task.packed)
-        changes = f"{count} changed" + (f", {len(task.added)} added" * bool(task.added))
+        changes = f"{len(task.packed)} changed" + (f", {len(task.added)} added" * bool(task.added))
         task.results.append(
             FileResult(
                 path=task.node.path,
@@ -639,7 +562,7 @@ class DeepSign:
         self.done = True
         if self._delivered:
             return
-        content = self._source if task.content is None else task.content.open()
+        content = self._contents.artifact if task.content is None else task.content.open()
         copy_range(content, 0, content.seek(0, 2), self._output)
         self._output.flush()
         if task.content is not None:

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from sealwright.errors import ArtifactConfigurationError
 from sealwright.model.ascii_armor import armor
-from sealwright.signing import algorithms, cms, openpgp, streams, timestamps
+from sealwright.signing import algorithms, cms, cms_writing, openpgp, streams, timestamps
 from sealwright.signing.advice import DIRECTIVE
 from sealwright.signing.artifact import (
     Directive,
@@ -119,11 +119,11 @@ def verify_detached(
 def _sign_cms(source: BinaryIO, directive: Directive, identity: Identity) -> SignGenerator:
     options = directive.options
     hash_algorithm = algorithms.hash_algorithm_of(directive)
-    prepared = cms.prepare(
-        cms.Content(cms.DATA, streams.digest_of(source, hash_algorithm)),
+    prepared = cms_writing.prepare(
+        cms_writing.Content(cms.DATA, streams.digest_of(source, hash_algorithm)),
         hash_algorithm,
         identity,
-        timestamp=cms.timestamp_form(directive),
+        timestamp=cms_writing.timestamp_form(directive),
         rsa_padding=options.get("rsa-padding") or "pkcs1",
     )
     (result,) = yield [prepared.request]

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from sealwright.errors import ArtifactError, VerificationError
-from sealwright.signing import algorithms, cms, der, timestamps
+from sealwright.signing import algorithms, cms_writing, der, timestamps
 from sealwright.signing.artifact import Identity, SignatureRequest, SignatureResult
 
 #: Policy under which the tokens are issued (an arc for examples; 2.999 is in ITU-T X.660, A.6).
@@ -67,8 +67,8 @@ def respond(
         return _reject(_UNACCEPTED_POLICY, f"The only policy is {POLICY}.")
     info = der.octet_string(_tst_info(asked, now, serial))
     identity = Identity(certificate, tuple(chain), signing_time=now)
-    prepared = cms.prepare(
-        cms.Content.embedded(timestamps.TST_INFO, info, asked.hash_algorithm),
+    prepared = cms_writing.prepare(
+        cms_writing.Content.embedded(timestamps.TST_INFO, info, asked.hash_algorithm),
         asked.hash_algorithm,
         identity,
         carries_certificates=asked.wants_certificate,

@@ -17,8 +17,15 @@ from typing import BinaryIO
 
 from sealwright.errors import ArtifactConfigurationError, ArtifactError, VerificationError
 from sealwright.model.mechanism import Mechanism
-from sealwright.signing import algorithms, cms, timestamps
-from sealwright.signing.advice import CHANGED, DIRECTIVE, MAKE_SMALLER, SIGN_ANEW, WEAK
+from sealwright.signing import algorithms, cms, cms_writing, timestamps
+from sealwright.signing.advice import (
+    ADDED_AFTERWARDS,
+    CHANGED,
+    DIRECTIVE,
+    MAKE_SMALLER,
+    SIGN_ANEW,
+    WEAK,
+)
 from sealwright.signing.artifact import (
     Directive,
     Entry,
@@ -192,11 +199,11 @@ def _sign(
     hash_algorithm = algorithms.hash_algorithm_of(directive)
     manifest = _signed_manifest(archive, hash_algorithm)
     signature_file = _signature_file(manifest, hash_algorithm)
-    prepared = cms.prepare(
-        cms.Content(cms.DATA, algorithms.digest(hash_algorithm, signature_file)),
+    prepared = cms_writing.prepare(
+        cms_writing.Content(cms.DATA, algorithms.digest(hash_algorithm, signature_file)),
         hash_algorithm,
         identity,
-        timestamp=cms.timestamp_form(directive),
+        timestamp=cms_writing.timestamp_form(directive),
     )
     (result,) = yield [prepared.request]
     certificate = Certificate.parse(identity.certificate)
@@ -305,11 +312,7 @@ def _check_members(archive: _Archive, manifest: Manifest) -> None:
         section = manifest.sections.get(entry.path)
         if section is None:
             message = "The file is not signed."
-            raise VerificationError(
-                message,
-                where=entry.path,
-                advice="Have the whole archive signed anew: files were added after it was signed.",
-            )
+            raise VerificationError(message, where=entry.path, advice=ADDED_AFTERWARDS)
         hash_file = partial(archive.digest, entry)
         if not _matches(section, "-Digest", hash_file):
             message = "The file is not the signed one: its digest is another, or missing."
@@ -362,11 +365,7 @@ def _check_signature_file(
     for entry in archive.files:
         if entry.path not in signed.sections:
             message = "The file is not signed by every signer."
-            raise VerificationError(
-                message,
-                where=entry.path,
-                advice="Have the whole archive signed anew: files were added after it was signed.",
-            )
+            raise VerificationError(message, where=entry.path, advice=ADDED_AFTERWARDS)
 
 
 def _verify_block(encoding: bytes, signature_file: bytes, index: int) -> SignatureFact:

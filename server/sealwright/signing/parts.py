@@ -7,15 +7,17 @@ depend on how many there were.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import BinaryIO
 
-from sealwright.errors import ArtifactError, InternalError
-from sealwright.signing.artifact import PackedMember
+from sealwright.errors import InternalError
+from sealwright.signing.artifact import Container, PackedMember
+from sealwright.signing.containers.bulk_copy import copy_range
 from sealwright.signing.elements import LANGUAGE, Language
-from sealwright.signing.plan import Plan, PlanNode
+from sealwright.signing.plan import Plan, PlanNode, check_outputs
 from sealwright.signing.shard import Shard
-from sealwright.signing.wildcard import fold
+from sealwright.signing.spool import SpoolFile
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,37 @@ class Part:
 
     members: tuple[PartMember, ...] = ()
     outputs: tuple[PartOutput, ...] = ()
+
+
+class PartWriter:
+    """Writes what a shard has made, one behind another.
+
+    Args:
+        file: empty.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._members: list[PartMember] = []
+        self._outputs: list[PartOutput] = []
+
+    @property
+    def part(self) -> Part:
+        """Where everything is."""
+        return Part(tuple(self._members), tuple(self._outputs))
+
+    def pack(self, container: Container, order: int, content: BinaryIO) -> None:
+        """Write a changed member of the outermost container."""
+        offset = self._file.tell()
+        packed = container.pack(order, content, self._file)
+        self._members.append(PartMember(order, offset, packed))
+
+    def add(self, path: str, output: SpoolFile) -> None:
+        """Write a file that is added."""
+        offset = self._file.tell()
+        with output.open() as content:
+            copy_range(content, 0, output.size, self._file)
+        self._outputs.append(PartOutput(path, offset, output.size))
 
 
 def share_of(plan: Plan, shard: Shard, language: Language = LANGUAGE) -> Plan:
@@ -73,16 +106,5 @@ def join_plans(plans: Sequence[Plan]) -> Plan:
     if len({child.order for child in children}) != len(children):
         message = "Two format children planned the same member."
         raise InternalError(message)
-    _check_outputs(children)
+    check_outputs(children)
     return replace(first, root=replace(first.root, children=tuple(children)))
-
-
-def _check_outputs(children: Collection[PlanNode]) -> None:
-    taken: set[str] = set()
-    for child in children:
-        for output in child.outputs:
-            if fold(output) in taken:
-                message = f'Its output "{output}" would replace another file.'
-                advice = "Choose another output-file-name."
-                raise ArtifactError(message, advice=advice, where=child.path)
-            taken.add(fold(output))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,7 @@ from sealwright.errors import ArtifactError, InternalError, InvalidInputError, V
 from sealwright.signing.artifact import Directive, MemberSigningFormat, TimestampForm
 from sealwright.signing.elements import OUTPUT_FILE_NAME, Language, is_verification
 from sealwright.signing.wheel_record import stale
+from sealwright.signing.wildcard import fold
 
 INSIDE = "!/"  # between a container's path and a member's
 PLAN_VERSION = 1
@@ -179,6 +180,34 @@ def member_signing_format(node: PlanNode, language: Language) -> MemberSigningFo
     if format_ is not None and signed and isinstance(format_, MemberSigningFormat):
         return format_
     return None
+
+
+def check_outputs(nodes: Collection[PlanNode], taken: Iterable[str] = ()) -> None:
+    """Refuse outputs that would replace a file of their container, or one another.
+
+    Args:
+        nodes: of one container.
+        taken: paths that are there.
+
+    Raises:
+        ArtifactError: one does.
+    """
+    if not any(node.outputs for node in nodes):
+        return
+    present = {fold(parent) for path in taken for parent in _with_parents(path)}
+    for node in nodes:
+        for output in node.outputs:
+            if fold(output) in present:
+                message = f'Its output "{output}" would replace another file.'
+                advice = f"Choose another {OUTPUT_FILE_NAME}, or remove the old file."
+                raise ArtifactError(message, advice=advice, where=node.path)
+            present.add(fold(output))
+
+
+def _with_parents(path: str) -> Iterator[str]:
+    while path:
+        yield path
+        path = path.rpartition("/")[0]
 
 
 def _node_to_json(node: PlanNode) -> dict[str, Any]:

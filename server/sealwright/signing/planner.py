@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError, InvalidInputError, VerificationError
 from sealwright.model.member_tree import Listing
+from sealwright.signing.advice import UNSIGNED
 from sealwright.signing.artifact import (
     Container,
     Directive,
@@ -31,10 +32,18 @@ from sealwright.signing.elements import (
 )
 from sealwright.signing.member_listing import MemberListing
 from sealwright.signing.parameters import FILE_NAME, did_you_mean, substitute
-from sealwright.signing.plan import INSIDE, Plan, PlanNode, at, member_signing_format
+from sealwright.signing.plan import (
+    INSIDE,
+    Plan,
+    PlanNode,
+    at,
+    check_outputs,
+    member_signing_format,
+)
 from sealwright.signing.shard import WHOLE, Shard
 from sealwright.signing.signable import check_signable
 from sealwright.signing.spool import KeptFiles, Spool, sha256_of
+from sealwright.signing.streams import size_of
 from sealwright.signing.wheel_record import record_among
 from sealwright.signing.wildcard import fold
 
@@ -92,10 +101,8 @@ def build_plan(
         advice = "Submit the file under that name, or change the artifact configuration."
         raise ArtifactError(message, advice=advice, where=artifact_name)
     judge = Judge(trust) if trust else None
-    planner = Planner(
-        language, limits or Limits(), spool, _size(source), judge, identity, kept, share
-    )
-    planner.source_sha256 = source_sha256
+    limits, size = limits or Limits(), size_of(source)
+    planner = Planner(language, limits, spool, size, judge, identity, kept, share, source_sha256)
     with at(artifact_name):
         node = planner.node(source, Place(artifact_name, "", 0, 1), root, include)
     if share is not None:
@@ -157,6 +164,7 @@ class Planner:
         identity: Identity | None = None,
         kept: KeptFiles | None = None,
         share: Share | None = None,
+        source_sha256: str = "",
     ) -> None:
         self.language = language
         self.judge = judge
@@ -164,7 +172,7 @@ class Planner:
         self.spool = spool
         self.kept = kept
         self.shard = share.shard if share else WHOLE
-        self.source_sha256 = ""
+        self.source_sha256 = source_sha256
         self.budget = Budget(limits, size)
         self.listed = MemberListing()
 
@@ -179,7 +187,7 @@ class Planner:
             path=place.path,
             member=place.member,
             order=place.order,
-            size=_size(file),
+            size=size_of(file),
             sha256=(self.source_sha256 if place.depth == 1 else "") or sha256_of(file),
             element=element.name,
             where=include.where,
@@ -212,7 +220,7 @@ class Planner:
         facts = kind.format.verify(file)
         if not facts:
             message = f"The file is not signed, but <{directive.name}> requires it."
-            raise VerificationError(message, advice="Have it signed by its publisher first.")
+            raise VerificationError(message, advice=UNSIGNED)
         if directive.name != AUTHENTICODE_VERIFY:
             return
         if self.judge is None:
@@ -317,7 +325,7 @@ class Planner:
                 self.kept.keep(path, node.sha256, extracted)
             else:
                 self.spool.release(extracted)
-        _check_outputs(nodes, entries)
+        check_outputs(nodes, (entry.path for entry in entries))
         return tuple(nodes)
 
 
@@ -419,26 +427,3 @@ def _check_signature_members(node: PlanNode, language: Language) -> None:
             message = "The file belongs to the signature of its container, so it is not signed."
             advice = f"Leave it out of the configuration ({child.where})."
             raise ArtifactError(message, advice=advice, where=child.path)
-
-
-def _check_outputs(nodes: Sequence[PlanNode], entries: Sequence[Entry]) -> None:
-    if not any(node.outputs for node in nodes):
-        return
-    taken = {fold(path) for entry in entries for path in _with_parents(entry.path)}
-    for node in nodes:
-        for output in node.outputs:
-            if fold(output) in taken:
-                message = f'Its output "{output}" would replace another file.'
-                advice = f"Choose another {OUTPUT_FILE_NAME}, or remove the old file."
-                raise ArtifactError(message, advice=advice, where=node.path)
-            taken.add(fold(output))
-
-
-def _with_parents(path: str) -> Iterator[str]:
-    while path:
-        yield path
-        path = path.rpartition("/")[0]
-
-
-def _size(file: BinaryIO) -> int:
-    return file.seek(0, 2)

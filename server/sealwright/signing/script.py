@@ -24,7 +24,6 @@ from sealwright.signing.advice import (
     MAKE_ANEW,
     MAKE_SMALLER,
     SIGN_ANEW,
-    UNSIGNED,
 )
 from sealwright.signing.artifact import (
     Directive,
@@ -211,12 +210,7 @@ class ScriptFormat:
     def sign(
         self, source: BinaryIO, directive: Directive, identity: Identity, target: BinaryIO
     ) -> SignGenerator:
-        """Sign, or for ``authenticode-verify`` demand valid signatures and change nothing.
-
-        The option ``file.name``, which the engine sets, decides how.
-        """
-        if directive.name == "authenticode-verify":
-            return self._require_signatures(source)
+        """Sign as the option ``file.name``, which the engine sets, decides."""
         if directive.name == "authenticode-sign":
             return self._sign(source, directive, identity, target)
         message = f"<{self.name}> knows no directive {directive.name}."
@@ -340,14 +334,6 @@ class ScriptFormat:
         units = len(before) // 2
         position = units.to_bytes(4, "little") if self._hashes_position else b""
         return algorithms.digest(hash_algorithm, mark + text + position)
-
-    def _require_signatures(self, source: BinaryIO) -> SignGenerator:
-        facts = self.verify(source)
-        if not facts:
-            message = "The script has no Authenticode signature."
-            raise VerificationError(message, advice=UNSIGNED)
-        yield from ()
-        return Outcome(summary=f"Authenticode, {len(facts)} verified", replaced=False)
 
 
 def _decode(content: bytes) -> tuple[bytes, str]:

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_ds
 
 from sealwright.errors import VerificationError
 from sealwright.model.mechanism import Mechanism
+from sealwright.signing.advice import OTHER_KEY
 from sealwright.signing.artifact import SignatureRequest
 from sealwright.signing.x509 import Certificate
 
@@ -42,14 +43,10 @@ def verify_signature_value(certificate: bytes, request: SignatureRequest, signat
             key.verify(signature, request.digest, pss, prehashed)
         else:
             message = f"The certificate's key cannot sign by {request.mechanism.value}."
-            raise VerificationError(
-                message, advice="Check that certificate and key on the token belong together."
-            )
+            raise VerificationError(message, advice=OTHER_KEY)
     except InvalidSignature:
         message = "The signature is not that of the certificate's key over this digest."
-        raise VerificationError(
-            message, advice="Check that certificate and key on the token belong together."
-        ) from None
+        raise VerificationError(message, advice=OTHER_KEY) from None
 
 
 def concatenated(signature: bytes, size: int) -> bytes:
@@ -65,9 +62,7 @@ def concatenated(signature: bytes, size: int) -> bytes:
         return r.to_bytes(size, "big") + s.to_bytes(size, "big")
     except (ValueError, OverflowError):
         message = f"The signature is not that of an elliptic curve with {size} bytes."
-        raise VerificationError(
-            message, advice="Check that certificate and key on the token belong together."
-        ) from None
+        raise VerificationError(message, advice=OTHER_KEY) from None
 
 
 def stamped_value(request: SignatureRequest, signature: bytes) -> bytes:

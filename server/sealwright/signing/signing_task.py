@@ -10,7 +10,6 @@ from sealwright.signing.artifact import (
     Container,
     Entry,
     PackedMember,
-    PackingContainer,
     SignatureRequest,
     SignatureResult,
     SignGenerator,
@@ -33,8 +32,7 @@ class Task:
     sha256: str = ""
     opened: Opened | None = None
     unfinished: int = 0  # children with work
-    changed: dict[int, SpoolFile] = field(default_factory=dict)
-    packed: dict[int, Packed] = field(default_factory=dict)  # instead of changed, where it can be
+    packed: dict[int, Packed] = field(default_factory=dict)  # changed members
     added: dict[str, SpoolFile] = field(default_factory=dict)
     outputs: dict[str, SpoolFile] = field(default_factory=dict)
     replaced: bool = False
@@ -63,22 +61,13 @@ class Equals:
     waiting: list[Task] = field(default_factory=list)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Opened:
-    """A container while its members are worked on.
-
-    Attributes:
-        packing: the container if its members can be packed one by one.
-    """
+    """A container while its members are worked on."""
 
     file: BinaryIO
     container: Container
     entries: list[Entry]
-    packing: PackingContainer | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        # once: to ask a protocol about an object takes as long as to parse a header
-        self.packing = self.container if isinstance(self.container, PackingContainer) else None
 
 
 @dataclass

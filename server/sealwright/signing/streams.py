@@ -78,7 +78,7 @@ def _copy_in_kernel(source: BinaryIO, target: BinaryIO, length: int) -> int:
     return copied
 
 
-class Nowhere(io.RawIOBase):
+class NullWriter(io.RawIOBase):
     """A file that keeps nothing of what is written to it."""
 
     @property
@@ -91,11 +91,11 @@ class Nowhere(io.RawIOBase):
         return True
 
     def write(self, data: bytes, /) -> int:  # type: ignore[override] # only ever bytes
-        """Count `data`."""
+        """Forget `data`."""
         return len(data)
 
 
-class DigestWriter(Nowhere):
+class DigestWriter(NullWriter):
     """A file that only digests and counts what is written to it."""
 
     def __init__(self, hash_algorithm: str) -> None:

@@ -46,7 +46,7 @@ def is_divisible(configuration_xml: bytes, size: int) -> bool:
     """
     root = parse_configuration(configuration_xml).root
     container = LANGUAGE.types[root.name].container
-    return size >= _DIVIDED_FROM and container is not None and container.packs
+    return size >= _DIVIDED_FROM and container is not None
 
 
 class Team:

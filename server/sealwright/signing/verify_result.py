@@ -8,12 +8,12 @@ have been added but the planned files.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import BinaryIO, TypeAlias
 
 from sealwright.errors import InternalError, VerificationError
-from sealwright.model.signed_member import Change, SignedMember
+from sealwright.model.signed_member import Change, SignedMember, plain
 from sealwright.signing.artifact import (
     ComparedFormat,
     Container,
@@ -164,7 +164,7 @@ class _Check:
                 content = stream.read()
             facts = format_.verify_detached(output, directive, content, self.certificate)
             _require(len(facts) == 1, f"{len(facts)} signatures were found, not one.")
-            member = SignedMember(_plain(path), file.size, Change.ADDED, "detached signature")
+            member = SignedMember(plain(path), file.size, Change.ADDED, "detached signature")
             self.accept(node, directive, facts[0], (member,))
 
     def embedded(
@@ -266,12 +266,7 @@ class _Check:
         for path, entry in outputs.items():
             same = after.fingerprint(entry, content=False) == before.added_fingerprint(path)
             _require(same, "The output has other attributes than it was given.", path)
-        mine = compared
-        if node is self.plan.root:
-            sizes = ((entry.order, entry.size) for entry in old)
-            mine = set(
-                self.shard.orders(sizes, in_sequence=self.language.types[node.element].is_sequence)
-            )
+        mine = self.mine(node, old)
         for entry, entry_after in zip(old, new[: len(old)], strict=True):
             if entry.order not in mine:
                 continue
@@ -284,6 +279,15 @@ class _Check:
             if child is not None:
                 with at(node.path), at(child.path):
                     self.member(child, (before, entry), (after, entry_after), outputs)
+
+    def mine(self, node: PlanNode, entries: Sequence[Entry]) -> Collection[int]:
+        """Which members are compared here: those of the outermost container are divided."""
+        if node is not self.plan.root:
+            return {entry.order for entry in entries}
+        return self.shard.orders(
+            ((entry.order, entry.size) for entry in entries),
+            in_sequence=self.language.types[node.element].is_sequence,
+        )
 
     def kept_attributes(self, node: PlanNode, source: BinaryIO, output: BinaryIO) -> None:
         """Compare what the members of a container's signature hold besides it."""
@@ -304,10 +308,13 @@ class _Check:
         new: tuple[Container, Entry],
         outputs: dict[str, Entry],
     ) -> None:
-        extracted = [self.extract(self.before, *old)]
+        container, entry = new
+        extracted = [self.before.extract(*old, self.spool)]
         try:
-            extracted.append(self.extract(self.after, *new))
-            extracted += [self.extract(self.after, new[0], outputs[p]) for p in node.outputs]
+            extracted.extend(
+                self.after.extract(container, each, self.spool)
+                for each in (entry, *(outputs[path] for path in node.outputs))
+            )
             with extracted[0].open() as source, extracted[1].open() as output:
                 _require(sha256_of(source) == node.sha256, "The file is not the planned one.")
                 self.file(node, source, output, extracted[2:])
@@ -315,17 +322,9 @@ class _Check:
             for file in extracted:
                 self.spool.release(file)
 
-    def extract(self, budget: Budget, container: Container, entry: Entry) -> SpoolFile:
-        return budget.extract(container, entry, self.spool)
-
 
 def _member(format_: MemberSigningFormat, entry: Entry, change: Change) -> SignedMember:
-    return SignedMember(_plain(entry.path), entry.size, change, format_.member_role(entry.path))
-
-
-def _plain(path: str) -> str:
-    """The path as it may be shown to people."""
-    return "".join("\ufffd" if c < " " or c == "\x7f" else c for c in path)
+    return SignedMember(plain(entry.path), entry.size, change, format_.member_role(entry.path))
 
 
 def _open(

@@ -65,15 +65,22 @@ async def with_details(
     return [_out(entry, kept.get(entry.id), people) for entry in entries]
 
 
-async def subject_names(tx: Transaction, organization_id: str) -> dict[str, dict[str, str]]:
-    """Id -> name of what entries are about, by kind."""
+async def subject_names(
+    tx: Transaction, organization_id: str, entries: Sequence[AuditEntryOut] | None = None
+) -> dict[str, dict[str, str]]:
+    """Id -> name of what entries are about, by kind.
+
+    Args:
+        entries: of users those that these are about; None: all.
+    """
+    concerned = None if entries is None else {one.user_id for one in entries if one.user_id}
     return {
         "project": {one.id: one.name for one in await projects.every(tx, organization_id)},
         "signing_policy": {
             one.id: one.name for one in await projects.policies(tx, organization_id)
         },
         "certificate": {one.id: one.name for one in await certificates.every(tx, organization_id)},
-        "user": {one.id: one.name for one in await users.every(tx, organization_id)},
+        "user": await users.names(tx, organization_id, concerned),
     }
 
 

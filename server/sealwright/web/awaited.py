@@ -90,9 +90,8 @@ async def request(tx: Transaction, one: SigningRequest, url: str) -> NeededEndor
     found = await find_objection(tx, one, relying_party(url))
     if found is None:
         return None
-    anchors = await endorsements.anchors(tx, one.organization_id)
-    who = await endorsers(tx, one.organization_id, anchors)
-    return NeededEndorsement(found.message, found.advice, who)
+    who = await by(tx, one.organization_id)
+    return NeededEndorsement(found.message, found.advice, who or ())
 
 
 async def _awaited(

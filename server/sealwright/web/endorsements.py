@@ -337,7 +337,7 @@ async def _passkeys(
     if not user_ids:
         return []
     trusted = {one.passkey_id for one in anchors}
-    people = {one.id: one for one in await users.every(tx, organization_id)}
+    people = {one.id: one for one in await users.some(tx, organization_id, user_ids)}
     return [
         Waiting(
             EndorsementKind.PASSKEY,

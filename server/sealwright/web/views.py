@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sealwright.db import Transaction, file_results, plans, requests, users
+from sealwright.db import Transaction, approvals, file_results, plans, users
 from sealwright.db import log as db_log
 from sealwright.model.plan import PlanStanding, PlanState
 from sealwright.model.project import ArtifactConfiguration, Project, SigningPolicy
@@ -111,7 +111,7 @@ async def request_out(
 ) -> SigningRequestDetailOut:
     """A signing request with what is about it: of its files and leaves the first."""
     people = await names(tx, request.organization_id, [request.submitted_by])
-    decisions = await requests.decisions(tx, request.id)
+    decisions = await approvals.of_request(tx, request.id)
     of_files = request.kind is RequestKind.ARTIFACT
     results = await file_results.results(tx, request.id, limit=SHOWN) if of_files else []
     entries = await db_log.time_line(tx, request.id, SHOWN)
@@ -144,12 +144,9 @@ def result_fields(one: FileResult) -> dict[str, Any]:
 
 
 async def names(tx: Transaction, organization_id: str, user_ids: Iterable[str]) -> dict[str, str]:
-    """User id -> name, for the few users of one page."""
-    found = {}
-    for user_id in sorted(set(user_ids)):
-        user = await users.get(tx, organization_id, user_id)
-        found[user_id] = user.name if user else ""
-    return found
+    """User id -> name, for the users of one page; empty where there is none."""
+    wanted = set(user_ids)
+    return dict.fromkeys(wanted, "") | await users.names(tx, organization_id, wanted)
 
 
 def _reference(request: SigningRequest, noun: str) -> dict[str, Any]:

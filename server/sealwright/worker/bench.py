@@ -21,8 +21,8 @@ from sealwright.queueing.queue import Queue
 from sealwright.signing.authenticode_trust import read_roots
 from sealwright.signing.budget import Limits
 from sealwright.signing.child_pool import ChildPool
+from sealwright.signing.child_process import LAYERS, SandboxSettings
 from sealwright.signing.confinement import ChildLimits
-from sealwright.signing.sandbox import LAYERS, SandboxSettings
 from sealwright.signing.signer_client import SignerClient
 from sealwright.signing.timestamp_client import TimestampClient
 from sealwright.signing.timestamp_http import TimestampHttp

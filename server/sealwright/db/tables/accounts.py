@@ -89,8 +89,8 @@ groups = sa.Table(
 group_members = sa.Table(
     "group_members",
     METADATA,
-    sa.Column("group_id", sa.String(36), sa.ForeignKey("groups.id"), primary_key=True),
-    sa.Column("user_id", sa.String(36), sa.ForeignKey("users.id"), primary_key=True),
+    reference("group_id", "groups", primary_key=True),
+    reference("user_id", "users", primary_key=True),
     sa.Index("ix_group_members_user_id", "user_id"),
 )
 
@@ -126,7 +126,7 @@ for _name, _event in (("passkeys_stay_removed", "UPDATE"), ("passkeys_removed_st
 trust_anchors = sa.Table(
     "trust_anchors",
     METADATA,
-    sa.Column("passkey_id", sa.String(36), sa.ForeignKey("passkeys.id"), primary_key=True),
+    reference("passkey_id", "passkeys", primary_key=True),
     organization_column(index=True),
     reference("user_id", "users"),
     sa.Column("credential_id", sa.LargeBinary, nullable=False),
@@ -138,9 +138,7 @@ trust_anchors = sa.Table(
 endorsements = sa.Table(
     "endorsements",
     METADATA,
-    sa.Column(
-        "organization_id", sa.String(36), sa.ForeignKey("organizations.id"), primary_key=True
-    ),
+    reference("organization_id", "organizations", primary_key=True),
     sa.Column("kind", sa.String(30), primary_key=True),
     sa.Column("subject_id", sa.String(36), primary_key=True),
     sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
@@ -162,7 +160,7 @@ one_time_secrets = sa.Table(
     METADATA,
     sa.Column("sha256", sa.String(64), primary_key=True),
     sa.Column("purpose", sa.String(30), nullable=False),
-    sa.Column("user_id", sa.String(36), sa.ForeignKey("users.id")),
+    reference("user_id", "users", nullable=True),
     sa.Column("data", JSON, nullable=False),
     sa.Column("expires_at", UtcDateTime, nullable=False, index=True),
     created_at(),
@@ -192,9 +190,7 @@ identity_providers = sa.Table(
 user_identities = sa.Table(
     "user_identities",
     METADATA,
-    sa.Column(
-        "provider_id", sa.String(36), sa.ForeignKey("identity_providers.id"), primary_key=True
-    ),
+    reference("provider_id", "identity_providers", primary_key=True),
     sa.Column("subject", sa.String(255), primary_key=True),
     reference("user_id", "users"),
     created_at(),
@@ -205,7 +201,7 @@ user_identities = sa.Table(
 sign_on_sessions = sa.Table(
     "sign_on_sessions",
     METADATA,
-    sa.Column("token_id", sa.String(36), sa.ForeignKey("api_tokens.id"), primary_key=True),
+    reference("token_id", "api_tokens", primary_key=True),
     reference("provider_id", "identity_providers"),
     sa.Column("subject", sa.String(255), nullable=False),
     sa.Column("sid", sa.String(255), nullable=False),

@@ -11,6 +11,7 @@ from sealwright.db.tables.columns import (
     created_at,
     id_column,
     organization_column,
+    partial_index,
     reference,
 )
 
@@ -89,12 +90,7 @@ remote_identities = sa.Table(
 app_keys = sa.Table(
     "app_keys",
     METADATA,
-    sa.Column(
-        "build_system_id",
-        sa.String(36),
-        sa.ForeignKey("trusted_build_systems.id"),
-        primary_key=True,
-    ),
+    reference("build_system_id", "trusted_build_systems", primary_key=True),
     organization_column(),
     sa.Column("issuer", sa.String(100), nullable=False),
     sa.Column("key_uri", sa.Text, nullable=False),
@@ -105,12 +101,7 @@ app_keys = sa.Table(
 webhook_deliveries = sa.Table(
     "webhook_deliveries",
     METADATA,
-    sa.Column(
-        "build_system_id",
-        sa.String(36),
-        sa.ForeignKey("trusted_build_systems.id"),
-        primary_key=True,
-    ),
+    reference("build_system_id", "trusted_build_systems", primary_key=True),
     sa.Column("delivery_id", sa.String(200), primary_key=True),
     sa.Column("name", sa.String(100), nullable=False),
     sa.Column("action", sa.String(100), nullable=False),
@@ -122,18 +113,9 @@ webhook_deliveries = sa.Table(
     sa.Column("due_at", UtcDateTime),
     sa.Column("outcome", sa.Text, nullable=False, server_default=""),
     sa.Index("ix_webhook_deliveries_build_system_id_received_at", "build_system_id", "received_at"),
-    sa.Index(
-        "ix_webhook_deliveries_done",
-        "received_at",
-        sqlite_where=sa.text("due_at IS NULL"),
-        postgresql_where=sa.text("due_at IS NULL"),
-    ),
-    sa.Index(
-        "ix_webhook_deliveries_due",
-        "build_system_id",
-        "due_at",
-        sqlite_where=sa.text("due_at IS NOT NULL"),
-        postgresql_where=sa.text("due_at IS NOT NULL"),
+    partial_index("ix_webhook_deliveries_done", "received_at", where="due_at IS NULL"),
+    partial_index(
+        "ix_webhook_deliveries_due", "build_system_id", "due_at", where="due_at IS NOT NULL"
     ),
 )
 

@@ -11,6 +11,7 @@ from sealwright.db.tables.columns import (
     created_at,
     id_column,
     organization_column,
+    partial_index,
     reference,
 )
 
@@ -43,12 +44,8 @@ certificates = sa.Table(
     sa.Column("revoked_at", UtcDateTime),
     sa.UniqueConstraint("organization_id", "slug"),
     # of the renewals of one certificate, one is issued at most; `sha256` is empty until then
-    sa.Index(
-        "uq_certificates_replaces_id_issued",
-        "replaces_id",
-        unique=True,
-        sqlite_where=sa.text("sha256 <> ''"),
-        postgresql_where=sa.text("sha256 <> ''"),
+    partial_index(
+        "uq_certificates_replaces_id_issued", "replaces_id", unique=True, where="sha256 <> ''"
     ),
 )
 
@@ -73,12 +70,7 @@ certificate_orders = sa.Table(
     sa.Column("advice", sa.Text, nullable=False, server_default=""),
     sa.Index("ix_certificate_orders_organization_id_id", "organization_id", "id"),
     sa.Index("ix_certificate_orders_finished_at", "finished_at"),
-    sa.Index(
-        "ix_certificate_orders_open",
-        "created_at",
-        sqlite_where=sa.text("finished_at IS NULL"),
-        postgresql_where=sa.text("finished_at IS NULL"),
-    ),
+    partial_index("ix_certificate_orders_open", "created_at", where="finished_at IS NULL"),
 )
 
 #: Public keys (X25519) that uploads with secrets are sealed to, one for each running signer.
@@ -112,7 +104,7 @@ enrolment_servers = sa.Table(
 enrolments = sa.Table(
     "enrolments",
     METADATA,
-    sa.Column("certificate_id", sa.String(36), sa.ForeignKey("certificates.id"), primary_key=True),
+    reference("certificate_id", "certificates", primary_key=True),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("due_at", UtcDateTime),
     sa.Column("error", sa.Text, nullable=False),
@@ -122,7 +114,7 @@ enrolments = sa.Table(
 certificate_warnings = sa.Table(
     "certificate_warnings",
     METADATA,
-    sa.Column("certificate_id", sa.String(36), sa.ForeignKey("certificates.id"), primary_key=True),
+    reference("certificate_id", "certificates", primary_key=True),
     sa.Column("days", sa.Integer, primary_key=True),
     organization_column(),
     created_at(),

@@ -73,11 +73,22 @@ def organization_column(*, index: bool = False) -> sa.Column[str]:
     )
 
 
-def reference(name: str, target: str, *, nullable: bool = False) -> sa.Column[str]:
+def reference(
+    name: str, target: str, *, nullable: bool = False, primary_key: bool = False
+) -> sa.Column[str]:
     """A column with the id of a row of another table."""
-    return sa.Column(name, sa.String(36), sa.ForeignKey(f"{target}.id"), nullable=nullable)
+    key = sa.ForeignKey(f"{target}.id")
+    return sa.Column(name, sa.String(36), key, nullable=nullable, primary_key=primary_key)
 
 
 def created_at() -> sa.Column[dt.datetime]:
     """When the row was made."""
     return sa.Column("created_at", UtcDateTime, nullable=False)
+
+
+def partial_index(name: str, *columns: str, where: str, unique: bool = False) -> sa.Index:
+    """An index of the rows that are `where`: the same condition for both databases."""
+    condition = sa.text(where)
+    return sa.Index(
+        name, *columns, unique=unique, sqlite_where=condition, postgresql_where=condition
+    )

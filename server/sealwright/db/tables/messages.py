@@ -12,6 +12,7 @@ from sealwright.db.tables.columns import (
     created_at,
     id_column,
     organization_column,
+    partial_index,
     reference,
 )
 
@@ -38,19 +39,8 @@ outbox = sa.Table(
     sa.Index("ix_outbox_subject_id", "subject", "id"),
     sa.Index("ix_outbox_reference", "reference"),
     sa.Index("ix_outbox_request_id", "request_id"),
-    sa.Index(
-        "ix_outbox_done",
-        "created_at",
-        sqlite_where=sa.text("due_at IS NULL"),
-        postgresql_where=sa.text("due_at IS NULL"),
-    ),
-    sa.Index(
-        "ix_outbox_waiting",
-        "build_system_id",
-        "id",
-        sqlite_where=sa.text("due_at IS NOT NULL"),
-        postgresql_where=sa.text("due_at IS NOT NULL"),
-    ),
+    partial_index("ix_outbox_done", "created_at", where="due_at IS NULL"),
+    partial_index("ix_outbox_waiting", "build_system_id", "id", where="due_at IS NOT NULL"),
 )
 
 #: Addresses that are told how a project's requests end. `secrets` are sealed (`connectors.vault`).
@@ -89,19 +79,13 @@ notifications = sa.Table(
     sa.Column("status", sa.Integer),
     sa.Column("milliseconds", sa.Integer),
     sa.Index("ix_notifications_target_id_id", "target_id", "id"),
-    sa.Index(
-        "ix_notifications_done",
-        "created_at",
-        sqlite_where=sa.text("due_at IS NULL"),
-        postgresql_where=sa.text("due_at IS NULL"),
-    ),
-    sa.Index(
+    partial_index("ix_notifications_done", "created_at", where="due_at IS NULL"),
+    partial_index(
         "ix_notifications_waiting",
         "channel",
         "target_id",
         "due_at",
         "id",
-        sqlite_where=sa.text("due_at IS NOT NULL"),
-        postgresql_where=sa.text("due_at IS NOT NULL"),
+        where="due_at IS NOT NULL",
     ),
 )

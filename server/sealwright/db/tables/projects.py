@@ -11,6 +11,7 @@ from sealwright.db.tables.columns import (
     created_at,
     id_column,
     organization_column,
+    partial_index,
     reference,
 )
 
@@ -90,12 +91,7 @@ trials = sa.Table(
     sa.Column("fault", sa.Text, nullable=False),
     sa.Column("advice", sa.Text, nullable=False),
     sa.Column("where", sa.Text, nullable=False),
-    sa.Index(
-        "ix_trials_unfinished",
-        "id",
-        sqlite_where=sa.text("state IN ('waiting', 'working')"),
-        postgresql_where=sa.text("state IN ('waiting', 'working')"),
-    ),
+    partial_index("ix_trials_unfinished", "id", where="state IN ('waiting', 'working')"),
 )
 
 #: Artifact configurations that somebody proposes who may not add one.

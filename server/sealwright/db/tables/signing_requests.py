@@ -13,6 +13,7 @@ from sealwright.db.tables.columns import (
     created_at,
     id_column,
     organization_column,
+    partial_index,
     reference,
 )
 
@@ -55,30 +56,24 @@ signing_requests = sa.Table(
     sa.Column("results_removed_at", UtcDateTime),
     # of a verified origin, to find what one run submitted
     sa.Column("run_id", sa.String(200)),
-    sa.Index(
-        "ix_signing_requests_project_id_run_id",
-        "project_id",
-        "run_id",
-        sqlite_where=sa.text("run_id IS NOT NULL"),
-        postgresql_where=sa.text("run_id IS NOT NULL"),
+    partial_index(
+        "ix_signing_requests_project_id_run_id", "project_id", "run_id", where="run_id IS NOT NULL"
     ),
     sa.Index("ix_signing_requests_project_id_updated_at_id", "project_id", "updated_at", "id"),
     sa.Index(
         "ix_signing_requests_project_id_certificate_id_id", "project_id", "certificate_id", "id"
     ),
-    sa.Index(
+    partial_index(
         "ix_signing_requests_with_artifacts",
         "organization_id",
         "finished_at",
-        sqlite_where=sa.text("artifacts_removed_at IS NULL AND finished_at IS NOT NULL"),
-        postgresql_where=sa.text("artifacts_removed_at IS NULL AND finished_at IS NOT NULL"),
+        where="artifacts_removed_at IS NULL AND finished_at IS NOT NULL",
     ),
-    sa.Index(
+    partial_index(
         "ix_signing_requests_with_results",
         "organization_id",
         "finished_at",
-        sqlite_where=sa.text("results_removed_at IS NULL AND finished_at IS NOT NULL"),
-        postgresql_where=sa.text("results_removed_at IS NULL AND finished_at IS NOT NULL"),
+        where="results_removed_at IS NULL AND finished_at IS NOT NULL",
     ),
     sa.Index("ix_signing_requests_organization_id_id", "organization_id", "id"),
     sa.Index("ix_signing_requests_project_id_id", "project_id", "id"),
@@ -88,19 +83,14 @@ signing_requests = sa.Table(
     sa.Index("ix_signing_requests_submitted_by_id", "submitted_by", "id"),
     sa.Index("ix_signing_requests_submitted_by_state_id", "submitted_by", "state", "id"),
     sa.Index("ix_signing_requests_project_id_submitted_by_id", "project_id", "submitted_by", "id"),
-    sa.Index(
+    partial_index(
         "ix_signing_requests_original_request_id",
         "original_request_id",
-        sqlite_where=sa.text("original_request_id IS NOT NULL"),
-        postgresql_where=sa.text("original_request_id IS NOT NULL"),
+        where="original_request_id IS NOT NULL",
     ),
     # what is unfinished is always a small part, and it is what the reconciler asks for
-    sa.Index(
-        "ix_signing_requests_unfinished",
-        "state",
-        "updated_at",
-        sqlite_where=sa.text("finished_at IS NULL"),
-        postgresql_where=sa.text("finished_at IS NULL"),
+    partial_index(
+        "ix_signing_requests_unfinished", "state", "updated_at", where="finished_at IS NULL"
     ),
 )
 
@@ -114,7 +104,7 @@ request_words = sa.Table(
         sa.String(64).with_variant(postgresql.VARCHAR(64, collation="C"), "postgresql"),
         primary_key=True,
     ),
-    sa.Column("request_id", sa.String(36), sa.ForeignKey("signing_requests.id"), primary_key=True),
+    reference("request_id", "signing_requests", primary_key=True),
     sa.Index("ix_request_words_request_id_word", "request_id", "word"),
     sqlite_with_rowid=False,
 )
@@ -122,7 +112,7 @@ request_words = sa.Table(
 idempotency_keys = sa.Table(
     "idempotency_keys",
     METADATA,
-    sa.Column("user_id", sa.String(36), sa.ForeignKey("users.id"), primary_key=True),
+    reference("user_id", "users", primary_key=True),
     sa.Column("key", sa.String(255), primary_key=True),
     sa.Column("fingerprint", sa.String(64), nullable=False),
     reference("request_id", "signing_requests"),
@@ -149,7 +139,7 @@ approvals = sa.Table(
 plans = sa.Table(
     "plans",
     METADATA,
-    sa.Column("request_id", sa.String(36), sa.ForeignKey("signing_requests.id"), primary_key=True),
+    reference("request_id", "signing_requests", primary_key=True),
     sa.Column("sha256", sa.String(64), nullable=False),
     sa.Column("plan", sa.Text, nullable=False),
     sa.Column("tree", sa.LargeBinary),
@@ -163,7 +153,7 @@ plans = sa.Table(
 plans_ahead = sa.Table(
     "plans_ahead",
     METADATA,
-    sa.Column("request_id", sa.String(36), sa.ForeignKey("signing_requests.id"), primary_key=True),
+    reference("request_id", "signing_requests", primary_key=True),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("due_at", UtcDateTime),
     sa.Column("sha256", sa.String(64), nullable=False),  # empty until it is made; as the next
@@ -172,18 +162,13 @@ plans_ahead = sa.Table(
     sa.Column("tree", sa.LargeBinary),
     sa.Column("warnings", JSON),
     created_at(),
-    sa.Index(
-        "ix_plans_ahead_due_at",
-        "due_at",
-        sqlite_where=sa.text("due_at IS NOT NULL"),
-        postgresql_where=sa.text("due_at IS NOT NULL"),
-    ),
+    partial_index("ix_plans_ahead_due_at", "due_at", where="due_at IS NOT NULL"),
 )
 
 file_results = sa.Table(
     "file_results",
     METADATA,
-    sa.Column("request_id", sa.String(36), sa.ForeignKey("signing_requests.id"), primary_key=True),
+    reference("request_id", "signing_requests", primary_key=True),
     sa.Column("position", sa.Integer, primary_key=True),
     sa.Column("path", sa.Text, nullable=False),
     sa.Column("format", sa.String(40), nullable=False),
@@ -218,7 +203,7 @@ signature_intents = sa.Table(
 timestamp_tokens = sa.Table(
     "timestamp_tokens",
     METADATA,
-    sa.Column("request_id", sa.String(36), sa.ForeignKey("signing_requests.id"), primary_key=True),
+    reference("request_id", "signing_requests", primary_key=True),
     sa.Column("imprint", sa.String(128), primary_key=True),  # hex SHA-256 of the signature
     sa.Column("token", sa.LargeBinary, nullable=False),
     created_at(),

@@ -12,6 +12,7 @@ from sealwright.db.tables.columns import (
     UtcDateTime,
     created_at,
     organization_column,
+    partial_index,
 )
 
 #: Leaves of the log. `sequence` and `leaf` are given by the sequencer; `body` never changes.
@@ -32,38 +33,20 @@ log_entries = sa.Table(
     sa.Column("certificate_id", sa.String(36)),
     sa.Column("user_id", sa.String(36)),
     sa.Index("ix_log_entries_request_id_id", "request_id", "id"),
-    sa.Index(
-        "ix_log_entries_time_line",
-        "request_id",
-        "id",
-        sqlite_where=sa.text(NO_SIGNATURE),
-        postgresql_where=sa.text(NO_SIGNATURE),
-    ),
+    partial_index("ix_log_entries_time_line", "request_id", "id", where=NO_SIGNATURE),
     sa.Index("ix_log_entries_organization_id_id", "organization_id", "id"),
-    sa.Index(
+    partial_index(
         "ix_log_entries_organization_id_action_id",
         "organization_id",
         "action",
         "id",
-        sqlite_where=sa.text(NO_COMMON_LEAF),
-        postgresql_where=sa.text(NO_COMMON_LEAF),
+        where=NO_COMMON_LEAF,
     ),
     *(
-        sa.Index(
-            f"ix_log_entries_{column}_id",
-            column,
-            "id",
-            sqlite_where=sa.text(f"{column} IS NOT NULL"),
-            postgresql_where=sa.text(f"{column} IS NOT NULL"),
-        )
+        partial_index(f"ix_log_entries_{column}_id", column, "id", where=f"{column} IS NOT NULL")
         for column in ("actor", "project_id", "signing_policy_id", "certificate_id", "user_id")
     ),
-    sa.Index(
-        "ix_log_entries_pending",
-        "id",
-        sqlite_where=sa.text("sequence IS NULL"),
-        postgresql_where=sa.text("sequence IS NULL"),
-    ),
+    partial_index("ix_log_entries_pending", "id", where="sequence IS NULL"),
 )
 
 #: What a leaf keeps only a salted hash of: addresses, and values before and after a change. Rows

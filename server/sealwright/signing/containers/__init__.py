@@ -25,24 +25,22 @@ class ContainerType:
             anything malformed or hostile; the file stays open as long as the container is used.
         is_sequence: reading a member takes reading those before it.
         has_index: the file says itself what is in its members, which only this type writes anew.
-        packs: what it opens is a `PackingContainer`, so that several processes may work on it.
     """
 
     name: str
     recognize: Callable[[BinaryIO], bool]
     open: Callable[[BinaryIO, int], Container]
-    packs: bool = False
     is_sequence: bool = False
     has_index: bool = False
 
 
 CONTAINERS: tuple[ContainerType, ...] = (
-    ContainerType("zip-file", is_zip, ZipContainer, packs=True),
-    ContainerType("jar-file", is_zip, ZipContainer, packs=True),
-    ContainerType("nupkg-file", is_zip, ZipContainer, packs=True),
-    ContainerType("opc-file", is_zip, ZipContainer, packs=True),
-    ContainerType("appx-file", is_appx, AppxContainer, packs=True, has_index=True),
-    ContainerType("msix-file", is_appx, AppxContainer, packs=True, has_index=True),
-    ContainerType("cab-file", is_cabinet, CabContainer, packs=True, is_sequence=True),
-    ContainerType("msi-file", is_installer, MsiContainer, packs=True, is_sequence=True),
+    ContainerType("zip-file", is_zip, ZipContainer),
+    ContainerType("jar-file", is_zip, ZipContainer),
+    ContainerType("nupkg-file", is_zip, ZipContainer),
+    ContainerType("opc-file", is_zip, ZipContainer),
+    ContainerType("appx-file", is_appx, AppxContainer, has_index=True),
+    ContainerType("msix-file", is_appx, AppxContainer, has_index=True),
+    ContainerType("cab-file", is_cabinet, CabContainer, is_sequence=True),
+    ContainerType("msi-file", is_installer, MsiContainer, is_sequence=True),
 )

@@ -8,16 +8,15 @@ percent-encoded, as in Open Packaging.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Collection, Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import BinaryIO
 from urllib.parse import unquote
 
 from sealwright.errors import ArtifactError
 from sealwright.signing import strict_xml
 from sealwright.signing.advice import MAKE_SMALLER
-from sealwright.signing.artifact import Entry, PackedMember
+from sealwright.signing.artifact import Entry, PackedMember, ReadPacked
 from sealwright.signing.containers.appx_block_map import BlockMap, BlockPacking
 from sealwright.signing.containers.appx_old_blocks import OldBlocks
 from sealwright.signing.containers.appx_packed import pack_mapped, read_mapped
@@ -87,6 +86,7 @@ class AppxContainer:
             for entry in self.zip.entries()
         ]
         check_distinct([entry.path + "/" * entry.is_directory for entry in decoded])
+        self._by_order = decoded
         self.by_path = {entry.path: entry for entry in decoded}
         manifests = [path for path in (MANIFEST, BUNDLE_MANIFEST) if path in self.by_path]
         missing = [path for path in (BLOCK_MAP, CONTENT_TYPES) if path not in self.by_path]
@@ -177,10 +177,15 @@ class AppxContainer:
             if path not in left_out and not entry.is_directory
         }
 
+    def pack(self, order: int, content: BinaryIO, target: BinaryIO) -> PackedMember:
+        """Append a member's new content to `target` in blocks, with what the map needs to know."""
+        return pack_mapped(order, content, target, self._method(order), self._packing())
+
     def rebuild(
         self,
         target: BinaryIO,
-        changed: Mapping[int, BinaryIO],
+        packed: Mapping[int, PackedMember],
+        read: ReadPacked,
         added: Mapping[str, BinaryIO],
     ) -> None:
         """Write the package anew, with block map and bundle manifest for the changed members.
@@ -193,34 +198,53 @@ class AppxContainer:
         for path in sorted(added):
             self.added_fingerprint(path)
         packing = self._packing()
-        self.zip.rebuild(target, _Changes(self, changed, packing, changed), added, packing)
-
-    def pack(self, order: int, content: BinaryIO, target: BinaryIO) -> PackedMember:
-        """Append a member's new content to `target` in blocks, with what the map needs to know."""
-        method = self.zip.extent(self._entry(order)).method
-        return pack_mapped(order, content, target, method, self._packing())
-
-    def rebuild_packed(
-        self,
-        target: BinaryIO,
-        packed: Mapping[int, PackedMember],
-        read: Callable[[int], tuple[BinaryIO, int]],
-        added: Mapping[str, BinaryIO],
-    ) -> None:
-        """What `rebuild` writes, with members that `pack` has made before."""
-        for path in sorted(added):
-            self.added_fingerprint(path)
-        packing = self._packing()
         members = {}
         for order in sorted(packed):
             file, offset = read(order)
-            is_stored = self.zip.extent(self._entry(order)).method == STORED
+            is_stored = self._method(order) == STORED
             members[order], mapped = read_mapped(
                 file, offset, packed[order], packing.hash_algorithm, is_stored=is_stored
             )
             packing.take_over(order, mapped)
-        made = _Changes(self, packed, packing, {})
-        self.zip.rebuild_packed(target, members, read, added, made, packing)
+        self.zip.rebuild(target, members, read, added, self._following(packed, packing), packing)
+
+    def _following(
+        self, changed: Collection[int], packing: BlockPacking
+    ) -> dict[int, Callable[[], bytes]]:
+        """What makes the members that follow from the changed ones, by their order."""
+        made: dict[int, Callable[[], bytes]] = {}
+        if self.is_bundle:
+            manifest = self.by_path[BUNDLE_MANIFEST].order
+            made[manifest] = partial(self._new_bundle_manifest, packing)
+        written = {*changed, *made}
+        made[self.by_path[BLOCK_MAP].order] = partial(self._new_block_map, packing, written)
+        if taken := made.keys() & set(changed):
+            message = "The file is written anew with the package, so it cannot be signed itself."
+            where = next(p for p, e in self.by_path.items() if e.order in taken)
+            raise ArtifactError(
+                message, where=where, advice="Leave it out of the artifact configuration."
+            )
+        return made
+
+    def _new_block_map(self, packing: BlockPacking, written: Collection[int]) -> bytes:
+        block_map = self.block_map()
+        for path, entry in self.mapped().items():
+            if entry.order in written:
+                block_map.set(path, packing.file(entry.order))
+        return strict_xml.write(block_map.root)
+
+    def _new_bundle_manifest(self, packing: BlockPacking) -> bytes:
+        root = self.manifest()
+        for path, element in _packages(root):
+            entry = self.by_path.get(path)
+            if entry is None:
+                message = "The bundle's manifest names a package that is not there."
+                raise ArtifactError(message, advice=_REPACK, where=path)
+            offset, size = packing.place(entry)
+            element.set("Offset", str(offset))
+            if "Size" in element.attrib:
+                element.set("Size", str(size))
+        return strict_xml.write(root)
 
     def _packing(self) -> BlockPacking:
         return BlockPacking(self._old_blocks.hash_algorithm, self._old_blocks.find)
@@ -229,77 +253,9 @@ class AppxContainer:
     def _old_blocks(self) -> OldBlocks:
         return OldBlocks(self._file, self.zip, self.block_map(), self.mapped())
 
-    def _entry(self, order: int) -> Entry:
-        return self._by_order[order]
-
-    @cached_property
-    def _by_order(self) -> list[Entry]:
-        return list(self.by_path.values())
-
-
-class _Changes(Mapping[int, BinaryIO]):
-    """Changed members, with those that follow from them, made when their turn comes.
-
-    Args:
-        changed: order of each that changes.
-        contents: of those that have not been packed yet.
-    """
-
-    def __init__(
-        self,
-        package: AppxContainer,
-        changed: Collection[int],
-        packing: BlockPacking,
-        contents: Mapping[int, BinaryIO],
-    ) -> None:
-        self._package = package
-        self._changed = changed
-        self._packing = packing
-        self._contents = contents
-        self._made = {package.by_path[BLOCK_MAP].order: self._block_map}
-        if package.is_bundle:
-            self._made[package.by_path[BUNDLE_MANIFEST].order] = self._bundle_manifest
-        if taken := self._made.keys() & set(changed):
-            message = "The file is written anew with the package, so it cannot be signed itself."
-            where = next(p for p, e in package.by_path.items() if e.order in taken)
-            raise ArtifactError(
-                message, where=where, advice="Leave it out of the artifact configuration."
-            )
-
-    def __getitem__(self, order: int) -> BinaryIO:
-        made = self._made.get(order)
-        return io.BytesIO(made()) if made else self._contents[order]
-
-    def __contains__(self, order: object) -> bool:
-        return order in self._made or order in self._contents
-
-    def __iter__(self) -> Iterator[int]:
-        yield from self._contents
-        yield from self._made
-
-    def __len__(self) -> int:
-        return len(self._contents) + len(self._made)
-
-    def _block_map(self) -> bytes:
-        block_map = self._package.block_map()
-        mapped = self._package.mapped()
-        for path, entry in mapped.items():
-            if entry.order in self._changed or entry.order in self._made:
-                block_map.set(path, self._packing.file(entry.order))
-        return strict_xml.write(block_map.root)
-
-    def _bundle_manifest(self) -> bytes:
-        root = self._package.manifest()
-        for path, element in _packages(root):
-            entry = self._package.by_path.get(path)
-            if entry is None:
-                message = "The bundle's manifest names a package that is not there."
-                raise ArtifactError(message, advice=_REPACK, where=path)
-            offset, size = self._packing.place(entry)
-            element.set("Offset", str(offset))
-            if "Size" in element.attrib:
-                element.set("Size", str(size))
-        return strict_xml.write(root)
+    def _method(self, order: int) -> int:
+        """How a member is compressed."""
+        return self.zip.extent(self._by_order[order]).method
 
 
 def _packages(root: strict_xml.Node) -> Iterator[tuple[str, strict_xml.Node]]:

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError
-from sealwright.signing.artifact import PackedMember
+from sealwright.signing.advice import SHORTEN_NAMES
+from sealwright.signing.artifact import PackedMember, ReadPacked
 from sealwright.signing.containers.bulk_copy import BUFFER, chunks, copy_range
 from sealwright.signing.containers.cab_blocks import KeptBlocks, NotedBlocks, ShownBlocks
 from sealwright.signing.containers.cab_data import (
@@ -55,26 +56,21 @@ from sealwright.signing.containers.cab_records import (
     read_records,
 )
 from sealwright.signing.containers.deflate import crc32
+from sealwright.signing.streams import size_of
 
 _ARCHIVE = 0x0020  # attribute of an ordinary file
-
-#: Gives for a changed member's order the file in which it was packed, and the offset there.
-ReadPacked = Callable[[int], tuple[BinaryIO, int]]
 
 
 @dataclass(frozen=True)
 class _Contents:
-    """New content, as `Cabinet.rebuild` or `Cabinet.rebuild_packed` got it.
+    """New content, as `Cabinet.rebuild` got it.
 
     Attributes:
-        sizes: bytes of changed members, by order.
-        changed: their content, or
-        packed: what `Cabinet.pack` has made of it.
+        packed: what `Cabinet.pack` has made of that of changed members, by order; `read` tells
+            where it is.
         added: content by path.
     """
 
-    sizes: Mapping[int, int]
-    changed: Mapping[int, BinaryIO]
     packed: Mapping[int, PackedMember]
     read: ReadPacked
     added: Mapping[str, BinaryIO]
@@ -205,29 +201,6 @@ class Cabinet:
         fields = _attributes(raw, attributes | _ARCHIVE, self._newest)
         return hashlib.sha256(fields + b"\1" + bytes(self._header.folder_reserve)).digest()
 
-    def rebuild(
-        self,
-        target: BinaryIO,
-        changed: Mapping[int, BinaryIO],
-        added: Mapping[str, BinaryIO] | None = None,
-    ) -> None:
-        """Write the cabinet to the empty, seekable `target`, without its signature.
-
-        Every member keeps its name, date, attributes and place among the others. Each stream in
-        `changed` and `added` is looked up twice, for its size and for its content.
-
-        Args:
-            changed: new content by `Member.order`.
-            added: content by path; these come last, sorted, in a folder of their own, with the
-                date of the cabinet's newest member.
-
-        Raises:
-            ArtifactError: a changed folder cannot be decompressed, the cabinet would grow too
-                large, or an added path cannot be stored.
-        """
-        sizes = {order: _size(changed[order]) for order in sorted(changed)}
-        self._rebuild(target, _Contents(sizes, changed, {}, _unpacked, added or {}))
-
     def pack(self, member: Member, content: BinaryIO, target: BinaryIO) -> PackedMember:
         """Append a member's new content to `target` as a folder of its own holds it.
 
@@ -235,8 +208,8 @@ class Cabinet:
         """
         start = target.tell()
         crc = size = 0
-        is_long = _size(content) >= OWN_FOLDER
-        lead = self._lead(member, _size(content))
+        is_long = size_of(content) >= OWN_FOLDER
+        lead = self._lead(member, size_of(content))
         writer = self._writer(target, member.folder, member.offset - lead if is_long else None)
         writer.write(bytes(lead))
         for piece in _read_all(content):
@@ -249,18 +222,29 @@ class Cabinet:
         writer.finish()
         return PackedMember(crc, size, target.tell() - start)
 
-    def rebuild_packed(
+    def rebuild(
         self,
         target: BinaryIO,
         packed: Mapping[int, PackedMember],
         read: ReadPacked,
         added: Mapping[str, BinaryIO] | None = None,
     ) -> None:
-        """What `rebuild` writes, with members that `pack` has made before."""
-        sizes = {order: packed[order].size for order in sorted(packed)}
-        self._rebuild(target, _Contents(sizes, {}, packed, read, added or {}))
+        """Write the cabinet to the empty, seekable `target`, without its signature.
 
-    def _rebuild(self, target: BinaryIO, contents: _Contents) -> None:
+        Every member keeps its name, date, attributes and place among the others. Each stream in
+        `added` is looked up twice, for its size and for its content.
+
+        Args:
+            packed: what `pack` has made of new content, by `Member.order`.
+            read: see `artifact.Container.rebuild`.
+            added: content by path; these come last, sorted, in a folder of their own, with the
+                date of the cabinet's newest member.
+
+        Raises:
+            ArtifactError: a changed folder cannot be decompressed, the cabinet would grow too
+                large, or an added path cannot be stored.
+        """
+        contents = _Contents(packed, read, added or {})
         folders = self._new_folders(contents)
         if len(folders) > MAX_FOLDERS or len(self.members) + len(contents.added) > 0xFFFF:
             message = "The cabinet would have too many files or folders."
@@ -273,7 +257,7 @@ class Cabinet:
                 old = self._folders[folder.source]
                 folder.blocks = old.blocks
                 copy_range(self._file, old.data, old.end - old.data, target)
-            elif folder.has_one and contents.packed:
+            elif folder.has_one:
                 self._copy_packed(folder, contents, target)
             else:
                 self._write_folder(folder, contents, target)
@@ -331,13 +315,13 @@ class Cabinet:
     def _new_folders(self, contents: _Contents) -> list[NewFolder]:
         folders: list[NewFolder] = []
         for index, members in enumerate(self._by_folder()):
-            is_copied = not any(member.order in contents.sizes for member in members)
+            is_copied = not any(member.order in contents.packed for member in members)
             news = [
                 NewMember(
                     member,
                     member.name,
-                    contents.sizes.get(member.order, member.size),
-                    member.order in contents.sizes,
+                    contents.packed.get(member.order, member).size,
+                    member.order in contents.packed,
                 )
                 for member in members
             ]
@@ -349,7 +333,7 @@ class Cabinet:
             paths = sorted(contents.added)
             folders += split(
                 None,
-                [NewMember(None, path, _size(contents.added[path])) for path in paths],
+                [NewMember(None, path, size_of(contents.added[path])) for path in paths],
             )
         return folders
 
@@ -388,8 +372,6 @@ class Cabinet:
         if order in contents.packed:
             file, offset = contents.read(order)
             return chunks(file, offset, contents.packed[order].stored)
-        if order in contents.changed:
-            return _read_all(contents.changed[order])
         return self.read(member.old)
 
     def _source_of(self, folder: NewFolder) -> Folder | None:
@@ -468,9 +450,7 @@ def _added_name(path: str) -> tuple[bytes, int]:
     raw, attributes = encode_name(path.replace("/", "\\"))
     if len(raw) > MAX_NAME:
         message = "An output's path is too long for a cabinet."
-        raise ArtifactError(
-            message, where=path[:120], advice="Shorten the names of files and outputs."
-        )
+        raise ArtifactError(message, where=path[:120], advice=SHORTEN_NAMES)
     return raw, attributes
 
 
@@ -481,14 +461,6 @@ def _attributes(raw_name: bytes, attributes: int, stamp: tuple[int, int]) -> byt
 def _kind(folder: Folder) -> bytes:
     """Whether a folder is compressed, which stays so; how may change."""
     return bytes([folder.kind != STORED])
-
-
-def _unpacked(order: int) -> tuple[BinaryIO, int]:
-    raise KeyError(order)
-
-
-def _size(file: BinaryIO) -> int:
-    return file.seek(0, 2)
 
 
 def _read_all(file: BinaryIO) -> Iterator[bytes]:

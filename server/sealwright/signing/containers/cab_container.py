@@ -8,10 +8,10 @@ from typing import BinaryIO
 
 from sealwright.errors import ArtifactError
 from sealwright.signing.advice import MAKE_ANEW
-from sealwright.signing.artifact import Entry, PackedMember
-from sealwright.signing.containers.cab import Cabinet, ReadPacked
+from sealwright.signing.artifact import Entry, PackedMember, ReadPacked
+from sealwright.signing.containers.cab import Cabinet
 from sealwright.signing.containers.cab_records import Member
-from sealwright.signing.containers.member_paths import check_distinct, check_path, folded
+from sealwright.signing.containers.member_paths import check_added, check_distinct, check_path
 
 
 class CabContainer:
@@ -62,37 +62,20 @@ class CabContainer:
         """What `fingerprint` gives, without content, for a member that `rebuild` adds at `path`."""
         return self._cabinet.added_attributes_digest(path)
 
-    def rebuild(
-        self,
-        target: BinaryIO,
-        changed: Mapping[int, BinaryIO],
-        added: Mapping[str, BinaryIO],
-    ) -> None:
-        """See `Cabinet.rebuild`; an added path must not be taken."""
-        self._check_added(added)
-        self._cabinet.rebuild(target, changed, added)
-
     def pack(self, order: int, content: BinaryIO, target: BinaryIO) -> PackedMember:
         """See `Cabinet.pack`."""
         return self._cabinet.pack(self._cabinet.members[order], content, target)
 
-    def rebuild_packed(
+    def rebuild(
         self,
         target: BinaryIO,
         packed: Mapping[int, PackedMember],
         read: ReadPacked,
         added: Mapping[str, BinaryIO],
     ) -> None:
-        """What `rebuild` writes, with members that `pack` has made before."""
-        self._check_added(added)
-        self._cabinet.rebuild_packed(target, packed, read, added)
-
-    def _check_added(self, added: Mapping[str, BinaryIO]) -> None:
-        taken = {folded(path) for path in self._paths}
-        for path in added:
-            if folded(path) in taken:
-                message = "An output would replace a member that exists already."
-                raise ArtifactError(message, advice="Choose another output-file-name.", where=path)
+        """See `Cabinet.rebuild`; an added path must not be taken."""
+        check_added(added, self._paths)
+        self._cabinet.rebuild(target, packed, read, added)
 
 
 def _path(member: Member) -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError
+from sealwright.signing.advice import SHORTEN_NAMES
 from sealwright.signing.containers.bulk_copy import copy_range
 from sealwright.signing.containers.compound_file import CompoundFile, Node
 from sealwright.signing.containers.compound_records import (
@@ -78,7 +79,7 @@ def rewrite(
     for name, content in contents.items():
         if len(name) > MAX_NAME:
             message = "A stream's name is too long."
-            raise ArtifactError(message, advice="Shorten the names of files and outputs.")
+            raise ArtifactError(message, advice=SHORTEN_NAMES)
         entry = kept[name].entry if name in kept else DirectoryEntry(name, STREAM)
         kept[name] = _Planned(entry, content)
     root.children = sorted(kept.values(), key=lambda each: order_of(each.entry.name))

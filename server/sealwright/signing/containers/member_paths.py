@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sealwright.errors import ArtifactError
+from sealwright.signing.advice import OTHER_OUTPUT
 
 MAX_PATH = 4096
 REPACK = "Pack the archive again with a common tool."
@@ -77,3 +78,16 @@ def check_distinct(paths: Sequence[str]) -> None:
     if both := files & parents:
         message = "A path is a file and a directory at once."
         raise ArtifactError(message, advice=REPACK, where=min(both))
+
+
+def check_added(added: Iterable[str], present: Iterable[str]) -> None:
+    """Refuse a path at which a member would be added, if there is one that Windows takes for it.
+
+    Raises:
+        ArtifactError: there is.
+    """
+    taken = {folded(path) for path in present}
+    for path in added:
+        if folded(path) in taken:
+            message = "An output would replace a member that exists already."
+            raise ArtifactError(message, advice=OTHER_OUTPUT, where=path)

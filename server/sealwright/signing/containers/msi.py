@@ -15,9 +15,9 @@ from functools import partial
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError, ClosedMemberError, InternalError
-from sealwright.signing.artifact import Entry, PackedMember
+from sealwright.signing.artifact import Entry, PackedMember, ReadPacked
 from sealwright.signing.containers.bulk_copy import copy_range
-from sealwright.signing.containers.cab import Cabinet, ReadPacked
+from sealwright.signing.containers.cab import Cabinet
 from sealwright.signing.containers.cab_data import MAX_LZX
 from sealwright.signing.containers.cab_records import Member
 from sealwright.signing.containers.compound_file import CompoundFile, Node, root_class
@@ -26,7 +26,7 @@ from sealwright.signing.containers.member_paths import folded
 from sealwright.signing.containers.msi_database import STRING_POOL, Database, Table, patched
 from sealwright.signing.containers.msi_layout import BINARY, FileRow, binary_rows, file_rows
 from sealwright.signing.containers.msi_names import SIGNATURE_STREAMS, stream_name, table_name
-from sealwright.signing.streams import CHUNK, digest_of, read_at, size_of
+from sealwright.signing.streams import digest_of, read_at, size_of
 
 #: Class identifiers of root storages: of packages and merge modules, and of patches.
 PACKAGE = bytes.fromhex("84100c0000000000c000000000000046")
@@ -198,33 +198,6 @@ class MsiContainer:
 
     # Writing
 
-    def rebuild(
-        self,
-        target: BinaryIO,
-        changed: Mapping[int, BinaryIO],
-        added: Mapping[str, BinaryIO],
-    ) -> None:
-        """Write the package to the empty, seekable `target`, without its signature.
-
-        Raises:
-            ArtifactError: a file is to be added, a cabinet cannot be written, or the result would
-                be too large.
-        """
-        contents: dict[bytes, Content] = {}
-        for embedded, members in self._changed_cabinets(changed):
-            contents[embedded.node.name] = partial(
-                _rebuild, embedded.cabinet, _Renumbered(changed, members)
-            )
-        for order in sorted(changed):
-            if order >= len(self._files):
-                contents[self._binary(order).name] = partial(_copy, changed, order)
-        facts = {
-            order: _measure(changed[order], hashes=self._files[order].hash_row is not None)
-            for order in sorted(changed)
-            if order < len(self._files)
-        }
-        self._rewrite(target, contents, facts, added)
-
     def pack(self, order: int, content: BinaryIO, target: BinaryIO) -> PackedMember:
         """Append a member's new content to `target` as its cabinet will hold it.
 
@@ -238,33 +211,42 @@ class MsiContainer:
         if each.member is None or each.cabinet is None:
             message = "A file that is not in the package was changed."
             raise InternalError(message, where=each.row.path)
-        _, digest = _measure(content, hashes=each.hash_row is not None)
-        target.write(digest.ljust(_MD5, b"\0"))
+        target.write(bytes(_MD5) if each.hash_row is None else digest_of(content, "md5"))
         packed = self._embedded[each.cabinet].cabinet.pack(each.member, content, target)
         return replace(packed, stored=target.tell() - start)
 
-    def rebuild_packed(
+    def rebuild(
         self,
         target: BinaryIO,
         packed: Mapping[int, PackedMember],
         read: ReadPacked,
         added: Mapping[str, BinaryIO],
     ) -> None:
-        """What `rebuild` writes, with members that `pack` has made before."""
+        """Write the package to the empty, seekable `target`, without its signature.
+
+        Raises:
+            ArtifactError: a file is to be added, a cabinet cannot be written, or the result would
+                be too large.
+        """
+        for path in added:
+            self.added_fingerprint(path)
         contents: dict[bytes, Content] = {}
         for embedded, members in self._changed_cabinets(packed):
             contents[embedded.node.name] = partial(
-                _rebuild_packed, embedded.cabinet, packed, read, members
+                _rebuild, embedded.cabinet, packed, read, members
             )
         facts: dict[int, tuple[int, bytes]] = {}
         for order in sorted(packed):
             if order >= len(self._files):
-                contents[self._binary(order).name] = partial(_copy_packed, packed, read, order)
+                contents[self._binary(order).name] = partial(_copy, packed, read, order)
                 continue
             file, offset = read(order)
             digest = b"" if self._files[order].hash_row is None else read_at(file, offset, _MD5)
             facts[order] = packed[order].size, digest
-        self._rewrite(target, contents, facts, added)
+        if facts:
+            contents |= self._patched_tables(facts)
+        rewrite(self._package, target, contents, SIGNATURE_STREAMS)
+        self._check_rebuilt(MsiContainer(target, self._max_members), facts)
 
     def _changed_cabinets(
         self, changed: Collection[int]
@@ -277,20 +259,6 @@ class MsiContainer:
                 by_cabinet.setdefault(each.cabinet, {})[each.member.order] = order
         for index, members in by_cabinet.items():
             yield self._embedded[index], members
-
-    def _rewrite(
-        self,
-        target: BinaryIO,
-        contents: dict[bytes, Content],
-        facts: Mapping[int, tuple[int, bytes]],
-        added: Collection[str],
-    ) -> None:
-        for path in added:
-            self.added_fingerprint(path)
-        if facts:
-            contents |= self._patched_tables(facts)
-        rewrite(self._package, target, contents, SIGNATURE_STREAMS)
-        self._check_rebuilt(MsiContainer(target, self._max_members), facts)
 
     def _patched_tables(self, facts: Mapping[int, tuple[int, bytes]]) -> dict[bytes, Content]:
         sizes: dict[tuple[str, int], int] = {}
@@ -419,31 +387,7 @@ class MsiContainer:
             self._add_whole(child, digest)
 
 
-class _Renumbered(Mapping[int, BinaryIO]):
-    """Changed files of one cabinet, by their order in it."""
-
-    def __init__(self, changed: Mapping[int, BinaryIO], orders: Mapping[int, int]) -> None:
-        self._changed = changed
-        self._orders = orders
-
-    def __getitem__(self, key: int) -> BinaryIO:
-        return self._changed[self._orders[key]]
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._orders
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._orders)
-
-    def __len__(self) -> int:
-        return len(self._orders)
-
-
-def _rebuild(cabinet: Cabinet, changed: Mapping[int, BinaryIO], target: BinaryIO) -> None:
-    cabinet.rebuild(target, changed)
-
-
-def _rebuild_packed(
+def _rebuild(
     cabinet: Cabinet,
     packed: Mapping[int, PackedMember],
     read: ReadPacked,
@@ -458,26 +402,14 @@ def _rebuild_packed(
         number: replace(packed[order], stored=packed[order].stored - _MD5)
         for number, order in orders.items()
     }
-    cabinet.rebuild_packed(target, members, read_member)
+    cabinet.rebuild(target, members, read_member)
 
 
-def _copy_packed(
+def _copy(
     packed: Mapping[int, PackedMember], read: ReadPacked, order: int, target: BinaryIO
 ) -> None:
     file, offset = read(order)
     copy_range(file, offset, packed[order].stored, target)
-
-
-def _copy(changed: Mapping[int, BinaryIO], order: int, target: BinaryIO) -> None:
-    source = changed[order]
-    source.seek(0)
-    while piece := source.read(CHUNK):
-        target.write(piece)
-
-
-def _measure(file: BinaryIO, *, hashes: bool) -> tuple[int, bytes]:
-    """Size, and the MD5 that MsiFileHash holds where there is a row for it."""
-    return size_of(file), digest_of(file, "md5") if hashes else b""
 
 
 def _by_name(cabinet: Cabinet) -> dict[str, Member]:

@@ -29,7 +29,7 @@ class FileRow:
         key: its primary key, which is the file's name in its cabinet.
         row: number of the row.
         size: FileSize.
-        path: as `paths_of` says.
+        path: where it is installed, with its key where that alone is not distinct.
         cabinet: Media.Cabinet: ``#name`` for an embedded one, the name of another file, or empty
             if the file lies beside the package.
     """

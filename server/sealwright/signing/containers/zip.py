@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError, ClosedMemberError
-from sealwright.signing.artifact import Entry, PackedMember
+from sealwright.signing.advice import SHORTEN_NAMES
+from sealwright.signing.artifact import Entry, PackedMember, ReadPacked
 from sealwright.signing.containers.bulk_copy import chunks, copy_range
 from sealwright.signing.containers.deflate_seams import Seams
 from sealwright.signing.containers.deflate_splice import SMALLEST, OldStream, splice
-from sealwright.signing.containers.member_paths import folded
+from sealwright.signing.containers.member_paths import check_added
 from sealwright.signing.containers.zip_packing import PLAIN, Extent, Packing
 from sealwright.signing.containers.zip_reading import inflate_member, write_checked
 from sealwright.signing.containers.zip_records import (
@@ -217,32 +218,8 @@ class ZipContainer:
         container = ZipContainer(alone, 1)
         return container.fingerprint(next(container.entries()), content=False)
 
-    def rebuild(
-        self,
-        target: BinaryIO,
-        changed: Mapping[int, BinaryIO],
-        added: Mapping[str, BinaryIO],
-        packing: Packing | None = None,
-    ) -> None:
-        """Write the archive to the empty, seekable `target`.
-
-        Members not in `changed` are copied as they are, in their places; changed ones keep name,
-        attributes, times, extra fields and method. Added ones come last, sorted by path, with the
-        time of the archive's newest member. Members are written in the order in which they lie;
-        a changed one is looked up when its turn comes.
-
-        Raises:
-            ArtifactError: an added path exists already.
-        """
-        packing = packing or PLAIN
-
-        def write(record: Record) -> bytes:
-            return self._write_changed(record, changed[record.order], target, packing)
-
-        self._rebuild(target, changed.keys(), write, added, packing)
-
     def pack(self, order: int, content: BinaryIO, target: BinaryIO) -> PackedMember:
-        """Append a member's new content to `target` as `rebuild` would compress it."""
+        """Append a member's new content to `target`, compressed in the member's way."""
         record = self._records[order]
         return self._splice(record, content, target) or pack_content(content, target, record.method)
 
@@ -259,45 +236,30 @@ class ZipContainer:
         crc = splice(old, content, target)
         return None if crc is None else PackedMember(crc, size, target.tell() - start)
 
-    def rebuild_packed(
+    def rebuild(
         self,
         target: BinaryIO,
         packed: Mapping[int, PackedMember],
-        read: Callable[[int], tuple[BinaryIO, int]],
+        read: ReadPacked,
         added: Mapping[str, BinaryIO],
-        changed: Mapping[int, BinaryIO] | None = None,
-        packing: Packing | None = None,
+        made: Mapping[int, Callable[[], bytes]] | None = None,
+        packing: Packing = PLAIN,
     ) -> None:
-        """What `rebuild` writes, with members that have been compressed before.
+        """Write the archive to the empty, seekable `target`.
+
+        Members not in `packed` or `made` are copied as they are, in their places; changed ones keep
+        name, attributes, times, extra fields and method. Added ones come last, sorted by path, with
+        the time of the archive's newest member. Members are written in the order in which they lie.
 
         Args:
-            changed: other members' new content, as for `rebuild`.
+            read: see `artifact.Container.rebuild`.
+            made: makes, when their turn comes, the content of members that follow from others.
+
+        Raises:
+            ArtifactError: an added path exists already.
         """
-        packing = packing or PLAIN
-        others = changed or {}
-
-        def write(record: Record) -> bytes:
-            if record.order in others:
-                return self._write_changed(record, others[record.order], target, packing)
-            member = packed[record.order]
-
-            def copy() -> PackedMember:
-                file, offset = read(record.order)
-                copy_range(file, offset, member.stored, target)
-                return member
-
-            return self._write_record(record, member.size, copy, target, packing)
-
-        self._rebuild(target, packed.keys() | others.keys(), write, added, packing)
-
-    def _rebuild(
-        self,
-        target: BinaryIO,
-        changed: Collection[int],
-        write: Callable[[Record], bytes],
-        added: Mapping[str, BinaryIO],
-        packing: Packing,
-    ) -> None:
+        made = made or {}
+        changed = packed.keys() | made.keys()
         self._check_added(added)
         copy_range(self._file, 0, self._prefix, target)
         directory: dict[int, bytes] = {}
@@ -305,7 +267,11 @@ class ZipContainer:
         while at < len(self._by_offset):
             record = self._by_offset[at]
             if record.order in changed:
-                directory[record.order] = write(record)
+                if record.order in made:
+                    row = self._write_made(record, made[record.order](), target, packing)
+                else:
+                    row = self._write_packed(record, packed[record.order], read, target, packing)
+                directory[record.order] = row
                 at += 1
                 continue
             until = at
@@ -399,36 +365,38 @@ class ZipContainer:
         self._seams[record.order] = seams
 
     def _check_added(self, added: Iterable[str], removed: Collection[int] = ()) -> None:
-        taken = {
-            folded(record.path.removesuffix("/"))
-            for record in self._records
-            if record.order not in removed
-        }
-        for path in added:
-            if folded(path) in taken:
-                message = "An output would replace a member that exists already."
-                raise ArtifactError(
-                    message,
-                    advice="Choose another output-file-name.",
-                    where=path,
-                )
+        kept = (record for record in self._records if record.order not in removed)
+        check_added(added, (record.path.removesuffix("/") for record in kept))
 
     def _local_extra(self, record: Record) -> bytes:
         start = record.offset + LOCAL.size + len(record.name)
         return without_zip64(read_at(self._file, start, record.data - start))
 
-    def _write_changed(
-        self, record: Record, content: BinaryIO, target: BinaryIO, packing: Packing
+    def _write_made(
+        self, record: Record, content: bytes, target: BinaryIO, packing: Packing
     ) -> bytes:
         def pack(pieces: Iterable[bytes], method: int) -> Iterator[bytes]:
             return packing.compress(record.order, pieces, method)
 
         def write() -> PackedMember:
-            if packing is PLAIN:
-                return self.pack(record.order, content, target)
-            return pack_content(content, target, record.method, pack)
+            return pack_content(io.BytesIO(content), target, record.method, pack)
 
-        return self._write_record(record, size_of(content), write, target, packing)
+        return self._write_record(record, len(content), write, target, packing)
+
+    def _write_packed(
+        self,
+        record: Record,
+        member: PackedMember,
+        read: ReadPacked,
+        target: BinaryIO,
+        packing: Packing,
+    ) -> bytes:
+        def copy() -> PackedMember:
+            file, offset = read(record.order)
+            copy_range(file, offset, member.stored, target)
+            return member
+
+        return self._write_record(record, member.size, copy, target, packing)
 
     def _write_record(
         self,
@@ -454,9 +422,7 @@ class ZipContainer:
         name = member.path.encode("utf-8")
         if len(name) > MAX_16:
             message = "An output's path is too long."
-            raise ArtifactError(
-                message, where=member.path[:120], advice="Shorten the names of files and outputs."
-            )
+            raise ArtifactError(message, where=member.path[:120], advice=SHORTEN_NAMES)
         flags = 0 if name.isascii() else UTF8
         date, time = self._newest
         offset = target.tell()

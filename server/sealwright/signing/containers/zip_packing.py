@@ -16,13 +16,13 @@ def compress(pieces: Iterable[bytes], method: int) -> Iterator[bytes]:
 
 
 class Packing(Protocol):
-    """How `ZipContainer.rebuild` compresses changed members; it is told where members lie.
+    """How `ZipContainer.rebuild` compresses what it makes itself; it is told where members lie.
 
     Members are named by their `order`.
     """
 
     def compress(self, order: int, pieces: Iterable[bytes], method: int) -> Iterator[bytes]:
-        """Compress a changed member's content; what inflates it must give the content again."""
+        """Compress a member's new content; what inflates it must give the content again."""
         ...
 
     def placed(self, order: int, header: int, data: int) -> None:
@@ -31,7 +31,7 @@ class Packing(Protocol):
 
 
 class _Plain:
-    """Changed members are compressed as a stream."""
+    """New content is compressed as a stream."""
 
     def compress(self, order: int, pieces: Iterable[bytes], method: int) -> Iterator[bytes]:  # noqa: ARG002
         return compress(pieces, method)

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from sealwright.errors import ArtifactConfigurationError, ArtifactError, VerificationError
 from sealwright.signing import algorithms, authenticode, cms, der, streams
-from sealwright.signing.advice import CHANGED, DIRECTIVE, MAKE_ANEW, UNSIGNED
+from sealwright.signing.advice import CHANGED, DIRECTIVE, FEWER_ISSUERS, MAKE_ANEW
 from sealwright.signing.artifact import (
     Directive,
     Identity,
@@ -91,9 +91,7 @@ def content_digest(file: BinaryIO) -> bytes:
 def sign(
     source: BinaryIO, directive: Directive, identity: Identity, target: BinaryIO
 ) -> SignGenerator:
-    """Sign or, for ``authenticode-verify``, demand valid signatures and change nothing."""
-    if directive.name == "authenticode-verify":
-        return _require_signatures(source)
+    """See `artifact.Format`."""
     if directive.name == "authenticode-sign":
         return _sign(source, directive, identity, target)
     message = f"<{name}> knows no directive {directive.name}."
@@ -199,15 +197,6 @@ def _sign(
     return Outcome(summary=f"Authenticode, {hash_algorithm}{how}")
 
 
-def _require_signatures(source: BinaryIO) -> SignGenerator:
-    facts = verify(source)
-    if not facts:
-        message = "The cabinet has no signature."
-        raise VerificationError(message, advice=UNSIGNED)
-    yield from ()
-    return Outcome(summary=f"Authenticode, {len(facts)} verified", replaced=False)
-
-
 def _digest(file: BinaryIO, cabinet: Cabinet, hash_algorithm: str) -> bytes:
     hasher = hashlib.new(hash_algorithm, usedforsecurity=False)
     hasher.update(cabinet.head[:4])
@@ -238,7 +227,7 @@ def _write(source: BinaryIO, cabinet: Cabinet, signature: bytes, target: BinaryI
     padded = signature + bytes(-len(signature) % 8)
     if len(padded) > _MAX_SIGNATURE:
         message = f"The signature would have {len(padded)} bytes, more than {_MAX_SIGNATURE}."
-        raise ArtifactError(message, advice="Sign with a certificate that has fewer issuers.")
+        raise ArtifactError(message, advice=FEWER_ISSUERS)
     place = struct.pack("<II", cabinet.size, len(padded))
     target.write(cabinet.head[:44] + place + cabinet.head[52:])
     for data in streams.chunks(source, cabinet.body, cabinet.end):

@@ -17,7 +17,6 @@ from sealwright.signing.advice import (
     MAKE_ANEW,
     MAKE_SMALLER,
     SIGN_ANEW,
-    UNSIGNED,
 )
 from sealwright.signing.artifact import (
     Directive,
@@ -65,9 +64,7 @@ def content_digest(file: BinaryIO) -> bytes:
 def sign(
     source: BinaryIO, directive: Directive, identity: Identity, target: BinaryIO
 ) -> SignGenerator:
-    """Sign or, for ``authenticode-verify``, demand valid signatures and change nothing."""
-    if directive.name == "authenticode-verify":
-        return _require_signatures(source)
+    """See `artifact.Format`."""
     if directive.name == "authenticode-sign":
         return _sign(source, directive, identity, target)
     message = f"<{name}> knows no directive {directive.name}."
@@ -114,15 +111,6 @@ def _sign(
     target.flush()
     how = ", appended" if appends else ""
     return Outcome(summary=f"Authenticode, {hash_algorithm}{how}")
-
-
-def _require_signatures(source: BinaryIO) -> SignGenerator:
-    facts = verify(source)
-    if not facts:
-        message = "The catalog has no signature."
-        raise VerificationError(message, advice=UNSIGNED)
-    yield from ()
-    return Outcome(summary=f"Authenticode, {len(facts)} verified", replaced=False)
 
 
 def _read(file: BinaryIO) -> bytes:

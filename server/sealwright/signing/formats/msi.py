@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from sealwright.errors import ArtifactConfigurationError, ArtifactError, VerificationError
 from sealwright.signing import algorithms, authenticode, cms, der, summary_information
-from sealwright.signing.advice import CHANGED, DIRECTIVE, SIGN_ANEW, UNSIGNED
+from sealwright.signing.advice import CHANGED, DIRECTIVE, FEWER_ISSUERS, SIGN_ANEW
 from sealwright.signing.artifact import (
     Directive,
     Identity,
@@ -75,9 +75,7 @@ def content_digest(file: BinaryIO) -> bytes:
 def sign(
     source: BinaryIO, directive: Directive, identity: Identity, target: BinaryIO
 ) -> SignGenerator:
-    """Sign or, for ``authenticode-verify``, demand valid signatures and change nothing."""
-    if directive.name == "authenticode-verify":
-        return _require_signatures(source)
+    """See `artifact.Format`."""
     if directive.name == "authenticode-sign":
         return _sign(source, directive, identity, target)
     message = f"<{name}> knows no directive {directive.name}."
@@ -135,7 +133,7 @@ def _sign(
         signature = authenticode.append(primary, signature)
     if len(signature) > _MAX_SIGNATURE:
         message = f"The signature would have {len(signature)} bytes, more than {_MAX_SIGNATURE}."
-        raise ArtifactError(message, advice="Sign with a certificate that has fewer issuers.")
+        raise ArtifactError(message, advice=FEWER_ISSUERS)
     streams = {SIGNATURE: signature, **({SIGNATURE_EX: extended} if extended else {})}
     rewrite(package, target, streams, SIGNATURE_STREAMS)
     how = ", appended" if primary is not None else ""
@@ -150,15 +148,6 @@ def _signature_around(
     if primary is None:
         return None, _extended(package, directive, hash_algorithm)
     return primary, _kept_extended(package, hash_algorithm)
-
-
-def _require_signatures(source: BinaryIO) -> SignGenerator:
-    facts = verify(source)
-    if not facts:
-        message = "The package has no signature."
-        raise VerificationError(message, advice=UNSIGNED)
-    yield from ()
-    return Outcome(summary=f"Authenticode, {len(facts)} verified", replaced=False)
 
 
 # --- digests ------------------------------------------------------------------------------------

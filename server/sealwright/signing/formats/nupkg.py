@@ -19,7 +19,7 @@ from sealwright.errors import (
     TimestampError,
     VerificationError,
 )
-from sealwright.signing import algorithms, cms, der, timestamps
+from sealwright.signing import algorithms, cms, cms_writing, der, timestamps
 from sealwright.signing.advice import CHANGED, DIRECTIVE, SIGN_ANEW, WEAK
 from sealwright.signing.artifact import (
     Directive,
@@ -184,12 +184,12 @@ def _sign(
     digest = base64.b64encode(package.digest(hash_algorithm)).decode()
     content = f"Version:1\n\n{_HASH_OIDS[hash_algorithm]}-Hash:{digest}\n\n".encode()
     commitment = der.sequence(der.object_identifier(PROOF_OF_ORIGIN))
-    prepared = cms.prepare(
-        cms.Content.embedded(cms.DATA, der.octet_string(content), hash_algorithm),
+    prepared = cms_writing.prepare(
+        cms_writing.Content.embedded(cms.DATA, der.octet_string(content), hash_algorithm),
         hash_algorithm,
         identity,
         attributes=[cms.attribute(COMMITMENT_TYPE, commitment)],
-        timestamp=cms.timestamp_form(directive),
+        timestamp=cms_writing.timestamp_form(directive),
     )
     (result,) = yield [prepared.request]
     if result.timestamp_token is not None:

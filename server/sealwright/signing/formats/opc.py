@@ -14,8 +14,14 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactConfigurationError, ArtifactError, VerificationError
-from sealwright.signing import algorithms, cms, opc_package, opc_signature, vsix_manifest
-from sealwright.signing.advice import CHANGED, DIRECTIVE, MAKE_UNSIGNED
+from sealwright.signing import (
+    algorithms,
+    cms_writing,
+    opc_package,
+    opc_signature,
+    vsix_manifest,
+)
+from sealwright.signing.advice import ADDED_AFTERWARDS, CHANGED, DIRECTIVE, MAKE_UNSIGNED
 from sealwright.signing.artifact import (
     Directive,
     Entry,
@@ -202,7 +208,7 @@ def _sign(
         digest=prepared.digest,
         hash_algorithm=hash_algorithm,
         mechanism=prepared.mechanism,
-        timestamp=cms.timestamp_form(directive),
+        timestamp=cms_writing.timestamp_form(directive),
         value_size=value_size(certificate),
     )
     (result,) = yield [request]
@@ -342,11 +348,7 @@ def _check_covered(package: OpcPackage, parts: Mapping[str, PartDigest], apart: 
                 _check_unselected(package, entry, signed)
         elif signed is None:
             message = "The part is not signed."
-            raise VerificationError(
-                message,
-                where=entry.path,
-                advice="Have the whole archive signed anew: files were added after it was signed.",
-            )
+            raise VerificationError(message, where=entry.path, advice=ADDED_AFTERWARDS)
 
 
 def _present_digest(package: OpcPackage, entry: Entry, part: PartDigest) -> bytes:
@@ -363,11 +365,7 @@ def _check_unselected(package: OpcPackage, entry: Entry, signed: PartDigest | No
         is_selected = signed is not None and signed.is_selected(each)
         if not is_selected and not each.type.startswith(_RELATIONSHIP_TYPES):
             message = f'The relationship "{each.id[:80]}" is not signed.'
-            raise VerificationError(
-                message,
-                where=entry.path,
-                advice="Have the whole archive signed anew: files were added after it was signed.",
-            )
+            raise VerificationError(message, where=entry.path, advice=ADDED_AFTERWARDS)
 
 
 def _is_root(entry: Entry) -> bool:

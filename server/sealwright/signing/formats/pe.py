@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from sealwright.errors import ArtifactConfigurationError, ArtifactError, VerificationError
 from sealwright.signing import algorithms, authenticode, cms, der, streams, version_info
-from sealwright.signing.advice import CHANGED, DIRECTIVE, UNSIGNED
+from sealwright.signing.advice import CHANGED, DIRECTIVE
 from sealwright.signing.artifact import (
     Directive,
     Identity,
@@ -144,9 +144,7 @@ def same_content(before: BinaryIO, after: BinaryIO) -> bool:
 def sign(
     source: BinaryIO, directive: Directive, identity: Identity, target: BinaryIO
 ) -> SignGenerator:
-    """Sign or, for ``authenticode-verify``, demand valid signatures and change nothing."""
-    if directive.name == "authenticode-verify":
-        return _require_signatures(source)
+    """See `artifact.Format`."""
     if directive.name == "authenticode-sign":
         return _sign(source, directive, identity, target)
     message = f"<{name}> knows no directive {directive.name}."
@@ -207,15 +205,6 @@ def _sign(
     _write(source, image, existing or [signature], words, target)
     what = "appended" if existing else "signed"
     return Outcome(summary=f"Authenticode, {hash_algorithm}, {what}")
-
-
-def _require_signatures(source: BinaryIO) -> SignGenerator:
-    facts = verify(source)
-    if not facts:
-        message = "The file has no Authenticode signature."
-        raise VerificationError(message, advice=UNSIGNED)
-    yield from ()
-    return Outcome(summary=f"Authenticode, {len(facts)} verified", replaced=False)
 
 
 def _kept_certificates(file: BinaryIO, image: Image, directive: Directive) -> list[bytes]:

@@ -1,28 +1,10 @@
-"""Errors, and how the server is."""
+"""Errors."""
 
 from __future__ import annotations
-
-from typing import Literal
 
 from pydantic import Field
 
 from sealwright.web.schemas.fields import Out
-
-
-class HealthOut(Out):
-    """Which parts answer."""
-
-    ready: bool
-    database: bool
-    queue: bool
-    store: bool
-
-
-class LiveOut(Out):
-    """That the process runs."""
-
-    live: Literal[True] = True
-    version: str
 
 
 class RefusalOut(Out):

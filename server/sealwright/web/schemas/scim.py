@@ -1,4 +1,4 @@
-"""Forms of SCIM tokens. SCIM's own documents are read by `provision`."""
+"""Forms of SCIM tokens. SCIM's own documents are read by `scim.patches`."""
 
 from __future__ import annotations
 

@@ -213,10 +213,7 @@ async def _shown(
     async with call.services.database.read() as tx:
         owned = await users.tokens(tx, grant.organization_id, grant.user.id)
         keys = await passkeys.of_user(tx, grant.organization_id, grant.user.id)
-        mine = [
-            one for one in await groups.every(tx, grant.organization_id)
-            if one.id in grant.user.groups
-        ]  # fmt: skip
+        known = await groups.every(tx, grant.organization_id, with_members=False)
         seen = await project_ids(tx, grant)
         listed = [
             one for one in await projects.every(tx, grant.organization_id)
@@ -231,7 +228,7 @@ async def _shown(
         "sessions": [one for one in reversed(valid) if one.kind is TokenKind.SESSION],
         "this": grant.principal.token_id,
         "passkeys": keys,
-        "groups": mine,
+        "groups": [one for one in known if one.id in grant.user.groups],
         "projects": [(one.id, one.name) for one in listed],
         "project_names": {one.id: one.name for one in listed},
         "scopes": SCOPES,

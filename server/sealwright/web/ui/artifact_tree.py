@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -131,39 +131,34 @@ class TreeCache:
     def __init__(self) -> None:
         self._kept: OrderedDict[str, MemberTree] = OrderedDict()
 
-    async def read(
-        self,
-        key: str,
-        packed: bytes | None,
-        plan: str | None,
-        additions: Additions | None = None,
+    async def get(
+        self, key: str, read: Callable[[], Awaitable[MemberTree | None]]
     ) -> MemberTree | None:
-        """The tree that is packed, or that of the plan where none is stored with it.
-
-        Args:
-            additions: members that signing has added.
-        """
+        """The tree of this key; it is read where it is not kept."""
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
-        if packed is not None:
-            more = additions or {}
-            tree = await _aside(packed, lambda it: add_members(MemberTree.unpack(it), more))
-        elif plan is not None:
-            tree = await _aside(plan, lambda text: build(json.loads(text)["root"], {}))
-        else:
-            return None
-        self._kept[key] = tree
-        if len(self._kept) > _KEPT:
-            self._kept.popitem(last=False)
+        tree = await read()
+        if tree is not None:
+            self._kept[key] = tree
+            if len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
         return tree
-
-    def has(self, key: str) -> bool:
-        """Whether it needs nothing to be read for this tree."""
-        return key in self._kept
 
 
 _TREES = TreeCache()
+
+
+async def _unpacked(
+    packed: bytes | None, plan: str | None, additions: Additions
+) -> MemberTree | None:
+    """The tree that is packed, with what signing has added; or that of the plan where none is
+    stored with it."""
+    if packed is not None:
+        return await _aside(packed, lambda it: add_members(MemberTree.unpack(it), additions))
+    if plan is not None:
+        return await _aside(plan, lambda text: build(json.loads(text)["root"], {}))
+    return None
 
 
 async def _aside(value: Stored, read: Callable[[Stored], MemberTree]) -> MemberTree:
@@ -171,15 +166,15 @@ async def _aside(value: Stored, read: Callable[[Stored], MemberTree]) -> MemberT
 
 
 async def _tree(tx: Transaction, request: SigningRequest) -> MemberTree | None:
-    # what signing adds is in it at the end
-    key = f"{request.id}/{request.plan_hash}/{request.state is State.COMPLETED}"
-    packed = plan = additions = None
-    if not _TREES.has(key):
+    is_signed = request.state is State.COMPLETED
+
+    async def read() -> MemberTree | None:
         packed = await plans.tree(tx, request.id)
         plan = None if packed else await plans.get(tx, request.id)
-        if request.state is State.COMPLETED:
-            additions = await file_results.additions(tx, request.id)
-    return await _TREES.read(key, packed, plan, additions)
+        additions = await file_results.additions(tx, request.id) if is_signed else {}
+        return await _unpacked(packed, plan, additions)
+
+    return await _TREES.get(f"{request.id}/{request.plan_hash}/{is_signed}", read)
 
 
 async def whole(tx: Transaction, request: SigningRequest) -> TreeItem | None:
@@ -222,7 +217,9 @@ async def level(tx: Transaction, request: SigningRequest, address: str, start: i
 async def _tree_of_trial(trial: Trial) -> MemberTree | None:
     if trial.state is not TrialState.DONE:
         return None
-    return await _TREES.read(f"trials/{trial.id}", trial.tree, trial.plan or None)
+    return await _TREES.get(
+        f"trials/{trial.id}", lambda: _unpacked(trial.tree, trial.plan or None, {})
+    )
 
 
 async def level_of_trial(trial: Trial, address: str, start: int) -> Level | None:

@@ -84,7 +84,7 @@ async def entry(call: Call) -> Response:
     fault = ""
     async with call.services.database.read() as tx:
         found = await find_entry(tx, call)
-        names = await subject_names(tx, call.grant.organization_id)
+        names = await subject_names(tx, call.grant.organization_id, [found])
     try:
         proof = await proof_of(call, found)
     except SealwrightError as error:

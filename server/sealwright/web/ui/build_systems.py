@@ -24,7 +24,14 @@ from sealwright.web.schemas.build_systems import (
     RemoteIdentityIn,
 )
 from sealwright.web.ui import repository_proofs
-from sealwright.web.ui.forms import Form, check_unchanged, named, read_form, stamped
+from sealwright.web.ui.forms import (
+    Form,
+    check_unchanged,
+    choices_of,
+    read_form,
+    stamped,
+    taken_away,
+)
 from sealwright.web.ui.navigation import may_open
 from sealwright.web.ui.rendering import page, redirect
 
@@ -114,14 +121,14 @@ async def _detail(call: Call, form: Form, status: int = 200) -> Response:
         system = await find_build_system(tx, call.grant, call.path("build_system"))
         out = await system_out(call, tx, system)
         deliveries = await webhooks.of_system(tx, system.id, limit=50) if sees else []
-        people = {u.id: u for u in await users.every(tx, call.grant.organization_id)}
+        organization = call.grant.organization_id
         identities = [
             known
-            for known in await build_systems.identities(
-                tx, call.grant.organization_id, build_system_id=system.id
-            )
+            for known in await build_systems.identities(tx, organization, build_system_id=system.id)
             if whole or known.user_id == call.grant.user.id
         ]
+        names = await users.names(tx, organization, {one.user_id for one in identities})
+        people = await users.every(tx, organization, kind=UserKind.INTERACTIVE) if whole else ()
     shown: dict[str, Any] = {
         "system": out,
         "kind": KINDS[out.kind.value][0],
@@ -130,12 +137,8 @@ async def _detail(call: Call, form: Form, status: int = 200) -> Response:
         "may_see_deliveries": sees,
         "may_edit": whole,
         "identities": identities,
-        "names": {user.id: user.name for user in people.values()},
-        "people": [
-            (user.id, user.name)
-            for user in people.values()
-            if user.active and user.kind is UserKind.INTERACTIVE
-        ],
+        "names": names,
+        "people": [(user.id, user.name) for user in people if user.active],
         "form": form,
     }
     return page(call, "systems/detail.html", shown, status)
@@ -190,7 +193,7 @@ async def update(call: Call) -> Response:
             BuildSystemPatch,
             enabled=form.checked("enabled"),
             settings=_named(form, "setting."),
-            credentials=_taken(form) | _named(form, "credential.") or None,
+            credentials=taken_away(form) | _named(form, "credential.") or None,
         )
         await change_system(call, patch)
     except (ForbiddenError, NotFoundError):
@@ -232,11 +235,6 @@ async def remove_person(call: Call) -> Response:
     return redirect(call, f"/build-systems/{system.slug}", "The user is forgotten.")
 
 
-def _taken(form: Form) -> dict[str, str]:
-    """Credentials that are to be taken away: empty ones."""
-    return dict.fromkeys(form.chosen("taken"), "")
-
-
 def _named(form: Form, prefix: str) -> dict[str, str]:
     """What the fields of that prefix hold.
 
@@ -267,7 +265,7 @@ def _form(call: Call, system: Any, form: Form, status: int = 200) -> Response:
         "more": f"/docs/{kind}",
         "settings": settings,
         "credentials": credentials,
-        "kept": named(system.credentials) if system else [],
+        "kept": choices_of(system.credentials) if system else [],
     }
     return page(call, "systems/form.html", shown, status)
 

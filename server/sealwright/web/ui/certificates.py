@@ -297,12 +297,12 @@ async def _settled(call: Call, made: CertificateOrder, message: str) -> Response
     async with database.read() as tx:
         result = await certificates.get(tx, made.organization_id, settled.result_id or "")
     if result and result.is_pending:
-        message = "The request is made. "
-        message += (
+        following = (
             "The EST server is asked to issue the certificate."
             if result.enrolment_id
             else "Send it to your certification authority, and upload the chain that comes back."
         )
+        message = f"The request is made. {following}"
     return redirect(call, f"/certificates/{settled.result_id}", message)
 
 
@@ -324,7 +324,7 @@ async def _detail(
             activity = await audit_page(
                 tx, certificate.organization_id, wanted, before=None, limit=_ACTIVITY
             )
-            names = await subject_names(tx, certificate.organization_id)
+            names = await subject_names(tx, certificate.organization_id, activity)
     renewals = [("self-signed", "Self-signed"), ("request", "By a request")]
     method = certificate_method(certificate)
     if certificate.kind is CertificateKind.OPENPGP:

@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from sealwright.db import Transaction, certificates, projects, proposals, requests
+from sealwright.db import Transaction, approvals, certificates, projects, proposals, requests
 from sealwright.db.log_search import Filter
 from sealwright.db.request_search import RequestFilter, find_ids
 from sealwright.model.certificate import CertificateStatus
@@ -62,7 +62,7 @@ async def home(call: Call) -> Response:
                 tx, grant.organization_id, Filter(action=ACTION, since=since), before=None,
                 limit=_SHOWN,
             )  # fmt: skip
-            names = await subject_names(tx, grant.organization_id)
+            names = await subject_names(tx, grant.organization_id, unusual)
         steps = await first_steps(tx, grant)
         ending = [
             one
@@ -117,7 +117,7 @@ async def _waiting(
     for one in waiting:
         policy = policies[one.signing_policy_id]
         if grant.user.standing & policy.approvers and may_decide(
-            grant.user, one, policy, await requests.decisions(tx, one.id)
+            grant.user, one, policy, await approvals.of_request(tx, one.id)
         ):
             mine.append(one)
     return mine, len(waiting) == _WAITING

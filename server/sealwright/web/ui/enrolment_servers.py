@@ -22,7 +22,14 @@ from sealwright.web.api.v1 import enrolment_servers as servers
 from sealwright.web.problems import status_of
 from sealwright.web.routes import Call, Endpoint, Face
 from sealwright.web.schemas.enrolment import EnrolmentServerIn, EnrolmentServerPatch
-from sealwright.web.ui.forms import Form, check_unchanged, named, read_form, stamped
+from sealwright.web.ui.forms import (
+    Form,
+    check_unchanged,
+    choices_of,
+    read_form,
+    stamped,
+    taken_away,
+)
 from sealwright.web.ui.navigation import may_open
 from sealwright.web.ui.rendering import page, redirect
 
@@ -84,7 +91,7 @@ async def update(call: Call) -> Response:
         patch = form.parse(
             EnrolmentServerPatch,
             user=form.value("user"),
-            credentials=dict.fromkeys(form.chosen("taken"), "") | _given(form),
+            credentials=taken_away(form) | _given(form),
             enabled=form.checked("enabled"),
         )
         changed = await servers.change(call, patch)
@@ -191,7 +198,7 @@ async def _detail(
 def _shown(
     form: Form, server: EnrolmentServer | None = None, kept: Sequence[str] = ()
 ) -> dict[str, object]:
-    return {"form": form, "server": server, "kept": kept, "takeable": named(kept)}
+    return {"form": form, "server": server, "kept": kept, "takeable": choices_of(kept)}
 
 
 _PATH = "/enrolment-servers"

@@ -123,14 +123,11 @@ def _marks(form: Form) -> dict[str, str]:
     }
 
 
-def check_unchanged(form: Form, now: Form) -> Form:
+def check_unchanged(form: Form, now: Form) -> None:
     """Refuse what was filled in before somebody else changed the thing.
 
     Args:
         now: the form filled in with what is there, and stamped.
-
-    Returns:
-        The form, to be shown again with its fault where it is refused otherwise.
 
     Raises:
         StaleFormError: it was, and each field that differs says so; sent again as it is then
@@ -138,7 +135,7 @@ def check_unchanged(form: Form, now: Form) -> Form:
     """
     seen = form.value("seen")
     if seen in {"", now.value("seen")}:
-        return form
+        return
     message = "Somebody else has changed this since you opened it. Nothing was changed."
     advice = "Compare with what is there now; to replace it by what stands here, save again."
     again = dataclasses.replace(
@@ -200,8 +197,13 @@ async def read_form(
     return Form(values, several)
 
 
-def named(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Names of fields as choices of a form."""
+def taken_away(form: Form) -> dict[str, str]:
+    """Credentials that are to be taken away, by the boxes named ``taken``: empty ones."""
+    return dict.fromkeys(form.chosen("taken"), "")
+
+
+def choices_of(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Names, such as those of credentials, as choices of a form."""
     return [(name, name.replace("_", " ").capitalize()) for name in names]
 
 

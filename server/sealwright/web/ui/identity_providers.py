@@ -46,7 +46,7 @@ async def create(call: Call) -> Response:
         made = await providers.add(call, given)
     except SealwrightError as error:
         return await _form(call, None, form.refused(error), status_of(error))
-    return redirect(call, f"/identity-providers/{made.slug}", "The identity provider is added.")
+    return redirect(call, f"{_PATH}/{made.slug}", "The identity provider is added.")
 
 
 async def edit_page(call: Call) -> Response:
@@ -89,14 +89,14 @@ async def update(call: Call) -> Response:
         await providers.change(call, patch)
     except SealwrightError as error:
         return await _form(call, found, form.refused(error), status_of(error))
-    return redirect(call, f"/identity-providers/{found.slug}", "Saved.")
+    return redirect(call, f"{_PATH}/{found.slug}", "Saved.")
 
 
 async def remove(call: Call) -> Response:
     """Trust it no more."""
     await read_form(call)
     gone = await providers.remove(call)
-    return redirect(call, "/identity-providers", f"{gone.name} is removed. Its users stay.")
+    return redirect(call, _PATH, f"{gone.name} is removed. Its users stay.")
 
 
 async def add_token(call: Call) -> Response:
@@ -113,7 +113,7 @@ async def revoke_token(call: Call) -> Response:
     """Revoke one for good."""
     await read_form(call)
     await scim_tokens.end(call)
-    return redirect(call, "/identity-providers", "The token counts no more.")
+    return redirect(call, _PATH, "The token counts no more.")
 
 
 def _domains(form: Form) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from sealwright.web.routes import Call
 
 T = TypeVar("T")
 
-_SIZE = 100
+SIZE = 100
 _LONGEST = 200
 
 
@@ -34,24 +34,45 @@ class Part(Generic[T]):
     cursor: str | None
 
 
-def part_of(call: Call, every: Sequence[T], words: Callable[[T], str]) -> Part[T]:
-    """The part that the address asks for with ``text`` and ``cursor``.
+@dataclass(frozen=True)
+class Look:
+    """What the address asks for: a text, and where among what fits to it the page begins."""
+
+    text: str
+    start: int
+
+    def words(self) -> Sequence[str]:
+        """Those of the text: what fits has all of them."""
+        return self.text.split()
+
+    def part(self, items: Sequence[T], total: int) -> Part[T]:
+        """The page, which has `items`, of `total` that fit."""
+        end = self.start + SIZE
+        return Part(
+            items=items,
+            total=total,
+            searchable=bool(self.text) or total > SIZE,
+            text=self.text,
+            query=urlencode({"text": self.text}) if self.text else "",
+            cursor=cursor_of(str(end)) if end < total else None,
+        )
+
+
+def look_of(call: Call) -> Look:
+    """What the address asks for with ``text`` and ``cursor``.
 
     Raises:
         InvalidInputError: the cursor is none of ours.
     """
     text = call.request.query_params.get("text", "")[:_LONGEST].strip()
-    start = read_number(call.request.query_params.get("cursor")) or 0
-    terms = text.casefold().split()
+    return Look(text, read_number(call.request.query_params.get("cursor")) or 0)
+
+
+def part_of(call: Call, every: Sequence[T], words: Callable[[T], str]) -> Part[T]:
+    """The part of a list that was read whole; `words`: what of one is searched. See `look_of`."""
+    look = look_of(call)
+    terms = [term.casefold() for term in look.words()]
     found = every
     if terms:
         found = [one for one in every if all(term in words(one).casefold() for term in terms)]
-    end = start + _SIZE
-    return Part(
-        items=found[start:end],
-        total=len(found),
-        searchable=bool(text) or len(every) > _SIZE,
-        text=text,
-        query=urlencode({"text": text}) if text else "",
-        cursor=cursor_of(str(end)) if end < len(found) else None,
-    )
+    return look.part(found[look.start : look.start + SIZE], len(found))

@@ -127,7 +127,7 @@ async def edit(call: Call) -> Response:
     """The form with what is there."""
     async with call.services.database.read() as tx:
         project = await find_project(tx, call.grant, call.path("project"))
-    return await _form(call, project, stamped(_filled(project)))
+    return await _form(call, project, _filled(project))
 
 
 async def update(call: Call) -> Response:
@@ -136,7 +136,7 @@ async def update(call: Call) -> Response:
     async with call.services.database.read() as tx:
         project = await find_project(tx, call.grant, call.path("project"))
     try:
-        check_unchanged(form, stamped(_filled(project)))
+        check_unchanged(form, _filled(project))
         form.require("name")
         given: dict[str, Any] = {"repository_url": form.value("repository_url")}
         given |= {name: frozenset(form.chosen(name)) for name in _LISTS}
@@ -153,7 +153,7 @@ async def update(call: Call) -> Response:
 def _filled(project: Project) -> Form:
     values = {"name": project.name, "repository_url": project.repository_url}
     lists = {"readers": sorted(project.readers), "configurators": sorted(project.configurators)}
-    return Form(values, lists)
+    return stamped(Form(values, lists))
 
 
 async def _form(call: Call, project: Project | None, form: Form, status: int = 200) -> Response:

@@ -107,7 +107,7 @@ async def edit(call: Call) -> Response:
     async with call.services.database.read() as tx:
         project = await find_project(tx, call.grant, call.path("project"))
         policy = await find_policy(tx, call.grant, project, call.path("policy"))
-    return await _form(call, project, policy, stamped(_filled(policy)))
+    return await _form(call, project, policy, _filled(policy))
 
 
 async def update(call: Call) -> Response:
@@ -117,7 +117,7 @@ async def update(call: Call) -> Response:
         project = await find_project(tx, call.grant, call.path("project"))
         policy = await find_policy(tx, call.grant, project, call.path("policy"))
     try:
-        check_unchanged(form, stamped(_filled(policy)))
+        check_unchanged(form, _filled(policy))
         form.require("name", "certificate", "quorum", "approval_hours")
         policy = await change_policy(call, form.parse(SigningPolicyPatch, **_given(form)))
     except (ForbiddenError, NotFoundError):
@@ -185,7 +185,7 @@ def _filled(policy: SigningPolicy) -> Form:
         "approvers": sorted(policy.approvers),
         "events": rules.events,
     }
-    return Form(values, lists)
+    return stamped(Form(values, lists))
 
 
 async def _form(

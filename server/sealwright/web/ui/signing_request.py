@@ -14,13 +14,13 @@ from sealwright.approve import approve_or_deny
 from sealwright.cancel import cancel as cancel_request
 from sealwright.db import (
     Transaction,
+    approvals,
     build_systems,
     certificates,
     groups,
     passkeys,
     plans,
     projects,
-    requests,
     users,
 )
 from sealwright.db import log as db_log
@@ -82,7 +82,7 @@ async def _detail(call: Call, form: Form, status: int = 200) -> Response:
     user = grant.user
     async with call.services.database.read() as tx:
         request = await find_request(tx, grant, call.path("request"))
-        decisions = await requests.decisions(tx, request.id)
+        decisions = await approvals.of_request(tx, request.id)
         policy = await find_policy(tx, grant, None, request.signing_policy_id)
         entries = await db_log.time_line(tx, request.id, _TIME_LINE)
         tree = await artifact_tree.whole(tx, request)

@@ -36,7 +36,7 @@ from sealwright.web.schemas.people import TokenIn
 from sealwright.web.ui.account import SCOPES
 from sealwright.web.ui.forms import Form, check_unchanged, read_form, stamped
 from sealwright.web.ui.navigation import may_open
-from sealwright.web.ui.parts import part_of
+from sealwright.web.ui.parts import SIZE, look_of
 from sealwright.web.ui.rendering import page, redirect
 
 ROLES = tuple((role.value, role.value.replace("-", " ").capitalize()) for role in Role)
@@ -61,13 +61,15 @@ class UserForm(In):
 
 async def listing(call: Call) -> Response:
     """All users."""
+    look = look_of(call)
     async with call.services.database.read() as tx:
-        found = await users.every(tx, call.grant.organization_id)
-        named = {one.id: one.name for one in await groups.every(tx, call.grant.organization_id)}
-    found.sort(key=lambda one: (not one.active, one.kind.value, one.name.lower()))
+        total, found = await users.listed(
+            tx, call.grant.organization_id, look.words(), skip=look.start, limit=SIZE
+        )
+        known = await groups.every(tx, call.grant.organization_id, with_members=False)
     shown = {
-        "part": part_of(call, found, lambda one: f"{one.name} {one.email or ''}"),
-        "groups": named,
+        "part": look.part(found, total),
+        "groups": {one.id: one.name for one in known},
         "may_change": may_open(call.grant.principal, "ui.new_user_page"),
         "may_see_sign_on": may_open(call.grant.principal, "ui.identity_providers"),
     }
@@ -148,12 +150,12 @@ async def update(call: Call) -> Response:
                 raise ConflictError(message, advice="Ask another administrator.")
             changed = dataclasses.replace(user, name=given.name, role=given.role)
             await change_user(tx, user, changed, actor_of(grant))
-            for group in await groups.every(tx, grant.organization_id):
+            moved = given.member_of ^ user.groups
+            for group in await groups.some(tx, grant.organization_id, moved):
                 belongs = group.id in given.member_of
-                if belongs != (user.id in group.members):
-                    members = group.members | {user.id} if belongs else group.members - {user.id}
-                    check_may_change_members(grant.user, group.members, members)
-                    await change_group(tx, group, renamed(group, None, members), actor_of(grant))
+                members = group.members | {user.id} if belongs else group.members - {user.id}
+                check_may_change_members(grant.user, group.members, members)
+                await change_group(tx, group, renamed(group, None, members), actor_of(grant))
     except SealwrightError as error:
         return await _shown(call, form=form.refused(error), status=status_of(error))
     return redirect(call, f"/users/{call.path('user')}", "Saved.")
@@ -336,7 +338,7 @@ async def _shown(
         found = user or await find_user(tx, grant, call.path("user"))
         owned = await users.tokens(tx, grant.organization_id, found.id)
         keys = await passkeys.of_user(tx, grant.organization_id, found.id)
-        known = await groups.every(tx, grant.organization_id)
+        known = await groups.every(tx, grant.organization_id, with_members=False)
         listed = await projects.every(tx, grant.organization_id)
     valid = [
         one for one in owned

@@ -21,7 +21,7 @@ from sealwright.model.certificate import (
     OrderState,
 )
 from sealwright.model.enrolment import EnrolmentServer
-from sealwright.model.identifiers import is_id, is_slug, utc_now
+from sealwright.model.identifiers import is_id, utc_now
 from sealwright.restrict import restrict
 from sealwright.transparency.record import organization_entry, record
 from sealwright.visible import is_name, missing, project_ids
@@ -318,11 +318,7 @@ async def find(tx: Transaction, call: Call) -> Certificate:
         NotFoundError
     """
     name = call.path("certificate")
-    if is_id(name):
-        found = await certificates.get(tx, call.grant.organization_id, name)
-    else:
-        every = await certificates.every(tx, call.grant.organization_id) if is_slug(name) else []
-        found = next((one for one in every if one.slug == name), None)
+    found = await certificates.find(tx, call.grant.organization_id, name)
     if found is None:
         raise missing(name, "certificate")
     return found
@@ -335,7 +331,7 @@ def _wish(call: Call, operation: Operation, arguments: dict[str, str | int | boo
 
 async def _check_free(tx: Transaction, call: Call, slug: str) -> None:
     """The signer looks again; here the answer comes at once."""
-    if any(one.slug == slug for one in await certificates.every(tx, call.grant.organization_id)):
+    if await certificates.by_slug(tx, call.grant.organization_id, slug):
         message = f"There is a certificate {slug!r} already."
         raise ConflictError(message, advice="Choose another slug; certificates are kept for good.")
 

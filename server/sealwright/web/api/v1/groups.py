@@ -27,9 +27,10 @@ async def listing(call: Call) -> Response:
     """All groups."""
     query = call.query(PageQuery)
     async with call.services.database.read() as tx:
-        found = await groups.every(tx, call.grant.organization_id)
-    page, cursor = page_of(found, query.cursor, query.limit, lambda group: group.id)
-    return json_answer(GroupsOut(items=[_out(one) for one in page], next_cursor=cursor))
+        found = await groups.every(tx, call.grant.organization_id, with_members=False)
+        page, cursor = page_of(found, query.cursor, query.limit, lambda group: group.id)
+        whole = await groups.some(tx, call.grant.organization_id, [one.id for one in page])
+    return json_answer(GroupsOut(items=[_out(one) for one in whole], next_cursor=cursor))
 
 
 async def get(call: Call) -> Response:

@@ -8,7 +8,7 @@ from sealwright import __version__
 from sealwright.errors import UnavailableError
 from sealwright.web.answers import json_answer
 from sealwright.web.routes import Answer, Call, Endpoint
-from sealwright.web.schemas.problems import HealthOut, LiveOut
+from sealwright.web.schemas.health import HealthOut, LiveOut
 
 
 async def live(_call: Call) -> Response:

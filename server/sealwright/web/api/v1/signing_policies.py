@@ -140,10 +140,10 @@ def _value(given: SigningPolicyIn | SigningPolicyPatch, name: str) -> Any:
 
 
 async def _certificate(tx: Transaction, organization_id: str, id_or_slug: str) -> Certificate:
-    for one in await certificates.every(tx, organization_id):
-        if id_or_slug in (one.id, one.slug):
-            return one
-    raise missing(id_or_slug, "certificate")
+    found = await certificates.find(tx, organization_id, id_or_slug)
+    if found is None:
+        raise missing(id_or_slug, "certificate")
+    return found
 
 
 async def _check(tx: Transaction, policy: SigningPolicy) -> None:

@@ -16,7 +16,7 @@ from sealwright.model.user import User, UserKind
 from sealwright.policy.permissions import check_may_grant
 from sealwright.visible import find_user
 from sealwright.web import auth
-from sealwright.web.answers import json_answer, no_content, page_of
+from sealwright.web.answers import json_answer, no_content, page_of, read_cursor
 from sealwright.web.invitations import deliver
 from sealwright.web.routes import Answer, Call, Endpoint
 from sealwright.web.schemas.accounts import InvitationOut, PasswordIn
@@ -45,7 +45,8 @@ async def listing(call: Call) -> Response:
     """All users."""
     query = call.query(PageQuery)
     async with call.services.database.read() as tx:
-        found = await users.every(tx, call.grant.organization_id)
+        after = read_cursor(query.cursor) or ""
+        found = await users.every(tx, call.grant.organization_id, query.limit + 1, after=after)
     page, cursor = page_of(found, query.cursor, query.limit, lambda user: user.id)
     return json_answer(UsersOut(items=[user_out(one) for one in page], next_cursor=cursor))
 
