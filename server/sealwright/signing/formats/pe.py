@@ -220,10 +220,7 @@ def _kept_certificates(file: BinaryIO, image: Image, directive: Directive) -> li
 
 def _check_whole(image: Image) -> None:
     """Refuse what no loader runs, but signers would sign: files that were cut off."""
-    # the headers' digest goes on behind that entry ("Calculating the PE Image Hash", 5 to 7): where
-    # they end before it, no two verifiers agree on what is next
-    hashable = image.security + 8 <= image.headers <= image.content
-    if image.alignment.bit_count() != 1 or not hashable:
+    if image.alignment.bit_count() != 1 or image.headers > image.content:
         message = (
             f"The header is malformed: FileAlignment is {image.alignment}, and SizeOfHeaders is "
             f"{image.headers} in {image.content} bytes."
