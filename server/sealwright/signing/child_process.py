@@ -102,6 +102,7 @@ class ChildProcess:
         Raises:
             ConfigurationError: a required layer is not available here.
             InternalError: the child does not start.
+            UnavailableError: it, or what forks it, was killed meanwhile.
         """
         settings = settings or SandboxSettings()
         await asyncio.to_thread(_prepare, folder)
@@ -114,6 +115,8 @@ class ChildProcess:
         try:
             async with asyncio.timeout(_START_SECONDS):
                 await child._greet()
+            if not child.is_alive:  # its hello lay in the pipe already
+                raise await child._died()
         except TimeoutError:
             await child.kill()
             message = f"The format child did not start within {_START_SECONDS:.0f} s."
