@@ -374,6 +374,21 @@ class NotingContainer(Container, Protocol):
 
 
 @runtime_checkable
+class MeteredContainer(Container, Protocol):
+    """A `Container` whose members share what is decompressed: reading one may take much more work
+    than its own size tells."""
+
+    def meter(self, count: Callable[[int], None]) -> None:
+        """Have counted what is decompressed from now on.
+
+        Args:
+            count: is told of so many bytes before they are decompressed; raises ArtifactError if
+                that is too much.
+        """
+        ...
+
+
+@runtime_checkable
 class FollowingContainer(Container, Protocol):
     """A `Container` that can be compared with an earlier version of it in less than two passes."""
 

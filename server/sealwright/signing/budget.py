@@ -8,7 +8,7 @@ from functools import partial
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError
-from sealwright.signing.artifact import Container, Entry
+from sealwright.signing.artifact import Container, Entry, MeteredContainer
 from sealwright.signing.spool import Spool, SpoolFile
 from sealwright.signing.streams import NullWriter
 
@@ -46,13 +46,16 @@ class Budget:
 
     Args:
         size: bytes of the artifact.
+        passes: how often folders of cabinets may be decompressed.
     """
 
-    def __init__(self, limits: Limits, size: int) -> None:
+    def __init__(self, limits: Limits, size: int, passes: int = 1) -> None:
         self.limits = limits
         self.members = 0
         self.extracted = 0
+        self.decompressed = 0
         self.largest = allowance(limits, size)
+        self._passes = passes
 
     def open_container(self, open_: Callable[[BinaryIO, int], Container], file: BinaryIO,
                        depth: int) -> tuple[Container, list[Entry]]:  # fmt: skip
@@ -63,12 +66,34 @@ class Budget:
         container = open_(file, self.limits.members - self.members)
         entries = list(container.entries())
         self.members += len(entries)
+        self._meter(container)
         return container, entries
 
     def reopen(self, opened: tuple[Container, list[Entry]]) -> tuple[Container, list[Entry]]:
         """Count the members of a container that was opened before."""
         self.members += len(opened[1])
+        self._meter(opened[0])
         return opened
+
+    def decompress(self, size: int) -> None:
+        """Count bytes that a container decompresses to read a member, whoever they belong to.
+
+        Raises:
+            ArtifactError: there are more than the artifact may use.
+        """
+        self.decompressed += size
+        most = self._passes * self.largest
+        if self.decompressed > most:
+            message = f"Reading it takes decompressing more than the {most} bytes that are allowed."
+            advice = (
+                "This looks like an archive bomb; if it is not, make its cabinets with MSZIP, or "
+                "submit them one by one."
+            )
+            raise ArtifactError(message, advice=advice)
+
+    def _meter(self, container: Container) -> None:
+        if isinstance(container, MeteredContainer):
+            container.meter(self.decompress)
 
     def extract(self, container: Container, entry: Entry, spool: Spool) -> SpoolFile:
         """Extract a member if the limits allow it."""

@@ -47,10 +47,9 @@ from sealwright.signing.deep_sign import DeepSign, Pace, PendingSignature
 from sealwright.signing.parts import Part
 from sealwright.signing.plan import Plan
 from sealwright.signing.planner import Share, build_plan
-from sealwright.signing.spool import KeptFiles, Spool
+from sealwright.signing.spool import KEPT, KeptFiles, Spool
 from sealwright.signing.verify_result import verify_result
 
-_KEPT = 1 << 30  # bytes of planned files that are kept until they are signed
 _TELL_SECONDS = 0.5  # between two messages about progress
 _BATCH = 32  # requests that are passed on while there is still other work
 
@@ -143,7 +142,7 @@ class Server:
         document = protocol.blob_from_json(message["configuration"])
         configuration = parse_configuration(document).resolve(message["parameters"])
         share = Share(protocol.shard_from_json(message["shard"]))
-        self.kept = KeptFiles(self.spool(limits), _KEPT)
+        self.kept = KeptFiles(self.spool(limits), KEPT)
         plan = build_plan(
             self.source(),
             message["artifactName"],

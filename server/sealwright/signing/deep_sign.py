@@ -129,7 +129,8 @@ class DeepSign:
         self._spool = spool
         self._pace = pace or Pace()
         self._language = language
-        budget = Budget(limits or Limits(), plan.root.size)
+        # changed files are extracted first; others in their folder are read when it is rebuilt
+        budget = Budget(limits or Limits(), plan.root.size, passes=2)
         self._contents = Contents(source, source_sha256, spool, budget, language, kept)
         self._next_number = 0
         self._untaken: list[PendingSignature] = []

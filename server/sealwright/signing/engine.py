@@ -31,7 +31,7 @@ from sealwright.signing.deep_sign import DeepSign, FileResult, PendingSignature
 from sealwright.signing.elements import LANGUAGE, Language
 from sealwright.signing.plan import INSIDE, Plan, at
 from sealwright.signing.planner import build_plan
-from sealwright.signing.spool import Spool
+from sealwright.signing.spool import KEPT, KeptFiles, Spool
 from sealwright.signing.verify_result import verify_result
 
 SignCallback = Callable[[Sequence[PendingSignature]], Sequence[SignatureResult]]
@@ -101,24 +101,37 @@ def sign_file(
         What was done, in the plan's order.
     """
     limits = limits or Limits()
-    plan = plan_file(
-        path,
-        configuration_xml,
-        parameters,
-        signing_time=identity.signing_time,
-        timestamp=timestamp,
-        limits=limits,
-        language=language,
-        trust=trust,
-        identity=identity,
-    )
+    configuration = parse_configuration(configuration_xml, language).resolve(parameters or {})
     with _spool(limits, output.parent) as spool, path.open("rb") as source:
+        kept = KeptFiles(spool, KEPT)
+        plan = build_plan(
+            source,
+            path.name,
+            configuration,
+            signing_time=identity.signing_time,
+            timestamp=timestamp,
+            spool=spool,
+            limits=limits,
+            language=language,
+            trust=trust,
+            identity=identity,
+            kept=kept,
+        )
         finished = spool.folder / "signed"
         with finished.open("x+b") as target:
             signing = DeepSign(
-                plan, source, target, identity, spool, limits=limits, language=language
+                plan,
+                source,
+                target,
+                identity,
+                spool,
+                limits=limits,
+                language=language,
+                kept=kept,
+                source_sha256=plan.root.sha256,
             )
             results = _answer_all(signing, sign)
+            kept.close()
             verify_result(
                 plan,
                 source,

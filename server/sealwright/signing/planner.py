@@ -321,12 +321,19 @@ class Planner:
                 self.spool.release(extracted)
                 raise
             nodes.append(node)
-            if self.kept is not None and node.signs and not node.children:
+            if self.kept is not None and self._is_kept(node, element):
                 self.kept.keep(path, node.sha256, extracted)
             else:
                 self.spool.release(extracted)
         check_outputs(nodes, (entry.path for entry in entries))
         return tuple(nodes)
+
+    def _is_kept(self, node: PlanNode, parent: Element) -> bool:
+        """Whether signing would extract the file again: one to sign; or a container with such ones,
+        where what is in front of it would have to be read again as well."""
+        if node.children:
+            return node.has_work and self.language.types[parent.name].is_sequence
+        return bool(node.signs)
 
 
 class _Claims:

@@ -17,6 +17,7 @@ Key = TypeVar("Key", int, str)
 
 _SMALL = 4 << 20  # bytes up to which a file stays in memory
 _MEMORY = 64 << 20  # bytes of all files in memory
+KEPT = 1 << 30  #: bytes of planned files that are kept until they are signed
 
 
 @dataclass

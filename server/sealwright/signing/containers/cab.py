@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO
@@ -108,11 +108,16 @@ class Cabinet:
         self._shown: ShownBlocks | None = None  # blocks for another version of the cabinet
         self._known: ShownBlocks | None = None  # blocks from it
         self._equal: set[int] = set()  # folders whose data is the same in it
+        self._count: Callable[[int], None] = lambda _: None
 
     @property
     def is_signed(self) -> bool:
         """Whether a signature follows the cabinet."""
         return bool(self._header.signature)
+
+    def meter(self, count: Callable[[int], None]) -> None:
+        """See `artifact.MeteredContainer`."""
+        self._count = count
 
     def follow(self, before: Cabinet) -> None:
         """What both have in common need not be decompressed twice.
@@ -280,7 +285,11 @@ class Cabinet:
             self._noted[index],
             self._shown,
             self._known,
+            self._decompressing,
         )
+
+    def _decompressing(self, size: int) -> None:
+        self._count(size)  # which may be another one than when the folder was opened
 
     def _note(self, index: int, number: int) -> None:
         """Have a folder's block noted; where it is not yet, all are, so that this is done once."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError
@@ -34,6 +34,10 @@ class CabContainer:
         """Members in the order of their data."""
         for member, path in zip(self._cabinet.members, self._paths, strict=True):
             yield Entry(path, member.size, False, member.order)  # noqa: FBT003 - is_directory
+
+    def meter(self, count: Callable[[int], None]) -> None:
+        """See `artifact.MeteredContainer`."""
+        self._cabinet.meter(count)
 
     def follow(self, before: CabContainer) -> None:
         """See `Cabinet.follow`."""

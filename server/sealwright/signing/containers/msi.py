@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import BinaryIO
@@ -113,6 +113,11 @@ class MsiContainer:
             raise ArtifactError(message, advice=_REBUILD)
 
     # Reading
+
+    def meter(self, count: Callable[[int], None]) -> None:
+        """See `artifact.MeteredContainer`."""
+        for embedded in self._embedded:
+            embedded.cabinet.meter(count)
 
     def follow(self, before: MsiContainer) -> None:
         """See `Cabinet.follow`. What the database of `before` says of hashes is not checked any
