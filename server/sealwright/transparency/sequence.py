@@ -182,9 +182,7 @@ def leaf_of(entry: Entry, sequence_number: int) -> bytes:
     return LeafEntry(sequence_number, event).encode()
 
 
-async def _append(
-    tx: Transaction, key: SigningKey, end: _End, entries: list[Entry]
-) -> _End | None:
+async def _append(tx: Transaction, key: SigningKey, end: _End, entries: list[Entry]) -> _End | None:
     """Append `entries` to the tree; None where another sequencer moved the head meanwhile."""
     size = end.row.size
     numbers = {entry.id: size + index for index, entry in enumerate(entries)}
