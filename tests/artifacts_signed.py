@@ -6,6 +6,7 @@ import io
 import time
 from pathlib import Path
 
+from sealwright.signing.agreement import agree
 from sealwright.signing.artifact import Identity, SignatureResult, TimestampForm
 from sealwright.signing.authenticode_trust import Trust
 from sealwright.signing.configuration import parse_configuration
@@ -14,7 +15,7 @@ from sealwright.signing.planner import build_plan
 from sealwright.signing.spool import Spool
 from sealwright.signing.verify_result import VerifiedSignature, verify_result
 from tests import keys
-from tests.toy import configuration
+from tests.toy import configuration, file_digest
 
 
 def sign_deeply(
@@ -43,5 +44,6 @@ def sign_deeply(
             pending = batches.send(answers)
     except StopIteration:
         signing.close()
-    found = verify_result(plan, source, output, signer.der, spool)
-    return output.getvalue(), found
+    verdict = verify_result(plan, source, output, signer.der, spool)
+    agree(plan, signing.reports, verdict, file_digest(output.getvalue()))
+    return output.getvalue(), list(verdict.signatures)
