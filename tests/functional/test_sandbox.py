@@ -45,6 +45,7 @@ from sealwright.signing.child_process import SandboxSettings
 from sealwright.signing.confinement import ChildLimits
 from sealwright.signing.deep_sign import Pace, PendingSignature
 from sealwright.signing.formats import pe
+from sealwright.signing.nursery import ENVIRONMENT
 from sealwright.signing.plan import Plan
 from sealwright.signing.sandbox import FormatChild
 from sealwright.signing.signature_value import stamped_value
@@ -594,7 +595,7 @@ async def test_a_live_child_has_no_network_and_no_environment(tmp_path: Path) ->
         assert status["Threads"].strip() == "1"
         environment = (process / "environ").read_bytes().split(b"\0")
         assert {entry.split(b"=")[0] for entry in environment} <= {
-            *(b"", b"PYTHONPATH", b"PYTHONUTF8", b"LC_CTYPE")
+            *(b"", b"LC_CTYPE", *map(os.fsencode, ENVIRONMENT))
         }
         descriptors = [str(each.readlink()) for each in (process / "fd").iterdir()]
         assert all(d.startswith("pipe:") or d == os.devnull for d in descriptors), descriptors
