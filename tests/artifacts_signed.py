@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+from sealwright.signing.agreement import agree
 from sealwright.signing.artifact import Identity, SignatureResult, TimestampForm
 from sealwright.signing.authenticode_trust import Trust
 from sealwright.signing.configuration import parse_configuration
 from sealwright.signing.deep_sign import DeepSign
+from sealwright.signing.plan import PlanNode
 from sealwright.signing.planner import build_plan
 from sealwright.signing.spool import Spool
 from sealwright.signing.verify_result import VerifiedSignature, verify_result
 from tests import keys
-from tests.toy import configuration
+from tests.toy import configuration, file_digest
 
 
 def sign_deeply(
     content: bytes, body: str, folder: Path, signer: keys.Issued | None = None
 ) -> tuple[bytes, list[VerifiedSignature]]:
-    """Plan, sign and compare an artifact by the elements in `body`."""
+    """Plan, sign and compare an artifact by the elements in `body`: the signed artifact, and the
+    signatures that were found, members' before their containers'."""
     signer = signer or keys.pki().leaf("rsa-3072")
     spool = Spool(folder, 1 << 30)
     source, output = io.BytesIO(content), io.BytesIO()
@@ -43,5 +47,13 @@ def sign_deeply(
             pending = batches.send(answers)
     except StopIteration:
         signing.close()
-    found = verify_result(plan, source, output, signer.der, spool)
-    return output.getvalue(), found
+    verdict = verify_result(plan, source, output, signer.der, spool)
+    agree(plan, signing.reports, verdict, file_digest(output.getvalue()))
+    order = list(_inside_out(plan.root))
+    return output.getvalue(), sorted(verdict.signatures, key=lambda one: order.index(one.path))
+
+
+def _inside_out(node: PlanNode) -> Iterator[str]:
+    for child in node.children:
+        yield from _inside_out(child)
+    yield node.path

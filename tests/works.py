@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,6 +93,12 @@ class Works:
     async def actions(self, request: SigningRequest) -> list[str]:
         async with self.bench.database.read() as tx:
             return [entry.action for entry in await db_log.of_request(tx, request.id, limit=1000)]
+
+    async def leaves(self, request: SigningRequest, action: str) -> list[dict[str, Any]]:
+        """What the log says of each time that this was done."""
+        async with self.bench.database.read() as tx:
+            found = await db_log.of_action(tx, request.id, action)
+        return [json.loads(entry.body)["data"] for entry in found]
 
     def left_over(self) -> list[Path]:
         """What lies in the scratch folder, beside the children that wait for work."""

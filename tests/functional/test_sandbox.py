@@ -24,7 +24,7 @@ from tests.fakes import installers
 from tests.fakes.hostile_archives import KINDS, hostile_archives
 from tests.pe_images import image
 from tests.shared import REPOSITORY, missing
-from tests.toy import archive, configuration
+from tests.toy import archive, configuration, file_digest
 
 from sealwright.errors import (
     ArtifactConfigurationError,
@@ -38,19 +38,21 @@ from sealwright.errors import (
 )
 from sealwright.model.signed_member import Change, SignedMember
 from sealwright.signing import child_protocol, landlock
+from sealwright.signing.agreement import agree
 from sealwright.signing.artifact import Directive, SignatureFact, SignatureResult, TimestampForm
 from sealwright.signing.budget import Limits
 from sealwright.signing.child_pool import ChildPool
 from sealwright.signing.child_process import SandboxSettings
 from sealwright.signing.confinement import ChildLimits
 from sealwright.signing.deep_sign import Pace, PendingSignature
+from sealwright.signing.file_result import FileDigest, StageReport
 from sealwright.signing.formats import pe
 from sealwright.signing.nursery import ENVIRONMENT
 from sealwright.signing.plan import Plan
 from sealwright.signing.sandbox import FormatChild
 from sealwright.signing.signature_value import stamped_value
 from sealwright.signing.team import Team, team_of
-from sealwright.signing.verify_result import VerifiedSignature
+from sealwright.signing.verify_result import Verdict, VerifiedFile, VerifiedSignature
 
 SERVER = REPOSITORY / "server"
 SIGN = "<authenticode-sign/>"
@@ -115,6 +117,7 @@ async def test_a_team_makes_what_one_child_makes(tmp_path: Path) -> None:
         return [made[each.request.digest] for each in batch]
 
     outputs = []
+    agreed = []
     listings = []
     progress: list[tuple[int, int]] = []
     async with ChildPool(tmp_path, 3) as pool:
@@ -138,9 +141,11 @@ async def test_a_team_makes_what_one_child_makes(tmp_path: Path) -> None:
                     judges.first.input.write_bytes(data)
                     judges.first.output.write_bytes(outputs[-1][2])
                     await judges.share_input()
-                    found = await judges.verify(plan, identity.certificate)
-                    assert len(found) == 11
+                    verdict = await judges.verify(plan, identity.certificate)
+                    assert len(verdict.signatures) == 11
+                    agreed.append(agree(plan, results, verdict, file_digest(outputs[-1][2])))
     assert outputs[0] == outputs[1]
+    assert agreed[0] == agreed[1]
     assert listings[0] == listings[1]
     opened = {node.path: node.members for node in outputs[0][0].root.walk() if node.members}
     assert {path: len(members) for path, members in listings[0].items()} == opened
@@ -207,7 +212,7 @@ async def test_plan_sign_and_verify(tmp_path: Path) -> None:
         async with pool.child() as checker:
             checker.input.write_bytes(artifact())
             checker.output.write_bytes(signed)
-            found = await checker.verify(plan, identity.certificate)
+            found = (await checker.verify(plan, identity.certificate)).signatures
             assert len(found) == 5
             assert all(each.fact.timestamp for each in found)
         async with pool.child() as checker:
@@ -245,7 +250,7 @@ async def test_a_package_is_rebuilt_in_a_confined_child(tmp_path: Path) -> None:
             signed = output.read()
     async with started(tmp_path / "d", data=content) as checker:
         checker.output.write_bytes(signed)
-        assert len(await checker.verify(plan, identity.certificate)) == 3
+        assert len((await checker.verify(plan, identity.certificate)).signatures) == 3
 
 
 async def test_packages_with_xml_are_signed_in_a_confined_child(tmp_path: Path) -> None:
@@ -274,8 +279,8 @@ async def test_packages_with_xml_are_signed_in_a_confined_child(tmp_path: Path) 
             signed = output.read()
     async with started(tmp_path / "checker", data=data) as checker:
         checker.output.write_bytes(signed)
-        found = await checker.verify(plan, identity.certificate)
-    assert sorted(each.fact.format for each in found) == [*["authenticode"] * 3, "opc"]
+        verdict = await checker.verify(plan, identity.certificate)
+    assert sorted(each.fact.format for each in verdict.signatures) == [*["authenticode"] * 3, "opc"]
 
 
 async def test_many_files_in_many_batches(tmp_path: Path) -> None:
@@ -669,13 +674,44 @@ def test_malformed_listings_are_not_believed(listing: object) -> None:
 def test_malformed_members_of_signatures_are_not_believed(members: object) -> None:
     fact = SignatureFact("jar", "sha256", b"signer")
     member = SignedMember("META-INF/S.SF", 3, Change.ADDED, "signature file")
-    sent = child_protocol.verified_to_json([VerifiedSignature("a", "jar-sign", fact, (member,))])
-    message = json.loads(json.dumps(sent))
-    [found] = child_protocol.verified_from_json(message)
+    told = Verdict((VerifiedSignature("a", "jar-sign", fact, (member,)),), ())
+    message = json.loads(json.dumps(child_protocol.verdict_to_json(told)))
+    [found] = child_protocol.verdict_from_json(message).signatures
     assert found.members == (member,)
     message["found"][0]["members"] = members
     with pytest.raises(InternalError):
-        child_protocol.verified_from_json(message)
+        child_protocol.verdict_from_json(message)
+
+
+def test_contents_are_told_in_one_form_alone() -> None:
+    content = FileDigest("0a" * 32, 7)
+    reports = (
+        StageReport("a", "repack", "Rebuilt: 1 changed", passing=content),
+        StageReport("a", "jar-sign", "JAR signature", ("00" * 32,), "sha256"),
+    )
+    told = json.loads(json.dumps(child_protocol.reports_to_json(reports)))
+    assert child_protocol.reports_from_json(told) == reports
+    verdict = Verdict((), (VerifiedFile("a!/b", content),))
+    judged = json.loads(json.dumps(child_protocol.verdict_to_json(verdict)))
+    assert child_protocol.verdict_from_json(judged) == verdict
+    for wrong in ("", "0a" * 32, [], ["0a" * 32], ["0A" * 32, 7], ["0a" * 31, 7], [7, 7], {},
+                  ["0a" * 32, -1], ["0a" * 32, 7.5], ["0a" * 32, True], ["0a" * 32, 7, 7],
+                  ["0a" * 32 + "\n", 7], False):  # fmt: skip
+        with pytest.raises(InternalError):
+            child_protocol.reports_from_json([told[0] | {"passing": wrong}])
+        files = [["a!/b", *wrong] if isinstance(wrong, list) else wrong]
+        with pytest.raises(InternalError):
+            child_protocol.verdict_from_json(judged | {"files": files})
+    with pytest.raises(InternalError):
+        child_protocol.verdict_from_json(judged | {"files": [["a!/b", None, None]]})
+    for change in ({"path": 1}, {"summary": "x" * 201}, {"summary": "a\x1b[2J"}, {"digests": "0"}):
+        with pytest.raises(InternalError):
+            child_protocol.reports_from_json([told[1] | change])
+    for missing_name in told[1]:
+        with pytest.raises(InternalError):
+            child_protocol.reports_from_json(
+                [{k: told[1][k] for k in told[1] if k != missing_name}]
+            )
 
 
 LIAR = """
@@ -694,7 +730,7 @@ LIES = {
     "empty": "out.write(bytes(4))",
     "a list": 'out.write(b"\\x00\\x00\\x00\\x02[]")',
     "deep": 'b = b"[" * 100000; out.write(len(b).to_bytes(4, "big") + b)',
-    "wrong type": 'out.write(encode({"type": "signed", "results": []}))',
+    "wrong type": 'out.write(encode({"type": "signed", "reports": []}))',
     "no plan": 'out.write(encode({"type": "plan", "plan": "{}"}))',
 }
 

@@ -12,7 +12,15 @@ import random
 import pytest
 from tests.artifacts import launcher
 from tests.fakes.cabinets import LZX, MSZIP, File, Folder, build
-from tests.fakes.lzx_encoder import ALIGNED, FRAME, UNCOMPRESSED, VERBATIM, Encoder, Writer
+from tests.fakes.lzx_encoder import (
+    ALIGNED,
+    FRAME,
+    UNCOMPRESSED,
+    VERBATIM,
+    Encoder,
+    Writer,
+    codes_of,
+)
 from tests.rebuilding import rebuild
 
 from sealwright.errors import ArtifactError, ClosedMemberError
@@ -163,3 +171,68 @@ def test_the_number_of_blocks_in_a_frame_is_limited() -> None:
         else:
             with pytest.raises(ArtifactError, match="malformed"):
                 lzx.Lzx(15).block(data, size)
+
+
+def test_tables_are_limited_in_the_long_run() -> None:
+    """Each block costs the time to make its tables, of however few bytes it is."""
+    for length, is_accepted in ((5000, True), (1000, False)):
+        frames = Encoder(15, (VERBATIM,), length).compress(TEXT[: 2 * FRAME + 20_000])
+        decoder = lzx.Lzx(15)
+        found = [decoder.block(*frame) for frame in frames[:2]]
+        assert b"".join(found) == TEXT[: 2 * FRAME]
+        if is_accepted:
+            assert decoder.block(*frames[2]) == TEXT[2 * FRAME : 2 * FRAME + 20_000]
+        else:
+            with pytest.raises(ArtifactError, match="malformed"):
+                decoder.block(*frames[2])
+
+
+def raw_block(length: int, content: bytes) -> bytes:
+    """An uncompressed block as it begins, and some of what it holds."""
+    header = bits((UNCOMPRESSED, 3), (length >> 8, 16), (length & 0xFF, 8))
+    return header + b"\1\0\0\0" * 3 + content
+
+
+def test_padding_behind_an_odd_block_may_follow_in_the_next_frame() -> None:
+    head = bits((0, 1), (UNCOMPRESSED, 3), (0, 16), (1, 8)) + b"\1\0\0\0" * 3 + b"x\0"
+    frames = [
+        (head + raw_block(FRAME - 1, TEXT[: FRAME - 1]), FRAME),
+        (b"\0" + raw_block(4, b"last"), 4),
+    ]
+    decoder = lzx.Lzx(15)
+    assert [decoder.block(*frame) for frame in frames] == [b"x" + TEXT[: FRAME - 1], b"last"]
+
+
+def test_bits_behind_the_end_are_refused() -> None:
+    """Also where a longer frame has come before, so that there is something to be looked at."""
+    frames = Encoder(15, (VERBATIM,), 1 << 20).compress(TEXT[: FRAME + 9000])
+    for cut in (1, 2, 3, 40):
+        decoder = lzx.Lzx(15)
+        decoder.block(*frames[0])
+        data, size = frames[1]
+        with pytest.raises(ArtifactError, match="malformed"):
+            decoder.block(data[:-cut], size)
+
+
+@pytest.mark.parametrize("offset", [50, 0, 51, 1 << 15, (1 << 15) + 1])
+def test_recent_offsets_that_lead_nowhere(offset: int) -> None:
+    """An uncompressed block sets them, to whatever it likes."""
+    recent = offset.to_bytes(4, "little") * 3
+    first = bits((0, 1), (UNCOMPRESSED, 3), (0, 16), (50, 8)) + recent + TEXT[:50]
+    encoder, writer = Encoder(15, (VERBATIM,), FRAME), Writer()
+    items = encoder.symbols([(4, 1)], [1, 1, 1])  # a match of four bytes by the first of them
+    encoder.header(writer, VERBATIM, 4, [items], [1, 1, 1])
+    encoder.put(writer, items[0], codes_of(encoder.main), codes_of(encoder.lengths), VERBATIM)
+    writer.align()
+    data = first + bytes(writer.data)
+    if offset == 50:
+        assert lzx.Lzx(15).block(data, 54) == TEXT[:50] + TEXT[:4]
+    else:
+        with pytest.raises(ArtifactError, match="malformed"):
+            lzx.Lzx(15).block(data, 54)
+
+
+def test_matches_do_not_go_past_the_frame() -> None:
+    frames = Encoder(15, (VERBATIM,), FRAME).compress(b"abc" * 1000)
+    with pytest.raises(ArtifactError, match="malformed"):
+        lzx.Lzx(15).block(frames[0][0], 2999)

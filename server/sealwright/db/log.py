@@ -67,6 +67,12 @@ _PENDING = (
     .order_by(log_entries.c.id)
     .limit(sa.bindparam("most"))
 )
+_NUMBERED = (
+    sa.select(log_entries)
+    .where(log_entries.c.sequence >= sa.bindparam("first"))
+    .order_by(log_entries.c.sequence)
+    .limit(sa.bindparam("most"))
+)
 _NUMBER = (
     log_entries.update()
     .where(log_entries.c.id == sa.bindparam("entry"), log_entries.c.sequence.is_(None))
@@ -87,8 +93,6 @@ _MOVE_HEAD = (
         {name: sa.bindparam(f"new_{name}") for name in ("size", "head", "checkpoint", "signed_at")}
     )
 )
-_TILE = sa.select(log_tiles.c.content).where(log_tiles.c.path == sa.bindparam("path"))
-_DROP_TILES = log_tiles.delete().where(log_tiles.c.path.in_(sa.bindparam("paths", expanding=True)))
 _INSERT_TILES = log_tiles.insert()
 _INSERT_DETAILS = log_details.insert()
 _INSERT = log_entries.insert()
@@ -179,6 +183,12 @@ async def get(tx: Transaction, entry_id: int) -> Entry | None:
     """One leaf, whatever its organization."""
     row = await tx.one(sa.select(log_entries).where(log_entries.c.id == entry_id))
     return _entry(row) if row else None
+
+
+async def numbered(tx: Transaction, first: int, limit: int) -> list[Entry]:
+    """The leaves from the one with this sequence number on, in their order."""
+    rows = await tx.all(_NUMBERED, first=first, most=limit)
+    return [_entry(row) for row in rows]
 
 
 async def of_request(
@@ -277,7 +287,7 @@ async def move_head(tx: Transaction, from_size: int, row: HeadRow) -> bool:
 
 
 async def put_tiles(tx: Transaction, tiles: Mapping[str, bytes], tree_size: int) -> None:
-    """Insert tiles and bundles by path; a path never comes with other content."""
+    """Insert full tiles and bundles by path."""
     if tiles:
         await tx.change(
             _INSERT_TILES,
@@ -288,20 +298,8 @@ async def put_tiles(tx: Transaction, tiles: Mapping[str, bytes], tree_size: int)
         )
 
 
-async def drop_tiles(tx: Transaction, paths: Sequence[str]) -> None:
-    """Remove partial tiles that have grown: whatever they held is a prefix of their successor."""
-    if paths:
-        await tx.change(_DROP_TILES, [{"paths": paths}])
-
-
-async def tile(tx: Transaction, path: str) -> bytes | None:
-    """What is stored at a C2SP path; see `transparency.publish.read_tile` for partial tiles."""
-    row = await tx.one(_TILE, path=path)
-    return bytes(row["content"]) if row else None
-
-
 async def tiles(tx: Transaction, paths: Sequence[str]) -> dict[str, bytes]:
-    """What is stored at each of a few C2SP paths."""
+    """What is stored at each of a few C2SP paths: full tiles alone are."""
     rows = await tx.all(
         sa.select(log_tiles.c.path, log_tiles.c.content).where(log_tiles.c.path.in_(paths))
     )

@@ -193,7 +193,7 @@ class Server:
             signing = self.run(message, out, is_part=is_part)
         return {
             "type": "signed",
-            "results": protocol.results_to_json(signing.results),
+            "reports": protocol.reports_to_json(signing.reports),
             "part": protocol.part_to_json(signing.part),
         }
 
@@ -204,7 +204,7 @@ class Server:
         paths += [part_of(self.folder, number) for number in range(1, len(parts))]
         with (self.folder / OUTPUT).open("r+b") as out:
             signing = self.run(message, out, parts=list(zip(paths, parts, strict=True)))
-        return {"type": "signed", "results": protocol.results_to_json(signing.results)}
+        return {"type": "signed", "reports": protocol.reports_to_json(signing.reports)}
 
     def run(
         self,
@@ -271,7 +271,7 @@ class Server:
         protect_output(self.folder)
         limits = Limits(**message["limits"])
         with (self.folder / INPUT).open("rb") as source, (self.folder / OUTPUT).open("rb") as out:
-            found = verify_result(
+            verdict = verify_result(
                 Plan.from_json(message["plan"]),
                 source,
                 out,
@@ -280,7 +280,7 @@ class Server:
                 limits=limits,
                 shard=protocol.shard_from_json(message["shard"]),
             )
-        return {"type": "verified", **protocol.verified_to_json(found)}
+        return {"type": "verified", **protocol.verdict_to_json(verdict)}
 
 
 def main(arguments: list[str]) -> None:

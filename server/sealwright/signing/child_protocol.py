@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-import dataclasses
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -27,10 +27,16 @@ from sealwright.signing.artifact import (
     TimestampForm,
 )
 from sealwright.signing.authenticode_trust import Trust
-from sealwright.signing.deep_sign import FileResult, PendingSignature
+from sealwright.signing.deep_sign import PendingSignature
+from sealwright.signing.file_result import FileDigest, StageReport
 from sealwright.signing.parts import Part, PartMember, PartOutput
 from sealwright.signing.shard import Shard
-from sealwright.signing.verify_result import MOST_MEMBERS, VerifiedSignature
+from sealwright.signing.verify_result import (
+    MOST_MEMBERS,
+    Verdict,
+    VerifiedFile,
+    VerifiedSignature,
+)
 
 MAX_FRAME = 128 << 20
 HEADER = 4
@@ -38,8 +44,10 @@ _MAX_TEXT = 16 << 10
 _MAX_PATH = 1 << 16
 _MAX_BLOB = 1 << 20
 _MAX_ROLE = 100
+_MAX_SUMMARY = 200
 _MAX_ITEMS = 1_000_000
 _MAX_VALUE_SIZE = 66  # bytes of a number modulo the order of P-521
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _DIGEST_SIZES = {"sha256": 32, "sha384": 48, "sha512": 64}
 
 Message = Mapping[str, Any]
@@ -168,35 +176,41 @@ def answers_from_json(value: object) -> list[tuple[int, SignatureResult]]:
     ]
 
 
-def results_to_json(results: Iterable[FileResult]) -> list[Message]:
+def reports_to_json(reports: Iterable[StageReport]) -> list[Message]:
     """What was done, for the parent."""
-    return [dataclasses.asdict(result) for result in results]
+    return [
+        {
+            "path": each.path,
+            "directive": each.directive,
+            "summary": each.summary,
+            "digests": list(each.digests),
+            "hash": each.hash_algorithm,
+            "passing": None if each.passing is None else _digest_to_json(each.passing),
+        }
+        for each in reports
+    ]
 
 
-def results_from_json(value: object) -> tuple[FileResult, ...]:
-    """What was done, checked."""
+def reports_from_json(value: object) -> tuple[StageReport, ...]:
+    """What was done, checked for shape. Contents in between are told, and no others."""
     try:
         return tuple(
-            FileResult(
+            StageReport(
                 path=_text(each["path"]),
-                element=_text(each["element"]),
                 directive=_text(each["directive"]),
-                sha256_before=_text(each["sha256_before"]),
-                sha256_after=_text(each["sha256_after"]),
-                size=_number(each["size"]),
-                summary=_text(each["summary"]),
+                summary=_summary(each["summary"]),
                 digests=tuple(_text(digest) for digest in _list(each["digests"])),
-                hash_algorithm=_text(each["hash_algorithm"]),
-                outputs=tuple(_text(path) for path in _list(each["outputs"])),
+                hash_algorithm=_text(each["hash"]),
+                passing=None if each["passing"] is None else _digest_from_json(each["passing"]),
             )
             for each in _items(value)
         )
-    except KeyError:
+    except (KeyError, ValueError):
         raise malformed() from None
 
 
-def verified_to_json(found: Iterable[VerifiedSignature]) -> Message:
-    """Verified signatures, for the parent. Thousands share a few certificates, which go once."""
+def verdict_to_json(verdict: Verdict) -> Message:
+    """What was verified, for the parent. Thousands share a few certificates, which go once."""
     certificates: dict[bytes, int] = {}
 
     def number(certificate: bytes) -> int:
@@ -216,16 +230,21 @@ def verified_to_json(found: Iterable[VerifiedSignature]) -> Message:
             "timestampHash": each.fact.timestamp_hash_algorithm,
             "members": [[one.path, one.size, one.change, one.what] for one in each.members],
         }
-        for each in found
+        for each in verdict.signatures
     ]
-    return {"found": rows, "certificates": [blob_to_json(each) for each in certificates]}
+    files = [[each.path, *_digest_to_json(each.content)] for each in verdict.files]
+    return {
+        "found": rows,
+        "files": files,
+        "certificates": [blob_to_json(each) for each in certificates],
+    }
 
 
-def verified_from_json(message: Message) -> list[VerifiedSignature]:
-    """Verified signatures, checked for shape."""
+def verdict_from_json(message: Message) -> Verdict:
+    """What was verified, checked for shape."""
     try:
         certificates = [blob_from_json(each) for each in _list(message["certificates"])]
-        return [
+        signatures = [
             VerifiedSignature(
                 _text(each["path"]),
                 _text(each["directive"]),
@@ -247,6 +266,11 @@ def verified_from_json(message: Message) -> list[VerifiedSignature]:
             )
             for each in _items(message["found"])
         ]
+        files = []
+        for each in _list(message["files"]):
+            path, *content = _list(each)
+            files.append(VerifiedFile(_text(path), _digest_from_json(content)))
+        return Verdict(tuple(signatures), tuple(files))
     except (KeyError, IndexError, ValueError):
         raise malformed() from None
 
@@ -396,6 +420,17 @@ def blob_from_json(value: object) -> bytes:
         raise malformed() from None
 
 
+def _digest_to_json(content: FileDigest) -> list[str | int]:
+    return [content.sha256, content.size]
+
+
+def _digest_from_json(value: object) -> FileDigest:
+    sha256, size = _list(value)
+    if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
+        raise malformed()
+    return FileDigest(sha256, _number(size))
+
+
 def _items(value: object) -> Sequence[Mapping[str, Any]]:
     items = _list(value)
     if not all(isinstance(each, dict) for each in items):
@@ -413,6 +448,14 @@ def _text(value: object) -> str:
     if not isinstance(value, str) or len(value) > _MAX_TEXT:
         raise malformed()
     return value
+
+
+def _summary(value: object) -> str:
+    """Words of the child's own, which people read."""
+    text = _text(value)
+    if len(text) > _MAX_SUMMARY or not is_plain(text):
+        raise malformed()
+    return text
 
 
 def _path(value: object) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from sealwright.signing.artifact import Format
+from sealwright.signing.artifact import Directive, Format
 from sealwright.signing.containers import CONTAINERS, ContainerType
 from sealwright.signing.formats import FORMATS
 
@@ -139,3 +139,8 @@ LANGUAGE = Language(FORMATS, CONTAINERS)
 def is_verification(directive: str) -> bool:
     """Whether the directive checks signatures that are there, rather than making one."""
     return directive.endswith("-verify")
+
+
+def is_embedded(directive: Directive) -> bool:
+    """Whether the directive puts a signature into the file, and so changes it."""
+    return not is_verification(directive.name) and OUTPUT_FILE_NAME not in directive.options

@@ -14,6 +14,7 @@ from typing import BinaryIO, TypeAlias
 
 from sealwright.errors import InternalError, VerificationError
 from sealwright.model.signed_member import Change, SignedMember, plain
+from sealwright.signing.advice import REPORT
 from sealwright.signing.artifact import (
     ComparedFormat,
     Container,
@@ -28,14 +29,22 @@ from sealwright.signing.artifact import (
     TimestampForm,
 )
 from sealwright.signing.budget import Budget, Limits
-from sealwright.signing.elements import LANGUAGE, OUTPUT_FILE_NAME, Language
-from sealwright.signing.plan import INSIDE, Plan, PlanNode, at, member_signing_format
+from sealwright.signing.elements import LANGUAGE, Language, is_embedded
+from sealwright.signing.file_result import FileDigest
+from sealwright.signing.plan import (
+    INSIDE,
+    Plan,
+    PlanNode,
+    at,
+    in_order,
+    member_signing_format,
+)
 from sealwright.signing.shard import WHOLE, Shard
 from sealwright.signing.spool import Spool, SpoolFile, sha256_of
+from sealwright.signing.streams import size_of
 
 OpenedBoth: TypeAlias = tuple[tuple[Container, list[Entry]], tuple[Container, list[Entry]]]
 
-_ADVICE = "The result is not released. Report this as a defect, with the signing request."
 MOST_MEMBERS = 100
 _MAX_OUTPUT = 64 << 20  # bytes of a detached signature
 
@@ -58,6 +67,33 @@ class VerifiedSignature:
     members: tuple[SignedMember, ...] = ()
 
 
+@dataclass(frozen=True)
+class VerifiedFile:
+    """A file inside the artifact in which something was signed, itself or below.
+
+    Attributes:
+        path: as in the plan.
+        content: after the last directive, as it was found in the output.
+    """
+
+    path: str
+    content: FileDigest
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the output was found to hold, in the plan's order.
+
+    Attributes:
+        signatures: that were asked for and are there.
+        files: in which something was signed, but for the artifact itself: whoever has that can
+            hash it.
+    """
+
+    signatures: tuple[VerifiedSignature, ...]
+    files: tuple[VerifiedFile, ...]
+
+
 def verify_result(
     plan: Plan,
     source: BinaryIO,
@@ -68,7 +104,7 @@ def verify_result(
     limits: Limits | None = None,
     language: Language = LANGUAGE,
     shard: Shard = WHOLE,
-) -> list[VerifiedSignature]:
+) -> Verdict:
     """Check a signed artifact.
 
     Args:
@@ -77,11 +113,8 @@ def verify_result(
         output: the artifact as signed.
         certificate: DER of the certificate whose signatures are expected.
         spool: for extracted members; empty again afterwards.
-        shard: compare only these members of the outermost container. The first shard's result
+        shard: compare only these members of the outermost container. The first shard's verdict
             includes what concerns the container itself.
-
-    Returns:
-        One item for each signature, in the plan's order.
 
     Raises:
         VerificationError: anything is not as planned; `where` is the member.
@@ -94,7 +127,7 @@ def verify_result(
             raise VerificationError(message, advice="Make the plan again.")
         check = _Check(plan, certificate, spool, limits or Limits(), language, shard)
         check.file(plan.root, source, output, [])
-    return check.found
+    return Verdict(in_order(plan, check.found), tuple(check.files))
 
 
 class _Check:
@@ -113,6 +146,7 @@ class _Check:
         self.spool = spool
         self.language = language
         self.found: list[VerifiedSignature] = []
+        self.files: list[VerifiedFile] = []
         # Both versions are extracted; signatures may add a little to the second.
         self.before = Budget(limits, plan.root.size)
         self.after = Budget(limits, 2 * plan.root.size + limits.ratio_allowance)
@@ -122,13 +156,17 @@ class _Check:
     ) -> None:
         """Compare one planned file; `outputs` are its side files in the order of `node.outputs`."""
         opened = None
+        is_root = node is self.plan.root
+        sha256 = "" if is_root and node.is_replaced else sha256_of(output)
+        if not is_root:
+            self.files.append(VerifiedFile(node.path, FileDigest(sha256, size_of(output))))
         if not node.is_replaced:
-            _require(sha256_of(output) == node.sha256, "The file was changed, against the plan.")
+            _require(sha256 == node.sha256, "The file was changed, against the plan.")
         elif any(child.has_work for child in node.children):
             opened = self.open_both(node, source, output)
             self.container(node, opened, source, output)
         kind = self.language.types[node.element]
-        if node.signs and (node is not self.plan.root or self.shard.number == 0):
+        if node.signs and (not is_root or self.shard.number == 0):
             if kind.format is None:
                 message = f"<{node.element}> cannot be verified."
                 raise InternalError(message)
@@ -143,8 +181,8 @@ class _Check:
         outputs: Sequence[SpoolFile],
         opened: OpenedBoth | None,
     ) -> None:
-        embedded = [d for d in node.signs if OUTPUT_FILE_NAME not in d.options]
-        detached = [d for d in node.signs if OUTPUT_FILE_NAME in d.options]
+        embedded = [d for d in node.signs if is_embedded(d)]
+        detached = [d for d in node.signs if not is_embedded(d)]
         if embedded:
             if not any(child.has_work for child in node.children):
                 same = _same_content(format_, source, output)
@@ -152,7 +190,7 @@ class _Check:
             # What is replaced need not have been valid.
             appends = all(d.options.get("append") == "true" for d in embedded)
             kept = format_.verify(source) if appends else []
-            self.embedded(node, embedded, kept, format_.verify(output))
+            self.embedded(node, kept, format_.verify(output))
             if isinstance(format_, MemberSigningFormat):
                 self.list_members(format_, opened or self.open_both(node, source, output))
         for directive, file, path in zip(detached, outputs, node.outputs, strict=True):
@@ -170,27 +208,25 @@ class _Check:
     def embedded(
         self,
         node: PlanNode,
-        directives: Sequence[Directive],
         before: Sequence[SignatureFact],
         after: Sequence[SignatureFact],
     ) -> None:
         """Signatures must be those that were kept and the planned ones, no fewer and no more."""
-        kept: list[tuple[bytes, str]] = [(fact.signer, fact.hash_algorithm) for fact in before]
-        made: list[Directive] = []
-        for directive in directives:
-            if directive.options.get("append") != "true":
-                kept, made = [], []
-            made.append(directive)
+        kept = [(fact.signer, fact.hash_algorithm) for fact in before]
+        made = [directive for directive in node.lasting if is_embedded(directive)]
         mine = [(self.certificate, directive.options["hash-algorithm"]) for directive in made]
         expected = Counter([*kept, *mine])
         actual = Counter((fact.signer, fact.hash_algorithm) for fact in after)
         _require(actual == expected, "The signatures in the file are not the planned ones.")
         unused = list(after)
+        matching = []
         for directive in reversed(made):
             wanted = (self.certificate, directive.options["hash-algorithm"])
             # Later signatures were made later, so the last match is this directive's.
             fact = next(f for f in reversed(unused) if (f.signer, f.hash_algorithm) == wanted)
             unused.remove(fact)
+            matching.append((directive, fact))
+        for directive, fact in reversed(matching):
             self.accept(node, directive, fact)
 
     def list_members(self, format_: MemberSigningFormat, opened: OpenedBoth) -> None:
@@ -347,9 +383,9 @@ def _compare_paths(expected: list[str], paths: list[str]) -> None:
         added, removed = Counter(paths) - Counter(expected), Counter(expected) - Counter(paths)
         message = "Members were added, removed or moved, against the plan."
         where = next(iter([*added, *removed]), "")
-        raise VerificationError(message, advice=_ADVICE, where=where)
+        raise VerificationError(message, advice=REPORT, where=where)
 
 
 def _require(condition: bool, message: str, where: str = "") -> None:  # noqa: FBT001
     if not condition:
-        raise VerificationError(message, advice=_ADVICE, where=where)
+        raise VerificationError(message, advice=REPORT, where=where)

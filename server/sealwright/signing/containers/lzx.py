@@ -7,7 +7,10 @@ Trees and recent offsets live on from frame to frame, and blocks of the format c
 from __future__ import annotations
 
 import struct
+import sys
+from array import array
 from collections.abc import Sequence
+from typing import TypeAlias, TypeVar
 
 from sealwright.errors import ArtifactError
 from sealwright.signing.advice import MAKE_ANEW
@@ -20,8 +23,21 @@ _EXTRA_BITS = [0, 0, *(min(slot // 2, 17) for slot in range(48))]
 _BASES = [sum(1 << bits for bits in _EXTRA_BITS[:slot]) - 2 for slot in range(50)]
 _MAX_TRANSLATED_FRAMES = 32768
 _CALL = 0xE8
+_RECENT = 3  # offsets that are kept
+_LONG_HEAD = 7  # of a match whose length follows,
+_LONG = _LONG_HEAD + 2  # and is no shorter
 _MAX_BLOCKS = 64  # that begin in one frame; each costs the time to make its tables
-_SPARE = FRAME  # words behind a frame's data that may be looked at
+_MEAN_BLOCKS = 8  # that have tables, in a frame of a long folder
+_SPARE = 6  # bytes behind a frame's data that are zeros
+
+Symbol: TypeAlias = tuple[int, int]  # bits of its code, value
+#: Length, None if a symbol of the code for lengths follows; then one of
+#: - offset, place of further bits of it among the next 16, number of these bits;
+#: - offset, None, number of further bits in front of the three that the aligned code stands for;
+#: - number of a recent offset, None, None.
+Match: TypeAlias = tuple[int | None, int, int | None, int | None]
+Element: TypeAlias = tuple[int, int, Match | None]  # bits of its code; a literal, or a match
+Entry = TypeVar("Entry", Symbol, Element)
 
 
 class Lzx:
@@ -42,14 +58,16 @@ class Lzx:
         self._out = bytearray()  # the window and what follows it
         self._main_lengths = [0] * (256 + 8 * _POSITION_SLOTS[window_bits])
         self._length_lengths = [0] * _LENGTHS
-        self._main: list[int] = []
-        self._length: list[int] = []
-        self._aligned: list[int] = []
+        self._main: list[Element] = []
+        self._length: list[Symbol] = []
+        self._aligned = _UNIFORM
         self._recent = (1, 1, 1)
         self._kind = 0
         self._left = 0  # bytes of the block under way
         self._is_odd = False  # whether it ends with a byte of padding
         self._frames = 0
+        self._blocks = 0  # with tables
+        self._bits = _Bits()
         self._file_size = 0  # for translated calls
         self._translates = False
 
@@ -60,7 +78,8 @@ class Lzx:
             ArtifactError: it is malformed, or of another size.
         """
         try:
-            return self._frame(_Bits(data), size)
+            self._bits.start(data)
+            return self._frame(self._bits, size)
         except IndexError:  # a code without symbols, or bits behind the end
             raise _malformed() from None
 
@@ -76,7 +95,8 @@ class Lzx:
             if not self._left:
                 self._begin_block(bits)
                 blocks += 1
-                if blocks > _MAX_BLOCKS:
+                most = _MAX_BLOCKS + _MEAN_BLOCKS * self._frames
+                if blocks > _MAX_BLOCKS or self._blocks > most:
                     raise _malformed()
             before = len(self._out)
             until = min(end, before + self._left)
@@ -87,7 +107,7 @@ class Lzx:
             self._left -= len(self._out) - before
             if self._left < 0 or len(self._out) > end:
                 raise _malformed()
-        if not self._left and self._is_odd and bits.left:
+        if not self._left and self._is_odd and bits.left >= 8:
             bits.take_bytes(1)
             self._is_odd = False
         if bits.left < 0:
@@ -102,7 +122,7 @@ class Lzx:
         if self._is_odd:
             bits.take_bytes(1)
             self._is_odd = False
-        bits.resume()
+            bits.resume()
         self._kind = bits.take(3)
         self._left = bits.take(16) << 8 | bits.take(8)
         if not self._left or self._kind not in (_VERBATIM, _ALIGNED, _UNCOMPRESSED):
@@ -113,199 +133,220 @@ class Lzx:
             self._is_odd = bool(self._left % 2)
             self._translates = True
             return
+        self._blocks += 1
+        elements, self._aligned = _ELEMENTS, _UNIFORM
         if self._kind == _ALIGNED:
-            self._aligned = _table([bits.take(3) for _ in range(8)], may_be_empty=False)
+            elements = _ALIGNED_ELEMENTS
+            widths = [bits.take(3) for _ in range(8)]
+            self._aligned = _table(widths, _SYMBOLS, may_be_empty=False)
         _read_lengths(bits, self._main_lengths, 0, 256)
         _read_lengths(bits, self._main_lengths, 256, len(self._main_lengths))
-        self._main = _table(self._main_lengths)
+        self._main = _table(self._main_lengths, elements)
         _read_lengths(bits, self._length_lengths, 0, _LENGTHS)
-        self._length = _table(self._length_lengths)
+        self._length = _table(self._length_lengths, _SYMBOLS)
         self._translates = self._translates or bool(self._main_lengths[_CALL])
 
-    def _decode(self, bits: _Bits, until: int) -> None:  # noqa: C901, PLR0912, PLR0915 - see below
+    def _decode(self, bits: _Bits, until: int) -> None:  # noqa: PLR0912 - see below
         """Decode literals and matches; a match may go past `until`, which the caller refuses."""
-        out, main, length_table = self._out, self._main, self._length
-        aligned = self._aligned if self._kind == _ALIGNED else None
+        out, main, length_table, aligned = self._out, self._main, self._length, self._aligned
         window = self._window
         first, second, third = self._recent
         position = len(out)
         # One loop over local variables, with the bits' state among them: here the time goes.
-        buffer, count, words, word = bits.buffer, bits.count, bits.words, bits.word
+        peeks, at, append = bits.peeks, bits.at, out.append
         while position < until:
-            while count < 16:
-                buffer = (buffer & 0xFFFF) << 16 | words[word]
-                word += 1
-                count += 16
-            entry = main[buffer >> (count - 16) & 0xFFFF]
-            count -= entry & 31
-            symbol = entry >> 5
-            if symbol < 256:
-                out.append(symbol)
+            width, literal, match = main[peeks[at]]
+            at += width
+            if match is None:
+                append(literal)
                 position += 1
                 continue
-            symbol -= 256
-            length = symbol & 7
-            if length == 7:
-                while count < 16:
-                    buffer = (buffer & 0xFFFF) << 16 | words[word]
-                    word += 1
-                    count += 16
-                entry = length_table[buffer >> (count - 16) & 0xFFFF]
-                count -= entry & 31
-                length += entry >> 5
-            length += 2
-            slot = symbol >> 3
-            if slot == 0:
-                offset = first
-            elif slot == 1:
-                offset, second, first = second, first, second
-            elif slot == 2:
-                offset, third, first = third, first, third
-            else:
-                extra = _EXTRA_BITS[slot]
-                offset = _BASES[slot]
-                plain = extra - 3 if aligned is not None and extra >= 3 else extra
-                while count < 32:
-                    buffer = (buffer & 0xFFFF_FFFF) << 16 | words[word]
-                    word += 1
-                    count += 16
-                if plain:
-                    count -= plain
-                    value = buffer >> count & ((1 << plain) - 1)
-                    offset += value << (extra - plain)
-                if plain != extra and aligned is not None:
-                    while count < 16:
-                        buffer = (buffer & 0xFFFF) << 16 | words[word]
-                        word += 1
-                        count += 16
-                    entry = aligned[buffer >> (count - 16) & 0xFFFF]
-                    count -= entry & 31
-                    offset += entry >> 5
+            length, offset, place, extra = match
+            if length is None:
+                width, length = length_table[peeks[at]]
+                length += _LONG
+                at += width
+            if extra is not None:
+                if place is not None:
+                    offset += peeks[at] >> place
+                    at += extra
+                else:
+                    if extra:
+                        offset += peeks[at] >> (16 - extra) << 3
+                        at += extra
+                    width, low = aligned[peeks[at]]
+                    at += width
+                    offset += low
                 first, second, third = offset, first, second
-            if offset > position or offset > window or offset < 1:
-                raise _malformed()
+            else:
+                if offset == 0:
+                    offset = first
+                elif offset == 1:
+                    offset, second, first = second, first, second
+                else:
+                    offset, third, first = third, first, third
+                if not 1 <= offset <= window:
+                    raise _malformed()
             start = position - offset
+            if start < 0:
+                raise _malformed()
             if offset >= length:
                 out += out[start : start + length]
             else:
-                pattern = out[start:]
-                out += (pattern * (length // offset + 1))[:length]
+                out += (out[start:] * (length // offset + 1))[:length]
             position += length
         self._recent = (first, second, third)
-        bits.buffer, bits.count, bits.word = buffer & ((1 << count) - 1), count, word
+        bits.at = at
 
 
 class _Bits:
     """A frame's data: words of 16 bits, little-endian, the most significant bit first.
 
     Attributes:
-        words: all of them, and zeros behind, which `check_end` notices if they were used.
-        word: index of the next one.
-        buffer: bits that have been taken from words, of which
-        count: are still unread, at its low end.
+        peeks: for each bit the 16 bits from it on, which costs less than to keep a buffer of bits.
+            Behind the data are some zeros, and whatever an earlier frame has left: `left` tells
+            afterwards whether they were used.
+        at: number of bits that have been read.
     """
 
-    def __init__(self, data: bytes) -> None:
-        self._start(data)
+    def __init__(self) -> None:
+        self.peeks = array("H")
+        self._start(b"")
 
     def _start(self, data: bytes) -> None:
         self._data = data
-        padded = data + bytes(len(data) % 2 + 2 * _SPARE)
-        self.words: Sequence[int] = struct.unpack(f"<{len(padded) // 2}H", padded)
-        self.word = 0
-        self.buffer = 0
-        self.count = 0
-        self._raw: int | None = None  # position while bytes are taken
+        self._end = 8 * (len(data) & ~1)  # an odd byte at the end can only be taken as such
+        self.at = 0
+
+    def start(self, data: bytes) -> None:
+        """Begin a frame."""
+        self._start(data)
+        size = len(data) + len(data) % 2 + _SPARE
+        padded = data + bytes(size - len(data))
+        swapped = bytearray(size)
+        swapped[::2], swapped[1::2] = padded[1::2], padded[::2]
+        end = 8 * size
+        if len(self.peeks) < end:
+            self.peeks.frombytes(bytes(2 * (end - len(self.peeks))))
+        number = int.from_bytes(swapped, "big")
+        for shift in range(8):
+            shifted = (number << shift + 8).to_bytes(size + 2, "big")
+            self.peeks[shift:end:16] = _words(shifted[1:-1])
+            self.peeks[shift + 8 : end : 16] = _words(shifted[2:])
 
     def take(self, number: int) -> int:
         """The next bits, at most 16."""
-        while self.count < number:
-            self._load()
-        self.count -= number
-        return self.buffer >> self.count & ((1 << number) - 1)
-
-    def symbol(self, table: list[int]) -> int:
-        """The next symbol of a code."""
-        while self.count < 16:
-            self._load()
-        entry = table[self.buffer >> (self.count - 16) & 0xFFFF]
-        self.count -= entry & 31
-        return entry >> 5
+        value = self.peeks[self.at] >> (16 - number)
+        self.at += number
+        return value
 
     def align(self) -> None:
         """Skip 1 to 16 bits, up to a word."""
-        if not self.count % 16:
-            self.take(16)
-        self.count -= self.count % 16
+        self.at += 16 - self.at % 16
 
     def take_bytes(self, number: int) -> bytes:
         """Bytes from a word on."""
-        at = self.position
-        taken = self._data[at : at + number]
+        begin = self.at // 8
+        taken = self._data[begin : begin + number]
         if len(taken) != number:
             raise _malformed()
-        self._raw = at + number
+        self.at = min(self.at + 8 * number, self._end)
         return taken
 
     def resume(self) -> None:
         """Take bits again after bytes, at whichever of them."""
-        if self._raw is not None:
-            self._start(self._data[self._raw :])
-
-    @property
-    def position(self) -> int:
-        """Bytes that have been read; words that were read ahead are not counted."""
-        return 2 * (self.word - self.count // 16) if self._raw is None else self._raw
+        if self.at % 16:
+            self.start(self._data[self.at // 8 :])
 
     @property
     def left(self) -> int:
-        """Bytes that have not been read; negative if more were than there are."""
-        return len(self._data) - self.position
-
-    def _load(self) -> None:
-        self.buffer = (self.buffer & 0xFFFF) << 16 | self.words[self.word]
-        self.word += 1
-        self.count += 16
+        """Bits that have not been read; negative if more were than there are."""
+        return self._end - self.at
 
 
-def _table(lengths: Sequence[int], *, may_be_empty: bool = True) -> list[int]:
-    """The canonical code with these lengths, by the next 16 bits: symbol << 5 | length.
+def _words(data: bytes) -> array[int]:
+    """Words of 16 bits, big-endian."""
+    words = array("H", data)
+    if sys.byteorder == "little":
+        words.byteswap()
+    return words
+
+
+def _match(symbol: int, *, is_aligned: bool) -> Match:
+    """What a symbol of the main code stands for, less the literals."""
+    slot, head = divmod(symbol, 8)
+    length = None if head == _LONG_HEAD else head + 2
+    if slot < _RECENT:
+        return length, slot, None, None
+    bits = _EXTRA_BITS[slot]
+    # 17 bits are more than are looked at: the last three are taken as a code of equal lengths
+    if bits > 16 or (is_aligned and bits >= 3):
+        return length, _BASES[slot], None, bits - 3
+    return length, _BASES[slot], 16 - bits, bits
+
+
+def _elements(*, is_aligned: bool) -> list[list[Element]]:
+    """The main code's symbols by the length of their code."""
+    matches = [_match(symbol, is_aligned=is_aligned) for symbol in range(8 * len(_BASES))]
+    return [
+        [*((width, value, None) for value in range(256)), *((width, 0, each) for each in matches)]
+        for width in range(17)
+    ]
+
+
+def _table(
+    lengths: Sequence[int], entries: Sequence[Sequence[Entry]], *, may_be_empty: bool = True
+) -> list[Entry]:
+    """The canonical code with these lengths, by the next 16 bits.
 
     A code is complete; or it has no symbols, and using it fails.
+
+    Args:
+        entries: by the length of the code and the symbol.
     """
-    used = sorted((length, symbol) for symbol, length in enumerate(lengths) if length)
-    if not used and may_be_empty:
+    by_length: list[list[int]] = [[] for _ in range(17)]
+    for symbol, length in enumerate(lengths):
+        by_length[length].append(symbol)
+    covered = sum(len(by_length[length]) << (16 - length) for length in range(1, 17))
+    if not covered and may_be_empty:
         return []
-    if sum(1 << (16 - length) for length, _ in used) != 1 << 16:
+    if covered != 1 << 16:
         raise _malformed()
-    table: list[int] = []
-    for length, symbol in used:
-        table += [symbol << 5 | length] * (1 << (16 - length))
+    table: list[Entry] = []
+    for length in range(1, 17):
+        for symbol in by_length[length]:
+            table += [entries[length][symbol]] * (1 << (16 - length))
     return table
 
 
-def _read_lengths(bits: _Bits, lengths: list[int], at: int, end: int) -> None:
+def _read_lengths(bits: _Bits, lengths: list[int], begin: int, end: int) -> None:
     """Update the lengths of a part of a code, which are told as differences to the last ones."""
-    table = _table([bits.take(4) for _ in range(20)], may_be_empty=False)
-    while at < end:
-        code = bits.symbol(table)
+    table = _table([bits.take(4) for _ in range(20)], _SYMBOLS, may_be_empty=False)
+
+    def next_code() -> int:
+        width, code = table[bits.peeks[bits.at]]
+        bits.at += width
+        return code
+
+    while begin < end:
+        code = next_code()
         if code <= 16:
-            lengths[at] = (lengths[at] - code) % 17
-            at += 1
+            lengths[begin] = (lengths[begin] - code) % 17
+            begin += 1
             continue
         value = 0
         if code == 19:
             run = 4 + bits.take(1)
-            code = bits.symbol(table)
+            code = next_code()
             if code > 16:
                 raise _malformed()
-            value = (lengths[at] - code) % 17
+            value = (lengths[begin] - code) % 17
         else:
             run = 4 + bits.take(4) if code == 17 else 20 + bits.take(5)
-        if at + run > end:
+        if begin + run > end:
             raise _malformed()
-        lengths[at : at + run] = [value] * run
-        at += run
+        lengths[begin : begin + run] = [value] * run
+        begin += run
 
 
 def _translate(frame: bytearray, position: int, file_size: int) -> None:
@@ -323,3 +364,11 @@ def _translate(frame: bytearray, position: int, file_size: int) -> None:
 def _malformed() -> ArtifactError:
     message = "A block of data that is compressed by LZX is malformed."
     return ArtifactError(message, advice=MAKE_ANEW)
+
+
+_SYMBOLS: list[list[Symbol]] = [
+    [(width, value) for value in range(_LENGTHS)] for width in range(17)
+]
+_ELEMENTS = _elements(is_aligned=False)
+_ALIGNED_ELEMENTS = _elements(is_aligned=True)
+_UNIFORM = _table([3] * 8, _SYMBOLS)
