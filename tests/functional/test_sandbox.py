@@ -47,6 +47,7 @@ from sealwright.signing.confinement import ChildLimits
 from sealwright.signing.deep_sign import Pace, PendingSignature
 from sealwright.signing.file_result import FileDigest, StageReport
 from sealwright.signing.formats import pe
+from sealwright.signing.nursery import ENVIRONMENT
 from sealwright.signing.plan import Plan
 from sealwright.signing.sandbox import FormatChild
 from sealwright.signing.signature_value import stamped_value
@@ -140,7 +141,9 @@ async def test_a_team_makes_what_one_child_makes(tmp_path: Path) -> None:
                     judges.first.input.write_bytes(data)
                     judges.first.output.write_bytes(outputs[-1][2])
                     await judges.share_input()
-                    verdict = await judges.verify(plan, identity.certificate)
+                    verdict = await judges.verify(
+                        plan, configuration(BODY), {}, identity.certificate
+                    )
                     assert len(verdict.signatures) == 11
                     agreed.append(agree(plan, results, verdict, file_digest(outputs[-1][2])))
     assert outputs[0] == outputs[1]
@@ -205,22 +208,20 @@ async def test_plan_sign_and_verify(tmp_path: Path) -> None:
             )
             with child.open_output() as output:
                 signed = output.read()
-            folder = child.folder
-        assert not folder.exists()
         assert [r.directive for r in results].count("authenticode-sign") == 4
         assert progress
         assert all(all_ == 5 for _, all_ in progress)
         async with pool.child() as checker:
             checker.input.write_bytes(artifact())
             checker.output.write_bytes(signed)
-            found = (await checker.verify(plan, identity.certificate)).signatures
-            assert len(found) == 5
-            assert all(each.fact.timestamp for each in found)
+            verdict = await checker.verify(plan, configuration(BODY), {}, identity.certificate)
+            assert len(verdict.signatures) == 5
+            assert all(each.fact.timestamp for each in verdict.signatures)
         async with pool.child() as checker:
             checker.input.write_bytes(artifact())
             checker.output.write_bytes(artifact())
             with pytest.raises(VerificationError):
-                await checker.verify(plan, identity.certificate)
+                await checker.verify(plan, configuration(BODY), {}, identity.certificate)
         async with pool.child() as checker:  # told to the first one, and not believed by judges
             checker.input.write_bytes(artifact())
             checker.input_sha256 = "0" * 64
@@ -228,7 +229,7 @@ async def test_plan_sign_and_verify(tmp_path: Path) -> None:
             assert wrong.root.sha256 == "0" * 64
             checker.output.write_bytes(signed)
             with pytest.raises(VerificationError, match="not the planned one"):
-                await checker.verify(wrong, identity.certificate)
+                await checker.verify(wrong, configuration(BODY), {}, identity.certificate)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -251,7 +252,8 @@ async def test_a_package_is_rebuilt_in_a_confined_child(tmp_path: Path) -> None:
             signed = output.read()
     async with started(tmp_path / "d", data=content) as checker:
         checker.output.write_bytes(signed)
-        assert len((await checker.verify(plan, identity.certificate)).signatures) == 3
+        verdict = await checker.verify(plan, proposed.encode(), {}, identity.certificate)
+    assert len(verdict.signatures) == 3
 
 
 async def test_packages_with_xml_are_signed_in_a_confined_child(tmp_path: Path) -> None:
@@ -280,7 +282,7 @@ async def test_packages_with_xml_are_signed_in_a_confined_child(tmp_path: Path) 
             signed = output.read()
     async with started(tmp_path / "checker", data=data) as checker:
         checker.output.write_bytes(signed)
-        verdict = await checker.verify(plan, identity.certificate)
+        verdict = await checker.verify(plan, configuration(body), {}, identity.certificate)
     assert sorted(each.fact.format for each in verdict.signatures) == [*["authenticode"] * 3, "opc"]
 
 
@@ -389,7 +391,7 @@ async def test_too_little_memory_or_space(tmp_path: Path) -> None:
     async with started(tmp_path / "2", settings, small) as child:
         with pytest.raises(ArtifactError, match="temporary space"):
             await planned(child, body)
-    large = archive({"a.exe": image(overlay=b"x" * 5_000_000)})
+    large = archive({"a.exe": image(overlay=b"x" * 20_000_000)})
     settings = SandboxSettings(child=ChildLimits(file_size=100_000))
     async with started(tmp_path / "3", settings, large) as child:
         with pytest.raises(ArtifactError, match="larger temporary file"):
@@ -405,7 +407,7 @@ async def test_a_full_disk_is_not_the_artifacts_fault(tmp_path: Path) -> None:
     if mounted.returncode:
         missing("a small file system cannot be mounted without root")
     try:
-        small = archive({"a.exe": image(overlay=bytes(6_000_000))})
+        small = archive({"a.exe": image(overlay=bytes(20_000_000))})
         body = f'<zip-file><pe-file path="a.exe">{SIGN}</pe-file></zip-file>'
         async with started(full / "c", None, small) as child:
             with pytest.raises(UnavailableError, match="no space left"):
@@ -599,7 +601,7 @@ async def test_a_live_child_has_no_network_and_no_environment(tmp_path: Path) ->
         assert status["Threads"].strip() == "1"
         environment = (process / "environ").read_bytes().split(b"\0")
         assert {entry.split(b"=")[0] for entry in environment} <= {
-            *(b"", b"PYTHONPATH", b"PYTHONUTF8", b"LC_CTYPE")
+            *(b"", b"LC_CTYPE", *map(os.fsencode, ENVIRONMENT))
         }
         descriptors = [str(each.readlink()) for each in (process / "fd").iterdir()]
         assert all(d.startswith("pipe:") or d == os.devnull for d in descriptors), descriptors
