@@ -28,10 +28,11 @@ def sign_deeply(
     signer = signer or keys.pki().leaf("rsa-3072")
     spool = Spool(folder, 1 << 30)
     source, output = io.BytesIO(content), io.BytesIO()
+    parsed = parse_configuration(configuration(body)).resolve({})
     plan = build_plan(
         source,
         "artifact",
-        parse_configuration(configuration(body)).resolve({}),
+        parsed,
         signing_time=1_700_000_000,
         timestamp=TimestampForm.NONE,
         spool=spool,
@@ -47,7 +48,7 @@ def sign_deeply(
             pending = batches.send(answers)
     except StopIteration:
         signing.close()
-    verdict = verify_result(plan, source, output, signer.der, spool)
+    verdict = verify_result(plan, parsed, source, output, signer.der, spool)
     agree(plan, signing.reports, verdict, file_digest(output.getvalue()))
     order = list(_inside_out(plan.root))
     return output.getvalue(), sorted(verdict.signatures, key=lambda one: order.index(one.path))

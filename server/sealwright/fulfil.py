@@ -192,7 +192,11 @@ async def _sign_artifact(bench: Workbench, request: SigningRequest, meter: Progr
             await judges.share_input()
             meter.begin(Stage.VERIFYING, files)
             with judging.open_output() as signed:
-                judgement = asyncio.create_task(judges.verify(plan, certificate.certificate))
+                judgement = asyncio.create_task(
+                    judges.verify(
+                        plan, configuration.encode(), request.parameters, certificate.certificate
+                    )
+                )
                 try:
                     output = await _store(bench, request, judging.output, signed, judgement)
                     verdict = await judgement

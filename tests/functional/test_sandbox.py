@@ -141,7 +141,9 @@ async def test_a_team_makes_what_one_child_makes(tmp_path: Path) -> None:
                     judges.first.input.write_bytes(data)
                     judges.first.output.write_bytes(outputs[-1][2])
                     await judges.share_input()
-                    verdict = await judges.verify(plan, identity.certificate)
+                    verdict = await judges.verify(
+                        plan, configuration(BODY), {}, identity.certificate
+                    )
                     assert len(verdict.signatures) == 11
                     agreed.append(agree(plan, results, verdict, file_digest(outputs[-1][2])))
     assert outputs[0] == outputs[1]
@@ -212,14 +214,14 @@ async def test_plan_sign_and_verify(tmp_path: Path) -> None:
         async with pool.child() as checker:
             checker.input.write_bytes(artifact())
             checker.output.write_bytes(signed)
-            found = (await checker.verify(plan, identity.certificate)).signatures
-            assert len(found) == 5
-            assert all(each.fact.timestamp for each in found)
+            verdict = await checker.verify(plan, configuration(BODY), {}, identity.certificate)
+            assert len(verdict.signatures) == 5
+            assert all(each.fact.timestamp for each in verdict.signatures)
         async with pool.child() as checker:
             checker.input.write_bytes(artifact())
             checker.output.write_bytes(artifact())
             with pytest.raises(VerificationError):
-                await checker.verify(plan, identity.certificate)
+                await checker.verify(plan, configuration(BODY), {}, identity.certificate)
         async with pool.child() as checker:  # told to the first one, and not believed by judges
             checker.input.write_bytes(artifact())
             checker.input_sha256 = "0" * 64
@@ -227,7 +229,7 @@ async def test_plan_sign_and_verify(tmp_path: Path) -> None:
             assert wrong.root.sha256 == "0" * 64
             checker.output.write_bytes(signed)
             with pytest.raises(VerificationError, match="not the planned one"):
-                await checker.verify(wrong, identity.certificate)
+                await checker.verify(wrong, configuration(BODY), {}, identity.certificate)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -250,7 +252,8 @@ async def test_a_package_is_rebuilt_in_a_confined_child(tmp_path: Path) -> None:
             signed = output.read()
     async with started(tmp_path / "d", data=content) as checker:
         checker.output.write_bytes(signed)
-        assert len((await checker.verify(plan, identity.certificate)).signatures) == 3
+        verdict = await checker.verify(plan, proposed.encode(), {}, identity.certificate)
+    assert len(verdict.signatures) == 3
 
 
 async def test_packages_with_xml_are_signed_in_a_confined_child(tmp_path: Path) -> None:
@@ -279,7 +282,7 @@ async def test_packages_with_xml_are_signed_in_a_confined_child(tmp_path: Path) 
             signed = output.read()
     async with started(tmp_path / "checker", data=data) as checker:
         checker.output.write_bytes(signed)
-        verdict = await checker.verify(plan, identity.certificate)
+        verdict = await checker.verify(plan, configuration(body), {}, identity.certificate)
     assert sorted(each.fact.format for each in verdict.signatures) == [*["authenticode"] * 3, "opc"]
 
 

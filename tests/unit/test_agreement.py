@@ -5,23 +5,19 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.toy import IDENTITY, LANGUAGE, answers, archive, configuration, file_digest, toy
+from tests.toy import archive, file_digest, toy
+from tests.toys_signed import Told, signed
 
 from sealwright.errors import VerificationError
-from sealwright.signing.agreement import Agreed, agree
-from sealwright.signing.configuration import parse_configuration
-from sealwright.signing.deep_sign import DeepSign
 from sealwright.signing.file_result import REPACK, FileDigest, FileResult, StageReport
-from sealwright.signing.plan import INSIDE, Plan
-from sealwright.signing.planner import build_plan
-from sealwright.signing.spool import Spool
-from sealwright.signing.verify_result import Verdict, VerifiedFile, verify_result
+from sealwright.signing.plan import INSIDE
+from sealwright.signing.verify_result import VerifiedFile
 
 TWICE = '<toy-sign hash-algorithm="sha384"/><toy-sign append="true"/>'
 ANEW = '<toy-sign hash-algorithm="sha384"/><toy-sign/>'
@@ -35,47 +31,6 @@ BODY = (
     '<zip-file path="zip"><toy-file path="in"><toy-sign/></toy-file></zip-file>'
     '<toy-file path="signed"><toy-verify/><toy-sign append="true"/></toy-file></zip-file>'
 )
-
-
-@dataclass(frozen=True)
-class Told:
-    """What all tell of one artifact."""
-
-    plan: Plan
-    reports: tuple[StageReport, ...]
-    verdict: Verdict
-    output: bytes
-
-    def agree(self) -> list[Agreed]:
-        return agree(self.plan, self.reports, self.verdict, file_digest(self.output))
-
-    def of(self, path: str, directive: str) -> int:
-        """Where the report is that says this."""
-        told = [(one.path, one.directive) for one in self.reports]
-        return told.index((f"a{INSIDE}{path}" if path else "a", directive))
-
-
-def signed(data: bytes, body: str, folder: Path) -> Told:
-    spool = Spool(folder, 1 << 30)
-    source, output = io.BytesIO(data), io.BytesIO()
-    plan = build_plan(
-        source,
-        "a",
-        parse_configuration(configuration(body), LANGUAGE).resolve({}),
-        signing_time=1_700_000_000,
-        spool=spool,
-        language=LANGUAGE,
-    )
-    signing = DeepSign(plan, source, output, IDENTITY, spool, language=LANGUAGE)
-    batches = signing.batches()
-    try:
-        batch = next(batches)
-        while True:
-            batch = batches.send(answers(batch))
-    except StopIteration:
-        signing.close()
-    verdict = verify_result(plan, source, output, IDENTITY.certificate, spool, language=LANGUAGE)
-    return Told(plan, signing.reports, verdict, output.getvalue())
 
 
 def alone(content: bytes, directives: str, folder: Path) -> bytes:

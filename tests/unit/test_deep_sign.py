@@ -62,13 +62,13 @@ class Run:
         timestamp: TimestampForm = TimestampForm.NONE,
         pace: Pace | None = None,
     ) -> None:
-        parsed = parse_configuration(configuration(body), LANGUAGE).resolve({})
+        self.parsed = parse_configuration(configuration(body), LANGUAGE).resolve({})
         self.spool = Spool(folder, 1 << 30)
         self.source = io.BytesIO(data)
         self.plan = build_plan(
             self.source,
             "a",
-            parsed,
+            self.parsed,
             signing_time=1_700_000_000,
             timestamp=timestamp,
             spool=self.spool,
@@ -122,7 +122,13 @@ class Run:
         signed = io.BytesIO(self.output.getvalue() if output is None else output)
         try:
             return verify_result(
-                plan, self.source, signed, IDENTITY.certificate, self.spool, language=LANGUAGE
+                plan,
+                self.parsed,
+                self.source,
+                signed,
+                IDENTITY.certificate,
+                self.spool,
+                language=LANGUAGE,
             )
         finally:
             assert self.spool.used == 0

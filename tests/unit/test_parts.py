@@ -147,6 +147,7 @@ class Divided:
         verdicts = [
             verify_result(
                 self.plan,
+                self.configuration,
                 self.source,
                 signed,
                 self.signer.identity.certificate,

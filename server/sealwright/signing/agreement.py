@@ -12,12 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sealwright.errors import VerificationError
-from sealwright.signing.advice import REPORT
 from sealwright.signing.artifact import Directive
 from sealwright.signing.elements import OUTPUT_FILE_NAME, is_embedded
 from sealwright.signing.file_result import REPACK, FileDigest, FileResult, StageReport
-from sealwright.signing.plan import Plan, PlanNode
+from sealwright.signing.plan import Plan, PlanNode, require
 from sealwright.signing.verify_result import Verdict, VerifiedSignature
 
 
@@ -54,13 +52,13 @@ def agree(
     stages = [(node.path, stage.name) for node in nodes for stage in _stages(node)]
     root = plan.root.path
     judged = [each.path for each in verdict.files] == members
-    _require(judged, "The files that were judged are not the planned ones.", root)
+    require(judged, "The files that were judged are not the planned ones.", root)
     found = [(each.path, each.directive) for each in verdict.signatures] == signatures
-    _require(found, "The signatures that were found are not the planned ones.", root)
+    require(found, "The signatures that were found are not the planned ones.", root)
     signed = [(each.path, each.directive) for each in reports] == stages
-    _require(signed, "What was told of the signing is not what was planned.", root)
+    require(signed, "What was told of the signing is not what was planned.", root)
     if not plan.root.has_work:
-        _require(delivered == _planned(plan.root), "The file was changed, against the plan.", root)
+        require(delivered == _planned(plan.root), "The file was changed, against the plan.", root)
     told, proofs = iter(reports), iter(verdict.signatures)
     after = iter(each.content for each in verdict.files)
     return [
@@ -114,7 +112,7 @@ def _agree(
         changes -= stage.replaces
         told = report.passing is not None
         passes = stage.replaces and changes > 0
-        _require(told == passes, "Other contents were told than those in between.", node.path)
+        require(told == passes, "Other contents were told than those in between.", node.path)
         after = report.passing or (final if stage.replaces else before)
         yield Agreed(
             FileResult(
@@ -132,13 +130,8 @@ def _agree(
             next(proofs) if stage.lasts else None,
         )
         before = after
-    _require(before == final, "The file was changed, against the plan.", node.path)
+    require(before == final, "The file was changed, against the plan.", node.path)
 
 
 def _planned(node: PlanNode) -> FileDigest:
     return FileDigest(node.sha256, node.size)
-
-
-def _require(condition: bool, message: str, where: str) -> None:  # noqa: FBT001
-    if not condition:
-        raise VerificationError(message, advice=REPORT, where=where)

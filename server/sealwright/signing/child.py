@@ -270,9 +270,12 @@ class Server:
     def verify(self, message: protocol.Message) -> protocol.Message:
         protect_output(self.folder)
         limits = Limits(**message["limits"])
+        document = protocol.blob_from_json(message["configuration"])
+        configuration = parse_configuration(document).resolve(message["parameters"])
         with (self.folder / INPUT).open("rb") as source, (self.folder / OUTPUT).open("rb") as out:
             verdict = verify_result(
                 Plan.from_json(message["plan"]),
+                configuration,
                 source,
                 out,
                 protocol.blob_from_json(message["certificate"]),

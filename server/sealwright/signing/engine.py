@@ -124,6 +124,7 @@ def sign_file(
             reports = _answer_all(signing, sign)
             verdict = verify_result(
                 plan,
+                parse_configuration(configuration_xml, language).resolve(parameters or {}),
                 source,
                 target,
                 identity.certificate,

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from sealwright.errors import ArtifactError, InternalError, InvalidInputError, VerificationError
+from sealwright.signing.advice import REPORT
 from sealwright.signing.artifact import Directive, MemberSigningFormat, TimestampForm
 from sealwright.signing.elements import (
     OUTPUT_FILE_NAME,
@@ -216,6 +217,16 @@ def at(path: str) -> Iterator[None]:
         if error.where != path and not error.where.startswith(path + INSIDE):
             error.where = f"{path}{INSIDE}{error.where}" if error.where else path
         raise
+
+
+def require(condition: bool, message: str, where: str = "") -> None:  # noqa: FBT001
+    """Refuse a result that is not what was planned, or a plan that is not what was asked for.
+
+    Raises:
+        VerificationError: unless the condition holds.
+    """
+    if not condition:
+        raise VerificationError(message, advice=REPORT, where=where)
 
 
 def member_signing_format(node: PlanNode, language: Language) -> MemberSigningFormat | None:

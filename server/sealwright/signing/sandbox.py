@@ -239,12 +239,20 @@ class FormatChild(ChildProcess):
                 raise first_error(group) from None
             return reply
 
-    async def verify(self, plan: Plan, certificate: bytes, shard: Shard = WHOLE) -> Verdict:
+    async def verify(
+        self,
+        plan: Plan,
+        configuration_xml: bytes,
+        parameters: Mapping[str, str],
+        certificate: bytes,
+        shard: Shard = WHOLE,
+    ) -> Verdict:
         """Compare ``output`` with ``input`` by the plan; see `verify_result.verify_result`.
 
         Use a child that signed nothing.
 
         Args:
+            configuration_xml: what the plan was made by, with its parameters.
             certificate: DER of the expected signer.
             shard: compare only these members of the outermost container.
         """
@@ -252,6 +260,8 @@ class FormatChild(ChildProcess):
             "op": "verify",
             "shard": protocol.shard_to_json(shard),
             "plan": plan.to_json(),
+            "configuration": protocol.blob_to_json(configuration_xml),
+            "parameters": dict(parameters),
             "certificate": protocol.blob_to_json(certificate),
             "limits": asdict(self._settings.artifact),
         }

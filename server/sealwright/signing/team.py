@@ -133,12 +133,19 @@ class Team:
         await self.first.kill()
         await self._others.aclose()
 
-    async def verify(self, plan: Plan, certificate: bytes) -> Verdict:
+    async def verify(
+        self,
+        plan: Plan,
+        configuration_xml: bytes,
+        parameters: Mapping[str, str],
+        certificate: bytes,
+    ) -> Verdict:
         """See `FormatChild.verify`. For children that signed nothing."""
         for child in self.children[1:]:
             await asyncio.to_thread(_link_output, self.first.output, child.output)
         verdicts = await together(
-            child.verify(plan, certificate, shard) for child, shard in self._shards()
+            child.verify(plan, configuration_xml, parameters, certificate, shard)
+            for child, shard in self._shards()
         )
         return Verdict(
             in_order(plan, chain.from_iterable(each.signatures for each in verdicts)),

@@ -1,6 +1,7 @@
-"""Compares the signed artifact with the artifact that was submitted, by the plan alone.
+"""Compares the signed artifact with the artifact that was submitted, by plan and configuration.
 
-Runs in a process that signed nothing. Every planned signature must verify and be the expected
+Runs in a process that planned and signed nothing. What is planned must be what the configuration
+means (`plan_check`). Every planned signature must verify and be the expected
 signer's, everything that signing does not touch must be what it was, byte for byte, and nothing may
 have been added but the planned files.
 """
@@ -29,6 +30,7 @@ from sealwright.signing.artifact import (
     TimestampForm,
 )
 from sealwright.signing.budget import Budget, Limits
+from sealwright.signing.configuration import Configuration, Element
 from sealwright.signing.elements import LANGUAGE, Language, is_embedded
 from sealwright.signing.file_result import FileDigest
 from sealwright.signing.plan import (
@@ -38,7 +40,9 @@ from sealwright.signing.plan import (
     at,
     in_order,
     member_signing_format,
+    require,
 )
+from sealwright.signing.plan_check import PlanCheck
 from sealwright.signing.shard import WHOLE, Shard
 from sealwright.signing.spool import Spool, SpoolFile, sha256_of
 from sealwright.signing.streams import size_of
@@ -96,6 +100,7 @@ class Verdict:
 
 def verify_result(
     plan: Plan,
+    configuration: Configuration,
     source: BinaryIO,
     output: BinaryIO,
     certificate: bytes,
@@ -108,7 +113,8 @@ def verify_result(
     """Check a signed artifact.
 
     Args:
-        plan: what was to be done; nothing else is believed.
+        plan: what was to be done.
+        configuration: what that was planned by, resolved.
         source: the artifact as submitted.
         output: the artifact as signed.
         certificate: DER of the certificate whose signatures are expected.
@@ -117,16 +123,19 @@ def verify_result(
             includes what concerns the container itself.
 
     Raises:
-        VerificationError: anything is not as planned; `where` is the member.
+        VerificationError: anything is not as planned, or not planned as the configuration says;
+            `where` is the member.
         ArtifactError: the output is malformed.
     """
     with at(plan.root.path):
         # once is enough: whoever compares the other members reads the same file
-        if shard.number == 0 and sha256_of(source) != plan.root.sha256:
+        content = (plan.root.sha256, plan.root.size)
+        if shard.number == 0 and (sha256_of(source), size_of(source)) != content:
             message = "The submitted artifact is not the planned one."
             raise VerificationError(message, advice="Make the plan again.")
         check = _Check(plan, certificate, spool, limits or Limits(), language, shard)
-        check.file(plan.root, source, output, [])
+        check.planned.root(plan, configuration)
+        check.file(plan.root, configuration.root, source, output, [])
     return Verdict(in_order(plan, check.found), tuple(check.files))
 
 
@@ -150,9 +159,15 @@ class _Check:
         # Both versions are extracted; signatures may add a little to the second.
         self.before = Budget(limits, plan.root.size)
         self.after = Budget(limits, 2 * plan.root.size + limits.ratio_allowance)
+        self.planned = PlanCheck(Budget(limits, plan.root.size), spool, language)
 
     def file(
-        self, node: PlanNode, source: BinaryIO, output: BinaryIO, outputs: Sequence[SpoolFile]
+        self,
+        node: PlanNode,
+        element: Element,
+        source: BinaryIO,
+        output: BinaryIO,
+        outputs: Sequence[SpoolFile],
     ) -> None:
         """Compare one planned file; `outputs` are its side files in the order of `node.outputs`."""
         opened = None
@@ -161,10 +176,12 @@ class _Check:
         if not is_root:
             self.files.append(VerifiedFile(node.path, FileDigest(sha256, size_of(output))))
         if not node.is_replaced:
-            _require(sha256 == node.sha256, "The file was changed, against the plan.")
-        elif any(child.has_work for child in node.children):
+            require(sha256 == node.sha256, "The file was changed, against the plan.")
+        if any(child.has_work for child in node.children):
             opened = self.open_both(node, source, output)
-            self.container(node, opened, source, output)
+            self.container(node, element, opened, source, output)
+        elif not is_root or self.shard.number == 0:
+            self.planned.inside(node, element, source)
         kind = self.language.types[node.element]
         if node.signs and (not is_root or self.shard.number == 0):
             if kind.format is None:
@@ -186,7 +203,7 @@ class _Check:
         if embedded:
             if not any(child.has_work for child in node.children):
                 same = _same_content(format_, source, output)
-                _require(same, "Signing changed more than the signature.")
+                require(same, "Signing changed more than the signature.")
             # What is replaced need not have been valid.
             appends = all(d.options.get("append") == "true" for d in embedded)
             kept = format_.verify(source) if appends else []
@@ -197,11 +214,11 @@ class _Check:
             if not isinstance(format_, DetachedFormat):
                 message = f"Outputs of <{directive.name}> cannot be verified."
                 raise InternalError(message)
-            _require(file.size <= _MAX_OUTPUT, "The signature file is too large.")
+            require(file.size <= _MAX_OUTPUT, "The signature file is too large.")
             with file.open() as stream:
                 content = stream.read()
             facts = format_.verify_detached(output, directive, content, self.certificate)
-            _require(len(facts) == 1, f"{len(facts)} signatures were found, not one.")
+            require(len(facts) == 1, f"{len(facts)} signatures were found, not one.")
             member = SignedMember(plain(path), file.size, Change.ADDED, "detached signature")
             self.accept(node, directive, facts[0], (member,))
 
@@ -217,7 +234,7 @@ class _Check:
         mine = [(self.certificate, directive.options["hash-algorithm"]) for directive in made]
         expected = Counter([*kept, *mine])
         actual = Counter((fact.signer, fact.hash_algorithm) for fact in after)
-        _require(actual == expected, "The signatures in the file are not the planned ones.")
+        require(actual == expected, "The signatures in the file are not the planned ones.")
         unused = list(after)
         matching = []
         for directive in reversed(made):
@@ -256,16 +273,14 @@ class _Check:
         fact: SignatureFact,
         members: tuple[SignedMember, ...] = (),
     ) -> None:
-        _require(fact.signer == self.certificate, "The signature is another signer's.")
+        require(fact.signer == self.certificate, "The signature is another signer's.")
         wanted = directive.options.get("hash-algorithm")
-        _require(
-            wanted in (None, fact.hash_algorithm), "The hash algorithm is not the planned one."
-        )
+        require(wanted in (None, fact.hash_algorithm), "The hash algorithm is not the planned one.")
         timed = self.plan.timestamp is not TimestampForm.NONE and fact.format not in {
             "raw",
             "openpgp",
         }
-        _require(not timed or fact.timestamp is not None, "The signature has no time stamp.")
+        require(not timed or fact.timestamp is not None, "The signature has no time stamp.")
         self.found.append(VerifiedSignature(node.path, directive.name, fact, members))
 
     def open_both(self, node: PlanNode, source: BinaryIO, output: BinaryIO) -> OpenedBoth:
@@ -282,10 +297,16 @@ class _Check:
         return (before, old), (after, new)
 
     def container(
-        self, node: PlanNode, opened: OpenedBoth, source: BinaryIO, output: BinaryIO
+        self,
+        node: PlanNode,
+        element: Element,
+        opened: OpenedBoth,
+        source: BinaryIO,
+        output: BinaryIO,
     ) -> None:
         """Compare two versions of a container member by member."""
         (before, old), (after, new) = opened
+        claims = self.planned.claims(node, element, old)
         is_signature = self.signature_members(node)
         old = [entry for entry in old if not is_signature(entry.path)]
         new = [entry for entry in new if not is_signature(entry.path)]
@@ -293,15 +314,16 @@ class _Check:
         _compare_paths([*(entry.path for entry in old), *added], [entry.path for entry in new])
         if node is not self.plan.root or self.shard.number == 0:
             same = before.fingerprint(None) == after.fingerprint(None)
-            _require(same, "What surrounds the members was changed.")
+            require(same, "What surrounds the members was changed.")
             self.kept_attributes(node, source, output)
-        planned = {child.order: child for child in node.children if child.has_work}
+        planned = {child.order: child for child in node.children}
+        worked = {child.order for child in node.children if child.has_work}
         compared = {entry.order for entry in old}
-        _require(planned.keys() <= compared, "A planned file belongs to the signature.")
+        require(worked <= compared, "A planned file belongs to the signature.")
         outputs = {entry.path: entry for entry in new[len(old) :]}
         for path, entry in outputs.items():
             same = after.fingerprint(entry, content=False) == before.added_fingerprint(path)
-            _require(same, "The output has other attributes than it was given.", path)
+            require(same, "The output has other attributes than it was given.", path)
         mine = self.mine(node, old)
         for entry, entry_after in zip(old, new[: len(old)], strict=True):
             if entry.order not in mine:
@@ -311,10 +333,17 @@ class _Check:
             same = before.fingerprint(entry, content=whole) == after.fingerprint(
                 entry_after, content=whole
             )
-            _require(same, "The member was changed, against the plan.", entry.path)
-            if child is not None:
-                with at(node.path), at(child.path):
-                    self.member(child, (before, entry), (after, entry_after), outputs)
+            require(same, "The member was changed, against the plan.", entry.path)
+            if child is None:
+                continue
+            with at(node.path), at(child.path):
+                claim = claims[entry.order]
+                if child.has_work:
+                    self.planned.terms(child, claim.element, claim.include)
+                    versions = (before, entry), (after, entry_after)
+                    self.member(child, claim.element, *versions, outputs)
+                else:
+                    self.planned.member(child, claim, before)
 
     def mine(self, node: PlanNode, entries: Sequence[Entry]) -> Collection[int]:
         """Which members are compared here: those of the outermost container are divided."""
@@ -330,7 +359,7 @@ class _Check:
         format_ = member_signing_format(node, self.language)
         if format_ is not None:
             same = format_.kept_attributes(source) == format_.kept_attributes(output)
-            _require(same, "Signing changed more than the signature.")
+            require(same, "Signing changed more than the signature.")
 
     def signature_members(self, node: PlanNode) -> Callable[[str], bool]:
         """Which members of a container belong to its own signature."""
@@ -340,6 +369,7 @@ class _Check:
     def member(
         self,
         node: PlanNode,
+        element: Element,
         old: tuple[Container, Entry],
         new: tuple[Container, Entry],
         outputs: dict[str, Entry],
@@ -352,8 +382,9 @@ class _Check:
                 for each in (entry, *(outputs[path] for path in node.outputs))
             )
             with extracted[0].open() as source, extracted[1].open() as output:
-                _require(sha256_of(source) == node.sha256, "The file is not the planned one.")
-                self.file(node, source, output, extracted[2:])
+                content = (sha256_of(source), size_of(source))
+                require(content == (node.sha256, node.size), "The file is not the planned one.")
+                self.file(node, element, source, output, extracted[2:])
         finally:
             for file in extracted:
                 self.spool.release(file)
@@ -383,9 +414,4 @@ def _compare_paths(expected: list[str], paths: list[str]) -> None:
         added, removed = Counter(paths) - Counter(expected), Counter(expected) - Counter(paths)
         message = "Members were added, removed or moved, against the plan."
         where = next(iter([*added, *removed]), "")
-        raise VerificationError(message, advice=REPORT, where=where)
-
-
-def _require(condition: bool, message: str, where: str = "") -> None:  # noqa: FBT001
-    if not condition:
         raise VerificationError(message, advice=REPORT, where=where)
