@@ -93,7 +93,8 @@ async def fulfil(bench: Workbench, request_id: str) -> None:
         return
     _log.info("%s: attempt %d", request.id, request.attempt)
     try:
-        await bench.queue.announce(request.id, request.state)
+        if request.kind is not RequestKind.HASH:  # its end comes next
+            await bench.queue.announce(request.id, request.state)
         meter = ProgressMeter()
         work = _attempt(bench, request, meter)
         await lease.hold(bench.database, request, settings.lease_seconds, work, meter)

@@ -32,6 +32,7 @@ ENVIRONMENT = {
     "PYTHONUTF8": "1",
     "MALLOC_MMAP_THRESHOLD_": str(8 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     "MALLOC_TOP_PAD_": str(1 << 20),
 }
 

@@ -4,7 +4,7 @@ What a block gives is a function of its bits and of the 32 KiB of content before
 of the new stream begins at the same content and behind the same 32 KiB as one of the old stream,
 the content of as many blocks as have equal bits is known already. All of that is compared, byte for
 byte; nothing is believed of who has made the new stream, neither where blocks begin nor that they
-are the same. See docs/decisions/0024.
+are the same. See docs/decisions/0026.
 """
 
 from __future__ import annotations
