@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from sealwright.signing.artifact import Identity, SignatureResult, TimestampForm
 from sealwright.signing.authenticode_trust import Trust
 from sealwright.signing.configuration import parse_configuration
 from sealwright.signing.deep_sign import DeepSign
-from sealwright.signing.plan import PlanNode
+from sealwright.signing.file_result import FileDigest
+from sealwright.signing.plan import INSIDE, PlanNode
 from sealwright.signing.planner import build_plan
 from sealwright.signing.spool import Spool
 from sealwright.signing.verify_result import VerifiedSignature, verify_result
@@ -49,9 +51,24 @@ def sign_deeply(
     except StopIteration:
         signing.close()
     verdict = verify_result(plan, parsed, source, output, signer.der, spool)
-    agree(plan, signing.reports, verdict, file_digest(output.getvalue()))
+    agreed = agree(plan, signing.reports, verdict, file_digest(output.getvalue()))
+    last = {one.result.path: one.result for one in agreed}
+    for path, result in last.items():
+        held = _held(output.getvalue(), path.split(INSIDE)[1:])
+        if held is not None:
+            assert FileDigest(result.sha256_after, result.size) == file_digest(held), path
     order = list(_inside_out(plan.root))
     return output.getvalue(), sorted(verdict.signatures, key=lambda one: order.index(one.path))
+
+
+def _held(content: bytes, names: list[str]) -> bytes | None:
+    """What a file in archives holds; None where it lies in a container of another kind."""
+    for name in names:
+        if not content.startswith(b"PK"):
+            return None
+        with zipfile.ZipFile(io.BytesIO(content)) as opened:
+            content = opened.read(name)
+    return content
 
 
 def _inside_out(node: PlanNode) -> Iterator[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,13 +102,15 @@ class Works:
             found = await db_log.of_action(tx, request.id, action)
         return [json.loads(entry.body)["data"] for entry in found]
 
-    def left_over(self) -> list[Path]:
+    async def left_over(self) -> list[Path]:
         """What lies in the scratch folder, beside the children that wait for work."""
-        return [
-            path
-            for path in self.bench.scratch.folder.rglob("*")
-            if path.is_file() and path.stat().st_size
+        await asyncio.gather(*self.bench.children._deletions)
+        files = [
+            Path(folder) / name
+            for folder, _, names in os.walk(self.bench.scratch.folder)
+            for name in names
         ]
+        return [path for path in files if path.stat().st_size]
 
 
 @contextlib.asynccontextmanager

@@ -30,8 +30,11 @@ from sealwright.errors import (
     ArtifactConfigurationError,
     ArtifactError,
     ConfigurationError,
+    EndorsementAwaitedError,
     InternalError,
     KeyStoreError,
+    OriginError,
+    PolicyViolationError,
     SealwrightError,
     UnavailableError,
     VerificationError,
@@ -684,6 +687,17 @@ def test_malformed_members_of_signatures_are_not_believed(members: object) -> No
     message["found"][0]["members"] = members
     with pytest.raises(InternalError):
         child_protocol.verdict_from_json(message)
+
+
+@pytest.mark.parametrize("kind", [ArtifactError, VerificationError, UnavailableError])
+def test_children_tell_of_errors_that_happen_in_them(kind: type[SealwrightError]) -> None:
+    told = child_protocol.error_to_json(kind("a\x1b[2Jb", advice="c", where="d\n"))
+    error = child_protocol.error_from_json(json.loads(json.dumps(told)))
+    assert type(error) is kind
+    assert (error.message, error.advice, error.where) == ("a\ufffd[2Jb", "c", "d\ufffd")
+    for other in (EndorsementAwaitedError, KeyStoreError, PolicyViolationError, OriginError):
+        forged = child_protocol.error_from_json(told | {"code": other.code})
+        assert type(forged) is InternalError  # fails the request as a defect, whatever is said
 
 
 def test_contents_are_told_in_one_form_alone() -> None:

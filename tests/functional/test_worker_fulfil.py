@@ -86,7 +86,7 @@ async def test_artifact_is_signed(works: Works) -> None:
     facts = verify_file(output)
     assert len(facts) == SIGNATURES
     assert {fact.signer for _, fact in facts} == {works.scene.certificate.certificate}
-    assert works.left_over() == []
+    assert await works.left_over() == []
     async with works.bench.database.read() as tx:
         results = await file_results.results(tx, request.id)
     assert [one.timestamp is not None for one in results] == [False, True, True, False, True]
@@ -323,7 +323,7 @@ async def test_cancellation_stops_the_work(works: Works) -> None:
     canceled = await works.read(request)
     assert canceled.state is State.CANCELED
     assert canceled.output is None
-    assert works.left_over() == []
+    assert await works.left_over() == []
 
 
 async def test_stopping_worker_gives_the_request_back(
@@ -346,7 +346,7 @@ async def test_stopping_worker_gives_the_request_back(
     works.shim.clear()
     done = await works.fulfil(request)
     assert (done.state, done.attempt) == (State.COMPLETED, 2)
-    assert works.left_over() == []
+    assert await works.left_over() == []
 
 
 async def test_a_claim_under_way_is_given_back(

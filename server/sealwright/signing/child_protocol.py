@@ -13,11 +13,20 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sealwright import errors
-from sealwright.errors import ArtifactError, InternalError, SealwrightError
+from sealwright.errors import (
+    ArtifactConfigurationError,
+    ArtifactError,
+    ConfigurationError,
+    InternalError,
+    InvalidInputError,
+    SealwrightError,
+    TimestampError,
+    UnavailableError,
+    VerificationError,
+)
 from sealwright.model.mechanism import Mechanism
 from sealwright.model.member_tree import FILE, FOLDER, SIGNATURE, Member
-from sealwright.model.signed_member import Change, SignedMember, is_plain
+from sealwright.model.signed_member import Change, SignedMember, is_plain, plain
 from sealwright.signing.artifact import (
     Identity,
     PackedMember,
@@ -53,10 +62,19 @@ _DIGEST_SIZES = {"sha256": 32, "sha384": 48, "sha512": 64}
 Message = Mapping[str, Any]
 Item = TypeVar("Item")
 
+#: What a child can say that went wrong. The log has the code: nothing else happens in a child.
 ERRORS: Mapping[str, type[SealwrightError]] = {
     kind.code: kind
-    for kind in vars(errors).values()
-    if isinstance(kind, type) and issubclass(kind, SealwrightError)
+    for kind in (
+        ArtifactConfigurationError,
+        ArtifactError,
+        ConfigurationError,
+        InternalError,
+        InvalidInputError,
+        TimestampError,
+        UnavailableError,
+        VerificationError,
+    )
 }
 
 
@@ -360,7 +378,7 @@ def error_from_json(message: Message) -> SealwrightError:
     """The error to raise in the parent."""
     kind = ERRORS.get(str(message.get("code")), InternalError)
     text, advice, where = (
-        str(message.get(name, ""))[:_MAX_TEXT] for name in ("message", "advice", "where")
+        plain(str(message.get(name, ""))[:_MAX_TEXT]) for name in ("message", "advice", "where")
     )
     return kind(text, advice=advice, where=where)
 
