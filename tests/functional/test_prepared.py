@@ -1,4 +1,4 @@
-"""Prepared statements: what SQLAlchemy would have given, on both databases, and errors of our family."""
+"""Prepared statements give what SQLAlchemy would have given, on both databases."""
 
 from __future__ import annotations
 
@@ -97,10 +97,14 @@ async def test_counts_and_errors_are_of_the_family(database: Database) -> None:
         [first, _] = await log.pending(tx, 5)
         rows = [{"entry": first.id, "position": 7}]
         assert [await tx.change(log._NUMBER, rows) for _ in range(2)] == [1, 0]
-    with pytest.raises(ConflictError):
+
+    async def twice() -> None:
         async with database.transaction() as tx:
             await log.put_tiles(tx, {"tile/0/000": b"x"}, 1)
             await log.put_tiles(tx, {"tile/0/000": b"y", "tile/0/001": b"y"}, 2)
+
+    with pytest.raises(ConflictError):
+        await twice()
     async with database.read() as tx:
         assert await log.tiles(tx, ["tile/0/000", "tile/0/001"]) == {}
 
