@@ -17,7 +17,6 @@ from sealwright.errors import InternalError, VerificationError
 from sealwright.model.signed_member import Change, SignedMember, plain
 from sealwright.signing.advice import REPORT
 from sealwright.signing.artifact import (
-    ComparedFormat,
     Container,
     DetachedFormat,
     Directive,
@@ -31,7 +30,7 @@ from sealwright.signing.artifact import (
 )
 from sealwright.signing.budget import Budget, Limits
 from sealwright.signing.configuration import Configuration, Element
-from sealwright.signing.elements import LANGUAGE, Language, is_embedded
+from sealwright.signing.elements import LANGUAGE, ElementType, Language, is_embedded
 from sealwright.signing.file_result import FileDigest
 from sealwright.signing.plan import (
     INSIDE,
@@ -198,18 +197,20 @@ class _Check:
         outputs: Sequence[SpoolFile],
         opened: OpenedBoth | None,
     ) -> None:
+        kind = self.language.types[node.element]
         embedded = [d for d in node.signs if is_embedded(d)]
         detached = [d for d in node.signs if not is_embedded(d)]
         if embedded:
             if not any(child.has_work for child in node.children):
-                same = _same_content(format_, source, output)
+                same = _same_content(kind, format_, source, output)
                 require(same, "Signing changed more than the signature.")
             # What is replaced need not have been valid.
             appends = all(d.options.get("append") == "true" for d in embedded)
             kept = format_.verify(source) if appends else []
             self.embedded(node, kept, format_.verify(output))
-            if isinstance(format_, MemberSigningFormat):
-                self.list_members(format_, opened or self.open_both(node, source, output))
+            if kind.member_signing is not None:
+                versions = opened or self.open_both(node, source, output)
+                self.list_members(kind.member_signing, versions)
         for directive, file, path in zip(detached, outputs, node.outputs, strict=True):
             if not isinstance(format_, DetachedFormat):
                 message = f"Outputs of <{directive.name}> cannot be verified."
@@ -403,9 +404,9 @@ def _open(
     return container, entries
 
 
-def _same_content(format_: Format, before: BinaryIO, after: BinaryIO) -> bool:
-    if isinstance(format_, ComparedFormat):
-        return format_.same_content(before, after)
+def _same_content(kind: ElementType, format_: Format, before: BinaryIO, after: BinaryIO) -> bool:
+    if kind.compared is not None:
+        return kind.compared.same_content(before, after)
     return format_.content_digest(before) == format_.content_digest(after)
 
 
