@@ -31,6 +31,7 @@ def sign_deeply(
     spool = Spool(folder, 1 << 30)
     source, output = io.BytesIO(content), io.BytesIO()
     parsed = parse_configuration(configuration(body)).resolve({})
+    trust = Trust((keys.pki().root.der,), (keys.pki().tsa_root.der,), int(time.time()))
     plan = build_plan(
         source,
         "artifact",
@@ -38,7 +39,7 @@ def sign_deeply(
         signing_time=1_700_000_000,
         timestamp=TimestampForm.NONE,
         spool=spool,
-        trust=Trust((keys.pki().root.der,), (keys.pki().tsa_root.der,), int(time.time())),
+        trust=trust,
     )
     identity = Identity(signer.der, keys.pki().identity().chain)
     signing = DeepSign(plan, source, output, identity, spool)
@@ -50,7 +51,7 @@ def sign_deeply(
             pending = batches.send(answers)
     except StopIteration:
         signing.close()
-    verdict = verify_result(plan, parsed, source, output, signer.der, spool)
+    verdict = verify_result(plan, parsed, source, output, signer.der, spool, trust=trust)
     agreed = agree(plan, signing.reports, verdict, file_digest(output.getvalue()))
     last = {one.result.path: one.result for one in agreed}
     for path, result in last.items():

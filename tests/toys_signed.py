@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,3 +71,13 @@ def signed(
     finally:
         assert spool.used == 0
     return Told(plan, signing.reports, verdict, output.getvalue())
+
+
+def contents(data: bytes, path: str = "a") -> dict[str, bytes]:
+    """Every file of an archive and of those inside, by its path in a plan."""
+    found = {path: data}
+    if data.startswith(b"PK"):
+        with zipfile.ZipFile(io.BytesIO(data)) as opened:
+            for name in opened.namelist():
+                found |= contents(opened.read(name), f"{path}{INSIDE}{name}")
+    return found

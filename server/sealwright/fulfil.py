@@ -53,11 +53,12 @@ from sealwright.reporting.objections import find_objection
 from sealwright.retrieve import have_scanned, retrieve_artifact
 from sealwright.signing.agreement import Agreed, agree
 from sealwright.signing.artifact import Identity, SignatureRequest
-from sealwright.signing.file_result import FileDigest
+from sealwright.signing.file_result import FileDigest, StageReport
 from sealwright.signing.plan import Plan
 from sealwright.signing.signature_value import verify_signature_value
 from sealwright.signing.spool import sha256_of
 from sealwright.signing.team import is_divisible, team_of
+from sealwright.signing.verify_result import Verdict
 from sealwright.transparency.leaf import ARTIFACT_RELEASED
 from sealwright.transparency.record import record, request_entry
 from sealwright.workbench import ACTOR, Workbench
@@ -205,9 +206,8 @@ async def _sign_artifact(bench: Workbench, request: SigningRequest, meter: Progr
                     judgement.cancel()
                     await asyncio.gather(judgement, return_exceptions=True)
             meter.begin(Stage.RELEASING, files)
-    delivered = FileDigest(output.sha256, output.size)
-    results = [_result(each) for each in agree(plan, made, verdict, delivered)]
-    await _release(bench, request, ARTIFACT_RELEASED, _facts(plan, output, results), results)
+    results, facts = await asyncio.to_thread(_settle, plan, made, verdict, output)
+    await _release(bench, request, ARTIFACT_RELEASED, facts, results)
     await _complete(bench, request, output=output)
 
 
@@ -238,6 +238,15 @@ async def _store(
 
     await patiently("storing the artifact", put)
     return StoredArtifact(key, request.input.file_name, size, sha256)
+
+
+def _settle(
+    plan: Plan, made: Sequence[StageReport], verdict: Verdict, output: StoredArtifact
+) -> tuple[list[FileResult], dict[str, Any]]:
+    """What was done to each file, and what the log says of it."""
+    delivered = FileDigest(output.sha256, output.size)
+    results = [_result(each) for each in agree(plan, made, verdict, delivered)]
+    return results, _facts(plan, output, results)
 
 
 def _result(agreed: Agreed) -> FileResult:

@@ -189,6 +189,17 @@ async def test_analyze_and_trust(tmp_path: Path) -> None:
         assert '<pe-file path="a.exe">\n      <authenticode-verify/>' in proposed
         plan = await child.plan(proposed.encode(), {}, artifact_name="a.zip", signing_time=0)
         assert [len(node.signs) for node in plan.root.children] == [0, 1]
+        await child.deep_sign(plan, trusted.identity(), answer)
+        with child.open_output() as output:
+            signed = output.read()
+    judged = (plan, proposed.encode(), {}, trusted.leaf().der)
+    async with started(tmp_path / "judge", settings, content) as child:
+        child.output.write_bytes(signed)
+        assert len((await child.verify(*judged)).signatures) == 1
+    async with started(tmp_path / "judge without", SandboxSettings(), content) as child:
+        child.output.write_bytes(signed)
+        with pytest.raises(VerificationError, match="roots to trust"):
+            await child.verify(*judged)
     async with started(tmp_path / "d", SandboxSettings(), content) as child:
         assert await child.analyze("a.zip") == proposed
         with pytest.raises(VerificationError, match="roots to trust"):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -12,11 +10,10 @@ from typing import Any
 
 import pytest
 from tests.toy import archive, file_digest, toy
-from tests.toys_signed import Told, signed
+from tests.toys_signed import Told, contents, signed
 
 from sealwright.errors import VerificationError
 from sealwright.signing.file_result import REPACK, FileDigest, FileResult, StageReport
-from sealwright.signing.plan import INSIDE
 from sealwright.signing.verify_result import VerifiedFile
 
 TWICE = '<toy-sign hash-algorithm="sha384"/><toy-sign append="true"/>'
@@ -52,16 +49,6 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
         "signed": alone(toy(b"6"), "<toy-sign/>", folder),
     }
     return signed(archive(data), BODY, folder)
-
-
-def contents(data: bytes, path: str = "a") -> dict[str, bytes]:
-    """Every file of an archive and of those inside, by its path in a plan."""
-    found = {path: data}
-    if data.startswith(b"PK"):
-        with zipfile.ZipFile(io.BytesIO(data)) as opened:
-            for name in opened.namelist():
-                found |= contents(opened.read(name), f"{path}{INSIDE}{name}")
-    return found
 
 
 def test_every_result_is_what_the_files_hold(told: Told, tmp_path: Path) -> None:

@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.artifacts_signed import sign_deeply
+from tests.fakes import cabinets
+from tests.pe_images import image
 from tests.toy import archive, file_digest, toy
-from tests.toys_signed import Told, signed
+from tests.toys_signed import Told, contents, signed
 
-from sealwright.errors import VerificationError
+from sealwright.errors import ArtifactError, VerificationError
+from sealwright.signing import planner
 from sealwright.signing.artifact import Directive
 from sealwright.signing.plan import INSIDE, Plan, PlanNode
 
@@ -157,3 +161,68 @@ def test_what_was_submitted_must_be_what_is_told(
 ) -> None:
     with pytest.raises(VerificationError, match="not the planned one"):
         signed(data, BODY, tmp_path, forge_later=other(path, **change))
+
+
+VERIFIED = '<toy-file path="x"><toy-verify/></toy-file><toy-file path="y"><toy-sign/></toy-file>'
+
+
+@pytest.mark.parametrize(
+    ("content", "body", "message"),
+    [
+        (toy(), VERIFIED, "The file is not signed"),
+        (toy(), VERIFIED.replace("<toy-verify/>", "<toy-verify/><toy-sign/>"), "is not signed"),
+        (b"text", VERIFIED, "another format"),
+    ],
+    ids=["only verified", "and signed", "another format"],
+)
+def test_who_planned_without_looking_is_found_out(
+    content: bytes, body: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planner, "check_terms", lambda *_: None)
+    data = archive({"x": content, "y": toy(b"y")})
+    with pytest.raises((ArtifactError, VerificationError), match=message):
+        signed(data, f"<zip-file>{body}</zip-file>", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("terms", "directives", "message"),
+    [
+        (
+            'product-name="P"',
+            "<authenticode-sign/>",
+            'product-name is missing; "P" is required',
+        ),
+        ("", "<authenticode-verify/><authenticode-sign/>", "The file is not signed"),
+    ],
+)
+def test_programs_must_have_what_their_elements_ask_for(
+    terms: str, directives: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planner, "check_terms", lambda *_: None)
+    body = f"<pe-file {terms}>{directives}</pe-file>"
+    with pytest.raises((ArtifactError, VerificationError), match=message):
+        sign_deeply(image(), body, tmp_path)
+
+
+@pytest.mark.parametrize("element", ["zip-file", "cab-file"])
+def test_what_is_only_verified_stays_as_it_is(element: str, data: bytes, tmp_path: Path) -> None:
+    seen = contents(data)["a!/seen"]
+    files = {"seen": seen, "one": toy(b"1")}
+    package = archive(files) if element == "zip-file" else cabinet(files)
+    body = (
+        f'<{element}><toy-file path="seen"><toy-verify/></toy-file>'
+        f'<toy-file path="one"><toy-sign/></toy-file></{element}>'
+    )
+    assert [one.path for one in signed(package, body, tmp_path).verdict.files] == ["a!/one"]
+    options = {"hash-algorithm": "sha256", "append": "true", "note": "", "rounds": "1"}
+    more = done("seen", lambda all_: (*all_, Directive("toy-sign", options)))
+    less = done("seen", lambda all_: all_[:1])
+    with pytest.raises(VerificationError, match="The member was changed, against the plan"):
+        signed(package, body, tmp_path, forge=more, forge_later=less)
+
+
+def cabinet(files: dict[str, bytes]) -> bytes:
+    """A cabinet with these files in one folder."""
+    return cabinets.build(
+        [cabinets.Folder([cabinets.File(name.encode(), data) for name, data in files.items()])]
+    )

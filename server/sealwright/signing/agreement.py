@@ -35,7 +35,8 @@ class Agreed:
 def agree(
     plan: Plan, reports: Sequence[StageReport], verdict: Verdict, delivered: FileDigest
 ) -> list[Agreed]:
-    """Put together what was done to each file, in the plan's order.
+    """Put together what was done to each file, in the plan's order. Takes a while for many files:
+    not for an event loop.
 
     Args:
         reports: of the signing side, in the plan's order.
@@ -46,14 +47,14 @@ def agree(
         VerificationError: signers or judges tell of something else than was planned, or of a
             content that is not the planned one.
     """
-    nodes = [node for node in plan.root.walk() if node.has_work]
-    members = [node.path for node in nodes if node is not plan.root]
-    signatures = [(node.path, each.name) for node in nodes for each in node.lasting]
-    stages = [(node.path, stage.name) for node in nodes for stage in _stages(node)]
+    nodes = [(node, _stages(node)) for node in plan.root.walk() if node.has_work]
+    members = [node.path for node, _ in nodes if node is not plan.root]
+    stages = [(node.path, stage.name) for node, each in nodes for stage in each]
+    lasting = [(node.path, stage.name) for node, each in nodes for stage in each if stage.lasts]
     root = plan.root.path
     judged = [each.path for each in verdict.files] == members
     require(judged, "The files that were judged are not the planned ones.", root)
-    found = [(each.path, each.directive) for each in verdict.signatures] == signatures
+    found = [(each.path, each.directive) for each in verdict.signatures] == lasting
     require(found, "The signatures that were found are not the planned ones.", root)
     signed = [(each.path, each.directive) for each in reports] == stages
     require(signed, "What was told of the signing is not what was planned.", root)
@@ -63,8 +64,10 @@ def agree(
     after = iter(each.content for each in verdict.files)
     return [
         agreed
-        for node in nodes
-        for agreed in _agree(node, told, proofs, delivered if node is plan.root else next(after))
+        for node, each in nodes
+        for agreed in _agree(
+            node, each, told, proofs, delivered if node is plan.root else next(after)
+        )
     ]
 
 
@@ -78,17 +81,15 @@ class _Stage:
     outputs: tuple[str, ...] = ()
 
 
-def _stages(node: PlanNode) -> Iterator[_Stage]:
-    if any(child.has_work for child in node.children):
-        yield _Stage(REPACK, replaces=True)
+def _stages(node: PlanNode) -> list[_Stage]:
     lasting = {id(directive) for directive in node.lasting}
-    for directive in node.directives:
-        yield _Stage(
-            directive.name,
-            is_embedded(directive),
-            id(directive) in lasting,
-            _outputs(node, directive),
-        )
+    stages = [
+        _Stage(each.name, is_embedded(each), id(each) in lasting, _outputs(node, each))
+        for each in node.directives
+    ]
+    if any(child.has_work for child in node.children):
+        return [_Stage(REPACK, replaces=True), *stages]
+    return stages
 
 
 def _outputs(node: PlanNode, directive: Directive) -> tuple[str, ...]:
@@ -99,12 +100,12 @@ def _outputs(node: PlanNode, directive: Directive) -> tuple[str, ...]:
 
 def _agree(
     node: PlanNode,
+    stages: Sequence[_Stage],
     reports: Iterator[StageReport],
     proofs: Iterator[VerifiedSignature],
     final: FileDigest,
 ) -> Iterator[Agreed]:
     """One file's: follow its content from the planned one to the one that was judged."""
-    stages = list(_stages(node))
     changes = sum(stage.replaces for stage in stages)
     before = _planned(node)
     for stage in stages:

@@ -281,6 +281,7 @@ class Server:
                 protocol.blob_from_json(message["certificate"]),
                 self.spool(limits),
                 limits=limits,
+                trust=protocol.trust_from_json(message["trust"]),
                 shard=protocol.shard_from_json(message["shard"]),
             )
         return {"type": "verified", **protocol.verdict_to_json(verdict)}

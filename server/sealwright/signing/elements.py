@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
-from sealwright.signing.artifact import Directive, Format
+from sealwright.signing.artifact import ComparedFormat, Directive, Format, MemberSigningFormat
 from sealwright.signing.containers import CONTAINERS, ContainerType
 from sealwright.signing.formats import FORMATS
 
@@ -101,6 +102,23 @@ class ElementType:
     def holds_members(self) -> bool:
         """Whether other elements may stand inside."""
         return self.container is not None or self.name == DIRECTORY
+
+    # Python takes its time to look whether an object keeps to a protocol, and files are many.
+    @cached_property
+    def member_signing(self) -> MemberSigningFormat | None:
+        """The format, if it signs by means of members."""
+        format_ = self.format
+        if format_ is None or not isinstance(format_, MemberSigningFormat):
+            return None
+        return format_
+
+    @cached_property
+    def compared(self) -> ComparedFormat | None:
+        """The format, if it compares two versions of a file itself."""
+        format_ = self.format
+        if format_ is None or not isinstance(format_, ComparedFormat):
+            return None
+        return format_
 
     @property
     def is_sequence(self) -> bool:

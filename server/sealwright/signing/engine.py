@@ -131,6 +131,7 @@ def sign_file(
                 spool,
                 limits=limits,
                 language=language,
+                trust=trust,
             )
             delivered = FileDigest(sha256_of(target), size_of(target))
             agreed = agree(plan, reports, verdict, delivered)

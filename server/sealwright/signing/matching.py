@@ -40,8 +40,10 @@ def for_file(directive: Directive, name: str) -> Directive:
     Raises:
         ArtifactError: its output would not be a file beside that.
     """
-    options = {k: substitute(v, {FILE_NAME: name}) for k, v in directive.options.items()}
-    output = options.get(OUTPUT_FILE_NAME)
+    if any("$" in value for value in directive.options.values()):
+        options = {k: substitute(v, {FILE_NAME: name}) for k, v in directive.options.items()}
+        directive = replace(directive, options=options)
+    output = directive.options.get(OUTPUT_FILE_NAME)
     if output is not None and ("/" in output or output in ("", ".", "..")):
         message = (
             f'{OUTPUT_FILE_NAME} gives "{output}", which is not a file name ({directive.where}).'
@@ -49,7 +51,7 @@ def for_file(directive: Directive, name: str) -> Directive:
         raise ArtifactError(
             message, advice='Give a name without a path, such as "${file.name}.sig".'
         )
-    return replace(directive, options=options)
+    return directive
 
 
 class _Claims:

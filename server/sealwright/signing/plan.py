@@ -231,11 +231,8 @@ def require(condition: bool, message: str, where: str = "") -> None:  # noqa: FB
 
 def member_signing_format(node: PlanNode, language: Language) -> MemberSigningFormat | None:
     """The format that signs this container by means of members; None if nothing does."""
-    format_ = language.types[node.element].format
     signed = any(map(is_embedded, node.directives))
-    if format_ is not None and signed and isinstance(format_, MemberSigningFormat):
-        return format_
-    return None
+    return language.types[node.element].member_signing if signed else None
 
 
 def check_outputs(nodes: Collection[PlanNode], taken: Iterable[str] = ()) -> None:

@@ -1,8 +1,7 @@
 """Compares a plan with the configuration that it was made by, in a process that did not make it.
 
-Which members of a container an element means depends on their names alone, so this looks into the
-containers that were planned, and into no other file. That files have the format, the metadata and
-the signatures that they must have is for the planner to see.
+Each planned container is opened for the names in it, and each planned file must be what it is told
+to be, and what its element asks for. Files that are not planned are not read.
 """
 
 from __future__ import annotations
@@ -11,13 +10,16 @@ from collections.abc import Mapping, Sequence
 from typing import BinaryIO
 
 from sealwright.errors import InternalError
-from sealwright.signing.artifact import Container, Entry
+from sealwright.signing.artifact import Container, Entry, NotingContainer
+from sealwright.signing.authenticode_trust import Judge
 from sealwright.signing.budget import Budget
 from sealwright.signing.configuration import Configuration, Element, Include
 from sealwright.signing.elements import Language
 from sealwright.signing.matching import Claim, claims_on, for_file
 from sealwright.signing.plan import INSIDE, Plan, PlanNode, at, require
-from sealwright.signing.spool import Spool
+from sealwright.signing.spool import Spool, sha256_of
+from sealwright.signing.streams import size_of
+from sealwright.signing.terms import check_terms
 from sealwright.signing.wheel_record import record_among
 
 _OTHERWISE = "The artifact was planned otherwise than its configuration says."
@@ -27,12 +29,16 @@ class PlanCheck:
     """Checks the nodes of one plan. What is not as it must be is a `VerificationError`.
 
     Args:
-        budget: for what is looked into here and nowhere else.
-        spool: for extracted containers.
+        budget: for files in which nothing is signed.
+        spool: for those.
+        judge: of signatures that ``authenticode-verify`` asks for.
     """
 
-    def __init__(self, budget: Budget, spool: Spool, language: Language) -> None:
+    def __init__(
+        self, budget: Budget, spool: Spool, language: Language, judge: Judge | None
+    ) -> None:
         self._budget = budget
+        self._judge = judge
         self._spool = spool
         self._language = language
 
@@ -52,6 +58,13 @@ class PlanCheck:
         directives = tuple(for_file(each, name) for each in element.directives)
         planned = (node.element, node.where, node.directives)
         require(planned == (element.name, include.where, directives), _OTHERWISE)
+
+    def content(self, node: PlanNode, element: Element, include: Include, file: BinaryIO) -> None:
+        """A file must hold what is told of it, and be what its element asks for."""
+        told = (node.sha256, node.size)
+        require((sha256_of(file), size_of(file)) == told, "The file is not the planned one.")
+        name = node.path.rpartition("/")[2]
+        check_terms(file, name, self._language.types[node.element], element, include, self._judge)
 
     def claims(
         self, node: PlanNode, element: Element, entries: Sequence[Entry]
@@ -82,6 +95,8 @@ class PlanCheck:
             raise InternalError(message)
         depth = node.path.count(INSIDE) + 1
         container, entries = self._budget.open_container(kind.open, file, depth)
+        if isinstance(container, NotingContainer):
+            container.only_read()
         claims = self.claims(node, element, entries)
         for child in node.children:
             with at(child.path):
@@ -90,11 +105,10 @@ class PlanCheck:
     def member(self, node: PlanNode, claim: Claim, container: Container) -> None:
         """A member in which nothing is signed."""
         self.terms(node, claim.element, claim.include)
-        if not claim.element.children:
-            return
         extracted = self._budget.extract(container, claim.entry, self._spool)
         try:
             with extracted.open() as file:
+                self.content(node, claim.element, claim.include, file)
                 self.inside(node, claim.element, file)
         finally:
             self._spool.release(extracted)

@@ -6,12 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
-from sealwright.errors import ArtifactError, InvalidInputError, VerificationError
+from sealwright.errors import ArtifactError, InvalidInputError
 from sealwright.model.member_tree import Listing
-from sealwright.signing.advice import UNSIGNED
 from sealwright.signing.artifact import (
     Container,
-    Directive,
     Entry,
     Identity,
     SealedFormat,
@@ -21,16 +19,12 @@ from sealwright.signing.authenticode_trust import Judge, Trust
 from sealwright.signing.budget import Budget, Limits
 from sealwright.signing.configuration import Configuration, Element, Include
 from sealwright.signing.elements import (
-    AUTHENTICODE_VERIFY,
     LANGUAGE,
     OUTPUT_FILE_NAME,
-    ElementType,
     Language,
-    is_verification,
 )
 from sealwright.signing.matching import claims_on, for_file
 from sealwright.signing.member_listing import MemberListing
-from sealwright.signing.parameters import FILE_NAME, substitute
 from sealwright.signing.plan import (
     INSIDE,
     Plan,
@@ -43,6 +37,7 @@ from sealwright.signing.shard import WHOLE, Shard
 from sealwright.signing.signable import check_signable
 from sealwright.signing.spool import KeptFiles, Spool, sha256_of
 from sealwright.signing.streams import size_of
+from sealwright.signing.terms import check_terms
 from sealwright.signing.wheel_record import record_among
 
 
@@ -177,10 +172,7 @@ class Planner:
     def node(self, file: BinaryIO, place: Place, element: Element, include: Include) -> PlanNode:
         """Check one file and everything below that the configuration means."""
         kind = self.language.types[element.name]
-        _check_file(file, kind, place, include)
-        for directive in element.directives:
-            if is_verification(directive.name):
-                self._check_signed(file, kind, directive)
+        check_terms(file, place.name, kind, element, include, self.judge)
         node = PlanNode(
             path=place.path,
             member=place.member,
@@ -211,21 +203,6 @@ class Planner:
         if self._leads(place):
             self.listed.add(place.path, opened[1], member_signing_format(node, self.language))
         return node
-
-    def _check_signed(self, file: BinaryIO, kind: ElementType, directive: Directive) -> None:
-        """A file that has to be signed already is, by somebody who is trusted."""
-        assert kind.format is not None  # noqa: S101 - only formats have directives
-        facts = kind.format.verify(file)
-        if not facts:
-            message = f"The file is not signed, but <{directive.name}> requires it."
-            raise VerificationError(message, advice=UNSIGNED)
-        if directive.name != AUTHENTICODE_VERIFY:
-            return
-        if self.judge is None:
-            message = f"<{directive.name}> needs to know which roots to trust; none are configured."
-            advice = 'Set "authenticode_roots" on the server, or give --roots on the command line.'
-            raise VerificationError(message, advice=advice)
-        self.judge.check(facts)
 
     def _check_seal(self, file: BinaryIO, node: PlanNode, paths: Sequence[str]) -> None:
         """A container that is signed stays as it is, or is signed again."""
@@ -324,27 +301,6 @@ class Planner:
                 self.spool.release(extracted)
         check_outputs(nodes, (entry.path for entry in entries))
         return tuple(nodes)
-
-
-def _check_file(file: BinaryIO, kind: ElementType, place: Place, include: Include) -> None:
-    if kind.format is None:
-        return
-    if not kind.format.recognize(file):
-        message = f"The file is not a <{kind.name}>: its content has another format."
-        advice = f"Check what the build puts there, or the element at {include.where}."
-        raise ArtifactError(message, advice=advice)
-    if include.restrictions:
-        _check_metadata(kind.format.metadata(file), place, include)
-
-
-def _check_metadata(metadata: Mapping[str, str], place: Place, include: Include) -> None:
-    for name, template in include.restrictions.items():
-        required = substitute(template, {FILE_NAME: place.name})
-        actual = metadata.get(name)
-        if actual != required:
-            found = "missing" if actual is None else f'"{actual[:200]}"'
-            message = f'Its {name} is {found}; "{required}" is required ({include.where}).'
-            raise ArtifactError(message, advice="Correct the build, or the configuration.")
 
 
 def _check_signature_members(node: PlanNode, language: Language) -> None:

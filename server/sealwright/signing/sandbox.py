@@ -263,6 +263,7 @@ class FormatChild(ChildProcess):
             "configuration": protocol.blob_to_json(configuration_xml),
             "parameters": dict(parameters),
             "certificate": protocol.blob_to_json(certificate),
+            "trust": protocol.trust_to_json(self._trust(configuration_xml)),
             "limits": asdict(self._settings.artifact),
         }
         async with self._deadline():

@@ -17,7 +17,6 @@ from sealwright.errors import InternalError, VerificationError
 from sealwright.model.signed_member import Change, SignedMember, plain
 from sealwright.signing.advice import REPORT
 from sealwright.signing.artifact import (
-    ComparedFormat,
     Container,
     DetachedFormat,
     Directive,
@@ -29,10 +28,12 @@ from sealwright.signing.artifact import (
     SignatureFact,
     TimestampForm,
 )
+from sealwright.signing.authenticode_trust import Judge, Trust
 from sealwright.signing.budget import Budget, Limits
 from sealwright.signing.configuration import Configuration, Element
-from sealwright.signing.elements import LANGUAGE, Language, is_embedded
+from sealwright.signing.elements import LANGUAGE, ElementType, Language, is_embedded
 from sealwright.signing.file_result import FileDigest
+from sealwright.signing.matching import Claim
 from sealwright.signing.plan import (
     INSIDE,
     Plan,
@@ -108,6 +109,7 @@ def verify_result(
     *,
     limits: Limits | None = None,
     language: Language = LANGUAGE,
+    trust: Trust | None = None,
     shard: Shard = WHOLE,
 ) -> Verdict:
     """Check a signed artifact.
@@ -119,22 +121,22 @@ def verify_result(
         output: the artifact as signed.
         certificate: DER of the certificate whose signatures are expected.
         spool: for extracted members; empty again afterwards.
+        trust: roots that ``authenticode-verify`` demands; without them it trusts nothing.
         shard: compare only these members of the outermost container. The first shard's verdict
             includes what concerns the container itself.
 
     Raises:
         VerificationError: anything is not as planned, or not planned as the configuration says;
             `where` is the member.
-        ArtifactError: the output is malformed.
+        ArtifactError: the output is malformed, or the artifact does not fit the configuration.
     """
     with at(plan.root.path):
-        # once is enough: whoever compares the other members reads the same file
-        content = (plan.root.sha256, plan.root.size)
-        if shard.number == 0 and (sha256_of(source), size_of(source)) != content:
-            message = "The submitted artifact is not the planned one."
-            raise VerificationError(message, advice="Make the plan again.")
-        check = _Check(plan, certificate, spool, limits or Limits(), language, shard)
+        check = _Check(plan, certificate, spool, limits or Limits(), language, trust, shard)
         check.planned.root(plan, configuration)
+        # once is enough: whoever compares the other members reads the same file
+        if shard.number == 0:
+            root = configuration.root
+            check.planned.content(plan.root, root, root.includes[0], source)
         check.file(plan.root, configuration.root, source, output, [])
     return Verdict(in_order(plan, check.found), tuple(check.files))
 
@@ -147,6 +149,7 @@ class _Check:
         spool: Spool,
         limits: Limits,
         language: Language,
+        trust: Trust | None,
         shard: Shard,
     ) -> None:
         self.shard = shard
@@ -159,7 +162,9 @@ class _Check:
         # Both versions are extracted; signatures may add a little to the second.
         self.before = Budget(limits, plan.root.size)
         self.after = Budget(limits, 2 * plan.root.size + limits.ratio_allowance)
-        self.planned = PlanCheck(Budget(limits, plan.root.size), spool, language)
+        self.planned = PlanCheck(
+            Budget(limits, plan.root.size), spool, language, Judge(trust) if trust else None
+        )
 
     def file(
         self,
@@ -198,18 +203,20 @@ class _Check:
         outputs: Sequence[SpoolFile],
         opened: OpenedBoth | None,
     ) -> None:
+        kind = self.language.types[node.element]
         embedded = [d for d in node.signs if is_embedded(d)]
         detached = [d for d in node.signs if not is_embedded(d)]
         if embedded:
             if not any(child.has_work for child in node.children):
-                same = _same_content(format_, source, output)
+                same = _same_content(kind, format_, source, output)
                 require(same, "Signing changed more than the signature.")
             # What is replaced need not have been valid.
             appends = all(d.options.get("append") == "true" for d in embedded)
             kept = format_.verify(source) if appends else []
             self.embedded(node, kept, format_.verify(output))
-            if isinstance(format_, MemberSigningFormat):
-                self.list_members(format_, opened or self.open_both(node, source, output))
+            if kind.member_signing is not None:
+                versions = opened or self.open_both(node, source, output)
+                self.list_members(kind.member_signing, versions)
         for directive, file, path in zip(detached, outputs, node.outputs, strict=True):
             if not isinstance(format_, DetachedFormat):
                 message = f"Outputs of <{directive.name}> cannot be verified."
@@ -325,11 +332,13 @@ class _Check:
             same = after.fingerprint(entry, content=False) == before.added_fingerprint(path)
             require(same, "The output has other attributes than it was given.", path)
         mine = self.mine(node, old)
+        in_sequence = self.language.types[node.element].is_sequence
         for entry, entry_after in zip(old, new[: len(old)], strict=True):
             if entry.order not in mine:
                 continue
             child = planned.get(entry.order)
-            whole = child is None or not child.is_replaced
+            # What is extracted below is compared then: a sequence is not read twice.
+            whole = child is None or not (child.is_replaced or in_sequence)
             same = before.fingerprint(entry, content=whole) == after.fingerprint(
                 entry_after, content=whole
             )
@@ -341,9 +350,21 @@ class _Check:
                 if child.has_work:
                     self.planned.terms(child, claim.element, claim.include)
                     versions = (before, entry), (after, entry_after)
-                    self.member(child, claim.element, *versions, outputs)
+                    self.member(child, claim, *versions, outputs)
                 else:
                     self.planned.member(child, claim, before)
+                    if in_sequence:
+                        self.unchanged(child, after, entry_after)
+
+    def unchanged(self, node: PlanNode, container: Container, entry: Entry) -> None:
+        """A member in which nothing is signed, in the output."""
+        extracted = self.after.extract(container, entry, self.spool)
+        try:
+            with extracted.open() as output:
+                same = sha256_of(output) == node.sha256
+                require(same, "The member was changed, against the plan.")
+        finally:
+            self.spool.release(extracted)
 
     def mine(self, node: PlanNode, entries: Sequence[Entry]) -> Collection[int]:
         """Which members are compared here: those of the outermost container are divided."""
@@ -369,7 +390,7 @@ class _Check:
     def member(
         self,
         node: PlanNode,
-        element: Element,
+        claim: Claim,
         old: tuple[Container, Entry],
         new: tuple[Container, Entry],
         outputs: dict[str, Entry],
@@ -382,9 +403,8 @@ class _Check:
                 for each in (entry, *(outputs[path] for path in node.outputs))
             )
             with extracted[0].open() as source, extracted[1].open() as output:
-                content = (sha256_of(source), size_of(source))
-                require(content == (node.sha256, node.size), "The file is not the planned one.")
-                self.file(node, element, source, output, extracted[2:])
+                self.planned.content(node, claim.element, claim.include, source)
+                self.file(node, claim.element, source, output, extracted[2:])
         finally:
             for file in extracted:
                 self.spool.release(file)
@@ -403,9 +423,9 @@ def _open(
     return container, entries
 
 
-def _same_content(format_: Format, before: BinaryIO, after: BinaryIO) -> bool:
-    if isinstance(format_, ComparedFormat):
-        return format_.same_content(before, after)
+def _same_content(kind: ElementType, format_: Format, before: BinaryIO, after: BinaryIO) -> bool:
+    if kind.compared is not None:
+        return kind.compared.same_content(before, after)
     return format_.content_digest(before) == format_.content_digest(after)
 
 
