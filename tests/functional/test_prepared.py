@@ -14,7 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from tests.database import add_request, seed
 
 import sealwright.db
-from sealwright.db import Database, intents, log, requests
+from sealwright.db import Database, certificates, intents, log, requests
 from sealwright.db.prepared import Prepared
 from sealwright.db.tables import log_entries
 from sealwright.errors import ConflictError, InternalError
@@ -138,6 +138,16 @@ async def test_a_frozen_reader_sees_one_state(database: Database) -> None:
         assert await log.pending(tx, 5) == []
     async with database.read() as tx:
         assert len(await log.pending(tx, 5)) == 1
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_a_certificate_is_found_without_looking_at_the_others(database: Database) -> None:
+    form = certificates._BY_ID.form(sqlite.dialect(), {})
+    text = form.text.replace("?", "'x'")
+    async with database.read() as tx:
+        rows = await tx.all(sa.text(f"EXPLAIN QUERY PLAN {text}"))
+    steps = [row["detail"] for row in rows]
+    assert not [step for step in steps if step.startswith("SCAN")], steps
 
 
 def test_lists_cannot_be_prepared() -> None:

@@ -29,11 +29,13 @@ _COLUMNS = tuple(
 )
 
 
+#: as the index of issued renewals has it: a parameter would keep it from being used
+_IS_ISSUED = _SUCCESSOR.c.sha256 != sa.literal_column("''")
+
+
 def _select() -> sa.Select[Any]:
     return sa.select(_T, _SUCCESSOR.c.id.label("replaced_by_id")).select_from(
-        _T.outerjoin(
-            _SUCCESSOR, sa.and_(_SUCCESSOR.c.replaces_id == _T.c.id, _SUCCESSOR.c.sha256 != "")
-        )
+        _T.outerjoin(_SUCCESSOR, sa.and_(_SUCCESSOR.c.replaces_id == _T.c.id, _IS_ISSUED))
     )
 
 

@@ -52,6 +52,7 @@ _NAMES = (
     .order_by(users.c.id)
 )
 _SOME_NAMES = _NAMES.where(users.c.id.in_(sa.bindparam("ids", expanding=True)))
+_ONE_NAME = Prepared(_NAMES.where(users.c.id == sa.bindparam("id")))
 _GROUPS = Prepared(
     sa.select(group_members.c.group_id).where(group_members.c.user_id == sa.bindparam("user"))
 )
@@ -242,7 +243,10 @@ async def names(
         return {row["id"]: row["name"] for row in rows}
     found: dict[str, str] = {}
     for part in chunked(sorted(ids)):
-        rows = await tx.all(_SOME_NAMES, organization=organization_id, ids=part)
+        if len(part) == 1:
+            rows = await tx.all(_ONE_NAME, organization=organization_id, id=part[0])
+        else:
+            rows = await tx.all(_SOME_NAMES, organization=organization_id, ids=part)
         found |= {row["id"]: row["name"] for row in rows}
     return found
 
