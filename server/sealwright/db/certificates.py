@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from sealwright.db.database import Transaction
+from sealwright.db.prepared import Prepared
 from sealwright.db.tables import certificate_warnings, certificates
 from sealwright.model.certificate import (
     Certificate,
@@ -36,11 +37,15 @@ def _select() -> sa.Select[Any]:
     )
 
 
-_BY_ID = _select().where(
-    _T.c.id == sa.bindparam("certificate"), _T.c.organization_id == sa.bindparam("organization")
+_BY_ID = Prepared(
+    _select().where(
+        _T.c.id == sa.bindparam("certificate"), _T.c.organization_id == sa.bindparam("organization")
+    )
 )
-_BY_SLUG = _select().where(
-    _T.c.slug == sa.bindparam("slug"), _T.c.organization_id == sa.bindparam("organization")
+_BY_SLUG = Prepared(
+    _select().where(
+        _T.c.slug == sa.bindparam("slug"), _T.c.organization_id == sa.bindparam("organization")
+    )
 )
 
 

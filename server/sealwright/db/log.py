@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from sealwright.db.database import Transaction
 from sealwright.db.log_search import ABOUT, About, Filter, newest
+from sealwright.db.prepared import Prepared
 from sealwright.db.tables import NO_SIGNATURE, log_details, log_entries, log_head, log_tiles
 
 _FOUNDING = 0x5EA1_3119_0002  #: advisory lock
@@ -61,42 +62,43 @@ class HeadRow:
     verifier_key: str
 
 
-_PENDING = (
+_PENDING = Prepared(
     sa.select(log_entries)
     .where(log_entries.c.sequence.is_(None))
     .order_by(log_entries.c.id)
     .limit(sa.bindparam("most"))
 )
-_NUMBERED = (
+_NUMBERED = Prepared(
     sa.select(log_entries)
     .where(log_entries.c.sequence >= sa.bindparam("first"))
     .order_by(log_entries.c.sequence)
     .limit(sa.bindparam("most"))
 )
-_NUMBER = (
+_NUMBER = Prepared(
     log_entries.update()
     .where(log_entries.c.id == sa.bindparam("entry"), log_entries.c.sequence.is_(None))
     .values(sequence=sa.bindparam("position"))
 )
-_TIME_LINE = (
+_TIME_LINE = Prepared(
     sa.select(log_entries)
     .where(log_entries.c.request_id == sa.bindparam("request"), sa.text(NO_SIGNATURE))
     .order_by(log_entries.c.id)
     .limit(sa.bindparam("most"))
 )
-_HEAD = sa.select(log_head).where(log_head.c.id == 1)
-_LOCKED_HEAD = _HEAD.with_for_update()
-_MOVE_HEAD = (
+_SELECT_HEAD = sa.select(log_head).where(log_head.c.id == 1)
+_HEAD = Prepared(_SELECT_HEAD)
+_LOCKED_HEAD = Prepared(_SELECT_HEAD.with_for_update())
+_MOVE_HEAD = Prepared(
     log_head.update()
     .where(log_head.c.id == 1, log_head.c.size == sa.bindparam("from_size"))
     .values(
         {name: sa.bindparam(f"new_{name}") for name in ("size", "head", "checkpoint", "signed_at")}
     )
 )
-_INSERT_TILES = log_tiles.insert()
-_INSERT_DETAILS = log_details.insert()
-_INSERT = log_entries.insert()
-_INSERT_ONE = log_entries.insert().returning(log_entries.c.id)
+_INSERT_TILES = Prepared(log_tiles.insert())
+_INSERT_DETAILS = Prepared(log_details.insert())
+_INSERT = Prepared(log_entries.insert())
+_INSERT_ONE = Prepared(log_entries.insert().returning(log_entries.c.id))
 
 
 def _entry(row: sa.RowMapping) -> Entry:
@@ -156,13 +158,6 @@ async def erase_details(
     return await tx.change(
         log_details.delete().where(log_details.c.entry_id.in_(some.limit(limit)))
     )
-
-
-async def freeze(tx: Transaction) -> None:
-    """Let every later statement of `tx` see one state of the database. Call it first."""
-    if tx.is_postgresql:
-        level = sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        await tx.connection.execute(level)
 
 
 async def pending(tx: Transaction, limit: int) -> list[Entry]:

@@ -12,12 +12,14 @@ import asyncio
 import contextlib
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
+
+from sealwright.db.prepared import Form
 
 T = TypeVar("T")
 
@@ -28,6 +30,7 @@ _MOST_STEPS = 40  # of these, for a statement in the loop's thread: a few millis
 _MOST_ROWS = 100  # that are inserted or updated at once there
 _MOST_TEXTS = 1000  # of statements that are known to take long
 _POOL_SECONDS = 30.0
+_KEPT_STATEMENTS = 256  # of SQLite's own, for each connection
 _QUICK_SECONDS = 0.002  # that a commit may stop the loop for
 _QUICK_COMMITS = 20  # in a row, before one is made there
 
@@ -177,6 +180,29 @@ class SqliteConnection:
         return await self._in_thread(
             lambda: self._connection.execute(statement, parameters), reads=reads
         )
+
+    async def fetch(self, form: Form, parameters: Mapping[str, Any]) -> list[Any]:
+        """Run a prepared statement that returns rows."""
+        values = form.values(parameters)
+        return (await self._run(lambda cursor: cursor.execute(form.text, values))).fetchall()
+
+    async def change(self, form: Form, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Run a prepared statement for each of `rows`; how many rows it touched."""
+        values = [form.values(row) for row in rows]
+        if len(values) == 1:
+            return (await self._run(lambda cursor: cursor.execute(form.text, values[0]))).rowcount
+        return (await self._run(lambda cursor: cursor.executemany(form.text, values))).rowcount
+
+    async def _run(self, call: Callable[[_Cursor], _Cursor]) -> _Cursor:
+        """Have a cursor run a statement, here or in a thread."""
+        self._driver.bounded = True
+        try:
+            return call(_Cursor(self._driver))
+        except _TakesLongError as error:
+            reads = error.reads
+        finally:
+            self._driver.bounded = False
+        return await self._in_thread(lambda: call(_Cursor(self._driver)), reads=reads)
 
     async def run_sync(self, call: Callable[[sa.Connection], T]) -> T:
         """Run in a thread what wants SQLAlchemy's connection itself."""
@@ -341,7 +367,12 @@ class _Cursor(sqlite3.Cursor):
 def _open(path: Path, slow: set[str]) -> sqlite3.Connection:
     # begin and commit are ours (see `Database.transaction`), not the driver's
     raw = sqlite3.connect(
-        path, BUSY_SECONDS, isolation_level=None, check_same_thread=False, factory=_Driver
+        path,
+        BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+        factory=_Driver,
+        cached_statements=_KEPT_STATEMENTS,
     )
     try:
         raw.slow = slow

@@ -52,7 +52,7 @@ async def publish(database: Database, store: TileStore) -> int:
         UnavailableError: the database or the store does not answer.
     """
     async with database.read() as tx:
-        await db_log.freeze(tx)
+        await tx.freeze()
         row = await _head(tx)
         key = VerifierKey.parse(row.verifier_key)
         current = read_head(row, key)
@@ -80,7 +80,7 @@ async def read_tile(database: Database, path: str) -> bytes | None:
     tile = Tile.parse(path)
     full = Tile(tile.level, tile.index)
     async with database.read() as tx:
-        await db_log.freeze(tx)
+        await tx.freeze()
         stored = await db_log.tiles(tx, [full.path])
         if stored:
             return _cut(stored[full.path], full, tile.width)
@@ -109,7 +109,7 @@ async def proof_for(
         VerificationError: the database's tiles, leaf and checkpoint do not belong together.
     """
     async with database.read() as tx:
-        await db_log.freeze(tx)
+        await tx.freeze()
         entry = await db_log.get(tx, entry_id)
         if entry is None or organization_id not in (None, entry.organization_id):
             message = f"There is no log entry {entry_id}."
