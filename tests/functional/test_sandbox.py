@@ -711,6 +711,13 @@ def test_children_tell_of_errors_that_happen_in_them(kind: type[SealwrightError]
         assert type(forged) is InternalError  # fails the request as a defect, whatever is said
 
 
+def test_counts_are_no_less_than_nothing() -> None:
+    assert child_protocol.count_from_json(7) == 7
+    for wrong in (-1, True, None, "7", 7.0, 1 << 63):
+        with pytest.raises(InternalError):
+            child_protocol.count_from_json(wrong)
+
+
 def test_contents_are_told_in_one_form_alone() -> None:
     content = FileDigest("0a" * 32, 7)
     reports = (

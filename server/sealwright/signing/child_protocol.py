@@ -335,6 +335,11 @@ def listing_from_json(value: object) -> dict[str, list[Member]]:
     return listing
 
 
+def count_from_json(value: object) -> int:
+    """How many, or how many bytes."""
+    return _number(value)
+
+
 def part_to_json(part: Part) -> Message:
     """Where a shard's members are in its file."""
     return {

@@ -152,9 +152,9 @@ class FormatChild(ChildProcess):
                 raise protocol.malformed()
             if self.input_sha256 not in {"", plan.root.sha256}:
                 raise protocol.malformed()
-            extracted, members = reply.get("extracted"), reply.get("members")
-            if not isinstance(extracted, int) or not isinstance(members, int):
-                raise protocol.malformed()
+            extracted, members = (
+                protocol.count_from_json(reply.get(name)) for name in ("extracted", "members")
+            )
             listing = protocol.listing_from_json(reply.get("listing"))
         return PlannedShare(plan, extracted, members, listing)
 
