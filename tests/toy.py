@@ -29,6 +29,7 @@ from sealwright.signing.containers import CONTAINERS, ContainerType
 from sealwright.signing.containers.zip import ZipContainer, is_zip
 from sealwright.signing.deep_sign import PendingSignature
 from sealwright.signing.elements import Language
+from sealwright.signing.file_result import FileDigest
 from tests.rebuilding import rebuild
 
 MAGIC = b"TOY1"
@@ -207,6 +208,11 @@ def _box_content(file: BinaryIO) -> bytes:
 
 BOX = ContainerType("toy-box-file", is_zip, ZipContainer)
 LANGUAGE = Language((ToyFormat(), ToyBoxFormat()), (*CONTAINERS, BOX))
+
+
+def file_digest(content: bytes) -> FileDigest:
+    """What tells this content from others."""
+    return FileDigest(hashlib.sha256(content).hexdigest(), len(content))
 
 
 def configuration(body: str, parameters: str = "") -> bytes:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import hashlib
+import json
+import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,13 +96,21 @@ class Works:
         async with self.bench.database.read() as tx:
             return [entry.action for entry in await db_log.of_request(tx, request.id, limit=1000)]
 
-    def left_over(self) -> list[Path]:
+    async def leaves(self, request: SigningRequest, action: str) -> list[dict[str, Any]]:
+        """What the log says of each time that this was done."""
+        async with self.bench.database.read() as tx:
+            found = await db_log.of_action(tx, request.id, action)
+        return [json.loads(entry.body)["data"] for entry in found]
+
+    async def left_over(self) -> list[Path]:
         """What lies in the scratch folder, beside the children that wait for work."""
-        return [
-            path
-            for path in self.bench.scratch.folder.rglob("*")
-            if path.is_file() and path.stat().st_size
+        await asyncio.gather(*self.bench.children._deletions)
+        files = [
+            Path(folder) / name
+            for folder, _, names in os.walk(self.bench.scratch.folder)
+            for name in names
         ]
+        return [path for path in files if path.stat().st_size]
 
 
 @contextlib.asynccontextmanager

@@ -51,13 +51,14 @@ from sealwright.queueing.lifecycle import advance
 from sealwright.queueing.progress import ProgressMeter
 from sealwright.reporting.objections import find_objection
 from sealwright.retrieve import have_scanned, retrieve_artifact
-from sealwright.signing import deep_sign
+from sealwright.signing.agreement import Agreed, agree
 from sealwright.signing.artifact import Identity, SignatureRequest
+from sealwright.signing.file_result import FileDigest, StageReport
 from sealwright.signing.plan import Plan
 from sealwright.signing.signature_value import verify_signature_value
 from sealwright.signing.spool import sha256_of
 from sealwright.signing.team import is_divisible, team_of
-from sealwright.signing.verify_result import VerifiedSignature
+from sealwright.signing.verify_result import Verdict
 from sealwright.transparency.leaf import ARTIFACT_RELEASED
 from sealwright.transparency.record import record, request_entry
 from sealwright.workbench import ACTOR, Workbench
@@ -93,7 +94,8 @@ async def fulfil(bench: Workbench, request_id: str) -> None:
         return
     _log.info("%s: attempt %d", request.id, request.attempt)
     try:
-        await bench.queue.announce(request.id, request.state)
+        if request.kind is not RequestKind.HASH:  # its end comes next
+            await bench.queue.announce(request.id, request.state)
         meter = ProgressMeter()
         work = _attempt(bench, request, meter)
         await lease.hold(bench.database, request, settings.lease_seconds, work, meter)
@@ -192,16 +194,20 @@ async def _sign_artifact(bench: Workbench, request: SigningRequest, meter: Progr
             await judges.share_input()
             meter.begin(Stage.VERIFYING, files)
             with judging.open_output() as signed:
-                judgement = asyncio.create_task(judges.verify(plan, certificate.certificate))
+                judgement = asyncio.create_task(
+                    judges.verify(
+                        plan, configuration.encode(), request.parameters, certificate.certificate
+                    )
+                )
                 try:
                     output = await _store(bench, request, judging.output, signed, judgement)
-                    found = await judgement
+                    verdict = await judgement
                 finally:
                     judgement.cancel()
                     await asyncio.gather(judgement, return_exceptions=True)
             meter.begin(Stage.RELEASING, files)
-    results = _results(made, found)
-    await _release(bench, request, ARTIFACT_RELEASED, _facts(plan, output, results), results)
+    results, facts = await asyncio.to_thread(_settle, plan, made, verdict, output)
+    await _release(bench, request, ARTIFACT_RELEASED, facts, results)
     await _complete(bench, request, output=output)
 
 
@@ -234,28 +240,31 @@ async def _store(
     return StoredArtifact(key, request.input.file_name, size, sha256)
 
 
-def _results(
-    made: Sequence[deep_sign.FileResult], found: Sequence[VerifiedSignature]
-) -> list[FileResult]:
-    """What was done, with the times that the verified time stamps assert, and what was found to
-    have come into containers."""
-    verified = {(one.path, one.directive): one for one in found}
-    proofs = [verified.get((one.path, one.directive)) for one in made]
-    return [
-        FileResult(
-            path=one.path,
-            format=one.element,
-            directive=one.directive,
-            summary=one.summary,
-            sha256_before=one.sha256_before,
-            sha256_after=one.sha256_after,
-            size_after=one.size,
-            timestamp=_time(proof.fact.timestamp) if proof else None,
-            outputs=one.outputs,
-            members=proof.members if proof else (),
-        )
-        for one, proof in zip(made, proofs, strict=True)
-    ]
+def _settle(
+    plan: Plan, made: Sequence[StageReport], verdict: Verdict, output: StoredArtifact
+) -> tuple[list[FileResult], dict[str, Any]]:
+    """What was done to each file, and what the log says of it."""
+    delivered = FileDigest(output.sha256, output.size)
+    results = [_result(each) for each in agree(plan, made, verdict, delivered)]
+    return results, _facts(plan, output, results)
+
+
+def _result(agreed: Agreed) -> FileResult:
+    """What was done, with the time that the verified time stamp asserts, and what was found to
+    have come into the container."""
+    one, proof = agreed.result, agreed.proof
+    return FileResult(
+        path=one.path,
+        format=one.element,
+        directive=one.directive,
+        summary=one.summary,
+        sha256_before=one.sha256_before,
+        sha256_after=one.sha256_after,
+        size_after=one.size,
+        timestamp=_time(proof.fact.timestamp) if proof else None,
+        outputs=one.outputs,
+        members=proof.members if proof else (),
+    )
 
 
 def _time(posix: int | None) -> dt.datetime | None:

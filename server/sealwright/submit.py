@@ -174,7 +174,6 @@ async def submit(
         await queue.enqueue(request.id, digest=request.kind is RequestKind.HASH)
     elif request.input and request.state is State.WAITING_FOR_APPROVAL:
         await queue.enqueue_plan(request.id)
-    await queue.announce(request.id, request.state)
     return Submitted(request)
 
 

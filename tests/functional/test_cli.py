@@ -30,7 +30,7 @@ from sealwright.transparency.folder import FolderTiles
 from sealwright.transparency.leaf import Event, LeafEntry
 from sealwright.transparency.note import SigningKey
 from sealwright.transparency.proof import prove
-from sealwright.transparency.sequencer import Head, advance
+from sealwright.transparency.sequencer import Tail, advance
 from sealwright.transparency.tiles import CHECKPOINT_PATH
 
 
@@ -244,8 +244,8 @@ def log_folder(tmp_path: Path) -> tuple[Path, str, Path, Path]:
             data={"outputs": [{"name": "released.bin", "sha256": _sha256(artifact)}]},
         )
         leaves.append(LeafEntry(number, event).encode())
-    step = advance(Head(), leaves)
-    for tile, content in step.files:
+    step = advance(Tail(), leaves)
+    for tile, content in (*step.files, *step.tail.files):
         store.write(tile.path, content)
     text = sign_checkpoint(step.checkpoint("example.com/log"), key)
     store.write(CHECKPOINT_PATH, text.encode())

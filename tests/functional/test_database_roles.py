@@ -156,6 +156,7 @@ FORBIDDEN = {
         "TRUNCATE log_entries",
     ],
     SIGNER: [
+        "DELETE FROM log_tiles",
         "INSERT INTO endorsements SELECT * FROM endorsements",
         "UPDATE trust_anchors SET public_key = ''",
         "UPDATE signing_requests SET state = 'Processing'",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from sealwright.db import Database, group_commit
+from sealwright.db import Database, group_commit, sqlite
 from sealwright.db.sqlite import SqliteConnection
 from sealwright.errors import ConflictError, UnavailableError
 
@@ -20,11 +20,16 @@ _LONG = (
 )
 
 
-@pytest.fixture
-async def writers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Database]:
+@pytest.fixture(params=[True, False], ids=["in the loop", "in a thread"])
+async def writers(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Database]:
     """A database with numbered rows; a `child` row without its number fails at the commit.
-    Groups of its writers end when nobody else waits, however long they take."""
+    Groups of its writers end when nobody else waits, however long they take. Where they commit
+    does not depend on the disk."""
     monkeypatch.setattr(group_commit, "_MOST_SECONDS", 60)
+    monkeypatch.setattr(sqlite, "_QUICK_SECONDS", 60 if request.param else 0)
+    monkeypatch.setattr(sqlite, "_QUICK_COMMITS", 1)
     database = Database(f"sqlite:///{tmp_path}/writers.sqlite3")
     async with database.transaction() as tx:
         await tx.change(sa.text("CREATE TABLE numbers (n INTEGER PRIMARY KEY)"))
@@ -65,6 +70,21 @@ async def test_many_share_a_commit(writers: Database, commits: list[int]) -> Non
     await asyncio.gather(*(write(writers, number) for number in range(40)))
     assert await written(writers) == list(range(40))
     assert len(commits) <= 10
+
+
+def test_a_slow_commit_is_no_more_waited_for_in_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk, clock = sqlite._Disk(), 0.0
+    monkeypatch.setattr(sqlite.time, "perf_counter", lambda: clock)
+
+    def commit(seconds: float) -> None:
+        nonlocal clock
+        clock += seconds
+
+    seen = []
+    for seconds in (*[0.0001] * 20, 0.01, *[0.0001] * 20):
+        disk.timed(lambda seconds=seconds: commit(seconds))
+        seen.append(disk.is_quick)
+    assert seen == [False] * 19 + [True] + [False] * 20 + [True]
 
 
 async def test_a_failure_costs_the_others_nothing(writers: Database) -> None:

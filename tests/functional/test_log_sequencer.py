@@ -142,17 +142,27 @@ async def test_callers_that_wait_share_a_run(database: Database, key: SigningKey
         assert await db_log.pending(tx, 1) == []
 
 
-async def test_only_the_newest_partial_tiles_are_kept(database: Database, key: SigningKey) -> None:
+async def test_only_full_tiles_are_stored(database: Database, key: SigningKey) -> None:
     for n in range(20):
         await leave(database, 29, 29 * n)
         await sequence(database, key)
     async with database.read() as tx:
         rows = await tx.all(sa.text("SELECT path FROM log_tiles ORDER BY path"))
     assert {row["path"] for row in rows} == {
-        "tile/0/000", "tile/0/001", "tile/0/002.p/68",
-        "tile/1/000.p/2",
-        "tile/entries/000", "tile/entries/001", "tile/entries/002.p/68",
+        "tile/0/000", "tile/0/001", "tile/entries/000", "tile/entries/001",
     }  # fmt: skip
+
+
+async def test_a_sequencer_that_others_overtake_reads_the_log_again(
+    database: Database, key: SigningKey, tmp_path: Path
+) -> None:
+    ours, theirs = Sequencer(database, key), Sequencer(database, key)
+    for n in range(6):
+        await leave(database, 90, 90 * n)
+        head = await (ours if n % 3 else theirs).sequence()
+    store = FolderTiles(tmp_path / "copy")
+    assert await publish(database, store) == head.size == 540
+    verify_log(store, head.checkpoint, key.verifier.encode())
 
 
 async def test_partial_tiles_of_earlier_checkpoints_can_still_be_read(
@@ -324,11 +334,12 @@ Damage = Callable[[db_log.HeadRow], str]
         "UPDATE log_head SET checkpoint = replace(checkpoint, 'test', 'tost')",
         "UPDATE log_head SET head = replace(head, 'AAAAAA', 'AAAAAB')",
         "UPDATE log_head SET head = 'é'",
-        "DELETE FROM log_tiles",
-        "UPDATE log_tiles SET path = 'tile/0/009' WHERE path LIKE 'tile/entries%'",
+        "UPDATE log_entries SET body = replace(body, 'done', 'gone')",
+        "UPDATE log_entries SET sequence = sequence + 1 WHERE sequence = 4",
+        "DELETE FROM log_entries WHERE sequence = 2",
     ],
 )
-async def test_a_changed_head_or_tile_stops_the_log(
+async def test_a_changed_head_or_leaf_stops_the_log(
     database: Database, key: SigningKey, statement: str
 ) -> None:
     await leave(database, 5)

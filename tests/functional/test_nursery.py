@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -142,6 +143,34 @@ async def test_a_forker_that_dies_at_a_birth_leaves_nobody_waiting(
     child = await born(nursery, tmp_path / "2")
     assert child.is_alive
     await child.kill()
+
+
+async def test_a_cancelled_order_is_not_the_next_ones_child(
+    nursery: Nursery, tmp_path: Path
+) -> None:
+    """The forker answers all the same, when somebody else waits for the next child."""
+    await (await born(nursery, tmp_path / "first")).kill()
+    folders = [tmp_path / str(number) for number in range(6)]
+    for turns, folder in enumerate(folders):
+        cancelled = asyncio.create_task(born(nursery, folder))
+        while not nursery._one_at_a_time.locked():
+            await asyncio.sleep(0)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        cancelled.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
+        shutil.rmtree(folder)
+        child = await born(nursery, folder)
+        place = Path(f"/proc/{child._process.pid}/cwd").readlink()
+        assert place == folder / "work"
+        assert child.is_alive
+        await child.kill()
+        assert child._process.returncode == -signal.SIGKILL
+    async with asyncio.timeout(20):
+        while nursery._disowned or nursery._unwanted:
+            await asyncio.sleep(0.01)
+    assert nursery._early == {}
 
 
 async def test_many_at_once(nursery: Nursery, tmp_path: Path) -> None:

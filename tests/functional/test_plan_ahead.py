@@ -123,7 +123,7 @@ async def test_what_would_be_signed_is_known_before_the_decision(works: Works) -
     assert not await due(works, request)
     await plan_ahead(works.bench, request.id)  # a message that comes twice
     assert (await works.read(request)).version == planned.version
-    assert works.left_over() == []
+    assert await works.left_over() == []
 
     done = await works.fulfil(await approved(works, request))
     assert done.state is State.COMPLETED, done.reason
@@ -238,4 +238,4 @@ async def test_planning_that_is_broken_off(
         assert again is not None
         assert again.attempt == 1  # that the worker stopped is not the request's fault
     assert await standing(works, request) is not PlanState.AHEAD
-    assert works.left_over() == []
+    assert await works.left_over() == []

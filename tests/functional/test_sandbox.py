@@ -24,32 +24,38 @@ from tests.fakes import installers
 from tests.fakes.hostile_archives import KINDS, hostile_archives
 from tests.pe_images import image
 from tests.shared import REPOSITORY, missing
-from tests.toy import archive, configuration
+from tests.toy import archive, configuration, file_digest
 
 from sealwright.errors import (
     ArtifactConfigurationError,
     ArtifactError,
     ConfigurationError,
+    EndorsementAwaitedError,
     InternalError,
     KeyStoreError,
+    OriginError,
+    PolicyViolationError,
     SealwrightError,
     UnavailableError,
     VerificationError,
 )
 from sealwright.model.signed_member import Change, SignedMember
 from sealwright.signing import child_protocol, landlock
+from sealwright.signing.agreement import agree
 from sealwright.signing.artifact import Directive, SignatureFact, SignatureResult, TimestampForm
 from sealwright.signing.budget import Limits
 from sealwright.signing.child_pool import ChildPool
 from sealwright.signing.child_process import SandboxSettings
 from sealwright.signing.confinement import ChildLimits
 from sealwright.signing.deep_sign import Pace, PendingSignature
+from sealwright.signing.file_result import FileDigest, StageReport
 from sealwright.signing.formats import pe
+from sealwright.signing.nursery import ENVIRONMENT
 from sealwright.signing.plan import Plan
 from sealwright.signing.sandbox import FormatChild
 from sealwright.signing.signature_value import stamped_value
 from sealwright.signing.team import Team, team_of
-from sealwright.signing.verify_result import VerifiedSignature
+from sealwright.signing.verify_result import Verdict, VerifiedFile, VerifiedSignature
 
 SERVER = REPOSITORY / "server"
 SIGN = "<authenticode-sign/>"
@@ -114,6 +120,7 @@ async def test_a_team_makes_what_one_child_makes(tmp_path: Path) -> None:
         return [made[each.request.digest] for each in batch]
 
     outputs = []
+    agreed = []
     listings = []
     progress: list[tuple[int, int]] = []
     async with ChildPool(tmp_path, 3) as pool:
@@ -137,9 +144,13 @@ async def test_a_team_makes_what_one_child_makes(tmp_path: Path) -> None:
                     judges.first.input.write_bytes(data)
                     judges.first.output.write_bytes(outputs[-1][2])
                     await judges.share_input()
-                    found = await judges.verify(plan, identity.certificate)
-                    assert len(found) == 11
+                    verdict = await judges.verify(
+                        plan, configuration(BODY), {}, identity.certificate
+                    )
+                    assert len(verdict.signatures) == 11
+                    agreed.append(agree(plan, results, verdict, file_digest(outputs[-1][2])))
     assert outputs[0] == outputs[1]
+    assert agreed[0] == agreed[1]
     assert listings[0] == listings[1]
     opened = {node.path: node.members for node in outputs[0][0].root.walk() if node.members}
     assert {path: len(members) for path, members in listings[0].items()} == opened
@@ -178,6 +189,17 @@ async def test_analyze_and_trust(tmp_path: Path) -> None:
         assert '<pe-file path="a.exe">\n      <authenticode-verify/>' in proposed
         plan = await child.plan(proposed.encode(), {}, artifact_name="a.zip", signing_time=0)
         assert [len(node.signs) for node in plan.root.children] == [0, 1]
+        await child.deep_sign(plan, trusted.identity(), answer)
+        with child.open_output() as output:
+            signed = output.read()
+    judged = (plan, proposed.encode(), {}, trusted.leaf().der)
+    async with started(tmp_path / "judge", settings, content) as child:
+        child.output.write_bytes(signed)
+        assert len((await child.verify(*judged)).signatures) == 1
+    async with started(tmp_path / "judge without", SandboxSettings(), content) as child:
+        child.output.write_bytes(signed)
+        with pytest.raises(VerificationError, match="roots to trust"):
+            await child.verify(*judged)
     async with started(tmp_path / "d", SandboxSettings(), content) as child:
         assert await child.analyze("a.zip") == proposed
         with pytest.raises(VerificationError, match="roots to trust"):
@@ -200,22 +222,20 @@ async def test_plan_sign_and_verify(tmp_path: Path) -> None:
             )
             with child.open_output() as output:
                 signed = output.read()
-            folder = child.folder
-        assert not folder.exists()
         assert [r.directive for r in results].count("authenticode-sign") == 4
         assert progress
         assert all(all_ == 5 for _, all_ in progress)
         async with pool.child() as checker:
             checker.input.write_bytes(artifact())
             checker.output.write_bytes(signed)
-            found = await checker.verify(plan, identity.certificate)
-            assert len(found) == 5
-            assert all(each.fact.timestamp for each in found)
+            verdict = await checker.verify(plan, configuration(BODY), {}, identity.certificate)
+            assert len(verdict.signatures) == 5
+            assert all(each.fact.timestamp for each in verdict.signatures)
         async with pool.child() as checker:
             checker.input.write_bytes(artifact())
             checker.output.write_bytes(artifact())
             with pytest.raises(VerificationError):
-                await checker.verify(plan, identity.certificate)
+                await checker.verify(plan, configuration(BODY), {}, identity.certificate)
         async with pool.child() as checker:  # told to the first one, and not believed by judges
             checker.input.write_bytes(artifact())
             checker.input_sha256 = "0" * 64
@@ -223,7 +243,7 @@ async def test_plan_sign_and_verify(tmp_path: Path) -> None:
             assert wrong.root.sha256 == "0" * 64
             checker.output.write_bytes(signed)
             with pytest.raises(VerificationError, match="not the planned one"):
-                await checker.verify(wrong, identity.certificate)
+                await checker.verify(wrong, configuration(BODY), {}, identity.certificate)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -246,7 +266,8 @@ async def test_a_package_is_rebuilt_in_a_confined_child(tmp_path: Path) -> None:
             signed = output.read()
     async with started(tmp_path / "d", data=content) as checker:
         checker.output.write_bytes(signed)
-        assert len(await checker.verify(plan, identity.certificate)) == 3
+        verdict = await checker.verify(plan, proposed.encode(), {}, identity.certificate)
+    assert len(verdict.signatures) == 3
 
 
 async def test_packages_with_xml_are_signed_in_a_confined_child(tmp_path: Path) -> None:
@@ -275,8 +296,8 @@ async def test_packages_with_xml_are_signed_in_a_confined_child(tmp_path: Path) 
             signed = output.read()
     async with started(tmp_path / "checker", data=data) as checker:
         checker.output.write_bytes(signed)
-        found = await checker.verify(plan, identity.certificate)
-    assert sorted(each.fact.format for each in found) == [*["authenticode"] * 3, "opc"]
+        verdict = await checker.verify(plan, configuration(body), {}, identity.certificate)
+    assert sorted(each.fact.format for each in verdict.signatures) == [*["authenticode"] * 3, "opc"]
 
 
 async def test_many_files_in_many_batches(tmp_path: Path) -> None:
@@ -384,7 +405,7 @@ async def test_too_little_memory_or_space(tmp_path: Path) -> None:
     async with started(tmp_path / "2", settings, small) as child:
         with pytest.raises(ArtifactError, match="temporary space"):
             await planned(child, body)
-    large = archive({"a.exe": image(overlay=b"x" * 5_000_000)})
+    large = archive({"a.exe": image(overlay=b"x" * 20_000_000)})
     settings = SandboxSettings(child=ChildLimits(file_size=100_000))
     async with started(tmp_path / "3", settings, large) as child:
         with pytest.raises(ArtifactError, match="larger temporary file"):
@@ -400,7 +421,7 @@ async def test_a_full_disk_is_not_the_artifacts_fault(tmp_path: Path) -> None:
     if mounted.returncode:
         missing("a small file system cannot be mounted without root")
     try:
-        small = archive({"a.exe": image(overlay=bytes(6_000_000))})
+        small = archive({"a.exe": image(overlay=bytes(20_000_000))})
         body = f'<zip-file><pe-file path="a.exe">{SIGN}</pe-file></zip-file>'
         async with started(full / "c", None, small) as child:
             with pytest.raises(UnavailableError, match="no space left"):
@@ -594,7 +615,7 @@ async def test_a_live_child_has_no_network_and_no_environment(tmp_path: Path) ->
         assert status["Threads"].strip() == "1"
         environment = (process / "environ").read_bytes().split(b"\0")
         assert {entry.split(b"=")[0] for entry in environment} <= {
-            *(b"", b"PYTHONPATH", b"PYTHONUTF8", b"LC_CTYPE")
+            *(b"", b"LC_CTYPE", *map(os.fsencode, ENVIRONMENT))
         }
         descriptors = [str(each.readlink()) for each in (process / "fd").iterdir()]
         assert all(d.startswith("pipe:") or d == os.devnull for d in descriptors), descriptors
@@ -670,13 +691,62 @@ def test_malformed_listings_are_not_believed(listing: object) -> None:
 def test_malformed_members_of_signatures_are_not_believed(members: object) -> None:
     fact = SignatureFact("jar", "sha256", b"signer")
     member = SignedMember("META-INF/S.SF", 3, Change.ADDED, "signature file")
-    sent = child_protocol.verified_to_json([VerifiedSignature("a", "jar-sign", fact, (member,))])
-    message = json.loads(json.dumps(sent))
-    [found] = child_protocol.verified_from_json(message)
+    told = Verdict((VerifiedSignature("a", "jar-sign", fact, (member,)),), ())
+    message = json.loads(json.dumps(child_protocol.verdict_to_json(told)))
+    [found] = child_protocol.verdict_from_json(message).signatures
     assert found.members == (member,)
     message["found"][0]["members"] = members
     with pytest.raises(InternalError):
-        child_protocol.verified_from_json(message)
+        child_protocol.verdict_from_json(message)
+
+
+@pytest.mark.parametrize("kind", [ArtifactError, VerificationError, UnavailableError])
+def test_children_tell_of_errors_that_happen_in_them(kind: type[SealwrightError]) -> None:
+    told = child_protocol.error_to_json(kind("a\x1b[2Jb", advice="c", where="d\n"))
+    error = child_protocol.error_from_json(json.loads(json.dumps(told)))
+    assert type(error) is kind
+    assert (error.message, error.advice, error.where) == ("a\ufffd[2Jb", "c", "d\ufffd")
+    for other in (EndorsementAwaitedError, KeyStoreError, PolicyViolationError, OriginError):
+        forged = child_protocol.error_from_json(told | {"code": other.code})
+        assert type(forged) is InternalError  # fails the request as a defect, whatever is said
+
+
+def test_counts_are_no_less_than_nothing() -> None:
+    assert child_protocol.count_from_json(7) == 7
+    for wrong in (-1, True, None, "7", 7.0, 1 << 63):
+        with pytest.raises(InternalError):
+            child_protocol.count_from_json(wrong)
+
+
+def test_contents_are_told_in_one_form_alone() -> None:
+    content = FileDigest("0a" * 32, 7)
+    reports = (
+        StageReport("a", "repack", "Rebuilt: 1 changed", passing=content),
+        StageReport("a", "jar-sign", "JAR signature", ("00" * 32,), "sha256"),
+    )
+    told = json.loads(json.dumps(child_protocol.reports_to_json(reports)))
+    assert child_protocol.reports_from_json(told) == reports
+    verdict = Verdict((), (VerifiedFile("a!/b", content),))
+    judged = json.loads(json.dumps(child_protocol.verdict_to_json(verdict)))
+    assert child_protocol.verdict_from_json(judged) == verdict
+    for wrong in ("", "0a" * 32, [], ["0a" * 32], ["0A" * 32, 7], ["0a" * 31, 7], [7, 7], {},
+                  ["0a" * 32, -1], ["0a" * 32, 7.5], ["0a" * 32, True], ["0a" * 32, 7, 7],
+                  ["0a" * 32 + "\n", 7], False):  # fmt: skip
+        with pytest.raises(InternalError):
+            child_protocol.reports_from_json([told[0] | {"passing": wrong}])
+        files = [["a!/b", *wrong] if isinstance(wrong, list) else wrong]
+        with pytest.raises(InternalError):
+            child_protocol.verdict_from_json(judged | {"files": files})
+    with pytest.raises(InternalError):
+        child_protocol.verdict_from_json(judged | {"files": [["a!/b", None, None]]})
+    for change in ({"path": 1}, {"summary": "x" * 201}, {"summary": "a\x1b[2J"}, {"digests": "0"}):
+        with pytest.raises(InternalError):
+            child_protocol.reports_from_json([told[1] | change])
+    for missing_name in told[1]:
+        with pytest.raises(InternalError):
+            child_protocol.reports_from_json(
+                [{k: told[1][k] for k in told[1] if k != missing_name}]
+            )
 
 
 LIAR = """
@@ -695,7 +765,7 @@ LIES = {
     "empty": "out.write(bytes(4))",
     "a list": 'out.write(b"\\x00\\x00\\x00\\x02[]")',
     "deep": 'b = b"[" * 100000; out.write(len(b).to_bytes(4, "big") + b)',
-    "wrong type": 'out.write(encode({"type": "signed", "results": []}))',
+    "wrong type": 'out.write(encode({"type": "signed", "reports": []}))',
     "no plan": 'out.write(encode({"type": "plan", "plan": "{}"}))',
 }
 

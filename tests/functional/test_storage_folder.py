@@ -108,6 +108,14 @@ async def test_a_full_disk_fails_a_fetch(small_disk: Path, tmp_path: Path) -> No
     assert files_in(small_disk) == []
 
 
+async def test_a_fetch_to_another_file_system(small_disk: Path, tmp_path: Path) -> None:
+    store = open_store((tmp_path / "store").as_uri())
+    content = os.urandom(2 * MIB + 5)
+    stored = await stream(store, KEY, content)
+    assert await store.fetch(KEY, small_disk / "copy") == stored.sha256
+    assert (small_disk / "copy").read_bytes() == content
+
+
 async def test_a_read_only_disk(small_disk: Path) -> None:
     store = open_store(small_disk.as_uri())
     await store.health()

@@ -6,9 +6,11 @@ import asyncio
 import dataclasses
 import datetime as dt
 import hashlib
+import io
+import json
 import os
 import zipfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,7 @@ from sealwright.queueing import endorsement_waits, lease
 from sealwright.queueing.queue import Queue
 from sealwright.signing.artifact import SignatureRequest
 from sealwright.signing.engine import verify_file
+from sealwright.signing.file_result import FileDigest, StageReport
 from sealwright.signing.signature_value import verify_signature_value
 from sealwright.signing.signer_client import SignerClient
 from sealwright.signing.team import Team
@@ -79,16 +82,64 @@ async def test_artifact_is_signed(works: Works) -> None:
     assert done.state is State.COMPLETED, done.reason
     assert done.lease_until is None
     assert done.signatures == SIGNATURES
-    facts = verify_file(await works.output(done))
+    output = await works.output(done)
+    facts = verify_file(output)
     assert len(facts) == SIGNATURES
     assert {fact.signer for _, fact in facts} == {works.scene.certificate.certificate}
-    assert works.left_over() == []
+    assert await works.left_over() == []
     async with works.bench.database.read() as tx:
         results = await file_results.results(tx, request.id)
     assert [one.timestamp is not None for one in results] == [False, True, True, False, True]
+    before, after = opened(works.artifact), opened(output)
+    files = []
+    for one in results:
+        digests = [hashlib.sha256(held[one.path]).hexdigest() for held in (before, after)]
+        assert [one.sha256_before, one.sha256_after] == digests
+        assert one.size_after == len(after[one.path])
+        files.append([one.path, one.directive, *digests])
+    [released] = await works.leaves(request, "artifact.released")
+    listed = json.dumps(files, separators=(",", ":")).encode()
+    assert released["files_sha256"] == hashlib.sha256(listed).hexdigest()
     # a message that comes late, or twice, changes nothing
     assert await works.fulfil(request) == done
     assert works.shim.count() == SIGNATURES
+
+
+def opened(artifact: Path) -> dict[str, bytes]:
+    """The artifact and every file in it, by the path that is told of it."""
+    found = {"product.zip": artifact.read_bytes()}
+    for path in ("product.zip", "product.zip!/inner.zip"):
+        with zipfile.ZipFile(io.BytesIO(found[path])) as archive:
+            found |= {f"{path}!/{name}": archive.read(name) for name in archive.namelist()}
+    return found
+
+
+async def test_signers_that_tell_what_was_not_planned_release_nothing(
+    works: Works, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signed artifact is good, what the child that signed it tells of it is not."""
+    real = Team.deep_sign
+    other = FileDigest(hashlib.sha256(b"other").hexdigest(), 5)
+    lies: dict[str, Callable[[list[StageReport]], list[StageReport]]] = {
+        "What was told of the signing is not what was planned": lambda told: told[:-1],
+        "Other contents were told than those in between": lambda told: [
+            dataclasses.replace(one, passing=other) for one in told
+        ],
+    }
+    for message, lie in lies.items():
+
+        async def tell(team: Team, *of: Any, lie: Any = lie) -> Sequence[StageReport]:
+            return lie(list(await real(team, *of)))  # type: ignore[no-any-return]
+
+        monkeypatch.setattr(Team, "deep_sign", tell)
+        request = await works.request()
+        refused = await works.fulfil(request)
+        assert refused.state is State.FAILED
+        assert message in refused.reason
+        assert "Report this as a defect" in refused.advice
+        assert "artifact.released" not in await works.actions(request)
+        async with works.bench.database.read() as tx:
+            assert await file_results.results(tx, request.id) == []
 
 
 async def test_second_attempt_gives_the_same_bytes_and_signs_nothing(
@@ -272,7 +323,7 @@ async def test_cancellation_stops_the_work(works: Works) -> None:
     canceled = await works.read(request)
     assert canceled.state is State.CANCELED
     assert canceled.output is None
-    assert works.left_over() == []
+    assert await works.left_over() == []
 
 
 async def test_stopping_worker_gives_the_request_back(
@@ -295,7 +346,7 @@ async def test_stopping_worker_gives_the_request_back(
     works.shim.clear()
     done = await works.fulfil(request)
     assert (done.state, done.attempt) == (State.COMPLETED, 2)
-    assert works.left_over() == []
+    assert await works.left_over() == []
 
 
 async def test_a_claim_under_way_is_given_back(

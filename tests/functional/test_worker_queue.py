@@ -22,7 +22,7 @@ from sealwright.errors import UnavailableError
 from sealwright.model.identifiers import utc_now
 from sealwright.model.passkey import relying_party
 from sealwright.model.request import Progress, Stage, State
-from sealwright.queueing import lease
+from sealwright.queueing import announcements, lease
 from sealwright.queueing import queue as queueing
 from sealwright.queueing.progress import ProgressMeter
 from sealwright.queueing.queue import QUEUE_NAME, Queue
@@ -161,7 +161,7 @@ async def test_who_waits_for_the_end_does_not_read_before(
 
     waiting = asyncio.create_task(queue.wait("one", read, bool, 60, end_only=True))
     pool = await queue.pool()
-    while not (await pool.pubsub_numsub("sealwright:changed:one"))[0][1]:
+    while not (reads and await pool.pubsub_numpat()):
         await asyncio.sleep(0.01)
     for state in (State.QUEUED, State.PROCESSING, State.PROCESSING):
         await queue.announce("one", state)
@@ -170,6 +170,45 @@ async def test_who_waits_for_the_end_does_not_read_before(
     await queue.announce("one", State.COMPLETED)
     assert await waiting
     assert reads == 2
+
+
+async def test_many_who_wait_share_a_subscription_that_is_renewed(
+    queue: Queue, server: QueueServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queueing, "POLL_SECONDS", 60)
+    monkeypatch.setattr(queueing, "AWAY_SECONDS", 0.1)
+    monkeypatch.setattr(announcements, "_AGAIN_SECONDS", 0.1)
+    ended: set[str] = set()
+
+    def waiting(name: str) -> asyncio.Task[bool]:
+        async def read() -> bool:
+            return name in ended
+
+        return asyncio.create_task(queue.wait(name, read, bool, 60))
+
+    async def subscribers() -> int:
+        return len(await (await queue.pool()).client_list(_type="pubsub"))
+
+    first, second, gone, last = [waiting(name) for name in ("first", "second", "gone", "last")]
+    async with asyncio.timeout(20):
+        while await subscribers() != 1:
+            await asyncio.sleep(0.01)
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        ended.add("first")
+        await queue.announce("first", State.COMPLETED)
+        assert await first
+        server.kill()
+        ended.add("second")  # nobody says so: who waits reads while nothing can be heard
+        assert await second
+        server.start()
+        while not queue._announcements.heard:
+            await asyncio.sleep(0.01)
+        assert await subscribers() == 1
+        ended.add("last")
+        await queue.announce("last")
+        assert await last
+    assert not queue._announcements._waiters, "whoever has gone is forgotten"
 
 
 async def test_consumer_comes_back_after_the_queue_was_killed(

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zlib_ng import zlib_ng
 
-from sealwright.signing.containers import deflate_seams
+from sealwright.signing.containers import deflate_blocks, deflate_seams
 from sealwright.signing.containers.deflate import inflater
 from sealwright.signing.containers.deflate_seams import HEAD, Seams, seam_inflater
 from sealwright.signing.containers.deflate_splice import OldStream, splice
@@ -167,7 +167,7 @@ def test_malformed_streams_are_refused() -> None:
 
 
 def test_another_build_of_the_library_finds_no_seams(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deflate_seams, "_LIBRARY", None)
+    monkeypatch.setattr(deflate_seams, "LIBRARY", None)
     content = _code(11, 300_000)
     assert list(_seams(_compressed(content))) == []
     assert _spliced(_compressed(content), _changed(content, 10)) == (None, b"")
@@ -175,7 +175,7 @@ def test_another_build_of_the_library_finds_no_seams(monkeypatch: pytest.MonkeyP
 
 def test_the_library_is_the_one_whose_structure_is_known() -> None:
     """A newer wheel is taken with the structure of its version; see decision 14."""
-    assert deflate_seams._LIBRARY is not None
+    assert deflate_blocks.LIBRARY is not None
 
 
 @settings(max_examples=25, deadline=None)

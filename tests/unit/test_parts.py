@@ -19,20 +19,31 @@ from tests.fakes.cabinets import build as build_cabinet
 from tests.fakes.installers import Installed, Options
 from tests.fakes.installers import build as build_installer
 from tests.pe_images import image
-from tests.toy import BOX_SIGNATURE, IDENTITY, LANGUAGE, answers, archive, configuration, toy
+from tests.toy import (
+    BOX_SIGNATURE,
+    IDENTITY,
+    LANGUAGE,
+    answers,
+    archive,
+    configuration,
+    file_digest,
+    toy,
+)
 
 from sealwright.errors import ArtifactError, InternalError, VerificationError
 from sealwright.signing import elements
+from sealwright.signing.agreement import agree
 from sealwright.signing.artifact import Identity, SignatureResult
 from sealwright.signing.configuration import parse_configuration
-from sealwright.signing.deep_sign import DeepSign, FileResult, PendingSignature
+from sealwright.signing.deep_sign import DeepSign, PendingSignature
 from sealwright.signing.elements import Language
+from sealwright.signing.file_result import StageReport
 from sealwright.signing.parts import Part, join_plans, share_of
-from sealwright.signing.plan import Plan
+from sealwright.signing.plan import Plan, in_order
 from sealwright.signing.planner import Share, build_plan
 from sealwright.signing.shard import Shard
 from sealwright.signing.spool import KeptFiles, Spool
-from sealwright.signing.verify_result import VerifiedSignature, verify_result
+from sealwright.signing.verify_result import Verdict, verify_result
 
 BODY = (
     '<zip-file><toy-file path="*.toy" max-matches="unbounded"><toy-sign/></toy-file>'
@@ -95,9 +106,9 @@ class Divided:
             share=Share(shard),
         )
 
-    def sign(self) -> list[FileResult]:
+    def sign(self) -> tuple[StageReport, ...]:
         parts: list[tuple[Path, Part]] = []
-        results: list[FileResult] = []
+        reports: list[StageReport] = []
         for shard in self.shards:
             path = self.folder / f"part-{shard.number}"
             with path.open("x+b") as out:
@@ -114,7 +125,7 @@ class Divided:
                     ),
                     self.signer,
                 )
-                results += made.results
+                reports += made.reports
                 parts.append((path, made.part))
             assert self.spools[shard.number].used == 0
         whole = DeepSign(
@@ -126,17 +137,17 @@ class Divided:
             language=self.signer.language,
             parts=parts,
         )
-        results += drive(whole, self.signer).results
+        # the outermost container's stand before those of its members
+        reports = [*drive(whole, self.signer).reports, *reports]
         assert self.spools[0].used == 0
-        order = [node.path for node in self.plan.root.walk()]
-        return sorted(results, key=lambda one: order.index(one.path))
+        return in_order(self.plan, reports)
 
-    def verify(self, output: bytes | None = None) -> list[VerifiedSignature]:
+    def verify(self, output: bytes | None = None) -> Verdict:
         signed = io.BytesIO(self.output.getvalue() if output is None else output)
-        found = []
-        for shard in self.shards:
-            found += verify_result(
+        verdicts = [
+            verify_result(
                 self.plan,
+                self.configuration,
                 self.source,
                 signed,
                 self.signer.identity.certificate,
@@ -144,14 +155,18 @@ class Divided:
                 language=self.signer.language,
                 shard=shard,
             )
-        order = [node.path for node in self.plan.root.walk()]
-        return sorted(found, key=lambda one: order.index(one.path))
+            for shard in self.shards
+        ]
+        return Verdict(
+            in_order(self.plan, [one for each in verdicts for one in each.signatures]),
+            in_order(self.plan, [one for each in verdicts for one in each.files]),
+        )
 
 
 def undivided(
     folder: Path, body: str = BODY, data: bytes = DATA, signer: Signer = TOY
-) -> tuple[Plan, bytes, tuple[FileResult, ...]]:
-    """Plan, output and results of `DeepSign` alone."""
+) -> tuple[Plan, bytes, tuple[StageReport, ...]]:
+    """Plan, output and reports of `DeepSign` alone."""
     folder.mkdir(parents=True)
     spool = Spool(folder, 1 << 30)
     source, output = io.BytesIO(data), io.BytesIO()
@@ -163,7 +178,7 @@ def undivided(
     signing = drive(
         DeepSign(plan, source, output, signer.identity, spool, language=language), signer
     )
-    return plan, output.getvalue(), signing.results
+    return plan, output.getvalue(), signing.reports
 
 
 def drive(signing: DeepSign, signer: Signer = TOY) -> DeepSign:
@@ -186,13 +201,15 @@ BOX_BODY = (
 @pytest.mark.parametrize("body", [BODY, BOX_BODY], ids=["zip", "signed itself"])
 @pytest.mark.parametrize("count", [1, 2, 3, 20])
 def test_any_number_of_shards_makes_the_same(tmp_path: Path, count: int, body: str) -> None:
-    plan, output, results = undivided(tmp_path / "alone", body)
+    plan, output, reports = undivided(tmp_path / "alone", body)
     divided = Divided(tmp_path / "divided", count, body)
     assert divided.plan == plan
-    assert tuple(divided.sign()) == results
+    assert divided.sign() == reports
     assert divided.output.getvalue() == output
     assert (BOX_SIGNATURE.encode() in output) == (body is BOX_BODY)
-    assert len(divided.verify()) == len([one for one in results if one.digests])
+    verdict = divided.verify()
+    assert len(verdict.signatures) == len([one for one in reports if one.digests])
+    assert agree(plan, reports, verdict, file_digest(output))
 
 
 TOYS = {f"{n}.toy": toy(b"%d" % (n % 5) * 60_000 * n) for n in range(9)}
@@ -214,12 +231,12 @@ TOY_FILES = '<toy-file path="**/*.toy" max-matches="unbounded"><toy-sign/></toy-
 )
 def test_cabinets_and_installers_are_divided_too(tmp_path: Path, element: str, data: bytes) -> None:
     body = f"<{element}>{TOY_FILES}</{element}>"
-    plan, output, results = undivided(tmp_path / "alone", body, data)
+    plan, output, reports = undivided(tmp_path / "alone", body, data)
     divided = Divided(tmp_path / "divided", 3, body, data)
     assert divided.plan == plan
-    assert tuple(divided.sign()) == results
+    assert divided.sign() == reports
     assert divided.output.getvalue() == output != data
-    assert len(divided.verify()) == len(TOYS)
+    assert len(divided.verify().signatures) == len(TOYS)
 
 
 def test_app_packages_are_divided_too(tmp_path: Path) -> None:
@@ -241,12 +258,12 @@ def test_app_packages_are_divided_too(tmp_path: Path) -> None:
         '<appx-file><pe-file path="*.exe" max-matches="unbounded"><authenticode-sign/></pe-file>'
         "<authenticode-sign/></appx-file>"
     )
-    plan, output, results = undivided(tmp_path / "alone", body, data, signer)
+    plan, output, reports = undivided(tmp_path / "alone", body, data, signer)
     divided = Divided(tmp_path / "divided", 3, body, data, signer)
     assert divided.plan == plan
-    assert tuple(divided.sign()) == results
+    assert divided.sign() == reports
     assert divided.output.getvalue() == output
-    assert len(divided.verify()) == len(files) + 1
+    assert len(divided.verify().signatures) == len(files) + 1
     check_block_map(output)
     for place in range(40, len(output), len(output) // 6):  # every byte matters to some shard
         changed = output[:place] + bytes([output[place] ^ 1]) + output[place + 1 :]

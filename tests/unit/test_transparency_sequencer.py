@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 
 import pytest
-from tests.unit.transparency_sample import KEY, MemoryTiles, grow
+from tests.unit.transparency_sample import KEY, MemoryTiles, grow, stored_tail
 
 from sealwright.errors import InvalidInputError, VerificationError
 from sealwright.transparency.checkpoint import open_checkpoint
 from sealwright.transparency.merkle import MAX_SIZE, frontier, leaf_hash, root_of
-from sealwright.transparency.sequencer import Head, advance
+from sealwright.transparency.sequencer import Head, Tail, advance
 from sealwright.transparency.tiles import new_tiles
 
 LEAVES = [b"leaf %d" % n for n in range(1400)]
@@ -38,9 +38,10 @@ def test_growth_in_any_steps_gives_the_same_log(seed: int) -> None:
 def test_files_are_those_that_the_growth_requires() -> None:
     store, head = MemoryTiles(), Head()
     for size in (0, 1, 2, 255, 256, 257, 1400):
-        bundle = store[head.bundle.path] if head.bundle else b""
-        step = advance(head, LEAVES[head.size : size], bundle)
-        assert [tile for tile, _ in step.files] == new_tiles(head.size, size)
+        step = advance(stored_tail(store, head), LEAVES[head.size : size])
+        wanted = new_tiles(head.size, size)
+        assert [tile for tile, _ in step.files] == [one for one in wanted if not one.is_partial]
+        assert {one for one in wanted if one.is_partial} <= {tile for tile, _ in step.tail.files}
         head, _ = grow(store, head, LEAVES[head.size : size])
 
 
@@ -84,16 +85,16 @@ def test_edges_must_fit_the_size() -> None:
             Head(size, edges)
 
 
-def test_the_bundle_must_be_the_heads() -> None:
+def test_the_last_leaves_must_be_the_heads() -> None:
     store = MemoryTiles()
     head, _ = grow(store, Head(), LEAVES[:3])
-    assert head.bundle
-    good = store[head.bundle.path]
-    for bundle in (b"", good[:-1], good.replace(b"leaf 1", b"leaf 9"), good + b"\0\0"):
-        with pytest.raises(VerificationError):
-            advance(head, [b"next"], bundle)
+    assert Tail.of(head, LEAVES[:3]) == stored_tail(store, head)
+    for leaves in ([], LEAVES[:2], [*LEAVES[:2], b"leaf 9"], LEAVES[:4]):
+        with pytest.raises(VerificationError) as refused:
+            Tail.of(head, leaves)
+        assert refused.value.where == "tile/entries/000.p/3"
     with pytest.raises(VerificationError):
-        advance(Head(), [b"first"], good)
+        Tail.of(Head(), LEAVES[:1])
 
 
 def test_a_lost_head_is_not_rebuilt_from_changed_tiles() -> None:
@@ -110,7 +111,7 @@ def test_a_lost_head_is_not_rebuilt_from_changed_tiles() -> None:
 
 def test_limits() -> None:
     with pytest.raises(InvalidInputError):
-        advance(Head(), [b"x" * 65_536])
+        advance(Tail(), [b"x" * 65_536])
     edge = (bytes(32),)
     with pytest.raises(InvalidInputError, match="at most"):
-        advance(Head(MAX_SIZE, (edge * 255,) * 6 + (edge * 31,)), [b"one more"])
+        advance(Tail(Head(MAX_SIZE, (edge * 255,) * 6 + (edge * 31,))), [b"one more"])

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.transparency_sample import MemoryTiles, grow
+from tests.unit.transparency_sample import MemoryTiles, grow, stored_tail
 
 from sealwright.errors import VerificationError
 from sealwright.transparency.canonical import canonical
@@ -29,7 +29,7 @@ from sealwright.transparency.merkle import (
 )
 from sealwright.transparency.note import SigningKey, VerifierKey, open_note, sign_note
 from sealwright.transparency.proof import ProofBundle, prove, verify_bundle
-from sealwright.transparency.sequencer import Head, advance
+from sealwright.transparency.sequencer import Head, Tail, advance
 from sealwright.transparency.tiles import ENTRIES, Tile, TileHashes, new_tiles
 from sealwright.transparency.verify import UnmatchedIntent, verify_log
 
@@ -86,9 +86,9 @@ def test_growth() -> None:
         assert tiles == [tile["Path"] for tile in case["Tiles"]]
         store = MemoryTiles()
         head, _ = grow(store, Head(), [b"leaf-%d" % n for n in range(old)])
-        bundle = store[head.bundle.path] if head.bundle else b""
-        step = advance(head, [b"leaf-%d" % n for n in range(old, size)], bundle)
-        digests = {tile.path: hashlib.sha256(content).hexdigest() for tile, content in step.files}
+        step = advance(stored_tail(store, head), [b"leaf-%d" % n for n in range(old, size)])
+        files = (*step.files, *step.tail.files)
+        digests = {tile.path: hashlib.sha256(content).hexdigest() for tile, content in files}
         for tile in case["Tiles"]:
             assert digests[tile["Path"]] == tile["Sha256"]
 
@@ -142,7 +142,8 @@ def test_the_same_leaves_give_the_same_files(tmp_path: Path) -> None:
         FolderTiles(LOG), CHECKPOINT, VKEY, on_leaf=lambda entry: leaves.append(entry.encode())
     )
     ours = FolderTiles(tmp_path)
-    for tile, content in advance(Head(), leaves).files:
+    step = advance(Tail(), leaves)
+    for tile, content in (*step.files, *step.tail.files):
         ours.write(tile.path, content)
     theirs = [path for path in (LOG / "tile").rglob("*") if path.is_file()]
     assert len(theirs) == 5

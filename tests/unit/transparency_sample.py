@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from sealwright.transparency.checkpoint import sign_checkpoint
 from sealwright.transparency.leaf import Event, LeafEntry
 from sealwright.transparency.note import SigningKey
-from sealwright.transparency.sequencer import Advance, Head, advance
+from sealwright.transparency.sequencer import Advance, Head, Tail, advance
+from sealwright.transparency.tiles import read_leaves
 
 KEY = SigningKey("log.example.com/sealwright", bytes(range(32)))
 VKEY = KEY.verifier.encode()
@@ -47,16 +48,19 @@ def leaf(sequence: int, action: str = "request.submitted", **data: object) -> by
 
 def publish(store: MemoryTiles, step: Advance) -> str:
     """Do what the server does after an advance; gives the signed checkpoint."""
-    for tile, content in step.files:
+    for tile, content in (*step.files, *step.tail.files):
         store.write(tile.path, content)
     for tile, _ in step.files:
-        if not tile.is_partial:
-            store.remove_partials(tile.path)
+        store.remove_partials(tile.path)
     return sign_checkpoint(step.checkpoint(KEY.name), KEY)
+
+
+def stored_tail(store: MemoryTiles, head: Head) -> Tail:
+    """The end of the published log."""
+    return Tail.of(head, read_leaves(store, head.bundle) if head.bundle else [])
 
 
 def grow(store: MemoryTiles, head: Head, leaves: Sequence[bytes]) -> tuple[Head, str]:
     """Append leaves and publish: the new head and the signed checkpoint."""
-    bundle = store[head.bundle.path] if head.bundle else b""
-    step = advance(head, leaves, bundle)
+    step = advance(stored_tail(store, head), leaves)
     return step.head, publish(store, step)

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from sealwright.db.database import Transaction
+from sealwright.db.prepared import Prepared
 from sealwright.db.tables import signing_requests
 from sealwright.model.request import State
 
 _T = signing_requests
-_EARLIER_USE = (
+_EARLIER_USE = Prepared(
     sa.select(_T.c.id)
     .where(
         _T.c.project_id == sa.bindparam("project"),

@@ -9,11 +9,12 @@ from collections.abc import Mapping
 import sqlalchemy as sa
 
 from sealwright.db.database import Transaction
+from sealwright.db.prepared import Prepared
 from sealwright.db.tables import approvals, users
 from sealwright.model.passkey import Assertion
 from sealwright.model.request import Approval, Verdict
 
-_OF_REQUEST = (
+_OF_REQUEST = Prepared(
     sa.select(approvals, users.c.name.label("user_name"))
     .join_from(approvals, users, approvals.c.user_id == users.c.id)
     .where(approvals.c.request_id == sa.bindparam("request"))

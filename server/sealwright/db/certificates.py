@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from sealwright.db.database import Transaction
+from sealwright.db.prepared import Prepared
 from sealwright.db.tables import certificate_warnings, certificates
 from sealwright.model.certificate import (
     Certificate,
@@ -28,19 +29,25 @@ _COLUMNS = tuple(
 )
 
 
+#: as the index of issued renewals has it: a parameter would keep it from being used
+_IS_ISSUED = _SUCCESSOR.c.sha256 != sa.literal_column("''")
+
+
 def _select() -> sa.Select[Any]:
     return sa.select(_T, _SUCCESSOR.c.id.label("replaced_by_id")).select_from(
-        _T.outerjoin(
-            _SUCCESSOR, sa.and_(_SUCCESSOR.c.replaces_id == _T.c.id, _SUCCESSOR.c.sha256 != "")
-        )
+        _T.outerjoin(_SUCCESSOR, sa.and_(_SUCCESSOR.c.replaces_id == _T.c.id, _IS_ISSUED))
     )
 
 
-_BY_ID = _select().where(
-    _T.c.id == sa.bindparam("certificate"), _T.c.organization_id == sa.bindparam("organization")
+_BY_ID = Prepared(
+    _select().where(
+        _T.c.id == sa.bindparam("certificate"), _T.c.organization_id == sa.bindparam("organization")
+    )
 )
-_BY_SLUG = _select().where(
-    _T.c.slug == sa.bindparam("slug"), _T.c.organization_id == sa.bindparam("organization")
+_BY_SLUG = Prepared(
+    _select().where(
+        _T.c.slug == sa.bindparam("slug"), _T.c.organization_id == sa.bindparam("organization")
+    )
 )
 
 

@@ -9,11 +9,14 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from sealwright.db.group_commit import GroupCommit
+from sealwright.db.postgresql import PostgresConnection
+from sealwright.db.prepared import Prepared
 from sealwright.db.sqlite import SqliteConnection, SqliteEngine
 from sealwright.errors import ConfigurationError, ConflictError, UnavailableError
 
@@ -26,34 +29,60 @@ _OUTAGE_STATES = frozenset({"25006", _DENIED})
 
 _RETURNED = "returned"  # in a pooled connection's notes: when, by the monotonic clock
 _IDLE_SECONDS = 1.0
+_KEPT_STATEMENTS = 256  # prepared ones, for each connection
 
 
 class Transaction:
     """An open transaction. Handed to the query modules; nobody else looks inside.
 
-    Statements that every request needs are made once, with `sa.bindparam`: making one, and finding
-    out that it was compiled already, takes longer than SQLite takes to run it.
+    Statements that every request needs are `Prepared`: making one, and having SQLAlchemy run it,
+    takes longer than the database takes.
     """
 
-    def __init__(self, connection: AsyncConnection | SqliteConnection) -> None:
+    def __init__(self, connection: PostgresConnection | SqliteConnection) -> None:
         self.connection = connection
 
-    async def one(self, statement: sa.Executable, **parameters: Any) -> sa.RowMapping | None:
-        """The only row of the answer, or None."""
+    async def one(
+        self, statement: sa.Executable | Prepared, **parameters: Any
+    ) -> sa.RowMapping | None:
+        """The only row of the answer, or None. Its keys are names."""
+        if isinstance(statement, Prepared):
+            rows = await self.all(statement, **parameters)
+            if len(rows) > 1:
+                message = "Multiple rows were found when one or none was required"
+                raise sa.exc.MultipleResultsFound(message)
+            return rows[0] if rows else None
         return (
             (await self.connection.execute(statement, parameters or None)).mappings().one_or_none()
         )
 
-    async def all(self, statement: sa.Executable, **parameters: Any) -> Sequence[sa.RowMapping]:
-        """Every row of the answer."""
+    async def all(
+        self, statement: sa.Executable | Prepared, **parameters: Any
+    ) -> Sequence[sa.RowMapping]:
+        """Every row of the answer. Their keys are names."""
+        if isinstance(statement, Prepared):
+            form = statement.form(self.connection.dialect, parameters)
+            return form.rows(await self.connection.fetch(form, parameters))
         return (await self.connection.execute(statement, parameters or None)).mappings().all()
 
     async def change(
-        self, statement: sa.Executable, rows: Sequence[Mapping[str, Any]] | None = None
+        self,
+        statement: sa.Executable | Prepared,
+        rows: Sequence[Mapping[str, Any]] | None = None,
     ) -> int:
-        """Run an INSERT, UPDATE or DELETE; how many rows it touched."""
+        """Run an INSERT, UPDATE or DELETE; how many rows it touched, where it is run once."""
+        if isinstance(statement, Prepared):
+            rows = rows or [{}]
+            form = statement.form(self.connection.dialect, rows[0])
+            return await self.connection.change(form, rows)
         result = await self.connection.execute(statement, rows)
         return result.rowcount
+
+    async def freeze(self) -> None:
+        """Let every statement of a transaction that only reads see one state of the database. Call
+        it first."""
+        if isinstance(self.connection, PostgresConnection):
+            await self.connection.begin("ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
     @property
     def is_postgresql(self) -> bool:
@@ -87,22 +116,23 @@ class Database:
                 async with self._writers.transaction() as connection:
                     yield Transaction(connection)
                 return
-            async with self._engine.connect() as connection:
-                try:
-                    yield Transaction(connection)
-                except BaseException:
-                    await connection.rollback()
-                    raise
+            async with PostgresConnection.of(self._engine) as connection:
+                await connection.begin()
+                yield Transaction(connection)
                 await connection.commit()
 
     @contextlib.asynccontextmanager
     async def read(self) -> AsyncIterator[Transaction]:
-        """Open a transaction that only reads, from one consistent state on SQLite."""
+        """Open a transaction that only reads: from one consistent state on SQLite, each statement
+        for itself on PostgreSQL (see `Transaction.freeze`)."""
         with _family():
-            async with self._engine.connect() as connection:
-                if isinstance(connection, SqliteConnection):
+            if isinstance(self._engine, SqliteEngine):
+                async with self._engine.connect() as connection:
                     connection.command("BEGIN")
-                yield Transaction(connection)
+                    yield Transaction(connection)
+                return
+            async with PostgresConnection.of(self._engine) as plain:
+                yield Transaction(plain)
 
     @contextlib.asynccontextmanager
     async def _connect_sqlite(self) -> AsyncIterator[SqliteConnection]:
@@ -134,7 +164,11 @@ def _family() -> Iterator[None]:
         sqlite3.OperationalError,
     ) as error:
         raise _unavailable(error) from error
-    except IntegrityError as error:
+    except (
+        IntegrityError,
+        sqlite3.IntegrityError,
+        asyncpg.IntegrityConstraintViolationError,
+    ) as error:
         if not _is_duplicate(error):
             raise
         # whoever inserts looks first: what breaks a constraint then was written meanwhile
@@ -144,23 +178,33 @@ def _family() -> Iterator[None]:
         if error.connection_invalidated or _is_outage(error):
             raise _unavailable(error) from error
         raise
+    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        # an InterfaceError that is a ValueError tells of the statement's values
+        if _is_outage(error) or not isinstance(error, asyncpg.PostgresError | ValueError):
+            raise _unavailable(error) from error
+        raise
 
 
-def _is_outage(error: DBAPIError) -> bool:
+def _is_outage(error: Exception) -> bool:
     """Whether PostgreSQL, not the statement, is at fault: its state or what the role may do."""
     state = _state(error)
     return state[:2] in _OUTAGE_CLASSES or state in _OUTAGE_STATES
 
 
 def _state(error: Exception) -> str:
-    return str(getattr(getattr(error, "orig", None), "sqlstate", None) or "")
+    return str(getattr(_of_driver(error), "sqlstate", None) or "")
 
 
-def _is_duplicate(error: IntegrityError) -> bool:
+def _of_driver(error: Exception) -> Any:
+    """The driver's error: SQLAlchemy wraps those of statements that it runs."""
+    return getattr(error, "orig", None) or error
+
+
+def _is_duplicate(error: Exception) -> bool:
     """Whether a unique constraint or primary key was hit: PostgreSQL's unique_violation."""
-    if getattr(error.orig, "sqlstate", None) is not None:
-        return str(error.orig.sqlstate) == "23505"  # type: ignore[union-attr]
-    name = getattr(error.orig, "sqlite_errorname", "")
+    if _state(error):
+        return _state(error) == "23505"
+    name = getattr(_of_driver(error), "sqlite_errorname", "")
     return name in {"SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY"}
 
 
@@ -190,7 +234,8 @@ def _engine(url: str, pool_size: int) -> AsyncEngine | SqliteEngine:
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_timeout=10,
-            connect_args={"timeout": 10},
+            isolation_level="AUTOCOMMIT",  # see `PostgresConnection`
+            connect_args={"timeout": 10, "statement_cache_size": _KEPT_STATEMENTS},
         )
         _look_at_idle_ones(engine.sync_engine)
         return engine

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sealwright.db import certificates, projects
 from sealwright.db.chunks import chunked
 from sealwright.db.database import Transaction
+from sealwright.db.prepared import Prepared
 from sealwright.db.tables import artifact_configurations, endorsements, passkeys, trust_anchors
 from sealwright.model.endorsement import (
     Endorsement,
@@ -23,7 +24,7 @@ from sealwright.model.project import ArtifactConfiguration
 from sealwright.model.request import Approval, SigningRequest
 
 _NEWEST = 50  # of one subject; more of them are nobody's honest work
-_ANCHORS = (
+_ANCHORS = Prepared(
     sa.select(trust_anchors, passkeys.c.removed_at)
     .select_from(trust_anchors.outerjoin(passkeys, passkeys.c.id == trust_anchors.c.passkey_id))
     .where(trust_anchors.c.organization_id == sa.bindparam("organization"))

@@ -91,10 +91,19 @@ class GroupCommit:
 
     def _leave(self) -> None:
         """End a turn: the next one goes on in the group, or it is committed first."""
+        if self._group is None or self._next_joins(self._group):
+            self._give_turn()
+        else:
+            # who is about to write as well comes before the loop's next turn, and shares the commit
+            asyncio.get_running_loop().call_soon(self._close, self._group)
+
+    def _next_joins(self, group: _Group) -> bool:
         while self._waiting and self._waiting[0].done():
             self._waiting.popleft()  # cancelled
-        group = self._group
-        if group is None or (self._waiting and not group.is_full):
+        return bool(self._waiting) and not group.is_full
+
+    def _close(self, group: _Group) -> None:
+        if self._next_joins(group):
             self._give_turn()
             return
         self._group = None

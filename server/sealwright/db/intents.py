@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from sealwright.db.chunks import chunked
 from sealwright.db.database import Transaction
+from sealwright.db.prepared import Prepared
 from sealwright.db.tables import signature_intents as _T  # noqa: N812 (a table, used as one letter)
 from sealwright.db.tables import signing_requests
 
@@ -20,7 +21,7 @@ REFUSED = "refused"  #: the token did not sign
 ABANDONED = "abandoned"  #: the outcome was lost: the token may have signed, nothing was released
 
 
-_COUNT = (
+_COUNT = Prepared(
     sa.select(_T.c.state, sa.func.count().label("n"))
     .where(_T.c.request_id == sa.bindparam("request"))
     .group_by(_T.c.state)
@@ -29,8 +30,18 @@ _OF_REQUEST = sa.select(_T).where(_T.c.request_id == sa.bindparam("request")).or
 _SOME_LOCKED = _OF_REQUEST.where(
     _T.c.digest.in_(sa.bindparam("digests", expanding=True))
 ).with_for_update()
+_OVER_ONE_LOCKED = Prepared(
+    _OF_REQUEST.where(_T.c.digest == sa.bindparam("digest")).with_for_update()
+)
 _LOCKED = sa.select(_T).where(_T.c.id.in_(sa.bindparam("ids", expanding=True))).with_for_update()
-_SETTLE = (
+_ONE_LOCKED = Prepared(sa.select(_T).where(_T.c.id == sa.bindparam("id")).with_for_update())
+_LOCK = Prepared(
+    sa.select(
+        sa.func.pg_advisory_xact_lock(sa.bindparam("number", type_=sa.BigInteger)).label("lock")
+    )
+)
+_INSERT = Prepared(_T.insert())
+_SETTLE = Prepared(
     _T.update()
     .where(_T.c.id == sa.bindparam("intent"), _T.c.state == INTENDED)
     .values(state=sa.bindparam("outcome"), signature=sa.bindparam("value"))
@@ -58,7 +69,7 @@ class Intent:
 
 async def add(tx: Transaction, intents: Sequence[Intent]) -> None:
     """Insert a batch."""
-    await tx.change(_T.insert(), [vars(intent) for intent in intents])
+    await tx.change(_INSERT, [vars(intent) for intent in intents])
 
 
 async def of_request(tx: Transaction, request_id: str) -> list[Intent]:
@@ -68,6 +79,9 @@ async def of_request(tx: Transaction, request_id: str) -> list[Intent]:
 
 async def over(tx: Transaction, request_id: str, digests: Sequence[bytes]) -> list[Intent]:
     """Intents of the request over these digests; nobody else changes them until `tx` ends."""
+    if len(digests) == 1:
+        rows = await tx.all(_OVER_ONE_LOCKED, request=request_id, digest=digests[0])
+        return [Intent(**row) for row in rows]
     found: list[Intent] = []
     for part in chunked(digests):
         rows = await tx.all(_SOME_LOCKED, request=request_id, digests=part)
@@ -79,7 +93,7 @@ async def lock(tx: Transaction, request_id: str) -> None:
     """Let no other signer intend for this request until `tx` ends; SQLite has one writer anyway."""
     if tx.is_postgresql:
         number = int.from_bytes(hashlib.sha256(request_id.encode()).digest()[:8], signed=True)
-        await tx.connection.execute(sa.select(sa.func.pg_advisory_xact_lock(number)))
+        await tx.one(_LOCK, number=number)
 
 
 async def count(tx: Transaction, request_id: str) -> dict[str, int]:
@@ -92,7 +106,8 @@ async def locked(tx: Transaction, ids: Sequence[str]) -> dict[str, Intent]:
     """Intents by their ids; nobody else changes them until `tx` ends."""
     found: dict[str, Intent] = {}
     for part in chunked(ids):
-        rows = await tx.all(_LOCKED, ids=part)
+        one = len(part) == 1
+        rows = await (tx.all(_ONE_LOCKED, id=part[0]) if one else tx.all(_LOCKED, ids=part))
         found |= {row["id"]: Intent(**row) for row in rows}
     return found
 

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from sealwright.db.database import Transaction
 from sealwright.db.log_search import ABOUT, About, Filter, newest
+from sealwright.db.prepared import Prepared
 from sealwright.db.tables import NO_SIGNATURE, log_details, log_entries, log_head, log_tiles
 
 _FOUNDING = 0x5EA1_3119_0002  #: advisory lock
@@ -61,38 +62,43 @@ class HeadRow:
     verifier_key: str
 
 
-_PENDING = (
+_PENDING = Prepared(
     sa.select(log_entries)
     .where(log_entries.c.sequence.is_(None))
     .order_by(log_entries.c.id)
     .limit(sa.bindparam("most"))
 )
-_NUMBER = (
+_NUMBERED = Prepared(
+    sa.select(log_entries)
+    .where(log_entries.c.sequence >= sa.bindparam("first"))
+    .order_by(log_entries.c.sequence)
+    .limit(sa.bindparam("most"))
+)
+_NUMBER = Prepared(
     log_entries.update()
     .where(log_entries.c.id == sa.bindparam("entry"), log_entries.c.sequence.is_(None))
     .values(sequence=sa.bindparam("position"))
 )
-_TIME_LINE = (
+_TIME_LINE = Prepared(
     sa.select(log_entries)
     .where(log_entries.c.request_id == sa.bindparam("request"), sa.text(NO_SIGNATURE))
     .order_by(log_entries.c.id)
     .limit(sa.bindparam("most"))
 )
-_HEAD = sa.select(log_head).where(log_head.c.id == 1)
-_LOCKED_HEAD = _HEAD.with_for_update()
-_MOVE_HEAD = (
+_SELECT_HEAD = sa.select(log_head).where(log_head.c.id == 1)
+_HEAD = Prepared(_SELECT_HEAD)
+_LOCKED_HEAD = Prepared(_SELECT_HEAD.with_for_update())
+_MOVE_HEAD = Prepared(
     log_head.update()
     .where(log_head.c.id == 1, log_head.c.size == sa.bindparam("from_size"))
     .values(
         {name: sa.bindparam(f"new_{name}") for name in ("size", "head", "checkpoint", "signed_at")}
     )
 )
-_TILE = sa.select(log_tiles.c.content).where(log_tiles.c.path == sa.bindparam("path"))
-_DROP_TILES = log_tiles.delete().where(log_tiles.c.path.in_(sa.bindparam("paths", expanding=True)))
-_INSERT_TILES = log_tiles.insert()
-_INSERT_DETAILS = log_details.insert()
-_INSERT = log_entries.insert()
-_INSERT_ONE = log_entries.insert().returning(log_entries.c.id)
+_INSERT_TILES = Prepared(log_tiles.insert())
+_INSERT_DETAILS = Prepared(log_details.insert())
+_INSERT = Prepared(log_entries.insert())
+_INSERT_ONE = Prepared(log_entries.insert().returning(log_entries.c.id))
 
 
 def _entry(row: sa.RowMapping) -> Entry:
@@ -154,13 +160,6 @@ async def erase_details(
     )
 
 
-async def freeze(tx: Transaction) -> None:
-    """Let every later statement of `tx` see one state of the database. Call it first."""
-    if tx.is_postgresql:
-        level = sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        await tx.connection.execute(level)
-
-
 async def pending(tx: Transaction, limit: int) -> list[Entry]:
     """The oldest leaves that are not in the tree."""
     return [_entry(row) for row in await tx.all(_PENDING, most=limit)]
@@ -179,6 +178,12 @@ async def get(tx: Transaction, entry_id: int) -> Entry | None:
     """One leaf, whatever its organization."""
     row = await tx.one(sa.select(log_entries).where(log_entries.c.id == entry_id))
     return _entry(row) if row else None
+
+
+async def numbered(tx: Transaction, first: int, limit: int) -> list[Entry]:
+    """The leaves from the one with this sequence number on, in their order."""
+    rows = await tx.all(_NUMBERED, first=first, most=limit)
+    return [_entry(row) for row in rows]
 
 
 async def of_request(
@@ -277,7 +282,7 @@ async def move_head(tx: Transaction, from_size: int, row: HeadRow) -> bool:
 
 
 async def put_tiles(tx: Transaction, tiles: Mapping[str, bytes], tree_size: int) -> None:
-    """Insert tiles and bundles by path; a path never comes with other content."""
+    """Insert full tiles and bundles by path."""
     if tiles:
         await tx.change(
             _INSERT_TILES,
@@ -288,20 +293,8 @@ async def put_tiles(tx: Transaction, tiles: Mapping[str, bytes], tree_size: int)
         )
 
 
-async def drop_tiles(tx: Transaction, paths: Sequence[str]) -> None:
-    """Remove partial tiles that have grown: whatever they held is a prefix of their successor."""
-    if paths:
-        await tx.change(_DROP_TILES, [{"paths": paths}])
-
-
-async def tile(tx: Transaction, path: str) -> bytes | None:
-    """What is stored at a C2SP path; see `transparency.publish.read_tile` for partial tiles."""
-    row = await tx.one(_TILE, path=path)
-    return bytes(row["content"]) if row else None
-
-
 async def tiles(tx: Transaction, paths: Sequence[str]) -> dict[str, bytes]:
-    """What is stored at each of a few C2SP paths."""
+    """What is stored at each of a few C2SP paths: full tiles alone are."""
     rows = await tx.all(
         sa.select(log_tiles.c.path, log_tiles.c.content).where(log_tiles.c.path.in_(paths))
     )

@@ -9,13 +9,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from sealwright.db.database import Transaction
+from sealwright.db.prepared import Prepared
 from sealwright.db.tables import outgoing_webhooks
 from sealwright.model.notification import OutgoingWebhook
 from sealwright.model.request import State
 
 _T = outgoing_webhooks
 
-_OF_PROJECT = (
+_OF_PROJECT = Prepared(
     sa.select(_T)
     .where(
         _T.c.organization_id == sa.bindparam("organization"),

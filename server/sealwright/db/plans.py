@@ -12,12 +12,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from sealwright.db.database import Transaction
+from sealwright.db.prepared import Prepared
 from sealwright.db.tables import plans, plans_ahead, signing_requests
 from sealwright.model.plan import AheadClaim, PlanStanding, PlanState, StoredPlan
 from sealwright.model.request import State
 
 _A = plans_ahead
-_STANDING = (
+_STANDING = Prepared(
     sa.select(
         plans.c.sha256.label("made"),
         plans.c.warnings,

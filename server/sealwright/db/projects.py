@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from sealwright.db.database import Transaction
+from sealwright.db.prepared import Prepared
 from sealwright.db.tables import artifact_configurations, projects, signing_policies
 from sealwright.model.origin import origin_rules
 from sealwright.model.project import (
@@ -21,9 +22,11 @@ from sealwright.model.project import (
 
 _NAME: sa.BindParameter[str] = sa.bindparam("name")  # an id or a slug
 _PROJECT: sa.BindParameter[str] = sa.bindparam("project")
-_PROJECT_BY_NAME = sa.select(projects).where(
-    projects.c.organization_id == sa.bindparam("organization"),
-    sa.or_(projects.c.id == _NAME, projects.c.slug == _NAME),
+_PROJECT_BY_NAME = Prepared(
+    sa.select(projects).where(
+        projects.c.organization_id == sa.bindparam("organization"),
+        sa.or_(projects.c.id == _NAME, projects.c.slug == _NAME),
+    )
 )
 _CONFIGURATIONS = (
     sa.select(artifact_configurations)
@@ -34,20 +37,24 @@ _CONFIGURATIONS = (
     .order_by(artifact_configurations.c.version.desc())
     .limit(1)
 )
-_DEFAULT_CONFIGURATION = _CONFIGURATIONS.where(artifact_configurations.c.is_default)
-_CONFIGURATION_BY_NAME = _CONFIGURATIONS.where(
-    sa.or_(artifact_configurations.c.id == _NAME, artifact_configurations.c.slug == _NAME)
+_DEFAULT_CONFIGURATION = Prepared(_CONFIGURATIONS.where(artifact_configurations.c.is_default))
+_CONFIGURATION_BY_NAME = Prepared(
+    _CONFIGURATIONS.where(
+        sa.or_(artifact_configurations.c.id == _NAME, artifact_configurations.c.slug == _NAME)
+    )
 )
 _POLICIES = sa.select(signing_policies).where(
     signing_policies.c.organization_id == sa.bindparam("organization")
 )
-_POLICY_BY_ID = _POLICIES.where(signing_policies.c.id == _NAME)
-_POLICY_BY_NAME = _POLICIES.where(
-    signing_policies.c.project_id == _PROJECT,
-    sa.or_(signing_policies.c.id == _NAME, signing_policies.c.slug == _NAME),
+_POLICY_BY_ID = Prepared(_POLICIES.where(signing_policies.c.id == _NAME))
+_POLICY_BY_NAME = Prepared(
+    _POLICIES.where(
+        signing_policies.c.project_id == _PROJECT,
+        sa.or_(signing_policies.c.id == _NAME, signing_policies.c.slug == _NAME),
+    )
 )
 _POLICIES_OF_ALL = _POLICIES.order_by(signing_policies.c.slug, signing_policies.c.id)
-_POLICIES_OF_PROJECT = _POLICIES_OF_ALL.where(signing_policies.c.project_id == _PROJECT)
+_POLICIES_OF_PROJECT = Prepared(_POLICIES_OF_ALL.where(signing_policies.c.project_id == _PROJECT))
 
 
 def _project(row: sa.RowMapping) -> Project:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from sealwright.db.database import Transaction
+from sealwright.db.prepared import Prepared
 from sealwright.db.tables import request_words, signing_requests
 from sealwright.model.request import SigningRequest, State
 
@@ -29,6 +30,7 @@ _LAST = "\U0010ffff"
 
 _T = signing_requests
 _W = request_words
+_INSERT_WORDS = Prepared(_W.insert())
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ async def add_words(tx: Transaction, request: SigningRequest, known: Iterable[st
             {"organization_id": request.organization_id, "word": word, "request_id": request.id}
             for word in new
         ]
-        await tx.change(_W.insert(), rows)
+        await tx.change(_INSERT_WORDS, rows)
 
 
 async def find_ids(

@@ -16,6 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from sealwright.db.database import Transaction
+from sealwright.db.prepared import Prepared
 from sealwright.db.request_search import RequestFilter, add_words, find_ids, words_of
 from sealwright.db.tables import (
     artifact_configurations,
@@ -77,15 +78,17 @@ def select_requests() -> sa.Select[Any]:
     )
 
 
-_ANY = select_requests().where(_T.c.id == sa.bindparam("request"))
-_OF_ORGANIZATION = _ANY.where(_T.c.organization_id == sa.bindparam("organization"))
-_LOCKED = _OF_ORGANIZATION.with_for_update(of=_T)
+_SELECT_ONE = select_requests().where(_T.c.id == sa.bindparam("request"))
+_SELECT_OWN = _SELECT_ONE.where(_T.c.organization_id == sa.bindparam("organization"))
+_ANY = Prepared(_SELECT_ONE)
+_OF_ORGANIZATION = Prepared(_SELECT_OWN)
+_LOCKED = Prepared(_SELECT_OWN.with_for_update(of=_T))
+_INSERT = Prepared(_T.insert())
 
 
-@functools.cache
-def _changing(*names: str) -> sa.Update:
-    """A change of these columns (at most as many sets as the code has) of a request that still is
-    as it was read; see `_present` and `_new`."""
+def _change(*names: str) -> sa.Update:
+    """A change of these columns of a request that still is as it was read; see `_present` and
+    `_new`."""
     values = {name: sa.bindparam(f"new_{name}", type_=_T.c[name].type) for name in names}
     return (
         _T.update()
@@ -98,8 +101,16 @@ def _changing(*names: str) -> sa.Update:
     )
 
 
-_CLAIM = _changing("state", "attempt", "lease_until", "updated_at", "progress").where(
-    sa.or_(_T.c.lease_until.is_(None), _T.c.lease_until < sa.bindparam("now"))
+@functools.cache
+def _changing(*names: str) -> Prepared:
+    """`_change`; of at most as many sets of columns as the code has."""
+    return Prepared(_change(*names))
+
+
+_CLAIM = Prepared(
+    _change("state", "attempt", "lease_until", "updated_at", "progress").where(
+        sa.or_(_T.c.lease_until.is_(None), _T.c.lease_until < sa.bindparam("now"))
+    )
 )
 
 
@@ -180,7 +191,7 @@ async def add(tx: Transaction, request: SigningRequest) -> None:
         for field in dataclasses.fields(request)
         if field.name not in _JOINED
     }
-    await tx.change(_T.insert(), [values | _derived(request.origin)])
+    await tx.change(_INSERT, [values | _derived(request.origin)])
     await add_words(tx, request)
 
 

@@ -88,7 +88,7 @@ _SIGNER = {
         "UPDATE (sequence)",
     ),
     "log_head": ("SELECT", "INSERT", "UPDATE"),
-    "log_tiles": ("SELECT", "INSERT", "DELETE"),
+    "log_tiles": ("SELECT", "INSERT"),
     "organizations": ("SELECT",),
     "passkeys": ("SELECT",),
     "projects": ("SELECT",),

@@ -11,12 +11,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
+
+from sealwright.db.prepared import Form
 
 T = TypeVar("T")
 
@@ -27,6 +30,9 @@ _MOST_STEPS = 40  # of these, for a statement in the loop's thread: a few millis
 _MOST_ROWS = 100  # that are inserted or updated at once there
 _MOST_TEXTS = 1000  # of statements that are known to take long
 _POOL_SECONDS = 30.0
+_KEPT_STATEMENTS = 256  # of SQLite's own, for each connection
+_QUICK_SECONDS = 0.002  # that a commit may stop the loop for
+_QUICK_COMMITS = 20  # in a row, before one is made there
 
 
 class SqliteEngine:
@@ -38,6 +44,7 @@ class SqliteEngine:
 
     def __init__(self, path: Path, pool_size: int) -> None:
         slow: set[str] = set()
+        self._disk = _Disk()
         self._threads = ThreadPoolExecutor(pool_size, thread_name_prefix="sqlite")
         self._room = asyncio.Semaphore(pool_size)
         self._engine = sa.create_engine(
@@ -61,14 +68,17 @@ class SqliteEngine:
             sqlalchemy.exc.TimeoutError: none became free in time.
         """
         try:
-            async with asyncio.timeout(_POOL_SECONDS):
+            if self._room.locked():
+                async with asyncio.timeout(_POOL_SECONDS):
+                    await self._room.acquire()
+            else:
                 await self._room.acquire()
         except TimeoutError:
             message = f"no connection became free in {_POOL_SECONDS:.0f} s"
             raise sa.exc.TimeoutError(message) from None
         try:
             with contextlib.closing(await self._check_out()) as connection:
-                yield SqliteConnection(connection, self._threads)
+                yield SqliteConnection(connection, self._threads, self._disk)
         finally:
             self._room.release()
 
@@ -85,16 +95,37 @@ class SqliteEngine:
         self._threads.shutdown(wait=False)
 
 
+class _Disk:
+    """How long commits take. A disk that syncs in less time than a thread takes to be asked and to
+    answer is waited for in the loop's own thread; one slow commit, and it is not for a while."""
+
+    def __init__(self) -> None:
+        self._quick = 0  # commits in a row
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether the loop may wait for the next commit."""
+        return self._quick >= _QUICK_COMMITS
+
+    def timed(self, commit: Callable[[], None]) -> None:
+        """Commit, and remember how long that took."""
+        began = time.perf_counter()
+        commit()
+        self._quick = self._quick + 1 if time.perf_counter() - began < _QUICK_SECONDS else 0
+
+
 class SqliteConnection:
     """One connection, used by one task at a time.
 
     Args:
         connection: SQLAlchemy's, on a `_Driver`.
         threads: for what takes long.
+        disk: that is waited for at commits.
     """
 
-    def __init__(self, connection: sa.Connection, threads: Executor) -> None:
+    def __init__(self, connection: sa.Connection, threads: Executor, disk: _Disk) -> None:
         self._connection = connection
+        self._disk = disk
         self._driver = cast("_Driver", connection.connection.driver_connection)
         self._threads = threads
 
@@ -150,14 +181,43 @@ class SqliteConnection:
             lambda: self._connection.execute(statement, parameters), reads=reads
         )
 
+    async def fetch(self, form: Form, parameters: Mapping[str, Any]) -> list[Any]:
+        """Run a prepared statement that returns rows."""
+        values = form.values(parameters)
+        return (await self._run(lambda cursor: cursor.execute(form.text, values))).fetchall()
+
+    async def change(self, form: Form, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Run a prepared statement for each of `rows`; how many rows it touched."""
+        values = [form.values(row) for row in rows]
+        if len(values) == 1:
+            return (await self._run(lambda cursor: cursor.execute(form.text, values[0]))).rowcount
+        return (await self._run(lambda cursor: cursor.executemany(form.text, values))).rowcount
+
+    async def _run(self, call: Callable[[_Cursor], _Cursor]) -> _Cursor:
+        """Have a cursor run a statement, here or in a thread."""
+        self._driver.bounded = True
+        try:
+            return call(_Cursor(self._driver))
+        except _TakesLongError as error:
+            reads = error.reads
+        finally:
+            self._driver.bounded = False
+        return await self._in_thread(lambda: call(_Cursor(self._driver)), reads=reads)
+
     async def run_sync(self, call: Callable[[sa.Connection], T]) -> T:
         """Run in a thread what wants SQLAlchemy's connection itself."""
         return await self._in_thread(lambda: call(self._connection))
 
     async def commit(self) -> None:
-        """Commit, which waits for the disk; nothing where no transaction is open."""
-        if self.in_transaction:
-            await self._in_thread(self._connection.commit)
+        """Commit, which waits for the disk: in a thread, unless it is known to be quick. Nothing
+        where no transaction is open."""
+        if not self.in_transaction:
+            return
+        commit = self._connection.commit
+        if self._disk.is_quick:
+            self._disk.timed(commit)
+        else:
+            await self._in_thread(lambda: self._disk.timed(commit))
 
     def rollback(self) -> None:
         """Roll back; nothing where no transaction is open."""
@@ -307,7 +367,12 @@ class _Cursor(sqlite3.Cursor):
 def _open(path: Path, slow: set[str]) -> sqlite3.Connection:
     # begin and commit are ours (see `Database.transaction`), not the driver's
     raw = sqlite3.connect(
-        path, BUSY_SECONDS, isolation_level=None, check_same_thread=False, factory=_Driver
+        path,
+        BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+        factory=_Driver,
+        cached_statements=_KEPT_STATEMENTS,
     )
     try:
         raw.slow = slow

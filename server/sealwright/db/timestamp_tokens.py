@@ -9,12 +9,14 @@ import sqlalchemy as sa
 
 from sealwright.db.chunks import chunked
 from sealwright.db.database import Transaction
+from sealwright.db.prepared import Prepared
 from sealwright.db.tables import timestamp_tokens
 
 _SOME = sa.select(timestamp_tokens.c.imprint, timestamp_tokens.c.token).where(
     timestamp_tokens.c.request_id == sa.bindparam("request"),
     timestamp_tokens.c.imprint.in_(sa.bindparam("imprints", expanding=True)),
 )
+_INSERT = Prepared(timestamp_tokens.insert())
 
 
 async def put(
@@ -23,7 +25,7 @@ async def put(
     """Keep time stamp tokens by the hex SHA-256 of the signature they stamp."""
     if tokens:
         await tx.change(
-            timestamp_tokens.insert(),
+            _INSERT,
             [
                 {"request_id": request_id, "imprint": imprint, "token": token, "created_at": now}
                 for imprint, token in tokens.items()

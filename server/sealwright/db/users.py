@@ -13,6 +13,7 @@ from sealwright.db import memberships
 from sealwright.db.chunks import chunked
 from sealwright.db.conditions import Columns, Fallback, Several, clause, ordered
 from sealwright.db.database import Transaction
+from sealwright.db.prepared import Prepared
 from sealwright.db.tables import api_tokens, group_members, users
 from sealwright.model.conditions import Always, Both, Condition, Either, Operator, Order, Term
 from sealwright.model.user import ApiToken, Role, TokenKind, TokenScope, User, UserKind, folded
@@ -40,8 +41,10 @@ _PEOPLE: Columns = {
     "created_at": users.c.created_at,
     "group": Several(group_members.c.group_id, group_members.c.user_id == users.c.id),
 }
-_BY_ID = sa.select(users).where(
-    users.c.id == sa.bindparam("user"), users.c.organization_id == sa.bindparam("organization")
+_BY_ID = Prepared(
+    sa.select(users).where(
+        users.c.id == sa.bindparam("user"), users.c.organization_id == sa.bindparam("organization")
+    )
 )
 _NAMES = (
     sa.select(users.c.id, users.c.name)
@@ -49,11 +52,16 @@ _NAMES = (
     .order_by(users.c.id)
 )
 _SOME_NAMES = _NAMES.where(users.c.id.in_(sa.bindparam("ids", expanding=True)))
-_GROUPS = sa.select(group_members.c.group_id).where(group_members.c.user_id == sa.bindparam("user"))
-_USABLE_TOKEN = sa.select(api_tokens).where(
-    api_tokens.c.sha256 == sa.bindparam("sha256"),
-    api_tokens.c.revoked_at.is_(None),
-    sa.or_(api_tokens.c.expires_at.is_(None), api_tokens.c.expires_at > sa.bindparam("now")),
+_ONE_NAME = Prepared(_NAMES.where(users.c.id == sa.bindparam("id")))
+_GROUPS = Prepared(
+    sa.select(group_members.c.group_id).where(group_members.c.user_id == sa.bindparam("user"))
+)
+_USABLE_TOKEN = Prepared(
+    sa.select(api_tokens).where(
+        api_tokens.c.sha256 == sa.bindparam("sha256"),
+        api_tokens.c.revoked_at.is_(None),
+        sa.or_(api_tokens.c.expires_at.is_(None), api_tokens.c.expires_at > sa.bindparam("now")),
+    )
 )
 
 
@@ -235,7 +243,10 @@ async def names(
         return {row["id"]: row["name"] for row in rows}
     found: dict[str, str] = {}
     for part in chunked(sorted(ids)):
-        rows = await tx.all(_SOME_NAMES, organization=organization_id, ids=part)
+        if len(part) == 1:
+            rows = await tx.all(_ONE_NAME, organization=organization_id, id=part[0])
+        else:
+            rows = await tx.all(_SOME_NAMES, organization=organization_id, ids=part)
         found |= {row["id"]: row["name"] for row in rows}
     return found
 

@@ -24,6 +24,7 @@ from redis.exceptions import RedisError
 
 from sealwright.errors import UnavailableError
 from sealwright.model.request import State
+from sealwright.queueing.announcements import Announcements, channel_of
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -38,7 +39,6 @@ AWAY_SECONDS = 1.0
 ANSWER_SECONDS = 2.0
 #: how often a waiter reads the database though nothing was announced
 POLL_SECONDS = 1.0
-_PASSING = frozenset(state.value.encode() for state in State if not state.is_final)
 
 
 def redis_settings(url: str) -> RedisSettings:
@@ -74,6 +74,7 @@ class Queue:
         self._pool: ArqRedis | None = None
         self._opening = asyncio.Lock()
         self._away_until = 0.0
+        self._announcements = Announcements(self._subscription)
 
     async def pool(self) -> ArqRedis:
         """The connection pool, opened on first use.
@@ -107,6 +108,14 @@ class Queue:
         except TimeoutError:
             self._away_until = asyncio.get_running_loop().time() + AWAY_SECONDS
             raise
+
+    @contextlib.asynccontextmanager
+    async def _subscription(self, pattern: str) -> AsyncIterator[PubSub]:
+        async with contextlib.AsyncExitStack() as stack:
+            async with self.asking() as pool:
+                channel = await stack.enter_async_context(pool.pubsub())
+                await channel.psubscribe(pattern)
+            yield channel
 
     @contextlib.asynccontextmanager
     async def _required(self) -> AsyncIterator[ArqRedis]:
@@ -160,7 +169,7 @@ class Queue:
         """
         try:
             async with self.asking() as pool:
-                await pool.publish(_channel(request_id), state.value if state else b"changed")
+                await pool.publish(channel_of(request_id), state.value if state else b"changed")
         except (RedisError, OSError) as error:
             _log.warning("queue is away (%s); change of %s not announced", error, request_id)
 
@@ -215,29 +224,15 @@ class Queue:
             end_only: announcements of states that pass are none.
         """
         deadline = asyncio.get_running_loop().time() + seconds
-        async with contextlib.AsyncExitStack() as stack:
-            subscription = None
-            try:
-                async with self.asking() as pool:
-                    channel = await stack.enter_async_context(pool.pubsub())
-                    await channel.subscribe(_channel(request_id))
-                    subscription = channel
-            except (RedisError, OSError):
-                _log.info("queue is away; waiting for %s by reading", request_id)
+        await self._announcements.ready(ANSWER_SECONDS)
+        # registered before the reading: no change can fall in between
+        with self._announcements.waiter(request_id, end_only=end_only) as waiter:
             while True:
-                # subscribed before read: no change can fall in between
                 value = await read()
                 left = deadline - asyncio.get_running_loop().time()
                 if done(value) or left <= 0:
                     return value
-                pause = min(POLL_SECONDS, left)
-                try:
-                    if subscription is None:
-                        await asyncio.sleep(min(pause, 0.1))
-                    else:
-                        await _next_change(subscription, pause, end_only=end_only)
-                except (RedisError, OSError):
-                    subscription = None
+                await waiter.next(min(POLL_SECONDS, left))
 
     async def healthy(self) -> bool:
         """Whether the queue's server answers."""
@@ -249,25 +244,10 @@ class Queue:
 
     async def close(self) -> None:
         """Close the pool."""
+        await self._announcements.close()
         if self._pool is not None:
             await self._pool.aclose()
             self._pool = None
-
-
-async def _next_change(subscription: PubSub, seconds: float, *, end_only: bool) -> None:
-    """Wait for an announcement, for so long at most."""
-    loop = asyncio.get_running_loop()
-    end = loop.time() + seconds
-    while (left := end - loop.time()) > 0:
-        message = await subscription.get_message(timeout=left)
-        if message is None or message["type"] != "message":
-            continue  # the time is over, or the subscription has begun
-        if not (end_only and message["data"] in _PASSING):
-            return
-
-
-def _channel(request_id: str) -> str:
-    return f"sealwright:changed:{request_id}"
 
 
 def _request_of(job_id: str) -> str:

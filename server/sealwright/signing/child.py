@@ -192,7 +192,7 @@ class Server:
             signing = self.run(message, out, is_part=is_part)
         return {
             "type": "signed",
-            "results": protocol.results_to_json(signing.results),
+            "reports": protocol.reports_to_json(signing.reports),
             "part": protocol.part_to_json(signing.part),
         }
 
@@ -203,7 +203,7 @@ class Server:
         paths += [part_of(self.folder, number) for number in range(1, len(parts))]
         with (self.folder / OUTPUT).open("r+b") as out:
             signing = self.run(message, out, parts=list(zip(paths, parts, strict=True)))
-        return {"type": "signed", "results": protocol.results_to_json(signing.results)}
+        return {"type": "signed", "reports": protocol.reports_to_json(signing.reports)}
 
     def run(
         self,
@@ -269,17 +269,21 @@ class Server:
     def verify(self, message: protocol.Message) -> protocol.Message:
         protect_output(self.folder)
         limits = Limits(**message["limits"])
+        document = protocol.blob_from_json(message["configuration"])
+        configuration = parse_configuration(document).resolve(message["parameters"])
         with (self.folder / INPUT).open("rb") as source, (self.folder / OUTPUT).open("rb") as out:
-            found = verify_result(
+            verdict = verify_result(
                 Plan.from_json(message["plan"]),
+                configuration,
                 source,
                 out,
                 protocol.blob_from_json(message["certificate"]),
                 self.spool(limits),
                 limits=limits,
+                trust=protocol.trust_from_json(message["trust"]),
                 shard=protocol.shard_from_json(message["shard"]),
             )
-        return {"type": "verified", **protocol.verified_to_json(found)}
+        return {"type": "verified", **protocol.verdict_to_json(verdict)}
 
 
 def main(arguments: list[str]) -> None:

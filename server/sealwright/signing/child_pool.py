@@ -37,6 +37,7 @@ class ChildPool:
         self._nursery = Nursery()
         self._waiting: deque[asyncio.Task[FormatChild]] = deque()
         self._refilling: asyncio.TimerHandle | None = None
+        self._deletions: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> ChildPool:
         self._refill()
@@ -52,6 +53,7 @@ class ChildPool:
             except (ConfigurationError, InternalError, UnavailableError):
                 continue
             await self.discard(child)
+        await asyncio.gather(*self._deletions)
         self._nursery.close()
 
     async def take(self) -> FormatChild:
@@ -75,9 +77,14 @@ class ChildPool:
 
     async def discard(self, child: FormatChild) -> None:
         """End a child and delete its folder. It has nothing to finish: it is killed, which takes
-        a fraction of the time."""
+        a fraction of the time. Nobody waits for the deletion but the pool, at its end: to free a
+        large file takes a while."""
         await child.kill()
-        await asyncio.to_thread(shutil.rmtree, child.folder, ignore_errors=True)
+        deletion = asyncio.create_task(
+            asyncio.to_thread(shutil.rmtree, child.folder, ignore_errors=True)
+        )
+        self._deletions.add(deletion)
+        deletion.add_done_callback(self._deletions.discard)
 
     def child(self) -> _Borrowed:
         """A child for an ``async with`` block."""

@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Self
 
-import sealwright
 from sealwright.errors import (
     ArtifactError,
     ConfigurationError,
@@ -29,7 +28,7 @@ from sealwright.signing import child_protocol as protocol
 from sealwright.signing.budget import Limits
 from sealwright.signing.confinement import OUTPUT, WORK, ChildLimits
 from sealwright.signing.deep_sign import Pace
-from sealwright.signing.nursery import ForkedChild, Nursery
+from sealwright.signing.nursery import ENVIRONMENT, ForkedChild, Nursery
 
 #: Layers that can be required; see `confinement.confine`.
 LAYERS = ("landlock", "seccomp", "netns")
@@ -236,7 +235,7 @@ async def _new_interpreter(folder: Path, settings: SandboxSettings) -> asyncio.s
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env={"PYTHONPATH": str(Path(sealwright.__file__).parent.parent), "PYTHONUTF8": "1"},
+        env=ENVIRONMENT,
         cwd=folder,
         close_fds=True,
         start_new_session=True,

@@ -8,16 +8,25 @@ from __future__ import annotations
 
 import base64
 import binascii
-import dataclasses
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sealwright import errors
-from sealwright.errors import ArtifactError, InternalError, SealwrightError
+from sealwright.errors import (
+    ArtifactConfigurationError,
+    ArtifactError,
+    ConfigurationError,
+    InternalError,
+    InvalidInputError,
+    SealwrightError,
+    TimestampError,
+    UnavailableError,
+    VerificationError,
+)
 from sealwright.model.mechanism import Mechanism
 from sealwright.model.member_tree import FILE, FOLDER, SIGNATURE, Member
-from sealwright.model.signed_member import Change, SignedMember, is_plain
+from sealwright.model.signed_member import Change, SignedMember, is_plain, plain
 from sealwright.signing.artifact import (
     Identity,
     PackedMember,
@@ -27,10 +36,16 @@ from sealwright.signing.artifact import (
     TimestampForm,
 )
 from sealwright.signing.authenticode_trust import Trust
-from sealwright.signing.deep_sign import FileResult, PendingSignature
+from sealwright.signing.deep_sign import PendingSignature
+from sealwright.signing.file_result import FileDigest, StageReport
 from sealwright.signing.parts import Part, PartMember, PartOutput
 from sealwright.signing.shard import Shard
-from sealwright.signing.verify_result import MOST_MEMBERS, VerifiedSignature
+from sealwright.signing.verify_result import (
+    MOST_MEMBERS,
+    Verdict,
+    VerifiedFile,
+    VerifiedSignature,
+)
 
 MAX_FRAME = 128 << 20
 HEADER = 4
@@ -38,17 +53,28 @@ _MAX_TEXT = 16 << 10
 _MAX_PATH = 1 << 16
 _MAX_BLOB = 1 << 20
 _MAX_ROLE = 100
+_MAX_SUMMARY = 200
 _MAX_ITEMS = 1_000_000
 _MAX_VALUE_SIZE = 66  # bytes of a number modulo the order of P-521
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _DIGEST_SIZES = {"sha256": 32, "sha384": 48, "sha512": 64}
 
 Message = Mapping[str, Any]
 Item = TypeVar("Item")
 
+#: What a child can say that went wrong. The log has the code: nothing else happens in a child.
 ERRORS: Mapping[str, type[SealwrightError]] = {
     kind.code: kind
-    for kind in vars(errors).values()
-    if isinstance(kind, type) and issubclass(kind, SealwrightError)
+    for kind in (
+        ArtifactConfigurationError,
+        ArtifactError,
+        ConfigurationError,
+        InternalError,
+        InvalidInputError,
+        TimestampError,
+        UnavailableError,
+        VerificationError,
+    )
 }
 
 
@@ -168,35 +194,41 @@ def answers_from_json(value: object) -> list[tuple[int, SignatureResult]]:
     ]
 
 
-def results_to_json(results: Iterable[FileResult]) -> list[Message]:
+def reports_to_json(reports: Iterable[StageReport]) -> list[Message]:
     """What was done, for the parent."""
-    return [dataclasses.asdict(result) for result in results]
+    return [
+        {
+            "path": each.path,
+            "directive": each.directive,
+            "summary": each.summary,
+            "digests": list(each.digests),
+            "hash": each.hash_algorithm,
+            "passing": None if each.passing is None else _digest_to_json(each.passing),
+        }
+        for each in reports
+    ]
 
 
-def results_from_json(value: object) -> tuple[FileResult, ...]:
-    """What was done, checked."""
+def reports_from_json(value: object) -> tuple[StageReport, ...]:
+    """What was done, checked for shape. Contents in between are told, and no others."""
     try:
         return tuple(
-            FileResult(
+            StageReport(
                 path=_text(each["path"]),
-                element=_text(each["element"]),
                 directive=_text(each["directive"]),
-                sha256_before=_text(each["sha256_before"]),
-                sha256_after=_text(each["sha256_after"]),
-                size=_number(each["size"]),
-                summary=_text(each["summary"]),
+                summary=_summary(each["summary"]),
                 digests=tuple(_text(digest) for digest in _list(each["digests"])),
-                hash_algorithm=_text(each["hash_algorithm"]),
-                outputs=tuple(_text(path) for path in _list(each["outputs"])),
+                hash_algorithm=_text(each["hash"]),
+                passing=None if each["passing"] is None else _digest_from_json(each["passing"]),
             )
             for each in _items(value)
         )
-    except KeyError:
+    except (KeyError, ValueError):
         raise malformed() from None
 
 
-def verified_to_json(found: Iterable[VerifiedSignature]) -> Message:
-    """Verified signatures, for the parent. Thousands share a few certificates, which go once."""
+def verdict_to_json(verdict: Verdict) -> Message:
+    """What was verified, for the parent. Thousands share a few certificates, which go once."""
     certificates: dict[bytes, int] = {}
 
     def number(certificate: bytes) -> int:
@@ -216,16 +248,21 @@ def verified_to_json(found: Iterable[VerifiedSignature]) -> Message:
             "timestampHash": each.fact.timestamp_hash_algorithm,
             "members": [[one.path, one.size, one.change, one.what] for one in each.members],
         }
-        for each in found
+        for each in verdict.signatures
     ]
-    return {"found": rows, "certificates": [blob_to_json(each) for each in certificates]}
+    files = [[each.path, *_digest_to_json(each.content)] for each in verdict.files]
+    return {
+        "found": rows,
+        "files": files,
+        "certificates": [blob_to_json(each) for each in certificates],
+    }
 
 
-def verified_from_json(message: Message) -> list[VerifiedSignature]:
-    """Verified signatures, checked for shape."""
+def verdict_from_json(message: Message) -> Verdict:
+    """What was verified, checked for shape."""
     try:
         certificates = [blob_from_json(each) for each in _list(message["certificates"])]
-        return [
+        signatures = [
             VerifiedSignature(
                 _text(each["path"]),
                 _text(each["directive"]),
@@ -247,6 +284,11 @@ def verified_from_json(message: Message) -> list[VerifiedSignature]:
             )
             for each in _items(message["found"])
         ]
+        files = []
+        for each in _list(message["files"]):
+            path, *content = _list(each)
+            files.append(VerifiedFile(_text(path), _digest_from_json(content)))
+        return Verdict(tuple(signatures), tuple(files))
     except (KeyError, IndexError, ValueError):
         raise malformed() from None
 
@@ -293,6 +335,11 @@ def listing_from_json(value: object) -> dict[str, list[Member]]:
     return listing
 
 
+def count_from_json(value: object) -> int:
+    """How many, or how many bytes."""
+    return _number(value)
+
+
 def part_to_json(part: Part) -> Message:
     """Where a shard's members are in its file."""
     return {
@@ -336,7 +383,7 @@ def error_from_json(message: Message) -> SealwrightError:
     """The error to raise in the parent."""
     kind = ERRORS.get(str(message.get("code")), InternalError)
     text, advice, where = (
-        str(message.get(name, ""))[:_MAX_TEXT] for name in ("message", "advice", "where")
+        plain(str(message.get(name, ""))[:_MAX_TEXT]) for name in ("message", "advice", "where")
     )
     return kind(text, advice=advice, where=where)
 
@@ -396,6 +443,17 @@ def blob_from_json(value: object) -> bytes:
         raise malformed() from None
 
 
+def _digest_to_json(content: FileDigest) -> list[str | int]:
+    return [content.sha256, content.size]
+
+
+def _digest_from_json(value: object) -> FileDigest:
+    sha256, size = _list(value)
+    if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
+        raise malformed()
+    return FileDigest(sha256, _number(size))
+
+
 def _items(value: object) -> Sequence[Mapping[str, Any]]:
     items = _list(value)
     if not all(isinstance(each, dict) for each in items):
@@ -413,6 +471,14 @@ def _text(value: object) -> str:
     if not isinstance(value, str) or len(value) > _MAX_TEXT:
         raise malformed()
     return value
+
+
+def _summary(value: object) -> str:
+    """Words of the child's own, which people read."""
+    text = _text(value)
+    if len(text) > _MAX_SUMMARY or not is_plain(text):
+        raise malformed()
+    return text
 
 
 def _path(value: object) -> str:

@@ -75,7 +75,7 @@ class Contents:
         if task.parent is None:
             return self.artifact
         if kept := self._kept and self._kept.take(task.node.path, task.node.sha256):
-            task.content, task.sha256 = kept, task.node.sha256
+            task.content = kept
             return self.hold(kept.open())
         opened = task.parent.opened
         assert opened is not None  # noqa: S101 - parents are opened before their members
@@ -118,7 +118,6 @@ class Contents:
 
 
 def _check_digest(task: Task, sha256: str) -> None:
-    task.sha256 = sha256
     if sha256 != task.node.sha256:
         message = "The content is not the planned one."
         raise ArtifactError(message, advice="Make the plan again.", where=task.node.path)

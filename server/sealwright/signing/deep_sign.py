@@ -28,15 +28,14 @@ from sealwright.signing.containers.bulk_copy import copy_range
 from sealwright.signing.contents import Contents
 from sealwright.signing.elements import (
     LANGUAGE,
-    OUTPUT_FILE_NAME,
     Language,
+    is_embedded,
     is_verification,
 )
-from sealwright.signing.file_result import REPACK
-from sealwright.signing.file_result import FileResult as FileResult  # noqa: PLC0414 (exported)
+from sealwright.signing.file_result import REPACK, FileDigest, StageReport
 from sealwright.signing.parameters import FILE_NAME
 from sealwright.signing.parts import Part, PartWriter
-from sealwright.signing.plan import INSIDE, Plan, at
+from sealwright.signing.plan import Plan, at
 from sealwright.signing.signing_task import (
     Opened,
     Packed,
@@ -137,17 +136,17 @@ class DeepSign:
         self._waiting: dict[int, Task] = {}
         self._answered: list[Task] = []
         self._ready: list[Task] = []
-        self._results: list[tuple[int, list[FileResult]]] = []
+        self._reports: list[tuple[int, list[StageReport]]] = []
         self._equals = find_equals(plan.root)
         self._delivered = False
         self._positions = {id(node): index for index, node in enumerate(plan.root.walk())}
         self._walk = self._start()
 
     @property
-    def results(self) -> tuple[FileResult, ...]:
+    def reports(self) -> tuple[StageReport, ...]:
         """What was done, in the plan's order."""
-        ordered = sorted(self._results, key=lambda item: item[0])
-        return tuple(result for _, results in ordered for result in results)
+        ordered = sorted(self._reports, key=lambda item: item[0])
+        return tuple(report for _, reports in ordered for report in reports)
 
     @property
     def unanswered(self) -> int:
@@ -157,7 +156,7 @@ class DeepSign:
     @property
     def finished_files(self) -> int:
         """Files to sign that are done."""
-        return sum(1 for _, results in self._results if results)
+        return sum(1 for _, reports in self._reports if reports)
 
     @property
     def part(self) -> Part:
@@ -203,7 +202,7 @@ class DeepSign:
 
     def batches(
         self,
-    ) -> Generator[list[PendingSignature], list[SignatureResult], tuple[FileResult, ...]]:
+    ) -> Generator[list[PendingSignature], list[SignatureResult], tuple[StageReport, ...]]:
         """Drive everything: yields batches of requests, is sent the results in the same order."""
         while not self.done:
             while self.step():
@@ -216,7 +215,7 @@ class DeepSign:
                 results = yield pending
                 for each, result in zip(pending, results, strict=True):
                     self.supply(each.number, result)
-        return self.results
+        return self.reports
 
     def close(self) -> None:
         """Close every file; for after an error. The spool's folder is the caller's to delete."""
@@ -293,7 +292,9 @@ class DeepSign:
             while task.stage < len(task.node.directives):
                 directive = task.node.directives[task.stage]
                 if is_verification(directive.name):
-                    self._record_verification(task, directive)
+                    # the planner has verified this very content
+                    summary = "existing signatures verified"
+                    task.reports.append(StageReport(task.node.path, directive.name, summary))
                     task.stage += 1
                     continue
                 task.signing = self._prepare(task, directive)
@@ -355,31 +356,28 @@ class DeepSign:
     def _finish_stage(self, task: Task, outcome: Outcome) -> None:
         signing, task.signing = task.signing, None
         assert signing is not None  # noqa: S101 - called while signing
-        before, size = task.sha256, task.content.size if task.content else task.node.size
+        directive, *later = task.node.directives[task.stage :]
+        passing = None
         self._contents.drop(signing.source)
         self._contents.let_go(signing.target)
         if outcome.replaced:
             if task.content is not None:
                 self._spool.release(task.content)
-            task.sha256, size = sha256_of(signing.target), size_of(signing.target)
+            if any(map(is_embedded, later)):
+                passing = _digest_of(signing.target)
             task.replaced = True
             task.content = self._keep(signing.target)
         elif signing.target is not self._output:
             self._spool.abandon(signing.target)
-        outputs = self._keep_outputs(task, outcome)
-        directive = task.node.directives[task.stage]
-        task.results.append(
-            FileResult(
+        self._keep_outputs(task, outcome)
+        task.reports.append(
+            StageReport(
                 path=task.node.path,
-                element=task.node.element,
                 directive=directive.name,
-                sha256_before=before,
-                sha256_after=task.sha256,
-                size=size,
                 summary=outcome.summary,
                 digests=tuple(request.digest.hex() for request in signing.requests),
                 hash_algorithm=signing.requests[0].hash_algorithm if signing.requests else "",
-                outputs=outputs,
+                passing=passing,
             )
         )
         task.stage += 1
@@ -392,32 +390,14 @@ class DeepSign:
         self._delivered = True
         return None
 
-    def _keep_outputs(self, task: Task, outcome: Outcome) -> tuple[str, ...]:
+    def _keep_outputs(self, task: Task, outcome: Outcome) -> None:
         folder = task.node.member.rpartition("/")[0]
-        kept = []
         for name, content in sorted(outcome.side_files.items()):
             path = f"{folder}/{name}" if folder else name
             if task.parent is None or path not in task.node.outputs or path in task.outputs:
                 message = f'The format made a file "{name}" that was not planned.'
                 raise InternalError(message)
             task.outputs[path] = self._spool.create(partial(_write, content), len(content))
-            kept.append(f"{task.parent.node.path}{INSIDE}{path}")
-        return tuple(kept)
-
-    def _record_verification(self, task: Task, directive: Directive) -> None:
-        # The planner has verified this very content; its digest was checked on the way here.
-        digest = task.sha256 or task.node.sha256
-        task.results.append(
-            FileResult(
-                path=task.node.path,
-                element=task.node.element,
-                directive=directive.name,
-                sha256_before=digest,
-                sha256_after=digest,
-                size=task.node.size,
-                summary="existing signatures verified",
-            )
-        )
 
     # Completing
 
@@ -439,19 +419,16 @@ class DeepSign:
         assert task.parent is not None  # noqa: S101 - the artifact itself equals no other file
         self._contents.release_kept(task)
         folder = task.node.member.rpartition("/")[0]
-        task.replaced, task.sha256 = leader.replaced, leader.sha256
+        task.replaced = leader.replaced
         task.content = leader.content if leader.replaced else None
         for path, file in leader.outputs.items():
             name = path.rpartition("/")[2]
             task.outputs[f"{folder}/{name}" if folder else name] = file
-        outputs = tuple(f"{task.parent.node.path}{INSIDE}{path}" for path in task.outputs)
-        for result in leader.results:
-            own = outputs if result.outputs else ()
-            task.results.append(replace(result, path=task.node.path, outputs=own))
+        task.reports = [replace(report, path=task.node.path) for report in leader.reports]
         self._hand_over(task)
 
     def _hand_over(self, task: Task) -> None:
-        self._results.append((task.position, task.results))
+        self._reports.append((task.position, task.reports))
         parent = task.parent
         if parent is None:
             self._deliver(task)
@@ -513,7 +490,6 @@ class DeepSign:
         self._advance_stages(task)
 
     def _rebuild(self, task: Task, opened: Opened) -> None:
-        before = task.sha256
         # what shards have packed lies in their files, which are not the spool's
         made = {} if self._parts is not None else task.packed
         files = [*task.added.values(), *(one.file for one in made.values())]
@@ -528,17 +504,17 @@ class DeepSign:
         def fill(target: BinaryIO) -> None:
             opened.container.rebuild(target, members, read, added)
 
-        rebuilt: SpoolFile | None = None
+        rebuilt, passing = None, None
         if task.parent is None and not task.node.directives:
             fill(self._output)  # nothing follows: it is what is delivered
             self._output.flush()
-            size, task.sha256 = size_of(self._output), sha256_of(self._output)
             self._delivered = True
         else:
             expected = task.node.size + stored + sum(file.size for file in files)
             rebuilt = self._spool.create(fill, expected)
-            with rebuilt.open() as content:
-                size, task.sha256 = rebuilt.size, sha256_of(content)
+            if any(map(is_embedded, task.node.directives)):
+                with rebuilt.open() as content:
+                    passing = _digest_of(content)
         for open_files in (added, packed):
             open_files.close()
         for file in files:
@@ -547,16 +523,8 @@ class DeepSign:
             self._spool.release(task.content)
         task.content, task.replaced = rebuilt, True
         changes = f"{len(task.packed)} changed" + (f", {len(task.added)} added" * bool(task.added))
-        task.results.append(
-            FileResult(
-                path=task.node.path,
-                element=task.node.element,
-                directive=REPACK,
-                sha256_before=before,
-                sha256_after=task.sha256,
-                size=size,
-                summary=f"Rebuilt: {changes}",
-            )
+        task.reports.append(
+            StageReport(task.node.path, REPACK, f"Rebuilt: {changes}", passing=passing)
         )
 
     def _deliver(self, task: Task) -> None:
@@ -574,8 +542,12 @@ class DeepSign:
 def _is_last(task: Task) -> bool:
     """Whether what the directive under way makes is what is delivered: the artifact itself."""
     directive, *later = task.node.directives[task.stage :]
-    is_embedded = OUTPUT_FILE_NAME not in directive.options
-    return task.parent is None and is_embedded and all(is_verification(d.name) for d in later)
+    last = is_embedded(directive) and all(is_verification(each.name) for each in later)
+    return last and task.parent is None
+
+
+def _digest_of(content: BinaryIO) -> FileDigest:
+    return FileDigest(sha256_of(content), size_of(content))
 
 
 def _write(content: bytes, target: BinaryIO) -> None:

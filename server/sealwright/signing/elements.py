@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
-from sealwright.signing.artifact import Format
+from sealwright.signing.artifact import ComparedFormat, Directive, Format, MemberSigningFormat
 from sealwright.signing.containers import CONTAINERS, ContainerType
 from sealwright.signing.formats import FORMATS
 
@@ -102,6 +103,23 @@ class ElementType:
         """Whether other elements may stand inside."""
         return self.container is not None or self.name == DIRECTORY
 
+    # Python takes its time to look whether an object keeps to a protocol, and files are many.
+    @cached_property
+    def member_signing(self) -> MemberSigningFormat | None:
+        """The format, if it signs by means of members."""
+        format_ = self.format
+        if format_ is None or not isinstance(format_, MemberSigningFormat):
+            return None
+        return format_
+
+    @cached_property
+    def compared(self) -> ComparedFormat | None:
+        """The format, if it compares two versions of a file itself."""
+        format_ = self.format
+        if format_ is None or not isinstance(format_, ComparedFormat):
+            return None
+        return format_
+
     @property
     def is_sequence(self) -> bool:
         """Whether reading a member of it takes reading those before it."""
@@ -139,3 +157,8 @@ LANGUAGE = Language(FORMATS, CONTAINERS)
 def is_verification(directive: str) -> bool:
     """Whether the directive checks signatures that are there, rather than making one."""
     return directive.endswith("-verify")
+
+
+def is_embedded(directive: Directive) -> bool:
+    """Whether the directive puts a signature into the file, and so changes it."""
+    return not is_verification(directive.name) and OUTPUT_FILE_NAME not in directive.options

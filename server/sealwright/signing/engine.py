@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError, ClosedMemberError
+from sealwright.signing.agreement import agree
 from sealwright.signing.analyze import analyze
 from sealwright.signing.artifact import (
     Container,
@@ -27,11 +28,13 @@ from sealwright.signing.artifact import (
 from sealwright.signing.authenticode_trust import Trust
 from sealwright.signing.budget import Budget, Limits
 from sealwright.signing.configuration import parse_configuration
-from sealwright.signing.deep_sign import DeepSign, FileResult, PendingSignature
+from sealwright.signing.deep_sign import DeepSign, PendingSignature
 from sealwright.signing.elements import LANGUAGE, Language
+from sealwright.signing.file_result import FileDigest, FileResult, StageReport
 from sealwright.signing.plan import INSIDE, Plan, at
 from sealwright.signing.planner import build_plan
-from sealwright.signing.spool import KEPT, KeptFiles, Spool
+from sealwright.signing.spool import KEPT, KeptFiles, Spool, sha256_of
+from sealwright.signing.streams import size_of
 from sealwright.signing.verify_result import verify_result
 
 SignCallback = Callable[[Sequence[PendingSignature]], Sequence[SignatureResult]]
@@ -130,19 +133,23 @@ def sign_file(
                 kept=kept,
                 source_sha256=plan.root.sha256,
             )
-            results = _answer_all(signing, sign)
+            reports = _answer_all(signing, sign)
             kept.close()
-            verify_result(
+            verdict = verify_result(
                 plan,
+                configuration,
                 source,
                 target,
                 identity.certificate,
                 spool,
                 limits=limits,
                 language=language,
+                trust=trust,
             )
+            delivered = FileDigest(sha256_of(target), size_of(target))
+            agreed = agree(plan, reports, verdict, delivered)
         finished.replace(output)
-    return results
+    return tuple(each.result for each in agreed)
 
 
 def analyze_file(
@@ -192,15 +199,15 @@ def _spool(limits: Limits, folder: Path | None = None) -> Iterator[Spool]:
         yield Spool(Path(name), limits.spool)
 
 
-def _answer_all(signing: DeepSign, sign: SignCallback) -> tuple[FileResult, ...]:
+def _answer_all(signing: DeepSign, sign: SignCallback) -> tuple[StageReport, ...]:
     batches = signing.batches()
     try:
         pending = next(batches)
         while True:
             pending = batches.send(list(sign(pending)))
     except StopIteration as stop:
-        results: tuple[FileResult, ...] = stop.value
-        return results
+        reports: tuple[StageReport, ...] = stop.value
+        return reports
     finally:
         signing.close()
 

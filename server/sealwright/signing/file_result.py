@@ -1,10 +1,45 @@
-"""What was done to a file."""
+"""What was done to a file, and what the one who did it tells of that."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 REPACK = "repack"  #: the directive of a container that was rebuilt
+
+
+@dataclass(frozen=True)
+class FileDigest:
+    """What a file holds.
+
+    Attributes:
+        sha256: hexadecimal.
+        size: bytes.
+    """
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """What the signing side tells of one directive on one file.
+
+    Attributes:
+        path: as in the plan.
+        directive: its name, or ``repack`` for a container that was rebuilt around changed members.
+        summary: a short phrase for people.
+        digests: signed digests, hexadecimal, in the order of their requests.
+        hash_algorithm: of those digests; empty without any.
+        passing: of the content that it made, where a later directive changes that again, so that
+            nobody sees it afterwards. None otherwise: who judges the result tells it.
+    """
+
+    path: str
+    directive: str
+    summary: str
+    digests: tuple[str, ...] = ()
+    hash_algorithm: str = ""
+    passing: FileDigest | None = None
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,17 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from sealwright.errors import ArtifactError, InternalError, InvalidInputError, VerificationError
+from sealwright.signing.advice import REPORT
 from sealwright.signing.artifact import Directive, MemberSigningFormat, TimestampForm
-from sealwright.signing.elements import OUTPUT_FILE_NAME, Language, is_verification
+from sealwright.signing.elements import (
+    OUTPUT_FILE_NAME,
+    Language,
+    is_embedded,
+    is_verification,
+)
 from sealwright.signing.wheel_record import stale
 from sealwright.signing.wildcard import fold
 
@@ -64,6 +70,20 @@ class PlanNode:
         return tuple(d for d in self.directives if not is_verification(d.name))
 
     @property
+    def lasting(self) -> tuple[Directive, ...]:
+        """Of `signs`, those whose signatures are there at the end: one that is put into the file
+        and not appended takes the place of those before it."""
+        first = 0
+        for number, directive in enumerate(self.signs):
+            if is_embedded(directive) and directive.options.get("append") != "true":
+                first = number
+        return tuple(
+            directive
+            for number, directive in enumerate(self.signs)
+            if number >= first or not is_embedded(directive)
+        )
+
+    @property
     def outputs(self) -> tuple[str, ...]:
         """Paths, inside the same container, of the files that signing adds."""
         folder = self.member.rpartition("/")[0]
@@ -78,7 +98,7 @@ class PlanNode:
     @property
     def is_replaced(self) -> bool:
         """Whether its content changes (a detached signature leaves it alone)."""
-        embedded = any(OUTPUT_FILE_NAME not in d.options for d in self.signs)
+        embedded = any(map(is_embedded, self.directives))
         return embedded or any(c.is_replaced or c.outputs for c in self.children)
 
     def walk(self) -> Iterator[PlanNode]:
@@ -162,6 +182,32 @@ class Plan:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
 
+class Located(Protocol):
+    """Something that is told of a file."""
+
+    @property
+    def path(self) -> str:
+        """The file's, as in the plan."""
+        ...
+
+
+OfFile = TypeVar("OfFile", bound=Located)
+
+
+def in_order(plan: Plan, told: Iterable[OfFile]) -> tuple[OfFile, ...]:
+    """What is told of files, in the plan's order.
+
+    Raises:
+        InternalError: it is of a file that is not planned.
+    """
+    positions = {node.path: position for position, node in enumerate(plan.root.walk())}
+    every = list(told)
+    if any(one.path not in positions for one in every):
+        message = "A format child told of a file that is not planned."
+        raise InternalError(message)
+    return tuple(sorted(every, key=lambda one: positions[one.path]))
+
+
 @contextmanager
 def at(path: str) -> Iterator[None]:
     """Say in errors which file they are about: members are inside `path`."""
@@ -173,13 +219,20 @@ def at(path: str) -> Iterator[None]:
         raise
 
 
+def require(condition: bool, message: str, where: str = "") -> None:  # noqa: FBT001
+    """Refuse a result that is not what was planned, or a plan that is not what was asked for.
+
+    Raises:
+        VerificationError: unless the condition holds.
+    """
+    if not condition:
+        raise VerificationError(message, advice=REPORT, where=where)
+
+
 def member_signing_format(node: PlanNode, language: Language) -> MemberSigningFormat | None:
     """The format that signs this container by means of members; None if nothing does."""
-    format_ = language.types[node.element].format
-    signed = any(OUTPUT_FILE_NAME not in directive.options for directive in node.signs)
-    if format_ is not None and signed and isinstance(format_, MemberSigningFormat):
-        return format_
-    return None
+    signed = any(map(is_embedded, node.directives))
+    return language.types[node.element].member_signing if signed else None
 
 
 def check_outputs(nodes: Collection[PlanNode], taken: Iterable[str] = ()) -> None:

@@ -6,12 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
-from sealwright.errors import ArtifactError, InvalidInputError, VerificationError
+from sealwright.errors import ArtifactError, InvalidInputError
 from sealwright.model.member_tree import Listing
-from sealwright.signing.advice import UNSIGNED
 from sealwright.signing.artifact import (
     Container,
-    Directive,
     Entry,
     Identity,
     SealedFormat,
@@ -20,18 +18,13 @@ from sealwright.signing.artifact import (
 from sealwright.signing.authenticode_trust import Judge, Trust
 from sealwright.signing.budget import Budget, Limits
 from sealwright.signing.configuration import Configuration, Element, Include
-from sealwright.signing.containers.directory import Folder
 from sealwright.signing.elements import (
-    AUTHENTICODE_VERIFY,
-    DIRECTORY,
     LANGUAGE,
     OUTPUT_FILE_NAME,
-    ElementType,
     Language,
-    is_verification,
 )
+from sealwright.signing.matching import claims_on, for_file
 from sealwright.signing.member_listing import MemberListing
-from sealwright.signing.parameters import FILE_NAME, did_you_mean, substitute
 from sealwright.signing.plan import (
     INSIDE,
     Plan,
@@ -44,8 +37,8 @@ from sealwright.signing.shard import WHOLE, Shard
 from sealwright.signing.signable import check_signable
 from sealwright.signing.spool import KeptFiles, Spool, sha256_of
 from sealwright.signing.streams import size_of
+from sealwright.signing.terms import check_terms
 from sealwright.signing.wheel_record import record_among
-from sealwright.signing.wildcard import fold
 
 
 def build_plan(
@@ -179,10 +172,7 @@ class Planner:
     def node(self, file: BinaryIO, place: Place, element: Element, include: Include) -> PlanNode:
         """Check one file and everything below that the configuration means."""
         kind = self.language.types[element.name]
-        _check_file(file, kind, place, include)
-        for directive in element.directives:
-            if is_verification(directive.name):
-                self._check_signed(file, kind, directive)
+        check_terms(file, place.name, kind, element, include, self.judge)
         node = PlanNode(
             path=place.path,
             member=place.member,
@@ -191,7 +181,7 @@ class Planner:
             sha256=(self.source_sha256 if place.depth == 1 else "") or sha256_of(file),
             element=element.name,
             where=include.where,
-            directives=tuple(_for_file(d, place.name) for d in element.directives),
+            directives=tuple(for_file(d, place.name) for d in element.directives),
         )
         if kind.format is not None and self._leads(place):
             check_signable(file, kind.format, node.signs, place.name, self.identity)
@@ -213,21 +203,6 @@ class Planner:
         if self._leads(place):
             self.listed.add(place.path, opened[1], member_signing_format(node, self.language))
         return node
-
-    def _check_signed(self, file: BinaryIO, kind: ElementType, directive: Directive) -> None:
-        """A file that has to be signed already is, by somebody who is trusted."""
-        assert kind.format is not None  # noqa: S101 - only formats have directives
-        facts = kind.format.verify(file)
-        if not facts:
-            message = f"The file is not signed, but <{directive.name}> requires it."
-            raise VerificationError(message, advice=UNSIGNED)
-        if directive.name != AUTHENTICODE_VERIFY:
-            return
-        if self.judge is None:
-            message = f"<{directive.name}> needs to know which roots to trust; none are configured."
-            advice = 'Set "authenticode_roots" on the server, or give --roots on the command line.'
-            raise VerificationError(message, advice=advice)
-        self.judge.check(facts)
 
     def _check_seal(self, file: BinaryIO, node: PlanNode, paths: Sequence[str]) -> None:
         """A container that is signed stays as it is, or is signed again."""
@@ -293,30 +268,29 @@ class Planner:
         Args:
             covers_all: a signature will cover the others as well, so that they are read.
         """
-        claims = _Claims()
         with at(place.path):
-            claims.folder(Folder.root(entries), element.children)
+            claimed = claims_on(entries, element.children)
         nodes = []
-        claimed = claims.in_order()
         if covers_all:
             others = {each.order: each for each in entries if not each.is_directory}
-            for entry, _, _ in claimed:
-                others.pop(entry.order, None)
+            for claim in claimed:
+                others.pop(claim.entry.order, None)
             self._read_others(container, others, place)
         if place.depth == 1:
             mine = self.shard.orders(
-                ((entry.order, entry.size) for entry, _, _ in claimed),
+                ((claim.entry.order, claim.entry.size) for claim in claimed),
                 in_sequence=self.language.types[element.name].is_sequence,
             )
-            claimed = [claim for claim in claimed if claim[0].order in mine]
-        for entry, child, include in claimed:
+            claimed = [claim for claim in claimed if claim.entry.order in mine]
+        for claim in claimed:
+            entry = claim.entry
             path = f"{place.path}{INSIDE}{entry.path}"
             inside = Place(path, entry.path, entry.order, place.depth + 1)
             with at(place.path):
                 extracted = self.budget.extract(container, entry, self.spool)
             try:
                 with at(path), extracted.open() as file:
-                    node = self.node(file, inside, child, include)
+                    node = self.node(file, inside, claim.element, claim.include)
             except BaseException:
                 self.spool.release(extracted)
                 raise
@@ -334,97 +308,6 @@ class Planner:
         if node.children:
             return node.has_work and self.language.types[parent.name].is_sequence
         return bool(node.signs)
-
-
-class _Claims:
-    """Which element means which member of one container."""
-
-    def __init__(self) -> None:
-        self.by_order: dict[int, tuple[Entry, Element, Include]] = {}
-
-    def in_order(self) -> list[tuple[Entry, Element, Include]]:
-        return [self.by_order[order] for order in sorted(self.by_order)]
-
-    def folder(self, folder: Folder, elements: Sequence[Element]) -> None:
-        for element in elements:
-            for include in element.includes:
-                if element.name == DIRECTORY:
-                    self.subfolders(folder, element, include)
-                else:
-                    self.files(folder, element, include)
-
-    def subfolders(self, folder: Folder, element: Element, include: Include) -> None:
-        found = [folder] if include.pattern is None else folder.folders(include.pattern)
-        _check_count(len(found), "directory", element, include, folder)
-        for each in found:
-            self.folder(each, element.children)
-
-    def files(self, folder: Folder, element: Element, include: Include) -> None:
-        assert include.pattern is not None  # noqa: S101 - only a root or a directory lacks one
-        found = folder.files(include.pattern)
-        _check_count(len(found), "file", element, include, folder)
-        for entry in found:
-            if entry.order in self.by_order:
-                other = self.by_order[entry.order][2]
-                message = (
-                    f'Both path="{other.path}" ({other.where}) and path="{include.path}" '
-                    f"({include.where}) match this file."
-                )
-                advice = "Change the artifact configuration so that only one of them does."
-                raise ArtifactError(message, advice=advice, where=entry.path)
-            self.by_order[entry.order] = (entry, element, include)
-
-
-def _check_count(found: int, what: str, element: Element, include: Include, folder: Folder) -> None:
-    most = include.max_matches
-    if found >= include.min_matches and (most is None or found <= most):
-        return
-    rule = f'<{element.name}>, path="{include.path}" ({include.where})'
-    if not found:
-        near = did_you_mean(fold(include.path), folder.names()) if what == "file" else ""
-        message = f"No {what} matches {rule}."
-        advice = near or 'Check the path, or set min-matches="0" if it is optional.'
-    elif found < include.min_matches:
-        message = f"{found} {what} matches of {rule}; min-matches is {include.min_matches}."
-        advice = "Check the pattern, or lower min-matches."
-    else:
-        message = f"{found} {what} matches of {rule}; max-matches is {most}."
-        advice = f'Make the pattern narrower, or set max-matches to {found} or "unbounded".'
-    raise ArtifactError(message, advice=advice, where=folder.path)
-
-
-def _check_file(file: BinaryIO, kind: ElementType, place: Place, include: Include) -> None:
-    if kind.format is None:
-        return
-    if not kind.format.recognize(file):
-        message = f"The file is not a <{kind.name}>: its content has another format."
-        advice = f"Check what the build puts there, or the element at {include.where}."
-        raise ArtifactError(message, advice=advice)
-    if include.restrictions:
-        _check_metadata(kind.format.metadata(file), place, include)
-
-
-def _check_metadata(metadata: Mapping[str, str], place: Place, include: Include) -> None:
-    for name, template in include.restrictions.items():
-        required = substitute(template, {FILE_NAME: place.name})
-        actual = metadata.get(name)
-        if actual != required:
-            found = "missing" if actual is None else f'"{actual[:200]}"'
-            message = f'Its {name} is {found}; "{required}" is required ({include.where}).'
-            raise ArtifactError(message, advice="Correct the build, or the configuration.")
-
-
-def _for_file(directive: Directive, name: str) -> Directive:
-    options = {k: substitute(v, {FILE_NAME: name}) for k, v in directive.options.items()}
-    output = options.get(OUTPUT_FILE_NAME)
-    if output is not None and ("/" in output or output in ("", ".", "..")):
-        message = (
-            f'{OUTPUT_FILE_NAME} gives "{output}", which is not a file name ({directive.where}).'
-        )
-        raise ArtifactError(
-            message, advice='Give a name without a path, such as "${file.name}.sig".'
-        )
-    return replace(directive, options=options)
 
 
 def _check_signature_members(node: PlanNode, language: Language) -> None:

@@ -36,11 +36,12 @@ from sealwright.signing.child_conversation import Answer, Conversation, Progress
 from sealwright.signing.child_process import ChildProcess
 from sealwright.signing.configuration import parse_configuration
 from sealwright.signing.confinement import INPUT, OUTPUT
-from sealwright.signing.deep_sign import FileResult, PendingSignature
+from sealwright.signing.deep_sign import PendingSignature
+from sealwright.signing.file_result import StageReport
 from sealwright.signing.parts import Part
 from sealwright.signing.plan import Plan
 from sealwright.signing.shard import WHOLE, Shard
-from sealwright.signing.verify_result import VerifiedSignature
+from sealwright.signing.verify_result import Verdict
 
 
 @dataclass(frozen=True)
@@ -151,15 +152,15 @@ class FormatChild(ChildProcess):
                 raise protocol.malformed()
             if self.input_sha256 not in {"", plan.root.sha256}:
                 raise protocol.malformed()
-            extracted, members = reply.get("extracted"), reply.get("members")
-            if not isinstance(extracted, int) or not isinstance(members, int):
-                raise protocol.malformed()
+            extracted, members = (
+                protocol.count_from_json(reply.get(name)) for name in ("extracted", "members")
+            )
             listing = protocol.listing_from_json(reply.get("listing"))
         return PlannedShare(plan, extracted, members, listing)
 
     async def deep_sign(
         self, plan: Plan, identity: Identity, answer: Answer, progress: Progress | None = None
-    ) -> tuple[FileResult, ...]:
+    ) -> tuple[StageReport, ...]:
         """Sign ``input`` into ``output`` by the plan.
 
         Args:
@@ -171,8 +172,8 @@ class FormatChild(ChildProcess):
         Raises:
             ArtifactError: the artifact, or the child that processed it, failed.
         """
-        results, _ = await self.sign_share(WHOLE, plan, identity, answer, progress)
-        return results
+        reports, _ = await self.sign_share(WHOLE, plan, identity, answer, progress)
+        return reports
 
     async def sign_share(
         self,
@@ -181,18 +182,18 @@ class FormatChild(ChildProcess):
         identity: Identity,
         answer: Answer,
         progress: Progress | None = None,
-    ) -> tuple[tuple[FileResult, ...], Part]:
+    ) -> tuple[tuple[StageReport, ...], Part]:
         """`deep_sign` for one shard's part of the plan; unless it is the whole, its members are
         packed into a file for `assemble`."""
         request = {"op": "sign", "shard": protocol.shard_to_json(shard)}
         conversation = Conversation(share, answer, progress)
         reply = await self._converse(request, share, identity, conversation)
         part = protocol.part_from_json(reply.get("part"))
-        return protocol.results_from_json(reply.get("results")), part
+        return protocol.reports_from_json(reply.get("reports")), part
 
     async def assemble(
         self, plan: Plan, identity: Identity, answer: Answer, parts: Sequence[Part]
-    ) -> tuple[FileResult, ...]:
+    ) -> tuple[StageReport, ...]:
         """Put together in ``output`` what all shards have made, and sign the outermost container.
 
         Args:
@@ -203,7 +204,7 @@ class FormatChild(ChildProcess):
         alone = replace(plan, root=replace(plan.root, children=()))
         conversation = Conversation(alone, answer)
         reply = await self._converse(request, plan, identity, conversation)
-        return protocol.results_from_json(reply.get("results"))
+        return protocol.reports_from_json(reply.get("reports"))
 
     async def _converse(
         self,
@@ -239,13 +240,19 @@ class FormatChild(ChildProcess):
             return reply
 
     async def verify(
-        self, plan: Plan, certificate: bytes, shard: Shard = WHOLE
-    ) -> list[VerifiedSignature]:
+        self,
+        plan: Plan,
+        configuration_xml: bytes,
+        parameters: Mapping[str, str],
+        certificate: bytes,
+        shard: Shard = WHOLE,
+    ) -> Verdict:
         """Compare ``output`` with ``input`` by the plan; see `verify_result.verify_result`.
 
         Use a child that signed nothing.
 
         Args:
+            configuration_xml: what the plan was made by, with its parameters.
             certificate: DER of the expected signer.
             shard: compare only these members of the outermost container.
         """
@@ -253,12 +260,15 @@ class FormatChild(ChildProcess):
             "op": "verify",
             "shard": protocol.shard_to_json(shard),
             "plan": plan.to_json(),
+            "configuration": protocol.blob_to_json(configuration_xml),
+            "parameters": dict(parameters),
             "certificate": protocol.blob_to_json(certificate),
+            "trust": protocol.trust_to_json(self._trust(configuration_xml)),
             "limits": asdict(self._settings.artifact),
         }
         async with self._deadline():
             reply = await self._ask(request, "verified")
-            return protocol.verified_from_json(reply)
+            return protocol.verdict_from_json(reply)
 
     async def analyze(self, artifact_name: str) -> str:
         """Propose an artifact configuration for ``input``; see `analyze.analyze` for errors.

@@ -14,7 +14,7 @@ from sealwright.signing.artifact import (
     SignatureResult,
     SignGenerator,
 )
-from sealwright.signing.file_result import FileResult
+from sealwright.signing.file_result import StageReport
 from sealwright.signing.plan import PlanNode
 from sealwright.signing.spool import SpoolFile
 
@@ -29,7 +29,6 @@ class Task:
     parent: Task | None
     position: int  # in the plan, for the order of results
     content: SpoolFile | None = None  # None: the artifact itself, or not extracted yet
-    sha256: str = ""
     opened: Opened | None = None
     unfinished: int = 0  # children with work
     packed: dict[int, Packed] = field(default_factory=dict)  # changed members
@@ -39,7 +38,7 @@ class Task:
     stage: int = 0  # directive under way
     signing: Signing | None = None
     leads: Equals | None = None
-    results: list[FileResult] = field(default_factory=list)
+    reports: list[StageReport] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from sealwright.signing.streams import digest_of
 Key = TypeVar("Key", int, str)
 
 
-_SMALL = 4 << 20  # bytes up to which a file stays in memory
-_MEMORY = 64 << 20  # bytes of all files in memory
+_SMALL = 16 << 20  # bytes up to which a file stays in memory
+_MEMORY = 96 << 20  # bytes of all files in memory
 KEPT = 1 << 30  #: bytes of planned files that are kept until they are signed
 
 

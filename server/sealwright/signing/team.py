@@ -12,6 +12,7 @@ import os
 import stat
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,16 +24,15 @@ from sealwright.signing.child_conversation import Answer, Progress
 from sealwright.signing.child_pool import ChildPool
 from sealwright.signing.configuration import parse_configuration
 from sealwright.signing.confinement import part_of
-from sealwright.signing.deep_sign import FileResult
 from sealwright.signing.elements import LANGUAGE
+from sealwright.signing.file_result import StageReport
 from sealwright.signing.parts import join_plans, share_of
-from sealwright.signing.plan import Plan
+from sealwright.signing.plan import Plan, in_order
 from sealwright.signing.sandbox import FormatChild, PlannedShare, first_error
 from sealwright.signing.shard import Shard
-from sealwright.signing.verify_result import VerifiedSignature
+from sealwright.signing.verify_result import Verdict
 
 T = TypeVar("T")
-Placed = TypeVar("Placed", FileResult, VerifiedSignature)
 
 _DIVIDED_FROM = 1 << 20  # bytes of an artifact; below, another child costs more than it helps
 
@@ -102,7 +102,7 @@ class Team:
 
     async def deep_sign(
         self, plan: Plan, identity: Identity, answer: Answer, progress: Progress | None = None
-    ) -> tuple[FileResult, ...]:
+    ) -> tuple[StageReport, ...]:
         """See `FormatChild.deep_sign`."""
         if len(self.children) == 1:
             return await self.first.deep_sign(plan, identity, answer, progress)
@@ -125,7 +125,7 @@ class Team:
             await asyncio.to_thread(_take, child.output, part_of(self.first.folder, number))
         parts = [part for _, part in made]
         own = await self.first.assemble(plan, identity, answer, parts)
-        return _in_order(plan, [own, *(results for results, _ in made)])
+        return in_order(plan, chain(own, *(reports for reports, _ in made)))
 
     async def end(self) -> None:
         """End the children: what they have written does not change any more. The first one's
@@ -133,14 +133,24 @@ class Team:
         await self.first.kill()
         await self._others.aclose()
 
-    async def verify(self, plan: Plan, certificate: bytes) -> list[VerifiedSignature]:
+    async def verify(
+        self,
+        plan: Plan,
+        configuration_xml: bytes,
+        parameters: Mapping[str, str],
+        certificate: bytes,
+    ) -> Verdict:
         """See `FormatChild.verify`. For children that signed nothing."""
         for child in self.children[1:]:
             await asyncio.to_thread(_link_output, self.first.output, child.output)
-        found = await together(
-            child.verify(plan, certificate, shard) for child, shard in self._shards()
+        verdicts = await together(
+            child.verify(plan, configuration_xml, parameters, certificate, shard)
+            for child, shard in self._shards()
         )
-        return list(_in_order(plan, found))
+        return Verdict(
+            in_order(plan, chain.from_iterable(each.signatures for each in verdicts)),
+            in_order(plan, chain.from_iterable(each.files for each in verdicts)),
+        )
 
     def _shards(self) -> list[tuple[FormatChild, Shard]]:
         count = len(self.children)
@@ -201,13 +211,3 @@ def _take(file: Path, target: Path) -> None:
 def _link_output(output: Path, target: Path) -> None:
     target.unlink()
     os.link(output, target)
-
-
-def _in_order(plan: Plan, found: Iterable[Iterable[Placed]]) -> tuple[Placed, ...]:
-    """What shards tell of files, in the plan's order."""
-    positions = {node.path: position for position, node in enumerate(plan.root.walk())}
-    every = [one for each in found for one in each]
-    if any(one.path not in positions for one in every):
-        message = "A format child told of a file that is not planned."
-        raise InternalError(message)
-    return tuple(sorted(every, key=lambda one: positions[one.path]))

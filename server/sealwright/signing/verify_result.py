@@ -1,6 +1,7 @@
-"""Compares the signed artifact with the artifact that was submitted, by the plan alone.
+"""Compares the signed artifact with the artifact that was submitted, by plan and configuration.
 
-Runs in a process that signed nothing. Every planned signature must verify and be the expected
+Runs in a process that planned and signed nothing. What is planned must be what the configuration
+means (`plan_check`). Every planned signature must verify and be the expected
 signer's, everything that signing does not touch must be what it was, byte for byte, and nothing may
 have been added but the planned files.
 """
@@ -14,8 +15,8 @@ from typing import BinaryIO, TypeAlias
 
 from sealwright.errors import InternalError, VerificationError
 from sealwright.model.signed_member import Change, SignedMember, plain
+from sealwright.signing.advice import REPORT
 from sealwright.signing.artifact import (
-    ComparedFormat,
     Container,
     DetachedFormat,
     Directive,
@@ -27,15 +28,28 @@ from sealwright.signing.artifact import (
     SignatureFact,
     TimestampForm,
 )
+from sealwright.signing.authenticode_trust import Judge, Trust
 from sealwright.signing.budget import Budget, Limits
-from sealwright.signing.elements import LANGUAGE, OUTPUT_FILE_NAME, Language
-from sealwright.signing.plan import INSIDE, Plan, PlanNode, at, member_signing_format
+from sealwright.signing.configuration import Configuration, Element
+from sealwright.signing.elements import LANGUAGE, ElementType, Language, is_embedded
+from sealwright.signing.file_result import FileDigest
+from sealwright.signing.matching import Claim
+from sealwright.signing.plan import (
+    INSIDE,
+    Plan,
+    PlanNode,
+    at,
+    in_order,
+    member_signing_format,
+    require,
+)
+from sealwright.signing.plan_check import PlanCheck
 from sealwright.signing.shard import WHOLE, Shard
 from sealwright.signing.spool import Spool, SpoolFile, sha256_of
+from sealwright.signing.streams import size_of
 
 OpenedBoth: TypeAlias = tuple[tuple[Container, list[Entry]], tuple[Container, list[Entry]]]
 
-_ADVICE = "The result is not released. Report this as a defect, with the signing request."
 MOST_MEMBERS = 100
 _MAX_OUTPUT = 64 << 20  # bytes of a detached signature
 
@@ -58,8 +72,36 @@ class VerifiedSignature:
     members: tuple[SignedMember, ...] = ()
 
 
+@dataclass(frozen=True)
+class VerifiedFile:
+    """A file inside the artifact in which something was signed, itself or below.
+
+    Attributes:
+        path: as in the plan.
+        content: after the last directive, as it was found in the output.
+    """
+
+    path: str
+    content: FileDigest
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the output was found to hold, in the plan's order.
+
+    Attributes:
+        signatures: that were asked for and are there.
+        files: in which something was signed, but for the artifact itself: whoever has that can
+            hash it.
+    """
+
+    signatures: tuple[VerifiedSignature, ...]
+    files: tuple[VerifiedFile, ...]
+
+
 def verify_result(
     plan: Plan,
+    configuration: Configuration,
     source: BinaryIO,
     output: BinaryIO,
     certificate: bytes,
@@ -67,34 +109,36 @@ def verify_result(
     *,
     limits: Limits | None = None,
     language: Language = LANGUAGE,
+    trust: Trust | None = None,
     shard: Shard = WHOLE,
-) -> list[VerifiedSignature]:
+) -> Verdict:
     """Check a signed artifact.
 
     Args:
-        plan: what was to be done; nothing else is believed.
+        plan: what was to be done.
+        configuration: what that was planned by, resolved.
         source: the artifact as submitted.
         output: the artifact as signed.
         certificate: DER of the certificate whose signatures are expected.
         spool: for extracted members; empty again afterwards.
-        shard: compare only these members of the outermost container. The first shard's result
+        trust: roots that ``authenticode-verify`` demands; without them it trusts nothing.
+        shard: compare only these members of the outermost container. The first shard's verdict
             includes what concerns the container itself.
 
-    Returns:
-        One item for each signature, in the plan's order.
-
     Raises:
-        VerificationError: anything is not as planned; `where` is the member.
-        ArtifactError: the output is malformed.
+        VerificationError: anything is not as planned, or not planned as the configuration says;
+            `where` is the member.
+        ArtifactError: the output is malformed, or the artifact does not fit the configuration.
     """
     with at(plan.root.path):
+        check = _Check(plan, certificate, spool, limits or Limits(), language, trust, shard)
+        check.planned.root(plan, configuration)
         # once is enough: whoever compares the other members reads the same file
-        if shard.number == 0 and sha256_of(source) != plan.root.sha256:
-            message = "The submitted artifact is not the planned one."
-            raise VerificationError(message, advice="Make the plan again.")
-        check = _Check(plan, certificate, spool, limits or Limits(), language, shard)
-        check.file(plan.root, source, output, [])
-    return check.found
+        if shard.number == 0:
+            root = configuration.root
+            check.planned.content(plan.root, root, root.includes[0], source)
+        check.file(plan.root, configuration.root, source, output, [])
+    return Verdict(in_order(plan, check.found), tuple(check.files))
 
 
 class _Check:
@@ -105,6 +149,7 @@ class _Check:
         spool: Spool,
         limits: Limits,
         language: Language,
+        trust: Trust | None,
         shard: Shard,
     ) -> None:
         self.shard = shard
@@ -113,22 +158,37 @@ class _Check:
         self.spool = spool
         self.language = language
         self.found: list[VerifiedSignature] = []
+        self.files: list[VerifiedFile] = []
         # Both versions are extracted; signatures may add a little to the second.
         self.before = Budget(limits, plan.root.size)
         self.after = Budget(limits, 2 * plan.root.size + limits.ratio_allowance)
+        self.planned = PlanCheck(
+            Budget(limits, plan.root.size), spool, language, Judge(trust) if trust else None
+        )
 
     def file(
-        self, node: PlanNode, source: BinaryIO, output: BinaryIO, outputs: Sequence[SpoolFile]
+        self,
+        node: PlanNode,
+        element: Element,
+        source: BinaryIO,
+        output: BinaryIO,
+        outputs: Sequence[SpoolFile],
     ) -> None:
         """Compare one planned file; `outputs` are its side files in the order of `node.outputs`."""
         opened = None
+        is_root = node is self.plan.root
+        sha256 = "" if is_root and node.is_replaced else sha256_of(output)
+        if not is_root:
+            self.files.append(VerifiedFile(node.path, FileDigest(sha256, size_of(output))))
         if not node.is_replaced:
-            _require(sha256_of(output) == node.sha256, "The file was changed, against the plan.")
-        elif any(child.has_work for child in node.children):
+            require(sha256 == node.sha256, "The file was changed, against the plan.")
+        if any(child.has_work for child in node.children):
             opened = self.open_both(node, source, output)
-            self.container(node, opened, source, output)
+            self.container(node, element, opened, source, output)
+        elif not is_root or self.shard.number == 0:
+            self.planned.inside(node, element, source)
         kind = self.language.types[node.element]
-        if node.signs and (node is not self.plan.root or self.shard.number == 0):
+        if node.signs and (not is_root or self.shard.number == 0):
             if kind.format is None:
                 message = f"<{node.element}> cannot be verified."
                 raise InternalError(message)
@@ -143,54 +203,54 @@ class _Check:
         outputs: Sequence[SpoolFile],
         opened: OpenedBoth | None,
     ) -> None:
-        embedded = [d for d in node.signs if OUTPUT_FILE_NAME not in d.options]
-        detached = [d for d in node.signs if OUTPUT_FILE_NAME in d.options]
+        kind = self.language.types[node.element]
+        embedded = [d for d in node.signs if is_embedded(d)]
+        detached = [d for d in node.signs if not is_embedded(d)]
         if embedded:
             if not any(child.has_work for child in node.children):
-                same = _same_content(format_, source, output)
-                _require(same, "Signing changed more than the signature.")
+                same = _same_content(kind, format_, source, output)
+                require(same, "Signing changed more than the signature.")
             # What is replaced need not have been valid.
             appends = all(d.options.get("append") == "true" for d in embedded)
             kept = format_.verify(source) if appends else []
-            self.embedded(node, embedded, kept, format_.verify(output))
-            if isinstance(format_, MemberSigningFormat):
-                self.list_members(format_, opened or self.open_both(node, source, output))
+            self.embedded(node, kept, format_.verify(output))
+            if kind.member_signing is not None:
+                versions = opened or self.open_both(node, source, output)
+                self.list_members(kind.member_signing, versions)
         for directive, file, path in zip(detached, outputs, node.outputs, strict=True):
             if not isinstance(format_, DetachedFormat):
                 message = f"Outputs of <{directive.name}> cannot be verified."
                 raise InternalError(message)
-            _require(file.size <= _MAX_OUTPUT, "The signature file is too large.")
+            require(file.size <= _MAX_OUTPUT, "The signature file is too large.")
             with file.open() as stream:
                 content = stream.read()
             facts = format_.verify_detached(output, directive, content, self.certificate)
-            _require(len(facts) == 1, f"{len(facts)} signatures were found, not one.")
+            require(len(facts) == 1, f"{len(facts)} signatures were found, not one.")
             member = SignedMember(plain(path), file.size, Change.ADDED, "detached signature")
             self.accept(node, directive, facts[0], (member,))
 
     def embedded(
         self,
         node: PlanNode,
-        directives: Sequence[Directive],
         before: Sequence[SignatureFact],
         after: Sequence[SignatureFact],
     ) -> None:
         """Signatures must be those that were kept and the planned ones, no fewer and no more."""
-        kept: list[tuple[bytes, str]] = [(fact.signer, fact.hash_algorithm) for fact in before]
-        made: list[Directive] = []
-        for directive in directives:
-            if directive.options.get("append") != "true":
-                kept, made = [], []
-            made.append(directive)
+        kept = [(fact.signer, fact.hash_algorithm) for fact in before]
+        made = [directive for directive in node.lasting if is_embedded(directive)]
         mine = [(self.certificate, directive.options["hash-algorithm"]) for directive in made]
         expected = Counter([*kept, *mine])
         actual = Counter((fact.signer, fact.hash_algorithm) for fact in after)
-        _require(actual == expected, "The signatures in the file are not the planned ones.")
+        require(actual == expected, "The signatures in the file are not the planned ones.")
         unused = list(after)
+        matching = []
         for directive in reversed(made):
             wanted = (self.certificate, directive.options["hash-algorithm"])
             # Later signatures were made later, so the last match is this directive's.
             fact = next(f for f in reversed(unused) if (f.signer, f.hash_algorithm) == wanted)
             unused.remove(fact)
+            matching.append((directive, fact))
+        for directive, fact in reversed(matching):
             self.accept(node, directive, fact)
 
     def list_members(self, format_: MemberSigningFormat, opened: OpenedBoth) -> None:
@@ -220,16 +280,14 @@ class _Check:
         fact: SignatureFact,
         members: tuple[SignedMember, ...] = (),
     ) -> None:
-        _require(fact.signer == self.certificate, "The signature is another signer's.")
+        require(fact.signer == self.certificate, "The signature is another signer's.")
         wanted = directive.options.get("hash-algorithm")
-        _require(
-            wanted in (None, fact.hash_algorithm), "The hash algorithm is not the planned one."
-        )
+        require(wanted in (None, fact.hash_algorithm), "The hash algorithm is not the planned one.")
         timed = self.plan.timestamp is not TimestampForm.NONE and fact.format not in {
             "raw",
             "openpgp",
         }
-        _require(not timed or fact.timestamp is not None, "The signature has no time stamp.")
+        require(not timed or fact.timestamp is not None, "The signature has no time stamp.")
         self.found.append(VerifiedSignature(node.path, directive.name, fact, members))
 
     def open_both(self, node: PlanNode, source: BinaryIO, output: BinaryIO) -> OpenedBoth:
@@ -246,10 +304,16 @@ class _Check:
         return (before, old), (after, new)
 
     def container(
-        self, node: PlanNode, opened: OpenedBoth, source: BinaryIO, output: BinaryIO
+        self,
+        node: PlanNode,
+        element: Element,
+        opened: OpenedBoth,
+        source: BinaryIO,
+        output: BinaryIO,
     ) -> None:
         """Compare two versions of a container member by member."""
         (before, old), (after, new) = opened
+        claims = self.planned.claims(node, element, old)
         is_signature = self.signature_members(node)
         old = [entry for entry in old if not is_signature(entry.path)]
         new = [entry for entry in new if not is_signature(entry.path)]
@@ -257,28 +321,50 @@ class _Check:
         _compare_paths([*(entry.path for entry in old), *added], [entry.path for entry in new])
         if node is not self.plan.root or self.shard.number == 0:
             same = before.fingerprint(None) == after.fingerprint(None)
-            _require(same, "What surrounds the members was changed.")
+            require(same, "What surrounds the members was changed.")
             self.kept_attributes(node, source, output)
-        planned = {child.order: child for child in node.children if child.has_work}
+        planned = {child.order: child for child in node.children}
+        worked = {child.order for child in node.children if child.has_work}
         compared = {entry.order for entry in old}
-        _require(planned.keys() <= compared, "A planned file belongs to the signature.")
+        require(worked <= compared, "A planned file belongs to the signature.")
         outputs = {entry.path: entry for entry in new[len(old) :]}
         for path, entry in outputs.items():
             same = after.fingerprint(entry, content=False) == before.added_fingerprint(path)
-            _require(same, "The output has other attributes than it was given.", path)
+            require(same, "The output has other attributes than it was given.", path)
         mine = self.mine(node, old)
+        in_sequence = self.language.types[node.element].is_sequence
         for entry, entry_after in zip(old, new[: len(old)], strict=True):
             if entry.order not in mine:
                 continue
             child = planned.get(entry.order)
-            whole = child is None or not child.is_replaced
+            # What is extracted below is compared then: a sequence is not read twice.
+            whole = child is None or not (child.is_replaced or in_sequence)
             same = before.fingerprint(entry, content=whole) == after.fingerprint(
                 entry_after, content=whole
             )
-            _require(same, "The member was changed, against the plan.", entry.path)
-            if child is not None:
-                with at(node.path), at(child.path):
-                    self.member(child, (before, entry), (after, entry_after), outputs)
+            require(same, "The member was changed, against the plan.", entry.path)
+            if child is None:
+                continue
+            with at(node.path), at(child.path):
+                claim = claims[entry.order]
+                if child.has_work:
+                    self.planned.terms(child, claim.element, claim.include)
+                    versions = (before, entry), (after, entry_after)
+                    self.member(child, claim, *versions, outputs)
+                else:
+                    self.planned.member(child, claim, before)
+                    if in_sequence:
+                        self.unchanged(child, after, entry_after)
+
+    def unchanged(self, node: PlanNode, container: Container, entry: Entry) -> None:
+        """A member in which nothing is signed, in the output."""
+        extracted = self.after.extract(container, entry, self.spool)
+        try:
+            with extracted.open() as output:
+                same = sha256_of(output) == node.sha256
+                require(same, "The member was changed, against the plan.")
+        finally:
+            self.spool.release(extracted)
 
     def mine(self, node: PlanNode, entries: Sequence[Entry]) -> Collection[int]:
         """Which members are compared here: those of the outermost container are divided."""
@@ -294,7 +380,7 @@ class _Check:
         format_ = member_signing_format(node, self.language)
         if format_ is not None:
             same = format_.kept_attributes(source) == format_.kept_attributes(output)
-            _require(same, "Signing changed more than the signature.")
+            require(same, "Signing changed more than the signature.")
 
     def signature_members(self, node: PlanNode) -> Callable[[str], bool]:
         """Which members of a container belong to its own signature."""
@@ -304,6 +390,7 @@ class _Check:
     def member(
         self,
         node: PlanNode,
+        claim: Claim,
         old: tuple[Container, Entry],
         new: tuple[Container, Entry],
         outputs: dict[str, Entry],
@@ -316,8 +403,8 @@ class _Check:
                 for each in (entry, *(outputs[path] for path in node.outputs))
             )
             with extracted[0].open() as source, extracted[1].open() as output:
-                _require(sha256_of(source) == node.sha256, "The file is not the planned one.")
-                self.file(node, source, output, extracted[2:])
+                self.planned.content(node, claim.element, claim.include, source)
+                self.file(node, claim.element, source, output, extracted[2:])
         finally:
             for file in extracted:
                 self.spool.release(file)
@@ -336,9 +423,9 @@ def _open(
     return container, entries
 
 
-def _same_content(format_: Format, before: BinaryIO, after: BinaryIO) -> bool:
-    if isinstance(format_, ComparedFormat):
-        return format_.same_content(before, after)
+def _same_content(kind: ElementType, format_: Format, before: BinaryIO, after: BinaryIO) -> bool:
+    if kind.compared is not None:
+        return kind.compared.same_content(before, after)
     return format_.content_digest(before) == format_.content_digest(after)
 
 
@@ -347,9 +434,4 @@ def _compare_paths(expected: list[str], paths: list[str]) -> None:
         added, removed = Counter(paths) - Counter(expected), Counter(expected) - Counter(paths)
         message = "Members were added, removed or moved, against the plan."
         where = next(iter([*added, *removed]), "")
-        raise VerificationError(message, advice=_ADVICE, where=where)
-
-
-def _require(condition: bool, message: str, where: str = "") -> None:  # noqa: FBT001
-    if not condition:
-        raise VerificationError(message, advice=_ADVICE, where=where)
+        raise VerificationError(message, advice=REPORT, where=where)

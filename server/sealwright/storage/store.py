@@ -13,9 +13,10 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from io import RawIOBase
+from functools import partial
+from io import FileIO, RawIOBase
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -383,15 +384,24 @@ async def put_file(
         await asyncio.shield(writer.abort())
 
 
-async def fetch_file(store: ArtifactStore, key: str, target: Path) -> str:
-    """`ArtifactStore.fetch` by way of `stat` and `open_range`."""
+async def fetch_file(
+    store: ArtifactStore,
+    key: str,
+    target: Path,
+    copy: Callable[[FileIO], Awaitable[str]] | None = None,
+) -> str:
+    """`ArtifactStore.fetch` by way of `stat` and `copy`, or else of `open_range`.
+
+    Args:
+        copy: writes the content to the empty file and gives the SHA-256 of what is there then.
+    """
     expected = await store.stat(key)
-    chunks = await store.open_range(key)
+    copy = copy or partial(_copy, await store.open_range(key))
     with explained(f"{target.name} could not be created"):
-        file = await asyncio.to_thread(target.open, "xb", buffering=0)
+        file = await asyncio.to_thread(FileIO, target, "x+")
     try:
         with file:
-            actual = await _copy(chunks, file)
+            actual = await copy(file)
         if actual != expected.sha256:
             message = "The stored artifact is damaged: its SHA-256 is no longer the recorded one."
             raise VerificationError(message, advice="Restore it from a backup.", where=key)

@@ -27,7 +27,10 @@ def canonical(value: JSON) -> bytes:
         InvalidInputError: a type outside the subset, an integer out of range, a lone surrogate, or
             nesting deeper than `MAX_DEPTH`.
     """
-    text = _ENCODER.encode(_ordered(value, MAX_DEPTH))
+    return _utf8(_ENCODER.encode(_ordered(value, MAX_DEPTH)))
+
+
+def _utf8(text: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
@@ -48,10 +51,18 @@ def parse_canonical(raw: bytes) -> JSON:
     except (ValueError, RecursionError) as error:
         message = f"Not JSON of the canonical subset: {error}."
         raise InvalidInputError(message) from None
-    if canonical(value) != raw:
+    if _again(value, raw) != raw:
         message = "JSON that is not in canonical form (RFC 8785)."
         raise InvalidInputError(message)
     return value
+
+
+def _again(value: JSON, raw: bytes) -> bytes:
+    """`canonical` of what was just decoded from `raw`, whose types and integers are of the subset.
+    In ASCII names sort by code points; how deep it nests is bounded by how often it opens."""
+    if raw.isascii() and raw.count(b"{") + raw.count(b"[") <= MAX_DEPTH:
+        return _utf8(_SORTING_ENCODER.encode(value))
+    return canonical(value)
 
 
 def _ordered(value: JSON, depth: int) -> JSON:
@@ -85,10 +96,23 @@ def _sorted_names(value: Mapping[str, JSON]) -> list[str]:
     return sorted(value, key=lambda name: name.encode("utf-16-be", "surrogatepass"))
 
 
+def _integer(literal: str) -> int:
+    value = int(literal)
+    if not -MAX_INTEGER <= value <= MAX_INTEGER:
+        message = f"the integer {literal[:32]} is outside the range that JSON holds exactly"
+        raise ValueError(message)
+    return value
+
+
 def _refuse_number(literal: str) -> NoReturn:
     message = f"the number {literal[:32]} is not an integer"
     raise ValueError(message)
 
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-_DECODER = json.JSONDecoder(parse_float=_refuse_number, parse_constant=_refuse_number)
+_SORTING_ENCODER = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True
+)
+_DECODER = json.JSONDecoder(
+    parse_int=_integer, parse_float=_refuse_number, parse_constant=_refuse_number
+)

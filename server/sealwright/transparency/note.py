@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import re
 from dataclasses import dataclass, field
@@ -48,7 +49,7 @@ class VerifierKey:
             message = f"An Ed25519 public key has {KEY_SIZE} bytes, not {len(self.public_key)}."
             raise InvalidInputError(message)
 
-    @property
+    @functools.cached_property
     def key_id(self) -> bytes:
         """Four bytes: SHA-256(name || 0x0A || 0x01 || public key)[:4]."""
         return hashlib.sha256(f"{self.name}\n".encode() + _ED25519 + self.public_key).digest()[:4]
@@ -125,15 +126,16 @@ class SigningKey:
         key_id = self.verifier.key_id.hex()
         return f"PRIVATE+KEY+{self.name}+{key_id}+{encode_base64(_ED25519 + self.seed)}"
 
-    @property
+    @functools.cached_property
     def verifier(self) -> VerifierKey:
         """The public half."""
-        return VerifierKey(self.name, self._private().public_key().public_bytes_raw())
+        return VerifierKey(self.name, self._private.public_key().public_bytes_raw())
 
     def sign(self, text: str) -> bytes:
         """Sign the note's text: 64 bytes."""
-        return self._private().sign(text.encode())
+        return self._private.sign(text.encode())
 
+    @functools.cached_property
     def _private(self) -> Ed25519PrivateKey:
         return Ed25519PrivateKey.from_private_bytes(self.seed)
 

@@ -24,10 +24,12 @@ from sealwright.transparency.merkle import (
 )
 from sealwright.transparency.note import VerifierKey
 from sealwright.transparency.proof import ProofBundle, prove
-from sealwright.transparency.sequence import leaf_of, read_head
+from sealwright.transparency.sequence import leaf_of, parse_head, read_head, read_tail
+from sealwright.transparency.sequencer import Head
 from sealwright.transparency.tiles import (
     CHECKPOINT_PATH,
     ENTRIES,
+    HEIGHT,
     WIDTH,
     Tile,
     TileHashes,
@@ -45,19 +47,23 @@ async def publish(database: Database, store: TileStore) -> int:
 
     Raises:
         ConflictError: the database's log does not continue the copy's: it was set back or changed.
-        VerificationError: the database's or the copy's checkpoint is not the log's.
+        VerificationError: the database's or the copy's checkpoint is not the log's, or the
+            database's last leaves are not.
         UnavailableError: the database or the store does not answer.
     """
     async with database.read() as tx:
-        await db_log.freeze(tx)
+        await tx.freeze()
         row = await _head(tx)
         key = VerifierKey.parse(row.verifier_key)
         current = read_head(row, key)
         copied = await asyncio.to_thread(_read_checkpoint, store, key)
         if copied == current:
             return current.size
-        await _check_continued(tx, copied, current)
+        tail = await read_tail(tx, row, key)
+        await _check_continued(tx, copied, current, tail.head)
         full = await _copy_tiles(tx, store, copied.size)
+    for tile, content in tail.files:
+        await asyncio.to_thread(store.write, tile.path, content)
     await asyncio.to_thread(store.write, CHECKPOINT_PATH, row.checkpoint.encode())
     for path in full:
         await asyncio.to_thread(store.remove_partials, path)
@@ -69,14 +75,21 @@ async def read_tile(database: Database, path: str) -> bytes | None:
 
     Raises:
         InvalidInputError: not the path of a tile.
+        VerificationError: the database's head and last leaves do not belong together.
     """
     tile = Tile.parse(path)
-    grown = [Tile(tile.level, tile.index, width) for width in range(tile.width, WIDTH + 1)]
+    full = Tile(tile.level, tile.index)
     async with database.read() as tx:
-        stored = await db_log.tiles(tx, [candidate.path for candidate in grown])
-    for candidate in grown:
-        content = stored.get(candidate.path)
-        if content is not None:
+        await tx.freeze()
+        stored = await db_log.tiles(tx, [full.path])
+        if stored:
+            return _cut(stored[full.path], full, tile.width)
+        row = await db_log.head(tx) if tile.is_partial else None
+        if row is None or tile.index != row.size >> HEIGHT * (max(tile.level, 0) + 1):
+            return None
+        tail = await read_tail(tx, row, VerifierKey.parse(row.verifier_key))
+    for candidate, content in tail.files:
+        if candidate.level == tile.level and candidate.width >= tile.width:
             return _cut(content, candidate, tile.width)
     return None
 
@@ -96,7 +109,7 @@ async def proof_for(
         VerificationError: the database's tiles, leaf and checkpoint do not belong together.
     """
     async with database.read() as tx:
-        await db_log.freeze(tx)
+        await tx.freeze()
         entry = await db_log.get(tx, entry_id)
         if entry is None or organization_id not in (None, entry.organization_id):
             message = f"There is no log entry {entry_id}."
@@ -106,7 +119,8 @@ async def proof_for(
             message = f"The log entry {entry_id} is not in the tree yet."
             raise UnavailableError(message, advice="Try again in a minute.")
         number, size = entry.sequence, row.size
-        tiles = await _load(tx, size, lambda hashes: inclusion_proof(hashes, number, size))
+        head = parse_head(row)
+        tiles = await _load(tx, head, lambda hashes: inclusion_proof(hashes, number, size))
     return prove(tiles, leaf_of(entry, number), number, row.checkpoint, row.verifier_key)
 
 
@@ -135,13 +149,15 @@ class _WantedTiles(_Tiles):
         return self.contents[path]
 
 
-async def _load(tx: Transaction, size: int, walk: Callable[[HashReader], object]) -> _Tiles:
-    """Load the tiles that `walk` reads in the tree of `size` leaves; which ones these are does not
-    depend on the hashes in them, so a walk over zeros tells."""
+async def _load(tx: Transaction, head: Head, walk: Callable[[HashReader], object]) -> _Tiles:
+    """Load the tiles that `walk` reads in the head's tree; which ones these are does not depend on
+    the hashes in them, so a walk over zeros tells."""
     wanted = _WantedTiles()
-    walk(TileHashes(wanted, size))
+    walk(TileHashes(wanted, head.size))
     loaded = _Tiles()
-    loaded.contents = await db_log.tiles(tx, list(wanted.contents))
+    loaded.contents = {tile.path: content for tile, content in head.files}
+    full = [path for path in wanted.contents if path not in loaded.contents]
+    loaded.contents |= await db_log.tiles(tx, full)
     return loaded
 
 
@@ -158,11 +174,13 @@ def _read_checkpoint(store: TileStore, key: VerifierKey) -> Checkpoint:
     return Checkpoint(key.name, 0, EMPTY_ROOT) if content is None else open_checkpoint(content, key)
 
 
-async def _check_continued(tx: Transaction, copied: Checkpoint, current: Checkpoint) -> None:
+async def _check_continued(
+    tx: Transaction, copied: Checkpoint, current: Checkpoint, head: Head
+) -> None:
     """Raise ConflictError unless the log, as the database has it, continues the copy."""
     if copied.size <= current.size:
         sizes = copied.size, current.size
-        tiles = await _load(tx, current.size, lambda hashes: consistency_proof(hashes, *sizes))
+        tiles = await _load(tx, head, lambda hashes: consistency_proof(hashes, *sizes))
         try:
             proof = consistency_proof(TileHashes(tiles, current.size), *sizes)
             verify_consistency(copied.size, copied.root, current.size, current.root, proof)
@@ -178,13 +196,13 @@ async def _check_continued(tx: Transaction, copied: Checkpoint, current: Checkpo
 
 
 async def _copy_tiles(tx: Transaction, store: TileStore, copied_size: int) -> list[str]:
-    """Copy what the tree has since it had `copied_size` leaves; the paths of full tiles."""
+    """Copy the tiles that became full since the tree had `copied_size` leaves; their paths."""
     full = []
     at = (copied_size + 1, "")
     while page := await db_log.tiles_after(tx, *at):
         for _, path, content in page:
             await asyncio.to_thread(store.write, path, content)
-        full += [path for _, path, _ in page if not Tile.parse(path).is_partial]
+            full.append(path)
         at = page[-1][:2]
     return full
 

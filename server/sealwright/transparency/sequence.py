@@ -12,7 +12,7 @@ import asyncio
 import base64
 import binascii
 import hashlib
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from sealwright.db import Database, Transaction
@@ -30,8 +30,8 @@ from sealwright.transparency.checkpoint import Checkpoint, open_checkpoint, sign
 from sealwright.transparency.key_file import create_key, read_key
 from sealwright.transparency.leaf import Event, LeafEntry
 from sealwright.transparency.note import SigningKey, VerifierKey
-from sealwright.transparency.sequencer import Head, advance
-from sealwright.transparency.tiles import HEIGHT, WIDTH, Tile
+from sealwright.transparency.sequencer import Head, Tail, advance
+from sealwright.transparency.tiles import WIDTH
 
 BATCH = 2000  #: leaves taken up in one transaction
 MALFORMED = "entry.malformed"  #: stands in the tree for a pending leaf that is not an event
@@ -61,27 +61,23 @@ async def sequence(database: Database, key: SigningKey) -> HeadRow:
 
     Raises:
         ConfigurationError: the log is another key's.
-        VerificationError: head and tiles do not belong together: somebody changed the database.
+        VerificationError: head and leaves do not belong together: somebody changed the database.
         UnavailableError: the database does not answer, or others kept moving the head.
     """
-    losses = 0
-    while losses < _TRIES:
-        async with database.transaction() as tx:
-            head = await db_log.head(tx, lock=True)
-            if head is None:
-                message = "The log has no head."
-                raise ConfigurationError(
-                    message, advice="Start the signer once: it founds the log."
-                )
-            _check_key(head, key)
-            entries = await db_log.pending(tx, BATCH)
-            moved = await _append(tx, key, head, entries) if entries else head
-        if moved is None:
-            losses += 1
-        elif len(entries) < BATCH:
-            return moved
-    message = "Other sequencers kept moving the log's head."
-    raise UnavailableError(message, advice="Run one signer for each database.")
+    return await Sequencer(database, key).sequence()
+
+
+@dataclass(frozen=True)
+class _End:
+    """The end of the log as this process has read and verified it, or has written it."""
+
+    row: HeadRow
+    tail: Tail
+
+    def is_at(self, row: HeadRow) -> bool:
+        """Whether the database still has this head: then nothing of it has to be read again."""
+        mine = self.row
+        return (mine.size, mine.head, mine.checkpoint) == (row.size, row.head, row.checkpoint)
 
 
 class Sequencer:
@@ -92,6 +88,7 @@ class Sequencer:
         self._key = key
         self._running = asyncio.Lock()
         self._next: asyncio.Task[HeadRow] | None = None
+        self._end: _End | None = None
 
     async def sequence(self) -> HeadRow:
         """Take up every leaf committed before this call; see `sequence`."""
@@ -102,7 +99,52 @@ class Sequencer:
     async def _run(self) -> HeadRow:
         async with self._running:
             self._next = None  # who comes from here on may have leaves that this run misses
-            return await sequence(self._database, self._key)
+            return await self._take_up()
+
+    async def _take_up(self) -> HeadRow:
+        losses = 0
+        while losses < _TRIES:
+            moved = None
+            async with self._database.transaction() as tx:
+                row = await db_log.head(tx, lock=True)
+                if row is None:
+                    message = "The log has no head."
+                    raise ConfigurationError(
+                        message, advice="Start the signer once: it founds the log."
+                    )
+                _check_key(row, self._key)
+                entries = await db_log.pending(tx, BATCH)
+                if entries:
+                    end = self._end if self._end and self._end.is_at(row) else None
+                    moved = await _append(tx, self._key, end or await self._read(tx, row), entries)
+            if not entries:
+                return row
+            if moved is None:
+                losses += 1
+                continue
+            self._end = moved
+            if len(entries) < BATCH:
+                return moved.row
+        message = "Other sequencers kept moving the log's head."
+        raise UnavailableError(message, advice="Run one signer for each database.")
+
+    async def _read(self, tx: Transaction, row: HeadRow) -> _End:
+        return _End(row, await read_tail(tx, row, self._key.verifier))
+
+
+async def read_tail(tx: Transaction, row: HeadRow, key: VerifierKey) -> Tail:
+    """Read the end of the log: what its head says, and the leaves that are in no full bundle.
+
+    Raises:
+        VerificationError: head, checkpoint and leaves do not belong together.
+    """
+    head = parse_head(row)
+    if read_head(row, key).root != head.root:
+        message = "The log's head does not give the root that its checkpoint signs."
+        raise VerificationError(message, advice="Verify the log: its database was changed.")
+    entries = await db_log.numbered(tx, head.size // WIDTH * WIDTH, WIDTH)
+    leaves = [leaf_of(each, each.sequence) for each in entries if each.sequence is not None]
+    return Tail.of(head, leaves)
 
 
 def read_head(row: HeadRow, key: VerifierKey) -> Checkpoint:
@@ -124,48 +166,33 @@ def leaf_of(entry: Entry, sequence_number: int) -> bytes:
     Whatever a leaf's body holds, the log goes on: one that is not an event, or not the one that its
     row says it is, is taken up by its digest.
     """
+    body = entry.body.encode()
     try:
-        event = Event.parse(entry.body.encode())
+        event = Event.parse(body)
         if (event.action, event.organization, event.request) == (
             entry.action,
             entry.organization_id,
             entry.request_id,
         ):
-            return LeafEntry(sequence_number, event).encode()
+            return LeafEntry(sequence_number, event).of_body(body)
     except (InvalidInputError, TooLargeError):
         pass
-    digest = hashlib.sha256(entry.body.encode()).hexdigest()
+    digest = hashlib.sha256(body).hexdigest()
     event = Event(entry.created_at, "system", MALFORMED, data={"body_sha256": digest})
     return LeafEntry(sequence_number, event).encode()
 
 
-async def _append(
-    tx: Transaction, key: SigningKey, row: HeadRow, entries: list[Entry]
-) -> HeadRow | None:
+async def _append(tx: Transaction, key: SigningKey, end: _End, entries: list[Entry]) -> _End | None:
     """Append `entries` to the tree; None where another sequencer moved the head meanwhile."""
-    head = _parse_head(row)
-    read_head(row, key.verifier)
-    bundle = await db_log.tile(tx, head.bundle.path) if head.bundle else None
-    numbers = {entry.id: head.size + index for index, entry in enumerate(entries)}
-    leaves = [leaf_of(entry, numbers[entry.id]) for entry in entries]
-    step = advance(head, leaves, bundle or b"")
+    size = end.row.size
+    numbers = {entry.id: size + index for index, entry in enumerate(entries)}
+    step = advance(end.tail, [leaf_of(entry, numbers[entry.id]) for entry in entries])
     moved = _sign(key, step.head)
-    if not await db_log.move_head(tx, head.size, moved):
+    if not await db_log.move_head(tx, size, moved):
         return None
     await db_log.number(tx, numbers)
-    await db_log.drop_tiles(tx, _superseded(step.files, head.size))
     await db_log.put_tiles(tx, {tile.path: file for tile, file in step.files}, moved.size)
-    return moved
-
-
-def _superseded(files: Sequence[tuple[Tile, bytes]], size: int) -> list[str]:
-    """Give the paths of the partial tiles at `size` leaves that `files` holds with more in them."""
-    paths = []
-    for tile, _ in files:
-        width = (size >> HEIGHT * max(tile.level, 0)) - tile.index * WIDTH
-        if 0 < width < tile.width:
-            paths.append(Tile(tile.level, tile.index, width).path)
-    return paths
+    return _End(moved, step.tail)
 
 
 def _sign(key: SigningKey, head: Head) -> HeadRow:
@@ -179,7 +206,8 @@ def _sign(key: SigningKey, head: Head) -> HeadRow:
     )
 
 
-def _parse_head(row: HeadRow) -> Head:
+def parse_head(row: HeadRow) -> Head:
+    """The head's hashes. Raises VerificationError where they cannot be read."""
     try:
         head = Head.parse(base64.b64decode(row.head, validate=True))
     except (binascii.Error, ValueError):

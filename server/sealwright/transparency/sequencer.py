@@ -1,12 +1,12 @@
-"""How the log grows: from a head and new leaves to the files to publish and the next head. Pure.
+"""How the log grows: from its end and new leaves to the files to publish and the next end. Pure.
 
-The caller numbers the pending leaves in one transaction that moves the head by compare-and-set, and
-then publishes, one publisher at a time:
+The caller numbers the pending leaves in one transaction that moves the head by compare-and-set.
+Who publishes, one publisher at a time:
 
-1. `advance` from the head that was *published* last to all leaves that have a number;
-2. write every file of `Advance.files`;
-3. sign `Advance.checkpoint(origin)` and write it to ``checkpoint``;
-4. remove the partial tiles of the tiles that are full now.
+1. `advance`s from the end that was *published* last to all leaves that have a number;
+2. writes every file of `Advance.files`, then the partial ones of `Tail.files`;
+3. signs `Advance.checkpoint(origin)` and writes it to ``checkpoint``;
+4. removes the partial tiles of the tiles that are full now.
 
 After a crash anywhere, all of it is done again: the same head and leaves give the same bytes, and a
 step that was cut off is part of the next one. `Head.from_tiles` gives the head published last.
@@ -15,7 +15,7 @@ step that was cut off is part of the next one. `Head.from_tiles` gives the head 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sealwright.errors import InvalidInputError, VerificationError
 from sealwright.transparency.checkpoint import Checkpoint
@@ -33,7 +33,7 @@ from sealwright.transparency.tiles import (
     WIDTH,
     Tile,
     TileStore,
-    decode_bundle,
+    check_leaves,
     decode_tile,
     encode_bundle,
     encode_tile,
@@ -75,6 +75,15 @@ class Head:
         """The partial entry bundle that the next leaf goes into; None at a multiple of 256."""
         width = self.size % WIDTH
         return Tile(ENTRIES, self.size // WIDTH, width) if width else None
+
+    @property
+    def files(self) -> tuple[tuple[Tile, bytes], ...]:
+        """The partial tiles of hashes, leaves' level first."""
+        return tuple(
+            (tile_at(level, self.size >> HEIGHT * (level + 1), self.size), encode_tile(edge))
+            for level, edge in enumerate(self.edges)
+            if edge
+        )
 
     def encode(self) -> bytes:
         """Write the head: the size as 8 big-endian bytes, then the edges' hashes."""
@@ -124,54 +133,84 @@ class Head:
 
 
 @dataclass(frozen=True)
+class Tail:
+    """Where the log ends: its head, and the leaves that its last, partial entry bundle holds.
+
+    Made by `of`, which looks whether they belong together, and by `advance`.
+    """
+
+    head: Head = field(default_factory=Head)
+    leaves: tuple[bytes, ...] = ()
+
+    @classmethod
+    def of(cls, head: Head, leaves: Sequence[bytes]) -> Tail:
+        """The end of the log from what was stored of it.
+
+        Raises:
+            VerificationError: the head's hashes are not of these leaves.
+        """
+        edge = head.edges[0] if head.edges else ()
+        if tuple(map(leaf_hash, leaves)) != edge:
+            message = "The last leaves of the log do not belong to its head."
+            where = head.bundle.path if head.bundle else ""
+            raise VerificationError(message, advice="Verify the log before it grows.", where=where)
+        return cls(head, tuple(leaves))
+
+    @property
+    def files(self) -> tuple[tuple[Tile, bytes], ...]:
+        """The partial tiles: the entry bundle first, then those of hashes, leaves' level first."""
+        bundle = self.head.bundle
+        bundles = [(bundle, encode_bundle(self.leaves))] if bundle else []
+        return (*bundles, *self.head.files)
+
+
+@dataclass(frozen=True)
 class Advance:
     """One step of the log.
 
     Attributes:
-        head: the new head.
-        files: what to publish: bundles first, then tiles from the leaves upwards; full ones and
-            the partial ones of the new size.
+        tail: where it ends now.
+        files: those that are full now: bundles first, then tiles from the leaves upwards.
     """
 
-    head: Head
+    tail: Tail
     files: tuple[tuple[Tile, bytes], ...]
+
+    @property
+    def head(self) -> Head:
+        """The new head."""
+        return self.tail.head
 
     def checkpoint(self, origin: str) -> Checkpoint:
         """Give the checkpoint to sign."""
         return Checkpoint(origin, self.head.size, self.head.root)
 
 
-def advance(head: Head, leaves: Sequence[bytes], bundle: bytes = b"") -> Advance:
+def advance(tail: Tail, leaves: Sequence[bytes]) -> Advance:
     """Append `leaves`. Costs two hashes a leaf, and at most 255 a level for the root.
 
     Args:
-        head: of the tree so far.
+        tail: of the log so far.
         leaves: bodies in their order, of at most 65,535 bytes each. Leaf i gets the index
-            ``head.size + i``, which the caller has written into it. All files are held at once:
-            give a few thousand at a time.
-        bundle: content of the partial entry bundle `head.bundle`, from the store or put together
-            from the database; empty where there is none.
+            ``tail.head.size + i``, which the caller has written into it. All files are held at
+            once: give a few thousand at a time.
 
     Raises:
-        VerificationError: `bundle` does not hold the leaves that the head's hashes are of.
         InvalidInputError: a leaf is too long, or the tree would be too large.
     """
+    head = tail.head
     if head.size + len(leaves) > MAX_SIZE:
         message = f"A log holds at most {MAX_SIZE} leaves."
         raise InvalidInputError(message)
-    tail = decode_bundle(bundle, head.size % WIDTH)
-    edge = head.edges[0] if head.edges else ()
-    if tuple(map(leaf_hash, tail)) != edge:
-        message = "The partial entry bundle does not belong to the head of the log."
-        where = head.bundle.path if head.bundle else ""
-        raise VerificationError(message, advice="Verify the log before it grows.", where=where)
-    if not leaves:
-        return Advance(head, ())
+    check_leaves(leaves)
     edges, tiles = _append_hashes(head, [leaf_hash(leaf) for leaf in leaves])
-    bundles = _cut(ENTRIES, head.size // WIDTH, [*tail, *leaves])
+    row = [*tail.leaves, *leaves]
+    full = len(row) // WIDTH * WIDTH
+    bundles = _cut(ENTRIES, head.size // WIDTH, row[:full])
     files = [(tile, encode_bundle(part)) for tile, part in bundles]
     files += [(tile, encode_tile(part)) for tile, part in tiles]
-    return Advance(Head(head.size + len(leaves), edges), tuple(files))
+    grown = Tail(Head(head.size + len(leaves), edges), tuple(row[full:]))
+    return Advance(grown, tuple(files))
 
 
 def edges_root(edges: Sequence[Sequence[bytes]]) -> bytes:
@@ -182,18 +221,17 @@ def edges_root(edges: Sequence[Sequence[bytes]]) -> bytes:
 def _append_hashes(
     head: Head, hashes: Sequence[bytes]
 ) -> tuple[tuple[tuple[bytes, ...], ...], list[tuple[Tile, Sequence[bytes]]]]:
-    """Add leaf hashes at the right edge: the new edges, and the tiles that changed."""
+    """Add leaf hashes at the right edge: the new edges, and the tiles that are full now."""
     edges = []
-    changed = []
+    tiles = []
     for level in levels(head.size + len(hashes)):
         edge = head.edges[level] if level < len(head.edges) else ()
         row = [*edge, *hashes]
-        if hashes:
-            changed += _cut(level, head.size >> HEIGHT * (level + 1), row)
         full = len(row) // WIDTH * WIDTH
+        tiles += _cut(level, head.size >> HEIGHT * (level + 1), row[:full])
         edges.append(tuple(row[full:]))
         hashes = [subtree_hash(row[at : at + WIDTH]) for at in range(0, full, WIDTH)]
-    return tuple(edges), changed
+    return tuple(edges), tiles
 
 
 def _cut(level: int, index: int, row: Sequence[bytes]) -> list[tuple[Tile, Sequence[bytes]]]:

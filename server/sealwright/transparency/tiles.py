@@ -169,10 +169,15 @@ def encode_bundle(leaves: Sequence[bytes]) -> bytes:
     Raises:
         InvalidInputError: a leaf is longer than `MAX_LEAF`.
     """
+    check_leaves(leaves)
+    return b"".join(part for leaf in leaves for part in (struct.pack(">H", len(leaf)), leaf))
+
+
+def check_leaves(leaves: Sequence[bytes]) -> None:
+    """Raise InvalidInputError where a leaf is longer than `MAX_LEAF`."""
     if any(len(leaf) > MAX_LEAF for leaf in leaves):
         message = f"A leaf is longer than {MAX_LEAF} bytes."
         raise InvalidInputError(message)
-    return b"".join(part for leaf in leaves for part in (struct.pack(">H", len(leaf)), leaf))
 
 
 def decode_bundle(content: bytes, width: int) -> list[bytes]:

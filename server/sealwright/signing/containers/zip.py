@@ -13,6 +13,12 @@ from sealwright.errors import ArtifactError, ClosedMemberError
 from sealwright.signing.advice import SHORTEN_NAMES
 from sealwright.signing.artifact import Entry, PackedMember, ReadPacked
 from sealwright.signing.containers.bulk_copy import chunks, copy_range
+from sealwright.signing.containers.deflate_following import (
+    Follower,
+    InflatedStream,
+    Stream,
+    follower,
+)
 from sealwright.signing.containers.deflate_seams import Seams
 from sealwright.signing.containers.deflate_splice import SMALLEST, OldStream, splice
 from sealwright.signing.containers.member_paths import check_added
@@ -106,10 +112,19 @@ class ZipContainer:
         self._prefix = self._by_offset[0].offset if self._by_offset else self._end.start
         self._seams: dict[int, Seams] = {}  # by order, of members that were inflated
         self._notes_seams = True
+        self._is_followed = False
+        self._kept: InflatedStream | None = None  # the member that was extracted last
+        self._before: ZipContainer | None = None
 
     def only_read(self) -> None:
         """Nothing will be packed: extracting need not note where streams can be cut."""
         self._notes_seams = False
+
+    def follow(self, before: ZipContainer) -> None:
+        """See `artifact.FollowingContainer`. Of `before` the member that was extracted last is
+        kept."""
+        before._is_followed = True
+        self._before = before
 
     def entries(self) -> Iterator[Entry]:
         """Members in the central directory's order."""
@@ -132,8 +147,12 @@ class ZipContainer:
                 advice="Exclude it from the configuration, or pack it as an ordinary file.",
                 where=record.path,
             )
-        notes = self._notes_seams and record.method == DEFLATED
-        pieces = self._inflate_noting(record) if notes else inflate_member(self._file, record)
+        if record.method == DEFLATED and self._notes_seams:
+            pieces = self._inflate_noting(record)
+        elif record.method == DEFLATED and self._is_followed:
+            pieces = self._inflate_keeping(record)
+        else:
+            pieces = inflate_member(self._file, record, following=self._follower(record))
         write_checked(record, pieces, target)
 
     def read(self, entry: Entry) -> bytes:
@@ -363,6 +382,24 @@ class ZipContainer:
         seams = Seams()
         yield from inflate_member(self._file, record, seams)
         self._seams[record.order] = seams
+
+    def _inflate_keeping(self, record: Record) -> Iterator[bytes]:
+        """The content, which a later version of the archive may have in common with this one."""
+        kept = None
+        self._kept = None
+        if record.size >= SMALLEST:
+            kept = InflatedStream(Stream(self._file, record.data, record.compressed))
+        for piece in inflate_member(self._file, record, kept.seams if kept else None):
+            if kept is not None:
+                kept.keep(piece)
+            yield piece
+        self._kept = kept
+
+    def _follower(self, record: Record) -> Follower | None:
+        kept = self._before._kept if self._before else None
+        if kept is None or record.method != DEFLATED:
+            return None
+        return follower(kept, Stream(self._file, record.data, record.compressed))
 
     def _check_added(self, added: Iterable[str], removed: Collection[int] = ()) -> None:
         kept = (record for record in self._records if record.order not in removed)

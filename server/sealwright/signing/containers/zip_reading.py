@@ -7,13 +7,22 @@ from typing import BinaryIO
 
 from sealwright.errors import ArtifactError
 from sealwright.signing.containers.bulk_copy import BUFFER, chunks
-from sealwright.signing.containers.deflate import DeflateError, crc32, inflater
+from sealwright.signing.containers.deflate import DeflateError, Inflater, crc32, inflater
+from sealwright.signing.containers.deflate_following import Follower
 from sealwright.signing.containers.deflate_seams import Seams, seam_inflater
 from sealwright.signing.containers.zip_records import STORED, Record
 
 
-def inflate_member(file: BinaryIO, record: Record, seams: Seams | None = None) -> Iterator[bytes]:
+def inflate_member(
+    file: BinaryIO,
+    record: Record,
+    seams: Seams | None = None,
+    following: Follower | None = None,
+) -> Iterator[bytes]:
     """A member's content, piece by piece. Where its stream can be cut is in `seams` afterwards.
+
+    Args:
+        following: takes from an earlier version what both have in common.
 
     Raises:
         ArtifactError: it is malformed, or more than was declared.
@@ -22,7 +31,9 @@ def inflate_member(file: BinaryIO, record: Record, seams: Seams | None = None) -
     if record.method == STORED:
         yield from pieces
         return
-    inflating = inflater() if seams is None else seam_inflater(seams)
+    inflating: Inflater = inflater() if seams is None else seam_inflater(seams)
+    if following is not None:
+        inflating = following.inflating
     left = record.size
     waiting = b""
     while not inflating.eof:
@@ -39,6 +50,14 @@ def inflate_member(file: BinaryIO, record: Record, seams: Seams | None = None) -
         if left < 0:
             raise _damaged(record, "it inflates to more than its declared size")
         yield out
+        if following is not None and (leap := following.leap(out)) is not None:
+            for piece in leap.pieces:
+                left -= len(piece)
+                yield piece
+            if left < 0:
+                raise _damaged(record, "it inflates to more than its declared size")
+            at, waiting, inflating = leap.offset, b"", leap.inflating
+            pieces = chunks(file, record.data + at, record.compressed - at)
     if inflating.unused_data or next(pieces, b""):
         raise _damaged(record, "there is other data behind its compressed data")
 

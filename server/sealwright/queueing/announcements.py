@@ -1,0 +1,137 @@
+"""What a process hears of requests that change: one subscription, however many wait."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+
+from redis.asyncio.client import PubSub
+from redis.exceptions import RedisError
+
+from sealwright.model.request import State
+
+_log = logging.getLogger(__name__)
+
+_PREFIX = "sealwright:changed:"
+_PASSING = frozenset(state.value.encode() for state in State if not state.is_final)
+_AGAIN_SECONDS = 1.0  # between two attempts to subscribe
+_UNHEARD_SECONDS = 0.1  # between two looks of who waits while nothing can be heard
+_LOOK_SECONDS = 30.0  # at a connection that is silent
+
+
+def channel_of(request_id: str) -> str:
+    """The channel that a request's changes are announced in."""
+    return _PREFIX + request_id
+
+
+class Waiter:
+    """One who waits for changes of a request."""
+
+    def __init__(self, announcements: Announcements, *, end_only: bool) -> None:
+        self._announcements = announcements
+        self._end_only = end_only
+        self._changed = asyncio.Event()
+
+    def hear(self, state: bytes) -> None:
+        """A change was announced: the state that was reached, or another word."""
+        if not (self._end_only and state in _PASSING):
+            self._changed.set()
+
+    async def next(self, seconds: float) -> None:
+        """Wait for a change since the last call, for so long at most; for a moment where changes
+        cannot be heard of."""
+        if not self._announcements.heard:
+            await asyncio.sleep(min(seconds, _UNHEARD_SECONDS))
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+        self._changed.clear()
+
+
+class Announcements:
+    """The subscription, made when somebody first waits and renewed when it breaks.
+
+    Args:
+        subscribe: to the channels that a pattern fits; raises RedisError or OSError while the queue
+            is away.
+    """
+
+    def __init__(self, subscribe: Callable[[str], AbstractAsyncContextManager[PubSub]]) -> None:
+        self._subscribe = subscribe
+        self._waiters: dict[str, set[Waiter]] = {}
+        self._listening: asyncio.Task[None] | None = None
+        self._attempt: asyncio.Future[None] | None = None  # done once it is known how it went
+        self.heard = False  #: whether changes are heard of
+
+    async def ready(self, seconds: float) -> None:
+        """Wait, for so long at most, until changes are heard of or cannot be."""
+        if self._listening is None:
+            self._attempt = asyncio.get_running_loop().create_future()
+            self._listening = asyncio.create_task(self._listen())
+        if self._attempt is not None and not self._attempt.done():
+            await asyncio.wait({self._attempt}, timeout=seconds)
+
+    @contextlib.contextmanager
+    def waiter(self, request_id: str, *, end_only: bool) -> Iterator[Waiter]:
+        """Hear of a request's changes from here on.
+
+        Args:
+            end_only: not of states that pass.
+        """
+        waiter = Waiter(self, end_only=end_only)
+        channel = channel_of(request_id)
+        self._waiters.setdefault(channel, set()).add(waiter)
+        try:
+            yield waiter
+        finally:
+            waiters = self._waiters[channel]
+            waiters.discard(waiter)
+            if not waiters:
+                del self._waiters[channel]
+
+    async def close(self) -> None:
+        """End the subscription."""
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.gather(self._listening, return_exceptions=True)
+            self._listening = None
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                async with self._subscribe(f"{_PREFIX}*") as channel:
+                    await self._hear(channel)
+            except (RedisError, OSError) as error:
+                _log.info("changes are not heard of (%s); who waits reads instead", error)
+            finally:
+                self.heard = False
+                self._settle()
+                self._tell_all()
+            await asyncio.sleep(_AGAIN_SECONDS)
+            self._attempt = asyncio.get_running_loop().create_future()
+
+    async def _hear(self, channel: PubSub) -> None:
+        while True:
+            message = await channel.get_message(timeout=_LOOK_SECONDS)
+            if message is None:
+                continue
+            if message["type"] == "psubscribe":
+                self.heard = True
+                self._settle()
+                self._tell_all()  # of what was missed meanwhile
+            elif message["type"] == "pmessage":
+                for waiter in self._waiters.get(message["channel"].decode(), ()):
+                    waiter.hear(message["data"])
+
+    def _settle(self) -> None:
+        if self._attempt is not None and not self._attempt.done():
+            self._attempt.set_result(None)
+
+    def _tell_all(self) -> None:
+        for waiters in self._waiters.values():
+            for waiter in waiters:
+                waiter.hear(b"")
