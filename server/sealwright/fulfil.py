@@ -199,12 +199,15 @@ async def _sign_artifact(bench: Workbench, request: SigningRequest, meter: Progr
                         plan, configuration.encode(), request.parameters, certificate.certificate
                     )
                 )
+                # the log takes the signatures in meanwhile, so that at the end little is left
+                sequencing = asyncio.create_task(bench.signer.checkpoint())
                 try:
                     output = await _store(bench, request, judging.output, signed, judgement)
                     verdict = await judgement
                 finally:
                     judgement.cancel()
-                    await asyncio.gather(judgement, return_exceptions=True)
+                    sequencing.cancel()
+                    await asyncio.gather(judgement, sequencing, return_exceptions=True)
             meter.begin(Stage.RELEASING, files)
     results, facts = await asyncio.to_thread(_settle, plan, made, verdict, output)
     await _release(bench, request, ARTIFACT_RELEASED, facts, results)

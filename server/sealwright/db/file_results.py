@@ -23,8 +23,8 @@ async def put_results(tx: Transaction, request_id: str, results: Sequence[FileRe
             file_results.insert(),
             [
                 {"request_id": request_id, "position": position}
-                | dataclasses.asdict(result)
-                | {"members": [dataclasses.asdict(each) for each in result.members] or None}
+                | vars(result)
+                | {"members": [vars(each) for each in result.members] or None}
                 for position, result in enumerate(results)
             ],
         )

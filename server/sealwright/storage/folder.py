@@ -20,11 +20,11 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from io import FileIO
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sealwright.errors import InternalError, NotFoundError, UnavailableError
 from sealwright.storage.store import (
@@ -41,6 +41,8 @@ from sealwright.storage.store import (
     require_same,
     write_all,
 )
+
+T = TypeVar("T")
 
 _INCOMING = ".incoming"
 _GRACE_SECONDS = 60.0
@@ -296,31 +298,46 @@ async def _copy(path: Path, key: str, target: FileIO) -> str:
     """Copy an artifact to the empty `target`; the SHA-256 of the copy."""
     digest = hashlib.sha256()
     with await _open(path, key) as source, explained("The artifact could not be copied"):
-        more = True
-        while more:
-            slice_ = asyncio.create_task(asyncio.to_thread(_copy_slice, source, target, digest))
+        hashed, copied = 0, await _in_thread(_copy_slice, source, target, 0)
+        while copied > hashed:
+            # a slice is hashed while the next one is copied; both end, also if one fails
+            hashing = asyncio.create_task(_in_thread(_hash_slice, target, hashed, copied, digest))
             try:
-                more = await asyncio.shield(slice_)
+                end = copied + await _in_thread(_copy_slice, source, target, copied)
             finally:
-                await asyncio.wait({slice_})  # the files are not closed under its hands
+                await asyncio.wait({hashing})
+            hashing.result()
+            hashed, copied = copied, end
     return digest.hexdigest()
 
 
-def _copy_slice(source: FileIO, target: FileIO, digest: hashlib._Hash) -> bool:
-    """Append the next slice to `target` and `digest`, by way of the kernel where it can; False at
-    the end of `source`."""
-    start = end = target.seek(0, os.SEEK_END)
+async def _in_thread(work: Callable[..., T], *arguments: Any) -> T:
+    """Run `work` to its end, even if the caller is canceled: its files are not closed under its
+    hands."""
+    running = asyncio.create_task(asyncio.to_thread(work, *arguments))
     try:
-        end += os.copy_file_range(source.fileno(), target.fileno(), _SLICE, start, start)
+        return await asyncio.shield(running)
+    finally:
+        await asyncio.wait({running})
+
+
+def _copy_slice(source: FileIO, target: FileIO, start: int) -> int:
+    """Copy the slice that begins at `start`, where `target` ends, by way of the kernel where it
+    can; how many bytes that are, 0 at the end of `source`."""
+    try:
+        return os.copy_file_range(source.fileno(), target.fileno(), _SLICE, start, start)
     except OSError as error:
         if error.errno not in _NOT_IN_KERNEL:
             raise
         data = os.pread(source.fileno(), CHUNK_SIZE, start)
+        target.seek(start)
         write_all(target, data)
-        end += len(data)
+        return len(data)
+
+
+def _hash_slice(file: FileIO, start: int, end: int, digest: hashlib._Hash) -> None:
     for at in range(start, end, CHUNK_SIZE):
-        digest.update(os.pread(target.fileno(), min(CHUNK_SIZE, end - at), at))
-    return end > start
+        digest.update(os.pread(file.fileno(), min(CHUNK_SIZE, end - at), at))
 
 
 async def _read(path: Path, key: str, start: int, stop: int) -> AsyncIterator[bytes]:
