@@ -71,7 +71,7 @@ def a_wheel(bench: Bench, folder: Path) -> Figures:
     if bench.small:
         archive = _first_members(archive, folder / "some.zip", 12)
     with _running(folder, inputs.PROGRAMS) as measured:
-        figures = _against_peers(measured, archive, folder, runs=1 if bench.small else 3)
+        figures = _against_peers(measured, archive, folder, runs=1 if bench.small else 6)
         if os.environ.get("PROFILE", "") not in ("", "0"):
             with profiled(measured, PROFILES):
                 _repeat(lambda: measured.submit(archive, "stamped"), 2)
