@@ -156,8 +156,9 @@ def test_blocks_that_differ_far_behind() -> None:
 
 
 def test_only_the_first_content_of_a_long_stream_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deflate_following, "_MAX_KEPT", 300_000)
-    content = _code(10, 900_000)
+    """And no short piece at its end, behind longer ones for which there is no room."""
+    monkeypatch.setattr(deflate_following, "_MAX_KEPT", 380_000)
+    content = _code(10, 850_000)
     stream = _compressed(content)
     made, taken = _followed(_old(stream), stream)
     assert made == content

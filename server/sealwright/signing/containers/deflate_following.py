@@ -47,11 +47,13 @@ class InflatedStream:
         self.seams = Seams()
         self._pieces: list[bytes] = []
         self._starts = [0]  # of the pieces; the last is where the content ends
+        self._is_full = False
 
     def keep(self, piece: bytes) -> None:
-        """Keep the next piece of content."""
+        """Keep the next piece of content, and none behind one for which there is no room."""
         end = self._starts[-1] + len(piece)
-        if piece and end <= _MAX_KEPT:
+        self._is_full = self._is_full or end > _MAX_KEPT
+        if piece and not self._is_full:
             self._pieces.append(piece)
             self._starts.append(end)
 
