@@ -9,7 +9,6 @@ from typing import BinaryIO
 from sealwright.errors import ArtifactError, ClosedMemberError
 from sealwright.signing.advice import MAKE_ANEW
 from sealwright.signing.containers import mszip
-from sealwright.signing.containers.bulk_copy import chunks
 from sealwright.signing.containers.cab_blocks import KeptBlocks, NotedBlocks, ShownBlocks
 from sealwright.signing.containers.cab_records import (
     BLOCK,
@@ -23,7 +22,7 @@ from sealwright.signing.containers.cab_records import (
     checksum,
 )
 from sealwright.signing.containers.lzx import Lzx
-from sealwright.signing.streams import read_at
+from sealwright.signing.streams import chunks, read_at
 
 Decode = Callable[[bytes, int], bytes]
 

@@ -15,11 +15,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from sealwright.signing.containers.bulk_copy import chunks
 from sealwright.signing.containers.deflate import Inflater
 from sealwright.signing.containers.deflate_blocks import LIBRARY, WINDOW, BlockInflater, Start
 from sealwright.signing.containers.deflate_seams import Seam, Seams
-from sealwright.signing.streams import read_at
+from sealwright.signing.streams import chunks, read_at
 
 _MAX_KEPT = 32 << 20  # bytes of content of an old stream that are kept in memory
 

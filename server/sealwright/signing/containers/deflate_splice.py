@@ -13,10 +13,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from sealwright.signing.containers.bulk_copy import chunks, copy_range
 from sealwright.signing.containers.deflate import crc32, deflate, deflate_start
 from sealwright.signing.containers.deflate_seams import HEAD, Seam, Seams
-from sealwright.signing.streams import read_at, size_of
+from sealwright.signing.streams import chunks, copy_range, read_at, size_of
 
 SMALLEST = 128 << 10  #: bytes of content below which nothing is gained
 _WINDOW = 32 << 10

@@ -12,7 +12,6 @@ from typing import BinaryIO
 from sealwright.errors import ArtifactError, ClosedMemberError
 from sealwright.signing.advice import SHORTEN_NAMES
 from sealwright.signing.artifact import Entry, PackedMember, ReadPacked
-from sealwright.signing.containers.bulk_copy import chunks, copy_range
 from sealwright.signing.containers.deflate_following import (
     Follower,
     InflatedStream,
@@ -54,7 +53,7 @@ from sealwright.signing.containers.zip_writing import (
     without_zip64,
     write_member,
 )
-from sealwright.signing.streams import read_at, size_of
+from sealwright.signing.streams import chunks, copy_range, read_at, size_of
 
 _UNIX = 3 << 8  # made by
 _ADDED_MODE = 0o100644

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError
-from sealwright.signing.containers.bulk_copy import BUFFER, chunks
 from sealwright.signing.containers.deflate import DeflateError, Inflater, crc32, inflater
 from sealwright.signing.containers.deflate_following import Follower
 from sealwright.signing.containers.deflate_seams import Seams, seam_inflater
 from sealwright.signing.containers.zip_records import STORED, Record
+from sealwright.signing.streams import CHUNK, chunks
 
 
 def inflate_member(
@@ -40,7 +40,7 @@ def inflate_member(
         waiting = waiting or next(pieces, b"")
         try:
             # One byte more than is due shows that there is more than was declared.
-            out = inflating.decompress(waiting, min(BUFFER, left + 1))
+            out = inflating.decompress(waiting, min(CHUNK, left + 1))
         except DeflateError:
             raise _damaged(record, "its compressed data is malformed") from None
         if not waiting and not out and not inflating.eof:
