@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from sealwright.errors import ArtifactError
 from sealwright.signing.containers import deflate_following, deflate_seams
-from sealwright.signing.containers.deflate_following import InflatedStream, Stream, follower
-from sealwright.signing.containers.deflate_seams import seam_inflater
-from sealwright.signing.containers.deflate_splice import OldStream, splice
+from sealwright.signing.containers.deflate_following import InflatedStream, follower
+from sealwright.signing.containers.deflate_seams import DeflateStream, seam_inflater
+from sealwright.signing.containers.deflate_splice import splice
 from sealwright.signing.containers.zip import ZipContainer
 
 _RAW = -zlib.MAX_WBITS
@@ -47,7 +47,7 @@ def _inflated(stream: bytes) -> bytes:
 
 def _old(stream: bytes) -> InflatedStream:
     """An old version, inflated."""
-    old = InflatedStream(Stream(io.BytesIO(_LEAD + stream), len(_LEAD), len(stream)))
+    old = InflatedStream(DeflateStream(io.BytesIO(_LEAD + stream), len(_LEAD), len(stream)))
     inflating, waiting = seam_inflater(old.seams), stream
     while not inflating.eof:
         old.keep(inflating.decompress(waiting, 100_000))
@@ -57,7 +57,7 @@ def _old(stream: bytes) -> InflatedStream:
 
 def _followed(old: InflatedStream, stream: bytes, pieces: int = 1 << 20) -> tuple[bytes, int]:
     """The content of a new version, and how much of it was taken from the old one."""
-    following = follower(old, Stream(io.BytesIO(_LEAD + stream), len(_LEAD), len(stream)))
+    following = follower(old, DeflateStream(io.BytesIO(_LEAD + stream), len(_LEAD), len(stream)))
     assert following is not None
     inflating, waiting, at = following.inflating, b"", 0
     made, taken = b"", 0
@@ -85,7 +85,7 @@ def _signed(content: bytes) -> bytes:
 def _spliced(stream: bytes, content: bytes) -> bytes:
     target = io.BytesIO()
     old = _old(stream)
-    assert splice(OldStream(old.stream.file, len(_LEAD), old.seams), io.BytesIO(content), target)
+    assert splice(old.stream, old.seams, io.BytesIO(content), target)
     return target.getvalue()
 
 

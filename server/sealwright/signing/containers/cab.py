@@ -19,7 +19,7 @@ from typing import BinaryIO
 from sealwright.errors import ArtifactError
 from sealwright.signing.advice import SHORTEN_NAMES
 from sealwright.signing.artifact import PackedMember, ReadPacked
-from sealwright.signing.containers.cab_blocks import KeptBlocks, NotedBlocks, ShownBlocks
+from sealwright.signing.containers.cab_blocks import KeptBlocks, LastBlocks, NotedBlocks
 from sealwright.signing.containers.cab_data import (
     MAX_LZX,
     FolderReader,
@@ -104,8 +104,8 @@ class Cabinet:
         self._reader: tuple[int, FolderReader] | None = None
         self._digests: dict[int, bytes] = {}  # of members' content, by order
         self._noted = [NotedBlocks() for _ in self._folders]
-        self._shown: ShownBlocks | None = None  # blocks for another version of the cabinet
-        self._known: ShownBlocks | None = None  # blocks from it
+        self._last: LastBlocks | None = None  # for a later version of the cabinet
+        self._before: LastBlocks | None = None  # of an earlier version
         self._equal: set[int] = set()  # folders whose data is the same in it
         self._count: Callable[[int], None] = lambda _: None
 
@@ -125,7 +125,7 @@ class Cabinet:
             before: the version that this is compared with. Each of its files is read before that of
                 this one.
         """
-        before._shown = self._known = ShownBlocks()
+        before._last = self._before = LastBlocks()
         old = {_files_of(each): index for index, each in enumerate(before._by_folder())}
         for index, members in enumerate(self._by_folder()):
             twin = old.get(_files_of(members))
@@ -282,8 +282,8 @@ class Cabinet:
             self._folders[index],
             self._closed[index],
             self._noted[index],
-            self._shown,
-            self._known,
+            self._last,
+            self._before,
             self._decompressing,
         )
 
