@@ -263,6 +263,13 @@ def test_nothing_to_sign(tmp_path: Path) -> None:
         assert "ZIP archive" in caught.value.advice
 
 
+def test_why_nothing_in_it_can_be_signed(tmp_path: Path) -> None:
+    sample = io.BytesIO(archive({"a.txt": b"text", "b.exe": published()}))
+    doubtful = Trust((), (), int(time.time()))
+    with pytest.raises(ArtifactError, match=r"signed\. b\.exe is signed by .*, but not trusted"):
+        analyze(sample, "a.zip", Spool(tmp_path, 1 << 30), trust=doubtful)
+
+
 def test_a_cabinet_that_can_be_opened_but_not_signed(tmp_path: Path) -> None:
     cabinet = build([Folder([File(b"a.exe", PROGRAM)])], Fields(reserve=b"of others"))
     text = proposed(archive({"a.cab": cabinet}), tmp_path)

@@ -172,6 +172,30 @@ def test_an_issuer_for_another_purpose_is_refused() -> None:
     assert "lacks 1.3.6.1.5.5.7.3.3" in reason(facts("pe", signed("pe", signer, [other])))
 
 
+def with_policies(*more: keys.Extension) -> tuple[Issued, Issued]:
+    """A publisher and its issuer, both with critical certificate policies."""
+    policy = x509.PolicyInformation(x509.ObjectIdentifier("1.3.6.1.4.1.311.46.3"), None)
+    policies: list[keys.Extension] = [(x509.CertificatePolicies([policy]), True)]
+    other = keys.issue(
+        "Issuer with policies",
+        pki().intermediate.key,
+        pki().root,
+        authority=True,
+        extensions=[*policies, *more],
+    )
+    key = pki().leaf("p256").key
+    return keys.issue("Publisher", key, other, extensions=[*CODE, *policies]), other
+
+
+def test_critical_policies_decide_nothing_unless_one_is_demanded() -> None:
+    """Microsoft's time stamp authorities have such."""
+    signer, other = with_policies()
+    assert reason(facts("pe", signed("pe", signer, [other]))) == ""
+    demanding = x509.PolicyConstraints(require_explicit_policy=0, inhibit_policy_mapping=None)
+    signer, other = with_policies((demanding, True))
+    assert "2.5.29.36" in reason(facts("pe", signed("pe", signer, [other])))
+
+
 def test_a_missing_issuer_is_refused() -> None:
     assert "No path to a trusted root" in reason(facts("pe", signed("pe", leaf(), [])))
 

@@ -110,8 +110,8 @@ def analyze(
         proposal, note = analyst.file(source, artifact_name, 1)
         if proposal is None:
             message = f"The sample {note}." if note else "Nothing in it can be signed."
-            if analyst.unread:
-                message += f" {analyst.unread}."
+            if analyst.left:
+                message += f" {analyst.left}."
             advice = "To sign any file detached, put it into a ZIP archive."
             raise ArtifactError(message, advice=advice)
     text = "\n".join(_document(artifact_name, proposal)) + "\n"
@@ -140,7 +140,7 @@ class _Analyst:
         self.spool = spool
         self.judge = judge
         self.language = language
-        self.unread = ""  # the first member that could not be read, and why
+        self.left = ""  # the first member that is left alone for a reason, and why
 
     def file(self, file: BinaryIO, name: str, depth: int) -> tuple[Proposal | None, str]:
         """What to do with one file, or a note about why it is left alone."""
@@ -235,7 +235,6 @@ class _Analyst:
                 self.spool.release(extracted)
         except ArtifactError as error:
             note = f"cannot be read: {_said(error)}"
-            self.unread = self.unread or f"{entry.path} {note}"
         if proposal is not None and not _can_be_named(entry.path):
             proposal, note = None, "cannot be named in a configuration"
         if proposal is None:
@@ -243,7 +242,9 @@ class _Analyst:
         else:
             contents.proposals[entry.path] = proposal
         if note:
-            contents.notes.append(f"{entry.path} {note}")
+            said = f"{entry.path} {note}"
+            contents.notes.append(said)
+            self.left = self.left or said
 
 
 def _stem(extension: str) -> str:

@@ -253,9 +253,7 @@ def _leaf_policy(purpose: x509.ObjectIdentifier) -> ExtensionPolicy:
             message = f"the extended key usage lacks {purpose.dotted_string}"
             raise ValueError(message)
 
-    return ExtensionPolicy.permit_all().require_present(
-        x509.ExtendedKeyUsage, Criticality.AGNOSTIC, check
-    )
+    return _any_policies().require_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, check)
 
 
 def _issuer_policy(purpose: x509.ObjectIdentifier) -> ExtensionPolicy:
@@ -271,8 +269,18 @@ def _issuer_policy(purpose: x509.ObjectIdentifier) -> ExtensionPolicy:
             raise ValueError(message)
 
     return (
-        ExtensionPolicy.permit_all()
+        _any_policies()
         .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
         .may_be_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, check_usage)
         .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, check_key_usage)
     )
+
+
+def _any_policies() -> ExtensionPolicy:
+    """Certificate policies may be critical, as in those of Microsoft's time stamp authorities.
+
+    With any policy accepted and no explicit one demanded (RFC 5280, 6.1.1 c and e), they decide
+    nothing. Policy constraints, which could demand one and are critical, are refused.
+    """
+    permitting = ExtensionPolicy.permit_all()
+    return permitting.may_be_present(x509.CertificatePolicies, Criticality.AGNOSTIC, None)
