@@ -78,12 +78,6 @@ class Transaction:
         result = await self.connection.execute(statement, rows)
         return result.rowcount
 
-    async def freeze(self) -> None:
-        """Let every statement of a transaction that only reads see one state of the database. Call
-        it first."""
-        if isinstance(self.connection, PostgresConnection):
-            await self.connection.begin("ISOLATION LEVEL REPEATABLE READ READ ONLY")
-
     @property
     def is_postgresql(self) -> bool:
         """Whether row locks and array operators exist."""
@@ -122,9 +116,13 @@ class Database:
                 await connection.commit()
 
     @contextlib.asynccontextmanager
-    async def read(self) -> AsyncIterator[Transaction]:
-        """Open a transaction that only reads: from one consistent state on SQLite, each statement
-        for itself on PostgreSQL (see `Transaction.freeze`)."""
+    async def read(self, *, frozen: bool = False) -> AsyncIterator[Transaction]:
+        """Open a transaction that only reads.
+
+        Args:
+            frozen: every statement sees one state of the database. On PostgreSQL each sees its own
+                otherwise; on SQLite it is always so.
+        """
         with _family():
             if isinstance(self._engine, SqliteEngine):
                 async with self._engine.connect() as connection:
@@ -132,6 +130,8 @@ class Database:
                     yield Transaction(connection)
                 return
             async with PostgresConnection.of(self._engine) as plain:
+                if frozen:
+                    await plain.begin("ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 yield Transaction(plain)
 
     @contextlib.asynccontextmanager
