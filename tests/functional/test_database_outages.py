@@ -10,8 +10,7 @@ import pytest
 import sqlalchemy as sa
 from tests.database import seed
 
-from sealwright.db import Database, projects
-from sealwright.db import database as connections
+from sealwright.db import Database, postgresql, projects
 from sealwright.errors import ConfigurationError, ConflictError, UnavailableError
 from sealwright.model.identifiers import new_id
 
@@ -45,7 +44,7 @@ async def test_connections_that_broke_while_idle_are_replaced(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those that were used just now are not asked; that they were closed was heard."""
-    monkeypatch.setattr(connections, "_IDLE_SECONDS", 0)
+    monkeypatch.setattr(postgresql, "_IDLE_SECONDS", 0)
     await run(database, "SELECT 1")
     other = Database(database.url)
     await run(
@@ -55,7 +54,7 @@ async def test_connections_that_broke_while_idle_are_replaced(
     )
     await run(database, "SELECT 1")
     await database.check()
-    monkeypatch.setattr(connections, "_IDLE_SECONDS", 3600)
+    monkeypatch.setattr(postgresql, "_IDLE_SECONDS", 3600)
     await run(
         other,
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
