@@ -10,9 +10,10 @@ import pytest
 import sqlalchemy as sa
 from tests.database import seed
 
-from sealwright.db import Database, postgresql, projects
+from sealwright.db import Database, log, postgresql, projects
+from sealwright.db.prepared import Prepared
 from sealwright.errors import ConfigurationError, ConflictError, UnavailableError
-from sealwright.model.identifiers import new_id
+from sealwright.model.identifiers import new_id, utc_now
 
 postgresql_only = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 
@@ -63,6 +64,33 @@ async def test_connections_that_broke_while_idle_are_replaced(
     await asyncio.sleep(0.2)  # the end of the connection is heard in the event loop
     await run(database, "SELECT 1")
     await other.close()
+
+
+@postgresql_only
+async def test_nobody_goes_on_in_what_one_who_was_cancelled_twice_began(database_url: str) -> None:
+    database = Database(database_url, pool_size=1)
+    sleep = Prepared(sa.select(sa.func.pg_sleep(sa.bindparam("seconds", type_=sa.Float)).label("")))
+    begun = asyncio.Event()
+
+    async def write() -> None:
+        async with database.transaction() as tx:
+            await log.append(tx, [log.NewEntry("", None, "one.a", "{}", utc_now())])
+            await tx.one(sleep, seconds=0)  # prepared by now: the next one is under way at once
+            begun.set()
+            await tx.one(sleep, seconds=60)
+
+    for pauses in range(4):
+        begun.clear()
+        writing = asyncio.create_task(write())
+        await begun.wait()
+        writing.cancel()
+        for _ in range(pauses):
+            await asyncio.sleep(0)
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+        async with database.transaction() as tx:
+            assert await log.pending(tx, 5) == []
+    await database.close()
 
 
 @postgresql_only

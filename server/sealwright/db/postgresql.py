@@ -109,9 +109,12 @@ class PostgresConnection:
         if not self._begun:
             return
         try:
-            await self._driver.execute("ROLLBACK")
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-            await self._connection.invalidate()
+            with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                await self._driver.execute("ROLLBACK")
+                self._begun = False
+        finally:
+            if self._begun:  # also where the task was cancelled again: nobody is to go on in it
+                self._driver.terminate()
 
     async def execute(
         self, statement: sa.Executable, parameters: Any = None
