@@ -101,7 +101,13 @@ def _archive(title: str, figures: Figures) -> str:
             f"{figures['times_faster_than_loop_alone']:.1f} times leaving out what that needs to "
             "unpack and pack."
         )
-    explained = (
+    used = f"Processor seconds a request: {_by_kind(figures['cpu_seconds'])}."
+    lines += ["", told, "", _explained(bound), "", used, ""]
+    return "\n".join(lines)
+
+
+def _explained(bound: Figures) -> str:
+    return (
         f"Bound: processor {bound['processor_seconds']:.2f} s on {bound['cores']} cores (deflate "
         f"{bound['deflate_mb_per_second']:.0f}, inflate {bound['inflate_mb_per_second']:.0f}, "
         f"SHA-256 {bound['sha256_mb_per_second']:.0f} MB/s; token "
@@ -110,17 +116,17 @@ def _archive(title: str, figures: Figures) -> str:
         "Without deflating (unchanged compressed blocks can be kept): "
         f"{bound['seconds_without_deflating']:.2f} s."
     )
-    used = f"Processor seconds a request: {_by_kind(figures['cpu_seconds'])}."
-    lines += ["", told, "", explained, "", used, ""]
-    return "\n".join(lines)
 
 
 def _installer(figures: Figures) -> str:
     return (
         "### (c) A Windows Installer file, deep\n\n"
-        f"{_where(figures)}\n\n{figures['bytes'] / 1e6:.0f} MB, "
-        f"{figures['signatures']} signatures: "
-        f"{figures['seconds']:.1f} s. Processor seconds: {_by_kind(figures['cpu_seconds'])}.\n"
+        f"{_where(figures)}\n\n{figures['bytes'] / 1e6:.0f} MB with "
+        f"{figures['content_bytes'] / 1e6:.0f} MB of programs, {figures['signatures']} signatures: "
+        f"{figures['seconds']:.1f} s, {figures['times_bound']:.2f} times the bound of "
+        f"{figures['bound']['seconds']:.1f} s.\n\n"
+        f"{_explained(figures['bound'])}\n\n"
+        f"Processor seconds: {_by_kind(figures['cpu_seconds'])}.\n"
     )
 
 
@@ -143,9 +149,16 @@ def _digests(figures: Figures) -> str:
         f"{figures['count']} RSA-3072 signatures by {figures['callers']} callers: "
         f"{figures['per_second']:.1f}/s, p50 {1000 * figures['p50']:.0f} ms, p99 "
         f"{1000 * figures['p99']:.0f} ms; one caller alone: p50 "
-        f"{1000 * figures['one_caller']['p50']:.0f} ms. The bare token in one process: "
-        f"{figures['bare_token_per_second']:.0f}/s. {_relic_server(figures)}\n"
+        f"{1000 * figures['one_caller']['p50']:.0f} ms. {_bare_token(figures['bare_token'])} "
+        f"{_relic_server(figures)}\n"
         f"{_digests_on_postgresql(figures)}{_digest_cost(figures)}"
+    )
+
+
+def _bare_token(bare: Figures) -> str:
+    return (
+        f"The bare token in one process: {bare['per_second']:.0f}/s, p50 "
+        f"{1000 * bare['p50']:.1f} ms, p99 {1000 * bare['p99']:.1f} ms."
     )
 
 

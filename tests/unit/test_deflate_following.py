@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from sealwright.errors import ArtifactError
 from sealwright.signing.containers import deflate_following, deflate_seams
-from sealwright.signing.containers.deflate_following import InflatedStream, Stream, follower
-from sealwright.signing.containers.deflate_seams import seam_inflater
-from sealwright.signing.containers.deflate_splice import OldStream, splice
+from sealwright.signing.containers.deflate_following import InflatedStream, follower
+from sealwright.signing.containers.deflate_seams import DeflateStream, seam_inflater
+from sealwright.signing.containers.deflate_splice import splice
 from sealwright.signing.containers.zip import ZipContainer
 
 _RAW = -zlib.MAX_WBITS
@@ -47,7 +47,7 @@ def _inflated(stream: bytes) -> bytes:
 
 def _old(stream: bytes) -> InflatedStream:
     """An old version, inflated."""
-    old = InflatedStream(Stream(io.BytesIO(_LEAD + stream), len(_LEAD), len(stream)))
+    old = InflatedStream(DeflateStream(io.BytesIO(_LEAD + stream), len(_LEAD), len(stream)))
     inflating, waiting = seam_inflater(old.seams), stream
     while not inflating.eof:
         old.keep(inflating.decompress(waiting, 100_000))
@@ -57,7 +57,7 @@ def _old(stream: bytes) -> InflatedStream:
 
 def _followed(old: InflatedStream, stream: bytes, pieces: int = 1 << 20) -> tuple[bytes, int]:
     """The content of a new version, and how much of it was taken from the old one."""
-    following = follower(old, Stream(io.BytesIO(_LEAD + stream), len(_LEAD), len(stream)))
+    following = follower(old, DeflateStream(io.BytesIO(_LEAD + stream), len(_LEAD), len(stream)))
     assert following is not None
     inflating, waiting, at = following.inflating, b"", 0
     made, taken = b"", 0
@@ -85,7 +85,7 @@ def _signed(content: bytes) -> bytes:
 def _spliced(stream: bytes, content: bytes) -> bytes:
     target = io.BytesIO()
     old = _old(stream)
-    assert splice(OldStream(old.stream.file, len(_LEAD), old.seams), io.BytesIO(content), target)
+    assert splice(old.stream, old.seams, io.BytesIO(content), target)
     return target.getvalue()
 
 
@@ -156,8 +156,9 @@ def test_blocks_that_differ_far_behind() -> None:
 
 
 def test_only_the_first_content_of_a_long_stream_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deflate_following, "_MAX_KEPT", 300_000)
-    content = _code(10, 900_000)
+    """And no short piece at its end, behind longer ones for which there is no room."""
+    monkeypatch.setattr(deflate_following, "_MAX_KEPT", 380_000)
+    content = _code(10, 850_000)
     stream = _compressed(content)
     made, taken = _followed(_old(stream), stream)
     assert made == content

@@ -14,8 +14,8 @@ from zlib_ng import zlib_ng
 
 from sealwright.signing.containers import deflate_blocks, deflate_seams
 from sealwright.signing.containers.deflate import inflater
-from sealwright.signing.containers.deflate_seams import HEAD, Seams, seam_inflater
-from sealwright.signing.containers.deflate_splice import OldStream, splice
+from sealwright.signing.containers.deflate_seams import HEAD, DeflateStream, Seams, seam_inflater
+from sealwright.signing.containers.deflate_splice import splice
 
 _RAW = -zlib.MAX_WBITS
 
@@ -49,8 +49,8 @@ def _seams(stream: bytes, pieces: int = 1 << 20, room: int = 1 << 20) -> Seams:
 
 def _spliced(stream: bytes, content: bytes) -> tuple[int | None, bytes]:
     target = io.BytesIO()
-    old = OldStream(io.BytesIO(b"before" + stream), 6, _seams(stream))
-    return splice(old, io.BytesIO(content), target), target.getvalue()
+    old = DeflateStream(io.BytesIO(b"before" + stream), 6, len(stream))
+    return splice(old, _seams(stream), io.BytesIO(content), target), target.getvalue()
 
 
 def _inflated(stream: bytes) -> bytes:

@@ -24,7 +24,6 @@ from sealwright.signing.artifact import (
     SignatureResult,
 )
 from sealwright.signing.budget import Budget, Limits
-from sealwright.signing.containers.bulk_copy import copy_range
 from sealwright.signing.contents import Contents
 from sealwright.signing.elements import (
     LANGUAGE,
@@ -47,7 +46,7 @@ from sealwright.signing.signing_task import (
     made_by,
 )
 from sealwright.signing.spool import KeptFiles, OneAtATime, Spool, SpoolFile, sha256_of
-from sealwright.signing.streams import size_of
+from sealwright.signing.streams import copy_range, size_of
 
 _SIGNATURE_ROOM = 64 << 10  # bytes that a signature may add, for the spool's account
 

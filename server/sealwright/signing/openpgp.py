@@ -23,6 +23,7 @@ from sealwright.model.certificate import RevocationReason
 from sealwright.model.mechanism import Mechanism
 from sealwright.signing.advice import CHANGED, SIGN_ANEW
 from sealwright.signing.artifact import SignatureRequest, SignatureResult
+from sealwright.signing.streams import chunks, size_of
 
 MAX_USER_ID = 200
 MAX_COMMENT = 150  #: so that the subpacket's length takes one byte (5.2.3.7)
@@ -158,7 +159,7 @@ def prepare_document(
         message = f"This OpenPGP key signs {key.least_hash} or better, not {hash_algorithm}."
         raise InvalidInputError(message, advice=f"Set hash-algorithm to {key.least_hash}.")
     subpackets = _subpacket(_CREATED, struct.pack(">I", created))
-    return _prepare(key, _BINARY, hash_algorithm, subpackets, _chunks(source))
+    return _prepare(key, _BINARY, hash_algorithm, subpackets, chunks(source, 0, size_of(source)))
 
 
 def prepare_certification(key: OpenPgpKey, user_id: str, created: int, seconds: int) -> Prepared:
@@ -299,7 +300,7 @@ def verify_document(source: BinaryIO, signature: bytes, key: OpenPgpKey) -> str:
     if issuer != b"\x04" + key.fingerprint:
         message = "The OpenPGP signature is of another key."
         raise VerificationError(message, advice=SIGN_ANEW)
-    digest = _digest(hash_algorithm, _chunks(source), hashed)
+    digest = _digest(hash_algorithm, chunks(source, 0, size_of(source)), hashed)
     if digest[:2] != left or body[2] != key.body[5]:
         message = "The OpenPGP signature is over another file."
         raise VerificationError(message, advice=CHANGED)
@@ -366,12 +367,6 @@ def _digest(hash_algorithm: str, material: Iterator[bytes], hashed: bytes) -> by
     digest.update(hashed)
     digest.update(struct.pack(">BBI", 4, 0xFF, len(hashed)))
     return digest.digest()
-
-
-def _chunks(source: BinaryIO) -> Iterator[bytes]:
-    source.seek(0)
-    while chunk := source.read(1 << 20):
-        yield chunk
 
 
 def _hashed_key(body: bytes) -> bytes:

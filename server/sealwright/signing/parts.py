@@ -13,11 +13,11 @@ from typing import BinaryIO
 
 from sealwright.errors import InternalError
 from sealwright.signing.artifact import Container, PackedMember
-from sealwright.signing.containers.bulk_copy import copy_range
 from sealwright.signing.elements import LANGUAGE, Language
 from sealwright.signing.plan import Plan, PlanNode, check_outputs
 from sealwright.signing.shard import Shard
 from sealwright.signing.spool import SpoolFile
+from sealwright.signing.streams import copy_range
 
 
 @dataclass(frozen=True)

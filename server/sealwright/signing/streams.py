@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from typing import BinaryIO, cast
 
 from sealwright.errors import ArtifactError
-from sealwright.signing.advice import MAKE_ANEW
 
 CHUNK = 1 << 20  #: bytes read at a time
+_IN_KERNEL = 1 << 18  # bytes below which the extra flush costs more than it saves
 
 
 def size_of(file: BinaryIO) -> int:
@@ -29,17 +29,14 @@ def read_at(file: BinaryIO, offset: int, length: int) -> bytes:
     return data
 
 
-def chunks(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
-    """The bytes from `start` to `end`, `CHUNK` at a time; ArtifactError if they end early."""
-    file.seek(start)
-    remaining = end - start
-    while remaining:
-        data = file.read(min(CHUNK, remaining))
-        if not data:
-            message = "The file ended while it was read."
-            raise ArtifactError(message, advice=MAKE_ANEW)
-        remaining -= len(data)
-        yield data
+def chunks(file: BinaryIO, offset: int, length: int) -> Iterator[bytes]:
+    """The range, `CHUNK` at a time; ArtifactError if the file ends before. Its position may be used
+    in between."""
+    while length:
+        piece = read_at(file, offset, min(length, CHUNK))
+        yield piece
+        offset += len(piece)
+        length -= len(piece)
 
 
 def digest_of(file: BinaryIO, hash_algorithm: str) -> bytes:
@@ -50,32 +47,40 @@ def digest_of(file: BinaryIO, hash_algorithm: str) -> bytes:
     return hasher.digest()
 
 
-def copy(source: BinaryIO, target: BinaryIO, length: int) -> None:
-    """Copy the first `length` bytes of `source` to the start of `target`, which is empty.
+def copy_range(source: BinaryIO, offset: int, length: int, target: BinaryIO) -> None:
+    """Append `length` bytes of `source` at `offset` to `target` at its position.
 
-    Real files are copied by the kernel, which may share their blocks. `target` is positioned behind
-    the copy afterwards.
+    The kernel copies what it can, and may have both files share their blocks.
     """
-    copied = _copy_in_kernel(source, target, length)
-    target.seek(copied)
-    for data in chunks(source, copied, length):
-        target.write(data)
+    if length >= _IN_KERNEL:
+        done = _copy_in_kernel(source, offset, length, target)
+        offset += done
+        length -= done
+    for piece in chunks(source, offset, length):
+        target.write(piece)
 
 
-def _copy_in_kernel(source: BinaryIO, target: BinaryIO, length: int) -> int:
-    """Bytes copied by copy_file_range: 0 where there is no file or no support for it."""
-    copied = 0
+def _copy_in_kernel(source: BinaryIO, offset: int, length: int, target: BinaryIO) -> int:
+    """Copy what the kernel will; 0 where these are not both plain files."""
     try:
-        target.flush()
-        into, out_of = target.fileno(), source.fileno()
-        while copied < length:
-            count = os.copy_file_range(out_of, into, length - copied, copied, copied)
-            if not count:
-                break
-            copied += count
-    except (OSError, io.UnsupportedOperation):
-        pass
-    return copied
+        source_descriptor, target_descriptor = source.fileno(), target.fileno()
+    except (AttributeError, io.UnsupportedOperation):
+        return 0
+    target.flush()
+    start = target.tell()
+    done = 0
+    while done < length:
+        try:
+            copied = os.copy_file_range(
+                source_descriptor, target_descriptor, length - done, offset + done, start + done
+            )
+        except OSError:  # not supported between these file systems
+            break
+        if not copied:
+            break
+        done += copied
+    target.seek(start + done)
+    return done
 
 
 class NullWriter(io.RawIOBase):

@@ -19,8 +19,7 @@ from typing import BinaryIO
 from sealwright.errors import ArtifactError
 from sealwright.signing.advice import SHORTEN_NAMES
 from sealwright.signing.artifact import PackedMember, ReadPacked
-from sealwright.signing.containers.bulk_copy import BUFFER, chunks, copy_range
-from sealwright.signing.containers.cab_blocks import KeptBlocks, NotedBlocks, ShownBlocks
+from sealwright.signing.containers.cab_blocks import KeptBlocks, LastBlocks, NotedBlocks
 from sealwright.signing.containers.cab_data import (
     MAX_LZX,
     FolderReader,
@@ -56,7 +55,7 @@ from sealwright.signing.containers.cab_records import (
     read_records,
 )
 from sealwright.signing.containers.deflate import crc32
-from sealwright.signing.streams import size_of
+from sealwright.signing.streams import chunks, copy_range, size_of
 
 _ARCHIVE = 0x0020  # attribute of an ordinary file
 
@@ -105,8 +104,8 @@ class Cabinet:
         self._reader: tuple[int, FolderReader] | None = None
         self._digests: dict[int, bytes] = {}  # of members' content, by order
         self._noted = [NotedBlocks() for _ in self._folders]
-        self._shown: ShownBlocks | None = None  # blocks for another version of the cabinet
-        self._known: ShownBlocks | None = None  # blocks from it
+        self._last: LastBlocks | None = None  # for a later version of the cabinet
+        self._before: LastBlocks | None = None  # of an earlier version
         self._equal: set[int] = set()  # folders whose data is the same in it
         self._count: Callable[[int], None] = lambda _: None
 
@@ -126,7 +125,7 @@ class Cabinet:
             before: the version that this is compared with. Each of its files is read before that of
                 this one.
         """
-        before._shown = self._known = ShownBlocks()
+        before._last = self._before = LastBlocks()
         old = {_files_of(each): index for index, each in enumerate(before._by_folder())}
         for index, members in enumerate(self._by_folder()):
             twin = old.get(_files_of(members))
@@ -217,7 +216,7 @@ class Cabinet:
         lead = self._lead(member, size_of(content))
         writer = self._writer(target, member.folder, member.offset - lead if is_long else None)
         writer.write(bytes(lead))
-        for piece in _read_all(content):
+        for piece in chunks(content, 0, size_of(content)):
             crc = crc32(piece, crc)
             size += len(piece)
             if is_long:
@@ -283,8 +282,8 @@ class Cabinet:
             self._folders[index],
             self._closed[index],
             self._noted[index],
-            self._shown,
-            self._known,
+            self._last,
+            self._before,
             self._decompressing,
         )
 
@@ -376,7 +375,8 @@ class Cabinet:
     def _pieces(self, member: NewMember, contents: _Contents) -> Iterator[bytes]:
         """What a member of a folder that is written anew holds then."""
         if member.old is None:
-            return _read_all(contents.added[member.path])
+            content = contents.added[member.path]
+            return chunks(content, 0, size_of(content))
         order = member.old.order
         if order in contents.packed:
             file, offset = contents.read(order)
@@ -470,12 +470,6 @@ def _attributes(raw_name: bytes, attributes: int, stamp: tuple[int, int]) -> byt
 def _kind(folder: Folder) -> bytes:
     """Whether a folder is compressed, which stays so; how may change."""
     return bytes([folder.kind != STORED])
-
-
-def _read_all(file: BinaryIO) -> Iterator[bytes]:
-    file.seek(0)
-    while piece := file.read(BUFFER):
-        yield piece
 
 
 def _check_size(size: int) -> None:

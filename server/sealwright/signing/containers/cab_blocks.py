@@ -16,7 +16,7 @@ from sealwright.signing.containers.deflate import crc32
 from sealwright.signing.streams import read_at
 
 _FIELDS = 4
-_MAX_SHOWN = 32 << 20  # bytes of a file's blocks that are kept in memory
+_MAX_KEPT = 32 << 20  # bytes of a file's blocks that are kept in memory
 
 
 class NotedBlocks:
@@ -92,8 +92,8 @@ class KeptBlocks:
         return read_at(self._file, *self._noted.place(self._first + number))
 
 
-class ShownBlocks:
-    """Blocks of the file that was read last in one version of a cabinet, for reading it in another.
+class LastBlocks:
+    """Blocks of the file that was read last in one version of a cabinet, for reading a later one.
 
     Nothing is believed of where they are: a block is found only if all that decides its content is
     equal, byte for byte. Of a very long file only the first blocks are kept.
@@ -101,14 +101,14 @@ class ShownBlocks:
 
     def __init__(self) -> None:
         self._blocks: dict[int, tuple[bytes, bytes, bytes]] = {}
-        self._left = _MAX_SHOWN
+        self._left = _MAX_KEPT
 
     def clear(self) -> None:
         """Another file follows."""
         self._blocks.clear()
-        self._left = _MAX_SHOWN
+        self._left = _MAX_KEPT
 
-    def add(self, place: int, record: bytes, history: bytes, content: bytes) -> None:
+    def keep(self, place: int, record: bytes, history: bytes, content: bytes) -> None:
         """Keep a block.
 
         Args:

@@ -9,8 +9,7 @@ from typing import BinaryIO
 from sealwright.errors import ArtifactError, ClosedMemberError
 from sealwright.signing.advice import MAKE_ANEW
 from sealwright.signing.containers import mszip
-from sealwright.signing.containers.bulk_copy import chunks
-from sealwright.signing.containers.cab_blocks import KeptBlocks, NotedBlocks, ShownBlocks
+from sealwright.signing.containers.cab_blocks import KeptBlocks, LastBlocks, NotedBlocks
 from sealwright.signing.containers.cab_records import (
     BLOCK,
     CFDATA,
@@ -23,7 +22,7 @@ from sealwright.signing.containers.cab_records import (
     checksum,
 )
 from sealwright.signing.containers.lzx import Lzx
-from sealwright.signing.streams import read_at
+from sealwright.signing.streams import chunks, read_at
 
 Decode = Callable[[bytes, int], bytes]
 
@@ -72,8 +71,8 @@ class FolderReader:
         header: of it.
         folder: one of its folders; `closed` is what `why_closed` says of it.
         noted: gets the blocks that it does not have yet.
-        shown: gets those of each file, for another version of the cabinet.
-        known: blocks of another version, which need not be decompressed again.
+        last: gets those of the file that is read, for a later version of the cabinet.
+        before: those of an earlier version, which need not be decompressed again.
         count: is told what is decompressed, see `artifact.MeteredContainer`: bytes by LZX, and
             those by MSZIP as so many that take as long.
     """
@@ -85,16 +84,16 @@ class FolderReader:
         folder: Folder,
         closed: str,
         noted: NotedBlocks,
-        shown: ShownBlocks | None = None,
-        known: ShownBlocks | None = None,
+        last: LastBlocks | None = None,
+        before: LastBlocks | None = None,
         count: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._file = file
         self._header = header
         self._folder = folder
         self._noted = noted
-        self._shown = shown
-        self._known = known
+        self._last = last
+        self._before = before
         self._count = count
         self._inflater = _Inflater()
         self._decode = _decoder(folder, self._inflater, closed)
@@ -118,8 +117,8 @@ class FolderReader:
             ArtifactError: a block is damaged.
         """
         self._file_at = offset
-        if self._shown is not None:
-            self._shown.clear()
+        if self._last is not None:
+            self._last.clear()
         while length:
             while self._start + len(self._block) <= offset:
                 following = self._start + len(self._block) + BLOCK
@@ -169,13 +168,13 @@ class FolderReader:
     def _content(self, record: bytes, *, is_read: bool) -> bytes:
         """What a block holds."""
         history, place = self._inflater.history, self._start - self._file_at
-        known = self._known.find(place, record, history) if self._known is not None else None
+        known = self._before.find(place, record, history) if self._before is not None else None
         if known is None:
             content = self._decoded(record, is_checked=is_read)
         else:
             content = self._inflater.history = known
-        if self._shown is not None and is_read and self._folder.kind == MSZIP:
-            self._shown.add(place, record, history, content)
+        if self._last is not None and is_read and self._folder.kind == MSZIP:
+            self._last.keep(place, record, history, content)
         return content
 
     def _decoded(self, record: bytes, *, is_checked: bool) -> bytes:

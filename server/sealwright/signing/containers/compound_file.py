@@ -158,7 +158,7 @@ class CompoundFile:
     def chunks(self, stream: Node) -> Iterator[bytes]:
         """A stream's content in pieces of bounded size."""
         for offset, length in stream.extents:
-            yield from chunks(self.file, offset, offset + length)
+            yield from chunks(self.file, offset, length)
 
     def read(self, stream: Node, limit: int) -> bytes:
         """All of a stream. Raises ArtifactError if it has more than `limit` bytes."""
@@ -177,7 +177,7 @@ class CompoundFile:
         while used and self._fat[used - 1] == FREE:
             used -= 1
         end = min((used + 1) * self.sector_size, self.size)
-        for piece in chunks(self.file, end, self.size):
+        for piece in chunks(self.file, end, self.size - end):
             if piece.strip(b"\0"):
                 message = "Something was appended to the compound file: no signature covers it."
                 raise ArtifactError(message, advice="Have the package made anew without it.")
@@ -305,7 +305,7 @@ class CompoundFile:
     def _read_entries(self, directory: list[Extent]) -> list[DirectoryEntry]:
         entries = []
         for offset, length in directory:
-            for data in chunks(self.file, offset, offset + length):
+            for data in chunks(self.file, offset, length):
                 entries += [
                     DirectoryEntry.parse(data[at : at + ENTRY_SIZE], self.version)
                     for at in range(0, len(data), ENTRY_SIZE)

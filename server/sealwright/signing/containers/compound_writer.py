@@ -16,7 +16,6 @@ from typing import BinaryIO
 
 from sealwright.errors import ArtifactError
 from sealwright.signing.advice import SHORTEN_NAMES
-from sealwright.signing.containers.bulk_copy import copy_range
 from sealwright.signing.containers.compound_file import CompoundFile, Node
 from sealwright.signing.containers.compound_records import (
     BLACK,
@@ -39,6 +38,7 @@ from sealwright.signing.containers.compound_records import (
     order_of,
 )
 from sealwright.signing.containers.stream_views import Extent, Region
+from sealwright.signing.streams import copy_range
 
 #: A stream's new content: bytes, or what writes it to the empty file that it is given.
 Content = bytes | Callable[[BinaryIO], object]

@@ -13,24 +13,13 @@ import ctypes
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
 
-from sealwright.signing.containers.bulk_copy import chunks
 from sealwright.signing.containers.deflate import Inflater
 from sealwright.signing.containers.deflate_blocks import LIBRARY, WINDOW, BlockInflater, Start
-from sealwright.signing.containers.deflate_seams import Seam, Seams
-from sealwright.signing.streams import read_at
+from sealwright.signing.containers.deflate_seams import DeflateStream, Seam, Seams
+from sealwright.signing.streams import chunks, read_at
 
 _MAX_KEPT = 32 << 20  # bytes of content of an old stream that are kept in memory
-
-
-@dataclass(frozen=True)
-class Stream:
-    """A compressed stream in a file; offset and size in bytes."""
-
-    file: BinaryIO
-    offset: int
-    size: int
 
 
 class InflatedStream:
@@ -42,16 +31,18 @@ class InflatedStream:
         seams: where it can be cut.
     """
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: DeflateStream) -> None:
         self.stream = stream
         self.seams = Seams()
         self._pieces: list[bytes] = []
         self._starts = [0]  # of the pieces; the last is where the content ends
+        self._is_full = False
 
     def keep(self, piece: bytes) -> None:
-        """Keep the next piece of content."""
+        """Keep the next piece of content, and none behind one for which there is no room."""
         end = self._starts[-1] + len(piece)
-        if piece and end <= _MAX_KEPT:
+        self._is_full = self._is_full or end > _MAX_KEPT
+        if piece and not self._is_full:
             self._pieces.append(piece)
             self._starts.append(end)
 
@@ -90,11 +81,12 @@ class Follower:
     Use: feed `inflating`, and call `leap` after each of its pieces.
     """
 
-    def __init__(self, library: ctypes.CDLL, old: InflatedStream, new: Stream) -> None:
+    def __init__(self, library: ctypes.CDLL, old: InflatedStream, new: DeflateStream) -> None:
         self._library = library
         self._old = old
         self._new = new
         self._seams = old.usable_seams()
+        self._bits = {seam.content: seam.bit for seam in self._seams}
         self._tail = b""
         self.inflating = self._inflater(Start())
 
@@ -128,10 +120,10 @@ class Follower:
         return b"".join(self._old.content(max(0, content - WINDOW), content))
 
     def _inflater(self, start: Start) -> _StoppingInflater:
-        return _StoppingInflater(self._library, start, {s.content: s.bit for s in self._seams})
+        return _StoppingInflater(self._library, start, self._bits)
 
 
-def follower(old: InflatedStream, new: Stream) -> Follower | None:
+def follower(old: InflatedStream, new: DeflateStream) -> Follower | None:
     """A follower; None where the library is another one."""
     return None if LIBRARY is None else Follower(LIBRARY, old, new)
 
@@ -158,7 +150,9 @@ class _StoppingInflater(BlockInflater):
         return self.is_at_seam
 
 
-def _equal_bits(old: Stream, old_bit: int, new: Stream, new_bit: int, limit: int) -> int:
+def _equal_bits(
+    old: DeflateStream, old_bit: int, new: DeflateStream, new_bit: int, limit: int
+) -> int:
     """How many bits are the same from two places on, which are at the same bit of a byte.
 
     Args:

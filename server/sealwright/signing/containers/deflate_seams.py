@@ -10,12 +10,22 @@ import ctypes
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
 from sealwright.signing.containers.deflate import Inflater, crc32, inflater
 from sealwright.signing.containers.deflate_blocks import LIBRARY, BlockInflater
 
 _SPACING = 32 << 10  # bytes of content between two seams at least
 HEAD = 4 << 10  #: bytes at the start of a content which no CRC of a seam is over
+
+
+@dataclass(frozen=True)
+class DeflateStream:
+    """A compressed stream in a file; offset and size in bytes."""
+
+    file: BinaryIO
+    offset: int
+    size: int
 
 
 @dataclass(frozen=True)

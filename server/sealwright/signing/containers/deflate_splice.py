@@ -13,13 +13,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from sealwright.signing.containers.bulk_copy import chunks, copy_range
 from sealwright.signing.containers.deflate import crc32, deflate, deflate_start
-from sealwright.signing.containers.deflate_seams import HEAD, Seam, Seams
-from sealwright.signing.streams import read_at, size_of
+from sealwright.signing.containers.deflate_blocks import WINDOW
+from sealwright.signing.containers.deflate_seams import HEAD, DeflateStream, Seam, Seams
+from sealwright.signing.streams import chunks, copy_range, read_at, size_of
 
 SMALLEST = 128 << 10  #: bytes of content below which nothing is gained
-_WINDOW = 32 << 10
 _SMALLEST_MIDDLE = 48 << 10  # bytes of content
 
 _EMPTY_FIXED = (0b0000000_01_0, 10)  # fixed codes, end of block at once: the value and its bits
@@ -72,35 +71,23 @@ def _to_bit(bit: int) -> int:
 _ALIGNMENTS = [_to_bit(bit) for bit in range(8)]
 
 
-@dataclass(frozen=True)
-class OldStream:
-    """A compressed stream in a file.
-
-    Attributes:
-        file: it lies in.
-        offset: in bytes.
-        seams: where it can be cut.
-    """
-
-    file: BinaryIO
-    offset: int
-    seams: Seams
-
-
-def splice(old: OldStream, content: BinaryIO, target: BinaryIO) -> int | None:
+def splice(old: DeflateStream, seams: Seams, content: BinaryIO, target: BinaryIO) -> int | None:
     """Append the compressed content to `target`: the same bytes on every run.
+
+    Args:
+        seams: where the old version can be cut.
 
     Returns:
         CRC-32 of the content; None where too little is as in the old version: nothing is written.
     """
-    middle = _unchanged(old.seams, content)
+    middle = _unchanged(seams, content)
     if middle is None:
         return None
     target.writelines(deflate_start(chunks(content, 0, middle.first.content)))
     _copy_blocks(old, middle.first.bit, middle.last.bit, target)
     end = middle.last.content
     tail = _Summed(chunks(content, end, size_of(content) - end), middle.crc)
-    target.writelines(deflate(tail, read_at(content, end - _WINDOW, _WINDOW)))
+    target.writelines(deflate(tail, read_at(content, end - WINDOW, WINDOW)))
     return tail.crc
 
 
@@ -139,7 +126,7 @@ def _unchanged(seams: Seams, content: BinaryIO) -> _Middle | None:
                 break
             first, run = None, before
         elif first is None:
-            first = seam if before - run >= _WINDOW else None
+            first = seam if before - run >= WINDOW else None
         else:
             found = _Middle(first, seam, crc)
     if found is None or found.last.content - found.first.content < _SMALLEST_MIDDLE:
@@ -160,7 +147,7 @@ class _Summed:
             yield piece
 
 
-def _copy_blocks(old: OldStream, first: int, last: int, target: BinaryIO) -> None:
+def _copy_blocks(old: DeflateStream, first: int, last: int, target: BinaryIO) -> None:
     """Append the old stream's bits `first` to `last` at the start of a byte, and fill the byte."""
     at, end = first // 8, last // 8
     before = _ALIGNMENTS[first % 8]

@@ -16,7 +16,6 @@ from typing import BinaryIO
 
 from sealwright.errors import ArtifactError, ClosedMemberError, InternalError
 from sealwright.signing.artifact import Entry, PackedMember, ReadPacked
-from sealwright.signing.containers.bulk_copy import copy_range
 from sealwright.signing.containers.cab import Cabinet
 from sealwright.signing.containers.cab_data import MAX_LZX
 from sealwright.signing.containers.cab_records import Member
@@ -26,7 +25,7 @@ from sealwright.signing.containers.member_paths import folded
 from sealwright.signing.containers.msi_database import STRING_POOL, Database, Table, patched
 from sealwright.signing.containers.msi_layout import BINARY, FileRow, binary_rows, file_rows
 from sealwright.signing.containers.msi_names import SIGNATURE_STREAMS, stream_name, table_name
-from sealwright.signing.streams import digest_of, read_at, size_of
+from sealwright.signing.streams import copy_range, digest_of, read_at, size_of
 
 #: Class identifiers of root storages: of packages and merge modules, and of patches.
 PACKAGE = bytes.fromhex("84100c0000000000c000000000000046")

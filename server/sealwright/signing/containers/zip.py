@@ -12,18 +12,10 @@ from typing import BinaryIO
 from sealwright.errors import ArtifactError, ClosedMemberError
 from sealwright.signing.advice import SHORTEN_NAMES
 from sealwright.signing.artifact import Entry, PackedMember, ReadPacked
-from sealwright.signing.containers.bulk_copy import chunks, copy_range
-from sealwright.signing.containers.deflate_following import (
-    Follower,
-    InflatedStream,
-    Stream,
-    follower,
-)
-from sealwright.signing.containers.deflate_seams import Seams
-from sealwright.signing.containers.deflate_splice import SMALLEST, OldStream, splice
+from sealwright.signing.containers.deflate_splice import SMALLEST, splice
 from sealwright.signing.containers.member_paths import check_added
 from sealwright.signing.containers.zip_packing import PLAIN, Extent, Packing
-from sealwright.signing.containers.zip_reading import inflate_member, write_checked
+from sealwright.signing.containers.zip_reading import MemberReader, write_checked
 from sealwright.signing.containers.zip_records import (
     CENTRAL,
     CENTRAL_SIGNATURE,
@@ -54,7 +46,7 @@ from sealwright.signing.containers.zip_writing import (
     without_zip64,
     write_member,
 )
-from sealwright.signing.streams import read_at, size_of
+from sealwright.signing.streams import chunks, copy_range, read_at, size_of
 
 _UNIX = 3 << 8  # made by
 _ADDED_MODE = 0o100644
@@ -110,21 +102,15 @@ class ZipContainer:
         times = [struct.unpack_from("<2H", each.central, 12)[::-1] for each in self._records]
         self._newest = max(times, default=(0x21, 0))  # date and time; 0x21 is 1980-01-01
         self._prefix = self._by_offset[0].offset if self._by_offset else self._end.start
-        self._seams: dict[int, Seams] = {}  # by order, of members that were inflated
-        self._notes_seams = True
-        self._is_followed = False
-        self._kept: InflatedStream | None = None  # the member that was extracted last
-        self._before: ZipContainer | None = None
+        self._reader = MemberReader(file)
 
     def only_read(self) -> None:
-        """Nothing will be packed: extracting need not note where streams can be cut."""
-        self._notes_seams = False
+        """See `artifact.NotingContainer`."""
+        self._reader.only_read()
 
     def follow(self, before: ZipContainer) -> None:
-        """See `artifact.FollowingContainer`. Of `before` the member that was extracted last is
-        kept."""
-        before._is_followed = True
-        self._before = before
+        """See `artifact.FollowingContainer`."""
+        self._reader.follow(before._reader)
 
     def entries(self) -> Iterator[Entry]:
         """Members in the central directory's order."""
@@ -147,13 +133,7 @@ class ZipContainer:
                 advice="Exclude it from the configuration, or pack it as an ordinary file.",
                 where=record.path,
             )
-        if record.method == DEFLATED and self._notes_seams:
-            pieces = self._inflate_noting(record)
-        elif record.method == DEFLATED and self._is_followed:
-            pieces = self._inflate_keeping(record)
-        else:
-            pieces = inflate_member(self._file, record, following=self._follower(record))
-        write_checked(record, pieces, target)
+        write_checked(record, self._reader.read(record), target)
 
     def read(self, entry: Entry) -> bytes:
         """The member's content, see `extract`; for members whose size the caller has checked."""
@@ -247,12 +227,8 @@ class ZipContainer:
         size = size_of(content)
         if record.method != DEFLATED or min(size, record.size) < SMALLEST:
             return None
-        if record.order not in self._seams:
-            for _ in self._inflate_noting(record):
-                pass
         start = target.tell()
-        old = OldStream(self._file, record.data, self._seams[record.order])
-        crc = splice(old, content, target)
+        crc = splice(self._reader.stream(record), self._reader.seams(record), content, target)
         return None if crc is None else PackedMember(crc, size, target.tell() - start)
 
     def rebuild(
@@ -376,30 +352,6 @@ class ZipContainer:
         start = self._end.start if last is None else self._records[last.order].offset
         rows = [each.central for each in self._records if last is None or each.order != last.order]
         return self._directory(rows, start, numbers_disks=True)
-
-    def _inflate_noting(self, record: Record) -> Iterator[bytes]:
-        """The content; where its stream can be cut is known afterwards."""
-        seams = Seams()
-        yield from inflate_member(self._file, record, seams)
-        self._seams[record.order] = seams
-
-    def _inflate_keeping(self, record: Record) -> Iterator[bytes]:
-        """The content, which a later version of the archive may have in common with this one."""
-        kept = None
-        self._kept = None
-        if record.size >= SMALLEST:
-            kept = InflatedStream(Stream(self._file, record.data, record.compressed))
-        for piece in inflate_member(self._file, record, kept.seams if kept else None):
-            if kept is not None:
-                kept.keep(piece)
-            yield piece
-        self._kept = kept
-
-    def _follower(self, record: Record) -> Follower | None:
-        kept = self._before._kept if self._before else None
-        if kept is None or record.method != DEFLATED:
-            return None
-        return follower(kept, Stream(self._file, record.data, record.compressed))
 
     def _check_added(self, added: Iterable[str], removed: Collection[int] = ()) -> None:
         kept = (record for record in self._records if record.order not in removed)

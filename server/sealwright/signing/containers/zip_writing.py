@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
 from sealwright.signing.artifact import PackedMember
-from sealwright.signing.containers.bulk_copy import BUFFER
 from sealwright.signing.containers.deflate import crc32
 from sealwright.signing.containers.zip_packing import compress
 from sealwright.signing.containers.zip_records import (
@@ -19,6 +18,7 @@ from sealwright.signing.containers.zip_records import (
     Record,
     zip64_field,
 )
+from sealwright.signing.streams import CHUNK
 
 _ZIP64_MARGIN = 16 << 20  # more than deflate can add to 4 GiB
 PLAIN_VERSION = 20
@@ -79,7 +79,7 @@ def pack_content(
 
     def read_through() -> Iterator[bytes]:
         nonlocal crc, size
-        while piece := content.read(BUFFER):
+        while piece := content.read(CHUNK):
             crc = crc32(piece, crc)
             size += len(piece)
             yield piece

@@ -202,7 +202,7 @@ def _digest(file: BinaryIO, cabinet: Cabinet, hash_algorithm: str) -> bytes:
     hasher.update(cabinet.head[:4])
     hasher.update(cabinet.head[8:34])
     hasher.update(cabinet.head[56:])
-    for data in streams.chunks(file, cabinet.body, cabinet.end):
+    for data in streams.chunks(file, cabinet.body, cabinet.end - cabinet.body):
         hasher.update(data)
     return hasher.digest()
 
@@ -230,7 +230,7 @@ def _write(source: BinaryIO, cabinet: Cabinet, signature: bytes, target: BinaryI
         raise ArtifactError(message, advice=FEWER_ISSUERS)
     place = struct.pack("<II", cabinet.size, len(padded))
     target.write(cabinet.head[:44] + place + cabinet.head[52:])
-    for data in streams.chunks(source, cabinet.body, cabinet.end):
+    for data in streams.chunks(source, cabinet.body, cabinet.end - cabinet.body):
         target.write(data)
     target.write(padded)
     target.flush()

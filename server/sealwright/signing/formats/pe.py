@@ -414,7 +414,7 @@ def _write(
     words.add(streams.read_at(source, image.security, 8), at=image.security, sign=-1)
     words.add(entry, at=image.security)
     words.add(table, at=start)
-    streams.copy(source, target, image.content)
+    streams.copy_range(source, 0, image.content, target)
     target.write(bytes(start - image.content) + table)
     target.seek(image.security)
     target.write(entry)
