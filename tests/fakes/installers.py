@@ -141,9 +141,20 @@ def build(files: Sequence[Installed], options: Options = Options()) -> bytes:
     }
     if not options.is_module:
         last = {file.cabinet: number for number, file in enumerate(files, start=1)}
+        # all columns, as in real packages: msiextract finds Cabinet by its place
         tables["Media"] = (
-            ("DiskId i2", "LastSequence i4", "Cabinet S255"),
-            [(number, last[name], name) for number, name in enumerate(names, start=1)],
+            (
+                "DiskId i2",
+                "LastSequence i4",
+                "DiskPrompt L64",
+                "Cabinet S255",
+                "VolumeLabel S32",
+                "Source S72",
+            ),
+            [
+                (number, last[name], None, name, None, None)
+                for number, name in enumerate(names, start=1)
+            ],
         )
     tables |= options.tables
     tree: dict[str, bytes | compound_files.Tree] = dict(_database(tables, options))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import struct
 import subprocess
 from pathlib import Path
@@ -11,12 +12,16 @@ import pytest
 from tests import keys
 from tests.artifacts import launcher
 from tests.artifacts_signed import sign_deeply
+from tests.fakes.cabinets import LZX, File, Folder
+from tests.fakes.cabinets import build as build_cabinet
 from tests.fakes.compound_files import PATCH, build
+from tests.fakes.lzx_encoder import ALIGNED, VERBATIM, Encoder
 from tests.interop.osslsigncode import Osslsigncode
 from tests.shared import sample, tool
 
 from sealwright.signing import algorithms
 from sealwright.signing.artifact import Directive, SignatureFact
+from sealwright.signing.containers.cab_container import CabContainer
 from sealwright.signing.containers.msi import MsiContainer
 from sealwright.signing.formats import msi
 
@@ -145,8 +150,26 @@ DEEP = """<msi-file subject="Example" author="Example">
 </msi-file>"""
 
 
-@pytest.fixture(scope="module")
-def made_by_wixl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def by_lzx(package: Path) -> None:
+    """Has the same files in a cabinet by LZX, put in by msibuild."""
+    command = [tool("msiinfo"), "extract", str(package), "one.cab"]
+    cabinet = subprocess.run(command, capture_output=True, check=True).stdout
+    container = CabContainer(io.BytesIO(cabinet), 10)
+    files = []
+    for entry in container.entries():
+        container.extract(entry, content := io.BytesIO())
+        files.append(File(entry.path.encode(), content.getvalue()))
+    whole = b"".join(file.content for file in files)
+    blocks = Encoder(18, (VERBATIM, ALIGNED), 100_000).compress(whole)
+    (package.parent / "one.cab").write_bytes(
+        build_cabinet([Folder(files, LZX | 18 << 8, blocks=blocks)])
+    )
+    command = [tool("msibuild"), str(package), "-a", "one.cab", str(package.parent / "one.cab")]
+    subprocess.run(command, check=True)
+
+
+@pytest.fixture(scope="module", params=["MSZIP", "LZX"])
+def made_by_wixl(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wixl")
     (folder / "package.wxs").write_text(SOURCE)
     # long enough to get a folder of its own
@@ -154,8 +177,11 @@ def made_by_wixl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "tool.exe").write_bytes(launcher("t64.exe").read_bytes())
     (folder / "read.me").write_bytes(b"Read me.\r\n" * 4000)
     (folder / "run.ps1").write_bytes(b"Write-Output 1\r\n")
-    subprocess.run([tool("wixl"), "-o", "package.msi", "package.wxs"], cwd=folder, check=True)
-    return folder / "package.msi"
+    package = folder / f"{request.param}.msi"
+    subprocess.run([tool("wixl"), "-o", package.name, "package.wxs"], cwd=folder, check=True)
+    if request.param == "LZX":
+        by_lzx(package)
+    return package
 
 
 def extracted(path: Path, folder: Path) -> dict[str, bytes]:
@@ -175,7 +201,7 @@ def test_deep_signing(made_by_wixl: Path, osslsigncode: Osslsigncode, tmp_path: 
     osslsigncode.verify(tmp_path / "signed.msi")
     with (tmp_path / "signed.msi").open("rb") as file:  # what follows does pass over a lead
         folders = MsiContainer(file, 100)._embedded[0].cabinet._folders
-        assert any(folder.lead for folder in folders)
+        assert any(folder.lead for folder in folders) is (made_by_wixl.stem == "MSZIP")
     before = extracted(made_by_wixl, tmp_path / "before")
     after = extracted(tmp_path / "signed.msi", tmp_path / "after")
     installed = {"application.exe", "read me.txt", "run.ps1"}
