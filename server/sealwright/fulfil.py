@@ -56,7 +56,7 @@ from sealwright.signing.artifact import Identity, SignatureRequest
 from sealwright.signing.file_result import FileDigest, StageReport
 from sealwright.signing.plan import Plan
 from sealwright.signing.signature_value import verify_signature_value
-from sealwright.signing.spool import sha256_of
+from sealwright.signing.streams import sha256_of
 from sealwright.signing.team import is_divisible, team_of
 from sealwright.signing.verify_result import Verdict
 from sealwright.transparency.leaf import ARTIFACT_RELEASED
@@ -183,7 +183,7 @@ async def _sign_artifact(bench: Workbench, request: SigningRequest, meter: Progr
         await team.share_input()
         meter.begin(Stage.PLANNING)
         plan = await plan_and_record(bench, request, team, configuration, identity)
-        files = sum(1 for node in plan.root.walk() if node.signs)
+        files = plan.files_to_sign
         meter.begin(Stage.SIGNING, files)
         made = await team.deep_sign(plan, identity, answerer.answer_pending, meter.count)
         await team.end()

@@ -8,7 +8,7 @@ from functools import partial
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError
-from sealwright.signing.artifact import Container, Entry, MeteredContainer
+from sealwright.signing.artifact import Container, Entry, MeteredContainer, NotingContainer
 from sealwright.signing.spool import Spool, SpoolFile
 from sealwright.signing.streams import NullWriter
 
@@ -67,6 +67,14 @@ class Budget:
         entries = list(container.entries())
         self.members += len(entries)
         self._meter(container)
+        return container, entries
+
+    def open_to_read(self, open_: Callable[[BinaryIO, int], Container], file: BinaryIO,
+                     depth: int) -> tuple[Container, list[Entry]]:  # fmt: skip
+        """`open_container` where nothing will be packed."""
+        container, entries = self.open_container(open_, file, depth)
+        if isinstance(container, NotingContainer):
+            container.only_read()
         return container, entries
 
     def reopen(self, opened: tuple[Container, list[Entry]]) -> tuple[Container, list[Entry]]:

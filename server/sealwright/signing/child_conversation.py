@@ -35,7 +35,7 @@ class Conversation:
                 for directive in node.signs
             }
         )
-        self._files = sum(1 for node in plan.root.walk() if node.signs)
+        self._files = plan.files_to_sign
         self._seen: set[int] = set()
 
     def take(self, reply: protocol.Message) -> list[PendingSignature]:

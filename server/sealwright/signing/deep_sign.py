@@ -40,13 +40,12 @@ from sealwright.signing.signing_task import (
     Packed,
     Signing,
     Task,
-    file_name,
     find_equals,
     key_of,
     made_by,
 )
-from sealwright.signing.spool import KeptFiles, OneAtATime, Spool, SpoolFile, sha256_of
-from sealwright.signing.streams import copy_range, size_of
+from sealwright.signing.spool import KeptFiles, OneAtATime, Spool, SpoolFile
+from sealwright.signing.streams import copy_range
 
 _SIGNATURE_ROOM = 64 << 10  # bytes that a signature may add, for the spool's account
 
@@ -321,7 +320,7 @@ class DeepSign:
         if not _is_last(task):
             target = self._contents.hold(self._spool.start(size + _SIGNATURE_ROOM))
         source.seek(0)
-        engine_options = {"timestamp": self.plan.timestamp, FILE_NAME: file_name(task.node)}
+        engine_options = {"timestamp": self.plan.timestamp, FILE_NAME: task.node.file_name}
         options = {**directive.options, **engine_options}
         timed = replace(directive, options=options)
         generator = kind.format.sign(source, timed, self._identity, target)
@@ -363,7 +362,7 @@ class DeepSign:
             if task.content is not None:
                 self._spool.release(task.content)
             if any(map(is_embedded, later)):
-                passing = _digest_of(signing.target)
+                passing = FileDigest.of(signing.target)
             task.replaced = True
             task.content = self._keep(signing.target)
         elif signing.target is not self._output:
@@ -390,9 +389,8 @@ class DeepSign:
         return None
 
     def _keep_outputs(self, task: Task, outcome: Outcome) -> None:
-        folder = task.node.member.rpartition("/")[0]
         for name, content in sorted(outcome.side_files.items()):
-            path = f"{folder}/{name}" if folder else name
+            path = task.node.beside(name)
             if task.parent is None or path not in task.node.outputs or path in task.outputs:
                 message = f'The format made a file "{name}" that was not planned.'
                 raise InternalError(message)
@@ -417,12 +415,10 @@ class DeepSign:
         """Give an equal file what the leader got; the leader has reserved a use of it."""
         assert task.parent is not None  # noqa: S101 - the artifact itself equals no other file
         self._contents.release_kept(task)
-        folder = task.node.member.rpartition("/")[0]
         task.replaced = leader.replaced
         task.content = leader.content if leader.replaced else None
         for path, file in leader.outputs.items():
-            name = path.rpartition("/")[2]
-            task.outputs[f"{folder}/{name}" if folder else name] = file
+            task.outputs[task.node.beside(path.rpartition("/")[2])] = file
         task.reports = [replace(report, path=task.node.path) for report in leader.reports]
         self._hand_over(task)
 
@@ -513,7 +509,7 @@ class DeepSign:
             rebuilt = self._spool.create(fill, expected)
             if any(map(is_embedded, task.node.directives)):
                 with rebuilt.open() as content:
-                    passing = _digest_of(content)
+                    passing = FileDigest.of(content)
         for open_files in (added, packed):
             open_files.close()
         for file in files:
@@ -543,10 +539,6 @@ def _is_last(task: Task) -> bool:
     directive, *later = task.node.directives[task.stage :]
     last = is_embedded(directive) and all(is_verification(each.name) for each in later)
     return last and task.parent is None
-
-
-def _digest_of(content: BinaryIO) -> FileDigest:
-    return FileDigest(sha256_of(content), size_of(content))
 
 
 def _write(content: bytes, target: BinaryIO) -> None:

@@ -10,7 +10,6 @@ from typing import BinaryIO, TypeVar
 
 from sealwright.errors import ArtifactError
 from sealwright.signing.artifact import Container, Entry
-from sealwright.signing.streams import digest_of
 
 Key = TypeVar("Key", int, str)
 
@@ -179,8 +178,3 @@ class OneAtATime(Mapping[Key, BinaryIO]):
         if self._open is not None:
             self._open.close()
             self._open = None
-
-
-def sha256_of(file: BinaryIO) -> str:
-    """SHA-256 of the whole file, hexadecimal."""
-    return digest_of(file, "sha256").hex()

@@ -106,7 +106,7 @@ class Team:
         """See `FormatChild.deep_sign`."""
         if len(self.children) == 1:
             return await self.first.deep_sign(plan, identity, answer, progress)
-        files = sum(1 for node in plan.root.walk() if node.signs)
+        files = plan.files_to_sign
         done = [0] * len(self.children)
 
         def count(number: int, of_shard: int, _files: int) -> None:
