@@ -308,7 +308,7 @@ def main(arguments: list[str]) -> None:
 
 def _out_of_memory() -> ArtifactError:
     message = "Processing the artifact needs more memory than is allowed."
-    return ArtifactError(message, advice="Submit a smaller artifact, or have the limit raised.")
+    return ArtifactError(message, advice="Submit a smaller artifact.")
 
 
 def _unexpected(error: Exception) -> SealwrightError:
