@@ -8,6 +8,7 @@ from functools import partial
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError
+from sealwright.signing.advice import RAISE_LIMIT, SUBMIT_APART
 from sealwright.signing.artifact import Container, Entry, MeteredContainer, NotingContainer
 from sealwright.signing.spool import Spool, SpoolFile
 from sealwright.signing.streams import NullWriter
@@ -62,7 +63,7 @@ class Budget:
         """Open a container and count its members."""
         if depth > self.limits.depth:
             message = f"Containers are nested more than {self.limits.depth} deep."
-            raise ArtifactError(message, advice="Have the server's limit raised if this is meant.")
+            raise ArtifactError(message, advice=RAISE_LIMIT)
         container = open_(file, self.limits.members - self.members)
         entries = list(container.entries())
         self.members += len(entries)
@@ -123,8 +124,5 @@ class Budget:
                 f"Extracting it would exceed the {self.largest} bytes that this artifact may use"
             )
         if problem:
-            advice = (
-                "This looks like an archive bomb; have the server's limits raised if it is not."
-            )
             message = f"{problem}."
-            raise ArtifactError(message, advice=advice, where=entry.path)
+            raise ArtifactError(message, advice=SUBMIT_APART, where=entry.path)

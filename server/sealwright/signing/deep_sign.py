@@ -20,7 +20,6 @@ from sealwright.signing.artifact import (
     Directive,
     Identity,
     Outcome,
-    SignatureRequest,
     SignatureResult,
 )
 from sealwright.signing.budget import Budget, Limits
@@ -34,6 +33,7 @@ from sealwright.signing.elements import (
 from sealwright.signing.file_result import REPACK, FileDigest, StageReport
 from sealwright.signing.parameters import FILE_NAME
 from sealwright.signing.parts import Part, PartWriter
+from sealwright.signing.pending_signatures import PendingSignature, PendingSignatures
 from sealwright.signing.plan import Plan, at
 from sealwright.signing.signing_task import (
     Opened,
@@ -48,23 +48,6 @@ from sealwright.signing.spool import KeptFiles, OneAtATime, Spool, SpoolFile
 from sealwright.signing.streams import copy_range
 
 _SIGNATURE_ROOM = 64 << 10  # bytes that a signature may add, for the spool's account
-
-
-@dataclass(frozen=True)
-class PendingSignature:
-    """A signature that a file waits for.
-
-    Attributes:
-        number: handle for the answer, unique within one `DeepSign`.
-        path: of the file, as in the plan.
-        directive: that asks for it.
-        request: what is to be signed.
-    """
-
-    number: int
-    path: str
-    directive: str
-    request: SignatureRequest
 
 
 @dataclass(frozen=True)
@@ -129,9 +112,7 @@ class DeepSign:
         # changed files are extracted first; others in their folder are read when it is rebuilt
         budget = Budget(limits or Limits(), plan.root.size, passes=2)
         self._contents = Contents(source, source_sha256, spool, budget, language, kept)
-        self._next_number = 0
-        self._untaken: list[PendingSignature] = []
-        self._waiting: dict[int, Task] = {}
+        self._pending = PendingSignatures()
         self._answered: list[Task] = []
         self._ready: list[Task] = []
         self._reports: list[tuple[int, list[StageReport]]] = []
@@ -149,7 +130,7 @@ class DeepSign:
     @property
     def unanswered(self) -> int:
         """Requests that wait for an answer, taken or not."""
-        return len(self._waiting)
+        return len(self._pending)
 
     @property
     def finished_files(self) -> int:
@@ -184,19 +165,13 @@ class DeepSign:
 
     def take(self) -> list[PendingSignature]:
         """The requests that have arisen since the last call."""
-        taken, self._untaken = self._untaken, []
-        return taken
+        return self._pending.take()
 
     def supply(self, number: int, result: SignatureResult) -> None:
         """Give the answer to the request with this number."""
-        task = self._waiting.pop(number, None)
-        if task is None or task.signing is None:
-            message = f"There is no open signature request {number}."
-            raise InternalError(message)
-        signing = task.signing
-        signing.answers[signing.waiting.pop(number)] = result
-        if not signing.waiting:
-            self._answered.append(task)
+        answered = self._pending.supply(number, result)
+        if answered is not None:
+            self._answered.append(answered)
 
     def batches(
         self,
@@ -222,11 +197,11 @@ class DeepSign:
     # Walking
 
     def _may_start(self) -> bool:
-        if not self._waiting and not self._unpacked:
+        if not self._pending and not self._unpacked:
             return True
         # packing can wait as long as the answers of others would be waited for
         enough = self._pace.requests // (4 if self._unpacked else 1)
-        return len(self._waiting) < enough and self._spool.used < self._pace.spool
+        return len(self._pending) < enough and self._spool.used < self._pace.spool
 
     def _start(self) -> Iterator[Task]:
         root = Task(self.plan.root, None, 0)
@@ -330,7 +305,6 @@ class DeepSign:
         """Run the generator to its next batch (False) or its end (True)."""
         signing = task.signing
         assert signing is not None  # noqa: S101 - set by the caller
-        signing.answers = {}
         try:
             requests = (
                 next(signing.generator) if results is None else signing.generator.send(results)
@@ -340,15 +314,7 @@ class DeepSign:
         except StopIteration as stop:
             self._finish_stage(task, stop.value)
             return True
-        signing.requests += requests
-        directive = task.node.directives[task.stage].name
-        for position, request in enumerate(requests):
-            number = self._next_number
-            self._next_number += 1
-            signing.waiting[number] = position
-            self._waiting[number] = task
-            pending = PendingSignature(number, task.node.path, directive, request)
-            self._untaken.append(pending)
+        self._pending.ask(task, requests)
         return False
 
     def _finish_stage(self, task: Task, outcome: Outcome) -> None:

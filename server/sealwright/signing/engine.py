@@ -28,9 +28,10 @@ from sealwright.signing.artifact import (
 from sealwright.signing.authenticode_trust import Trust
 from sealwright.signing.budget import Budget, Limits
 from sealwright.signing.configuration import parse_configuration
-from sealwright.signing.deep_sign import DeepSign, PendingSignature
+from sealwright.signing.deep_sign import DeepSign
 from sealwright.signing.elements import LANGUAGE, Language
 from sealwright.signing.file_result import FileDigest, FileResult, StageReport
+from sealwright.signing.pending_signatures import PendingSignature
 from sealwright.signing.plan import INSIDE, Plan, at
 from sealwright.signing.planner import build_plan
 from sealwright.signing.spool import KEPT, KeptFiles, Spool

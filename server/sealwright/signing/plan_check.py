@@ -49,9 +49,9 @@ class PlanCheck:
         place = (plan.artifact_name, "", 0)
         require((node.path, node.member, node.order) == place, _OTHERWISE)
         require(include.pattern is None or include.pattern.matches(node.path), _OTHERWISE)
-        self.terms(node, configuration.root, include)
+        self.directives(node, configuration.root, include)
 
-    def terms(self, node: PlanNode, element: Element, include: Include) -> None:
+    def directives(self, node: PlanNode, element: Element, include: Include) -> None:
         """Done to a file must be what the element says that means it."""
         directives = tuple(for_file(each, node.file_name) for each in element.directives)
         planned = (node.element, node.where, node.directives)
@@ -95,7 +95,7 @@ class PlanCheck:
 
     def member(self, node: PlanNode, claim: Claim, container: Container) -> None:
         """A member in which nothing is signed."""
-        self.terms(node, claim.element, claim.include)
+        self.directives(node, claim.element, claim.include)
         extracted = self._budget.extract(container, claim.entry, self._spool)
         try:
             with extracted.open() as file:

@@ -342,7 +342,7 @@ class _Check:
             with at(node.path), at(child.path):
                 claim = claims[entry.order]
                 if child.has_work:
-                    self.planned.terms(child, claim.element, claim.include)
+                    self.planned.directives(child, claim.element, claim.include)
                     versions = (before, entry), (after, entry_after)
                     self.member(child, claim, *versions, outputs)
                 else:
