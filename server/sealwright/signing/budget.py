@@ -1,4 +1,4 @@
-"""What one artifact may use, and what of it has been used."""
+"""What one artifact may use, at a time and in all, and what of it has been used."""
 
 from __future__ import annotations
 
@@ -35,6 +35,19 @@ class Limits:
     ratio: int = 200
     ratio_allowance: int = 64 << 20
     spool: int = 64 << 30
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How much may be under way at once.
+
+    Attributes:
+        requests: signature requests that wait for an answer.
+        spool: bytes of temporary files at which no further leaf is started while others wait.
+    """
+
+    requests: int = 256
+    spool: int = 4 << 30
 
 
 def allowance(limits: Limits, size: int) -> int:

@@ -30,7 +30,7 @@ from sealwright.errors import (
 from sealwright.signing import child_protocol as protocol
 from sealwright.signing.analyze import analyze
 from sealwright.signing.artifact import TimestampForm
-from sealwright.signing.budget import Limits
+from sealwright.signing.budget import Limits, Pace
 from sealwright.signing.configuration import parse_configuration
 from sealwright.signing.confinement import (
     INPUT,
@@ -43,7 +43,7 @@ from sealwright.signing.confinement import (
     part_of,
     protect_output,
 )
-from sealwright.signing.deep_sign import DeepSign, Pace
+from sealwright.signing.deep_sign import DeepSign
 from sealwright.signing.parts import Part
 from sealwright.signing.pending_signatures import PendingSignature
 from sealwright.signing.plan import Plan

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -22,7 +22,7 @@ from sealwright.signing.artifact import (
     Outcome,
     SignatureResult,
 )
-from sealwright.signing.budget import Budget, Limits
+from sealwright.signing.budget import Budget, Limits, Pace
 from sealwright.signing.contents import Contents
 from sealwright.signing.elements import (
     LANGUAGE,
@@ -48,19 +48,6 @@ from sealwright.signing.spool import KeptFiles, OneAtATime, Spool, SpoolFile
 from sealwright.signing.streams import copy_range
 
 _SIGNATURE_ROOM = 64 << 10  # bytes that a signature may add, for the spool's account
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How much may be under way at once.
-
-    Attributes:
-        requests: signature requests that wait for an answer.
-        spool: bytes of temporary files at which no further leaf is started while others wait.
-    """
-
-    requests: int = 256
-    spool: int = 4 << 30
 
 
 class DeepSign:
