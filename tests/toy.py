@@ -27,9 +27,9 @@ from sealwright.signing.artifact import (
 )
 from sealwright.signing.containers import CONTAINERS, ContainerType
 from sealwright.signing.containers.zip import ZipContainer, is_zip
-from sealwright.signing.deep_sign import PendingSignature
 from sealwright.signing.elements import Language
 from sealwright.signing.file_result import FileDigest
+from sealwright.signing.pending_signatures import PendingSignature
 from tests.rebuilding import rebuild
 
 MAGIC = b"TOY1"

@@ -20,7 +20,7 @@ from sealwright.model.identifiers import utc_now
 from sealwright.model.request import SigningRequest
 from sealwright.queueing import lease
 from sealwright.signing.artifact import SignatureRequest, SignatureResult, TimestampForm
-from sealwright.signing.deep_sign import PendingSignature
+from sealwright.signing.pending_signatures import PendingSignature
 from sealwright.signing.signature_value import stamped_value
 from sealwright.signing.signer_client import SignerClient
 from sealwright.signing.timestamp_client import TimestampClient

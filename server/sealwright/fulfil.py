@@ -56,8 +56,8 @@ from sealwright.signing.artifact import Identity, SignatureRequest
 from sealwright.signing.file_result import FileDigest, StageReport
 from sealwright.signing.plan import Plan
 from sealwright.signing.signature_value import verify_signature_value
-from sealwright.signing.spool import sha256_of
-from sealwright.signing.team import is_divisible, team_of
+from sealwright.signing.streams import sha256_of
+from sealwright.signing.team import Team, is_divisible, team_of
 from sealwright.signing.verify_result import Verdict
 from sealwright.transparency.leaf import ARTIFACT_RELEASED
 from sealwright.transparency.record import record, request_entry
@@ -183,35 +183,48 @@ async def _sign_artifact(bench: Workbench, request: SigningRequest, meter: Progr
         await team.share_input()
         meter.begin(Stage.PLANNING)
         plan = await plan_and_record(bench, request, team, configuration, identity)
-        files = sum(1 for node in plan.root.walk() if node.signs)
+        files = plan.files_to_sign
         meter.begin(Stage.SIGNING, files)
-        made = await team.deep_sign(plan, identity, answerer.answer_pending, meter.count)
+        reports = await team.deep_sign(plan, identity, answerer.answer_pending, meter.count)
         await team.end()
         async with team_of(bench.children, bench.room, divisible=divisible) as judges:
-            judging = judges.first
-            signing.input.replace(judging.input)
-            signing.output.replace(judging.output)
+            signing.input.replace(judges.first.input)
+            signing.output.replace(judges.first.output)
             await judges.share_input()
             meter.begin(Stage.VERIFYING, files)
-            with judging.open_output() as signed:
-                judgement = asyncio.create_task(
-                    judges.verify(
-                        plan, configuration.encode(), request.parameters, certificate.certificate
-                    )
-                )
-                # the log takes the signatures in meanwhile, so that at the end little is left
-                sequencing = asyncio.create_task(bench.signer.checkpoint())
-                try:
-                    output = await _store(bench, request, judging.output, signed, judgement)
-                    verdict = await judgement
-                finally:
-                    judgement.cancel()
-                    sequencing.cancel()
-                    await asyncio.gather(judgement, sequencing, return_exceptions=True)
+            verdict, output = await _judge(
+                bench, request, judges, plan, configuration, certificate.certificate
+            )
             meter.begin(Stage.RELEASING, files)
-    results, facts = await asyncio.to_thread(_settle, plan, made, verdict, output)
+    results, facts = await asyncio.to_thread(_settle, plan, reports, verdict, output)
     await _release(bench, request, ARTIFACT_RELEASED, facts, results)
     await _complete(bench, request, output=output)
+
+
+async def _judge(
+    bench: Workbench,
+    request: SigningRequest,
+    judges: Team,
+    plan: Plan,
+    configuration: str,
+    certificate: bytes,
+) -> tuple[Verdict, StoredArtifact]:
+    """Have the signed artifact judged. Meanwhile the store copies it, and the log takes in the
+    signatures."""
+    judging = judges.first
+    with judging.open_output() as signed:
+        judgement = asyncio.create_task(
+            judges.verify(plan, configuration.encode(), request.parameters, certificate)
+        )
+        # whether it succeeds is seen at the end, when it is asked for again and has little left
+        sequencing = asyncio.create_task(bench.signer.checkpoint())
+        try:
+            output = await _store(bench, request, judging.output, signed, judgement)
+            return await judgement, output
+        finally:
+            judgement.cancel()
+            sequencing.cancel()
+            await asyncio.gather(judgement, sequencing, return_exceptions=True)
 
 
 async def _store(
@@ -244,11 +257,11 @@ async def _store(
 
 
 def _settle(
-    plan: Plan, made: Sequence[StageReport], verdict: Verdict, output: StoredArtifact
+    plan: Plan, reports: Sequence[StageReport], verdict: Verdict, output: StoredArtifact
 ) -> tuple[list[FileResult], dict[str, Any]]:
     """What was done to each file, and what the log says of it."""
     delivered = FileDigest(output.sha256, output.size)
-    results = [_result(each) for each in agree(plan, made, verdict, delivered)]
+    results = [_result(each) for each in agree(plan, reports, verdict, delivered)]
     return results, _facts(plan, output, results)
 
 

@@ -10,10 +10,10 @@ import pytest
 import sqlalchemy as sa
 from tests.database import seed
 
-from sealwright.db import Database, projects
-from sealwright.db import database as connections
+from sealwright.db import Database, log, postgresql, projects
+from sealwright.db.prepared import Prepared
 from sealwright.errors import ConfigurationError, ConflictError, UnavailableError
-from sealwright.model.identifiers import new_id
+from sealwright.model.identifiers import new_id, utc_now
 
 postgresql_only = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 
@@ -45,7 +45,7 @@ async def test_connections_that_broke_while_idle_are_replaced(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those that were used just now are not asked; that they were closed was heard."""
-    monkeypatch.setattr(connections, "_IDLE_SECONDS", 0)
+    monkeypatch.setattr(postgresql, "_IDLE_SECONDS", 0)
     await run(database, "SELECT 1")
     other = Database(database.url)
     await run(
@@ -55,7 +55,7 @@ async def test_connections_that_broke_while_idle_are_replaced(
     )
     await run(database, "SELECT 1")
     await database.check()
-    monkeypatch.setattr(connections, "_IDLE_SECONDS", 3600)
+    monkeypatch.setattr(postgresql, "_IDLE_SECONDS", 3600)
     await run(
         other,
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
@@ -64,6 +64,33 @@ async def test_connections_that_broke_while_idle_are_replaced(
     await asyncio.sleep(0.2)  # the end of the connection is heard in the event loop
     await run(database, "SELECT 1")
     await other.close()
+
+
+@postgresql_only
+async def test_nobody_goes_on_in_what_one_who_was_cancelled_twice_began(database_url: str) -> None:
+    database = Database(database_url, pool_size=1)
+    sleep = Prepared(sa.select(sa.func.pg_sleep(sa.bindparam("seconds", type_=sa.Float)).label("")))
+    begun = asyncio.Event()
+
+    async def write() -> None:
+        async with database.transaction() as tx:
+            await log.append(tx, [log.NewEntry("", None, "one.a", "{}", utc_now())])
+            await tx.one(sleep, seconds=0)  # prepared by now: the next one is under way at once
+            begun.set()
+            await tx.one(sleep, seconds=60)
+
+    for pauses in range(4):
+        begun.clear()
+        writing = asyncio.create_task(write())
+        await begun.wait()
+        writing.cancel()
+        for _ in range(pauses):
+            await asyncio.sleep(0)
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+        async with database.transaction() as tx:
+            assert await log.pending(tx, 5) == []
+    await database.close()
 
 
 @postgresql_only

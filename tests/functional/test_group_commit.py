@@ -86,6 +86,14 @@ def test_a_slow_commit_is_no_more_waited_for_in_the_loop(monkeypatch: pytest.Mon
         seen.append(disk.is_quick)
     assert seen == [False] * 19 + [True] + [False] * 20 + [True]
 
+    def fail() -> None:
+        commit(0.01)
+        raise sqlite3.OperationalError
+
+    with pytest.raises(sqlite3.OperationalError):
+        disk.timed(fail)
+    assert not disk.is_quick
+
 
 async def test_a_failure_costs_the_others_nothing(writers: Database) -> None:
     async def fail() -> None:

@@ -15,7 +15,7 @@ from tests.database import add_request, seed
 from sealwright.db import Database
 from sealwright.db.migrate import is_current, migrate
 from sealwright.db.tables import METADATA
-from sealwright.errors import ConfigurationError
+from sealwright.errors import ConfigurationError, UnavailableError
 
 
 async def test_migrations_make_the_tables_of_the_metadata(database: Database) -> None:
@@ -99,7 +99,20 @@ async def test_a_database_of_a_newer_version_is_refused(
         await migrate(database_url)
 
 
-async def test_an_empty_database_is_not_current(empty_database_url: str) -> None:
+async def test_a_migration_that_fails_leaves_the_database_as_it_was(
+    empty_database_url: str,
+) -> None:
     database = Database(empty_database_url)
     assert not await is_current(database)
+    async with database.transaction() as tx:  # what one of the last migrations makes
+        await tx.change(sa.text("CREATE TABLE plans_ahead (id INTEGER)"))
+    with pytest.raises((sa.exc.ProgrammingError, UnavailableError)):
+        await migrate(empty_database_url)
+    assert not await is_current(database)
+    async with database.transaction() as tx:
+        tables = await tx.connection.run_sync(lambda each: sa.inspect(each).get_table_names())
+        assert tables == ["plans_ahead"]
+        await tx.change(sa.text("DROP TABLE plans_ahead"))
+    await migrate(empty_database_url)
+    assert await is_current(database)
     await database.close()

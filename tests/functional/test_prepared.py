@@ -130,8 +130,7 @@ async def test_one_who_is_cancelled_leaves_nothing(database: Database) -> None:
 
 
 async def test_a_frozen_reader_sees_one_state(database: Database) -> None:
-    async with database.read() as tx:
-        await tx.freeze()
+    async with database.read(frozen=True) as tx:
         assert await log.pending(tx, 5) == []
         async with database.transaction() as other:
             await log.append(other, [entry("one.a")])

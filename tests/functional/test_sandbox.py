@@ -43,14 +43,14 @@ from sealwright.model.signed_member import Change, SignedMember
 from sealwright.signing import child_protocol, landlock
 from sealwright.signing.agreement import agree
 from sealwright.signing.artifact import Directive, SignatureFact, SignatureResult, TimestampForm
-from sealwright.signing.budget import Limits
+from sealwright.signing.budget import Limits, Pace
 from sealwright.signing.child_pool import ChildPool
 from sealwright.signing.child_process import SandboxSettings
 from sealwright.signing.confinement import ChildLimits
-from sealwright.signing.deep_sign import Pace, PendingSignature
 from sealwright.signing.file_result import FileDigest, StageReport
 from sealwright.signing.formats import pe
 from sealwright.signing.nursery import ENVIRONMENT
+from sealwright.signing.pending_signatures import PendingSignature
 from sealwright.signing.plan import Plan
 from sealwright.signing.sandbox import FormatChild
 from sealwright.signing.signature_value import stamped_value

@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import datetime as dt
 import hashlib
-import io
 import json
 import os
 import zipfile
@@ -22,6 +21,7 @@ from tests.endorsing import Desk, equip
 from tests.file_server import file_server
 from tests.signer import Keys, intents_of
 from tests.system import QueueServer
+from tests.toys_signed import contents
 from tests.works import Failing, Works, at_work
 
 from sealwright import answer
@@ -90,7 +90,9 @@ async def test_artifact_is_signed(works: Works) -> None:
     async with works.bench.database.read() as tx:
         results = await file_results.results(tx, request.id)
     assert [one.timestamp is not None for one in results] == [False, True, True, False, True]
-    before, after = opened(works.artifact), opened(output)
+    before, after = (
+        contents(each.read_bytes(), "product.zip") for each in (works.artifact, output)
+    )
     files = []
     for one in results:
         digests = [hashlib.sha256(held[one.path]).hexdigest() for held in (before, after)]
@@ -103,15 +105,6 @@ async def test_artifact_is_signed(works: Works) -> None:
     # a message that comes late, or twice, changes nothing
     assert await works.fulfil(request) == done
     assert works.shim.count() == SIGNATURES
-
-
-def opened(artifact: Path) -> dict[str, bytes]:
-    """The artifact and every file in it, by the path that is told of it."""
-    found = {"product.zip": artifact.read_bytes()}
-    for path in ("product.zip", "product.zip!/inner.zip"):
-        with zipfile.ZipFile(io.BytesIO(found[path])) as archive:
-            found |= {f"{path}!/{name}": archive.read(name) for name in archive.namelist()}
-    return found
 
 
 async def test_signers_that_tell_what_was_not_planned_release_nothing(

@@ -20,9 +20,9 @@ from sealwright.errors import InvalidInputError, SealwrightError, VerificationEr
 from sealwright.model.ascii_armor import armor
 from sealwright.signing import detached_signature, openpgp
 from sealwright.signing.artifact import Directive, Identity, SignatureResult
-from sealwright.signing.deep_sign import PendingSignature
 from sealwright.signing.engine import sign_file
 from sealwright.signing.openpgp import OpenPgpKey
+from sealwright.signing.pending_signatures import PendingSignature
 
 USER_ID = "Sealwright tests <tests@example.com>"
 CONTENT = b"released\r\n\x00" * 1000

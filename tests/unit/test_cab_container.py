@@ -17,6 +17,7 @@ from tests.artifacts import launcher
 from tests.artifacts_signed import sign_deeply
 from tests.fakes.cabinets import (
     BLOCK,
+    LZX,
     MSZIP,
     QUANTUM,
     STORED,
@@ -226,6 +227,15 @@ def test_a_block_is_known_only_behind_the_same_content() -> None:
     damaged = build([Folder([File(b"a", one + rest)], blocks=[first, second], checksum=1)])
     with pytest.raises(ArtifactError, match="checksum"):
         followed(before, damaged)
+
+
+@pytest.mark.parametrize("method", [STORED, LZX | 15 << 8])
+def test_a_block_is_not_known_by_another_method(method: int) -> None:
+    """The same bytes in a folder that says that they are compressed otherwise."""
+    files = [File(b"a", TEXT)]
+    after = build([Folder(files, method, blocks=compress(TEXT, MSZIP))])
+    with pytest.raises(ArtifactError):
+        followed(build([Folder(files)]), after)
 
 
 def test_folders_in_common_are_compared_compressed(monkeypatch: pytest.MonkeyPatch) -> None:

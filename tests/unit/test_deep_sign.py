@@ -29,10 +29,12 @@ from sealwright.errors import ArtifactError, InternalError, VerificationError
 from sealwright.signing import spool
 from sealwright.signing.agreement import agree
 from sealwright.signing.artifact import SignatureResult, TimestampForm
+from sealwright.signing.budget import Pace
 from sealwright.signing.configuration import parse_configuration
-from sealwright.signing.deep_sign import DeepSign, Pace, PendingSignature
+from sealwright.signing.deep_sign import DeepSign
 from sealwright.signing.engine import sign_file, verify_file
 from sealwright.signing.file_result import FileResult, StageReport
+from sealwright.signing.pending_signatures import PendingSignature
 from sealwright.signing.plan import Plan
 from sealwright.signing.planner import build_plan
 from sealwright.signing.spool import Spool

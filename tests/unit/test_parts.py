@@ -35,10 +35,11 @@ from sealwright.signing import elements
 from sealwright.signing.agreement import agree
 from sealwright.signing.artifact import Identity, SignatureResult
 from sealwright.signing.configuration import parse_configuration
-from sealwright.signing.deep_sign import DeepSign, PendingSignature
+from sealwright.signing.deep_sign import DeepSign
 from sealwright.signing.elements import Language
 from sealwright.signing.file_result import StageReport
 from sealwright.signing.parts import Part, join_plans, share_of
+from sealwright.signing.pending_signatures import PendingSignature
 from sealwright.signing.plan import Plan, in_order
 from sealwright.signing.planner import Share, build_plan
 from sealwright.signing.shard import Shard

@@ -24,11 +24,11 @@ from sealwright.errors import (
 )
 from sealwright.signing import algorithms, authenticode, cms, formats, script
 from sealwright.signing.artifact import Directive, SignatureFact, SignatureResult
-from sealwright.signing.deep_sign import PendingSignature
 from sealwright.signing.engine import sign_file, verify_file
 from sealwright.signing.formats import file as plain
 from sealwright.signing.formats.powershell import POWERSHELL
 from sealwright.signing.formats.windows_script import WINDOWS_SCRIPT
+from sealwright.signing.pending_signatures import PendingSignature
 from sealwright.signing.script import ScriptFormat
 
 UTF8, UTF16 = b"\xef\xbb\xbf", b"\xff\xfe"

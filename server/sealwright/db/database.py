@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,10 @@ from typing import Any
 import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sealwright.db.group_commit import GroupCommit
-from sealwright.db.postgresql import PostgresConnection
+from sealwright.db.postgresql import PostgresConnection, postgres_engine
 from sealwright.db.prepared import Prepared
 from sealwright.db.sqlite import SqliteConnection, SqliteEngine
 from sealwright.errors import ConfigurationError, ConflictError, UnavailableError
@@ -26,10 +25,6 @@ _OUTAGE_CLASSES = frozenset({"08", "40", "53", "57", "58"})
 #: read_only_sql_transaction (a standby), insufficient_privilege
 _DENIED = "42501"
 _OUTAGE_STATES = frozenset({"25006", _DENIED})
-
-_RETURNED = "returned"  # in a pooled connection's notes: when, by the monotonic clock
-_IDLE_SECONDS = 1.0
-_KEPT_STATEMENTS = 256  # prepared ones, for each connection
 
 
 class Transaction:
@@ -78,12 +73,6 @@ class Transaction:
         result = await self.connection.execute(statement, rows)
         return result.rowcount
 
-    async def freeze(self) -> None:
-        """Let every statement of a transaction that only reads see one state of the database. Call
-        it first."""
-        if isinstance(self.connection, PostgresConnection):
-            await self.connection.begin("ISOLATION LEVEL REPEATABLE READ READ ONLY")
-
     @property
     def is_postgresql(self) -> bool:
         """Whether row locks and array operators exist."""
@@ -122,9 +111,13 @@ class Database:
                 await connection.commit()
 
     @contextlib.asynccontextmanager
-    async def read(self) -> AsyncIterator[Transaction]:
-        """Open a transaction that only reads: from one consistent state on SQLite, each statement
-        for itself on PostgreSQL (see `Transaction.freeze`)."""
+    async def read(self, *, frozen: bool = False) -> AsyncIterator[Transaction]:
+        """Open a transaction that only reads.
+
+        Args:
+            frozen: every statement sees one state of the database. On PostgreSQL each sees its own
+                otherwise; on SQLite it is always so.
+        """
         with _family():
             if isinstance(self._engine, SqliteEngine):
                 async with self._engine.connect() as connection:
@@ -132,6 +125,8 @@ class Database:
                     yield Transaction(connection)
                 return
             async with PostgresConnection.of(self._engine) as plain:
+                if frozen:
+                    await plain.begin("ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 yield Transaction(plain)
 
     @contextlib.asynccontextmanager
@@ -229,37 +224,6 @@ def _engine(url: str, pool_size: int) -> AsyncEngine | SqliteEngine:
         path.parent.mkdir(parents=True, exist_ok=True)
         return SqliteEngine(path, pool_size)
     if scheme in ("postgresql", "postgres"):
-        engine = create_async_engine(
-            f"postgresql+asyncpg://{rest}",
-            pool_size=pool_size,
-            max_overflow=pool_size,
-            pool_timeout=10,
-            isolation_level="AUTOCOMMIT",  # see `PostgresConnection`
-            connect_args={"timeout": 10, "statement_cache_size": _KEPT_STATEMENTS},
-        )
-        _look_at_idle_ones(engine.sync_engine)
-        return engine
+        return postgres_engine(rest, pool_size)
     message = f"The database URL begins with {scheme!r}."
     raise ConfigurationError(message, advice="Use sqlite:///file or postgresql://user@host/name.")
-
-
-def _look_at_idle_ones(engine: sa.Engine) -> None:
-    """Ask a connection whether it is alive before it is used again, unless it was used just now:
-    asking each time costs a round trip for every transaction."""
-
-    def returned(_connection: Any, record: Any) -> None:
-        record.info[_RETURNED] = time.monotonic()
-
-    def taken(connection: Any, record: Any, _proxy: Any) -> None:
-        if record.driver_connection.is_closed():
-            raise sa.exc.InvalidatePoolError
-        idle_since = record.info.get(_RETURNED)
-        if idle_since is None or time.monotonic() - idle_since < _IDLE_SECONDS:
-            return
-        try:
-            engine.dialect.do_ping(connection)
-        except engine.dialect.loaded_dbapi.Error as error:
-            raise sa.exc.InvalidatePoolError from error  # the pool opens another one
-
-    sa.event.listen(engine, "checkin", returned)
-    sa.event.listen(engine, "checkout", taken)

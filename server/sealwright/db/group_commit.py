@@ -98,9 +98,7 @@ class GroupCommit:
             asyncio.get_running_loop().call_soon(self._close, self._group)
 
     def _next_joins(self, group: _Group) -> bool:
-        while self._waiting and self._waiting[0].done():
-            self._waiting.popleft()  # cancelled
-        return bool(self._waiting) and not group.is_full
+        return not group.is_full and any(not turn.done() for turn in self._waiting)
 
     def _close(self, group: _Group) -> None:
         if self._next_joins(group):

@@ -7,16 +7,62 @@ it believes that every statement commits by itself (``AUTOCOMMIT``), so that beg
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import asyncpg
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from sealwright.db.prepared import Form
 
 T = TypeVar("T")
+
+_RETURNED = "returned"  # in a pooled connection's notes: when, by the monotonic clock
+_IDLE_SECONDS = 1.0
+_KEPT_STATEMENTS = 256  # prepared ones, for each connection
+
+
+def postgres_engine(place: str, pool_size: int) -> AsyncEngine:
+    """The connections to one database.
+
+    Args:
+        place: its URL after ``postgresql://``.
+        pool_size: connections that are kept; as many again come and go.
+    """
+    engine = create_async_engine(
+        f"postgresql+asyncpg://{place}",
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_timeout=10,
+        isolation_level="AUTOCOMMIT",
+        connect_args={"timeout": 10, "statement_cache_size": _KEPT_STATEMENTS},
+    )
+    _look_at_idle_ones(engine.sync_engine)
+    return engine
+
+
+def _look_at_idle_ones(engine: sa.Engine) -> None:
+    """Ask a connection whether it is alive before it is used again, unless it was used just now:
+    asking each time costs a round trip for every transaction."""
+
+    def returned(_connection: Any, record: Any) -> None:
+        record.info[_RETURNED] = time.monotonic()
+
+    def taken(connection: Any, record: Any, _proxy: Any) -> None:
+        if record.driver_connection.is_closed():
+            raise sa.exc.InvalidatePoolError
+        idle_since = record.info.get(_RETURNED)
+        if idle_since is None or time.monotonic() - idle_since < _IDLE_SECONDS:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise sa.exc.InvalidatePoolError from error  # the pool opens another one
+
+    sa.event.listen(engine, "checkin", returned)
+    sa.event.listen(engine, "checkout", taken)
 
 
 class PostgresConnection:
@@ -63,9 +109,12 @@ class PostgresConnection:
         if not self._begun:
             return
         try:
-            await self._driver.execute("ROLLBACK")
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-            await self._connection.invalidate()
+            with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                await self._driver.execute("ROLLBACK")
+                self._begun = False
+        finally:
+            if self._begun:  # also where the task was cancelled again: nobody is to go on in it
+                self._driver.terminate()
 
     async def execute(
         self, statement: sa.Executable, parameters: Any = None

@@ -110,8 +110,11 @@ class _Disk:
     def timed(self, commit: Callable[[], None]) -> None:
         """Commit, and remember how long that took."""
         began = time.perf_counter()
-        commit()
-        self._quick = self._quick + 1 if time.perf_counter() - began < _QUICK_SECONDS else 0
+        try:
+            commit()
+        finally:
+            is_quick = time.perf_counter() - began < _QUICK_SECONDS
+            self._quick = self._quick + 1 if is_quick else 0
 
 
 class SqliteConnection:
@@ -170,39 +173,30 @@ class SqliteConnection:
         self, statement: sa.Executable, parameters: Any = None
     ) -> sa.CursorResult[Any]:
         """Run a statement, here or in a thread; as of `sqlalchemy.Connection`."""
-        self._driver.bounded = True
-        try:
-            return self._connection.execute(statement, parameters)
-        except _TakesLongError as error:
-            reads = error.reads
-        finally:
-            self._driver.bounded = False
-        return await self._in_thread(
-            lambda: self._connection.execute(statement, parameters), reads=reads
-        )
+        return await self._run(lambda: self._connection.execute(statement, parameters))
 
     async def fetch(self, form: Form, parameters: Mapping[str, Any]) -> list[Any]:
         """Run a prepared statement that returns rows."""
         values = form.values(parameters)
-        return (await self._run(lambda cursor: cursor.execute(form.text, values))).fetchall()
+        found = await self._run(lambda: _Cursor(self._driver).execute(form.text, values))
+        return found.fetchall()
 
     async def change(self, form: Form, rows: Sequence[Mapping[str, Any]]) -> int:
         """Run a prepared statement for each of `rows`; how many rows it touched."""
         values = [form.values(row) for row in rows]
-        if len(values) == 1:
-            return (await self._run(lambda cursor: cursor.execute(form.text, values[0]))).rowcount
-        return (await self._run(lambda cursor: cursor.executemany(form.text, values))).rowcount
+        done = await self._run(lambda: _Cursor(self._driver).executemany(form.text, values))
+        return done.rowcount
 
-    async def _run(self, call: Callable[[_Cursor], _Cursor]) -> _Cursor:
-        """Have a cursor run a statement, here or in a thread."""
+    async def _run(self, call: Callable[[], T]) -> T:
+        """Run a statement, here or in a thread."""
         self._driver.bounded = True
         try:
-            return call(_Cursor(self._driver))
+            return call()
         except _TakesLongError as error:
             reads = error.reads
         finally:
             self._driver.bounded = False
-        return await self._in_thread(lambda: call(_Cursor(self._driver)), reads=reads)
+        return await self._in_thread(call, reads=reads)
 
     async def run_sync(self, call: Callable[[sa.Connection], T]) -> T:
         """Run in a thread what wants SQLAlchemy's connection itself."""

@@ -62,18 +62,20 @@ class Announcements:
 
     def __init__(self, subscribe: Callable[[str], AbstractAsyncContextManager[PubSub]]) -> None:
         self._subscribe = subscribe
-        self._waiters: dict[str, set[Waiter]] = {}
+        self._waiters: dict[bytes, set[Waiter]] = {}  # by channel
         self._listening: asyncio.Task[None] | None = None
-        self._attempt: asyncio.Future[None] | None = None  # done once it is known how it went
+        self._tried = asyncio.Event()  # set once the first attempt to subscribe has ended
         self.heard = False  #: whether changes are heard of
 
     async def ready(self, seconds: float) -> None:
-        """Wait, for so long at most, until changes are heard of or cannot be."""
+        """Wait, for so long at most, until changes are heard of or cannot be. Nobody waits for a
+        queue that came or went later: who waits reads meanwhile."""
         if self._listening is None:
-            self._attempt = asyncio.get_running_loop().create_future()
             self._listening = asyncio.create_task(self._listen())
-        if self._attempt is not None and not self._attempt.done():
-            await asyncio.wait({self._attempt}, timeout=seconds)
+        if not self._tried.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._tried.wait()
 
     @contextlib.contextmanager
     def waiter(self, request_id: str, *, end_only: bool) -> Iterator[Waiter]:
@@ -83,7 +85,7 @@ class Announcements:
             end_only: not of states that pass.
         """
         waiter = Waiter(self, end_only=end_only)
-        channel = channel_of(request_id)
+        channel = channel_of(request_id).encode()
         self._waiters.setdefault(channel, set()).add(waiter)
         try:
             yield waiter
@@ -109,10 +111,9 @@ class Announcements:
                 _log.info("changes are not heard of (%s); who waits reads instead", error)
             finally:
                 self.heard = False
-                self._settle()
+                self._tried.set()
                 self._tell_all()
             await asyncio.sleep(_AGAIN_SECONDS)
-            self._attempt = asyncio.get_running_loop().create_future()
 
     async def _hear(self, channel: PubSub) -> None:
         while True:
@@ -121,15 +122,11 @@ class Announcements:
                 continue
             if message["type"] == "psubscribe":
                 self.heard = True
-                self._settle()
+                self._tried.set()
                 self._tell_all()  # of what was missed meanwhile
             elif message["type"] == "pmessage":
-                for waiter in self._waiters.get(message["channel"].decode(), ()):
+                for waiter in self._waiters.get(message["channel"], ()):
                     waiter.hear(message["data"])
-
-    def _settle(self) -> None:
-        if self._attempt is not None and not self._attempt.done():
-            self._attempt.set_result(None)
 
     def _tell_all(self) -> None:
         for waiters in self._waiters.values():

@@ -30,3 +30,7 @@ OTHER_OUTPUT = "Choose another output-file-name."
 OTHER_KEY = "Check that certificate and key on the token belong together."
 REPORT = "The result is not released. Report this as a defect, with the signing request."
 VALID_SIGNER = "Have it signed with a valid code-signing certificate, and a time stamp."
+RAISE_LIMIT = "Have the server's limit raised if this is meant."
+SUBMIT_APART = (
+    "This looks like an archive bomb; if it is not, submit its files as several artifacts."
+)

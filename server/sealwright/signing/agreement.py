@@ -59,7 +59,7 @@ def agree(
     signed = [(each.path, each.directive) for each in reports] == stages
     require(signed, "What was told of the signing is not what was planned.", root)
     if not plan.root.has_work:
-        require(delivered == _planned(plan.root), "The file was changed, against the plan.", root)
+        require(delivered == plan.root.content, "The file was changed, against the plan.", root)
     told, proofs = iter(reports), iter(verdict.signatures)
     after = iter(each.content for each in verdict.files)
     return [
@@ -107,7 +107,7 @@ def _agree(
 ) -> Iterator[Agreed]:
     """One file's: follow its content from the planned one to the one that was judged."""
     changes = sum(stage.replaces for stage in stages)
-    before = _planned(node)
+    before = node.content
     for stage in stages:
         report = next(reports)
         changes -= stage.replaces
@@ -132,7 +132,3 @@ def _agree(
         )
         before = after
     require(before == final, "The file was changed, against the plan.", node.path)
-
-
-def _planned(node: PlanNode) -> FileDigest:
-    return FileDigest(node.sha256, node.size)

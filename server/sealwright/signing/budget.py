@@ -1,4 +1,4 @@
-"""What one artifact may use, and what of it has been used."""
+"""What one artifact may use, at a time and in all, and what of it has been used."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from functools import partial
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError
-from sealwright.signing.artifact import Container, Entry, MeteredContainer
+from sealwright.signing.advice import RAISE_LIMIT, SUBMIT_APART
+from sealwright.signing.artifact import Container, Entry, MeteredContainer, NotingContainer
 from sealwright.signing.spool import Spool, SpoolFile
 from sealwright.signing.streams import NullWriter
 
@@ -34,6 +35,19 @@ class Limits:
     ratio: int = 200
     ratio_allowance: int = 64 << 20
     spool: int = 64 << 30
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How much may be under way at once.
+
+    Attributes:
+        requests: signature requests that wait for an answer.
+        spool: bytes of temporary files at which no further leaf is started while others wait.
+    """
+
+    requests: int = 256
+    spool: int = 4 << 30
 
 
 def allowance(limits: Limits, size: int) -> int:
@@ -62,11 +76,19 @@ class Budget:
         """Open a container and count its members."""
         if depth > self.limits.depth:
             message = f"Containers are nested more than {self.limits.depth} deep."
-            raise ArtifactError(message, advice="Have the server's limit raised if this is meant.")
+            raise ArtifactError(message, advice=RAISE_LIMIT)
         container = open_(file, self.limits.members - self.members)
         entries = list(container.entries())
         self.members += len(entries)
         self._meter(container)
+        return container, entries
+
+    def open_to_read(self, open_: Callable[[BinaryIO, int], Container], file: BinaryIO,
+                     depth: int) -> tuple[Container, list[Entry]]:  # fmt: skip
+        """`open_container` where nothing will be packed."""
+        container, entries = self.open_container(open_, file, depth)
+        if isinstance(container, NotingContainer):
+            container.only_read()
         return container, entries
 
     def reopen(self, opened: tuple[Container, list[Entry]]) -> tuple[Container, list[Entry]]:
@@ -115,8 +137,5 @@ class Budget:
                 f"Extracting it would exceed the {self.largest} bytes that this artifact may use"
             )
         if problem:
-            advice = (
-                "This looks like an archive bomb; have the server's limits raised if it is not."
-            )
             message = f"{problem}."
-            raise ArtifactError(message, advice=advice, where=entry.path)
+            raise ArtifactError(message, advice=SUBMIT_APART, where=entry.path)

@@ -30,7 +30,7 @@ from sealwright.errors import (
 from sealwright.signing import child_protocol as protocol
 from sealwright.signing.analyze import analyze
 from sealwright.signing.artifact import TimestampForm
-from sealwright.signing.budget import Limits
+from sealwright.signing.budget import Limits, Pace
 from sealwright.signing.configuration import parse_configuration
 from sealwright.signing.confinement import (
     INPUT,
@@ -43,8 +43,9 @@ from sealwright.signing.confinement import (
     part_of,
     protect_output,
 )
-from sealwright.signing.deep_sign import DeepSign, Pace, PendingSignature
+from sealwright.signing.deep_sign import DeepSign
 from sealwright.signing.parts import Part
+from sealwright.signing.pending_signatures import PendingSignature
 from sealwright.signing.plan import Plan
 from sealwright.signing.planner import Share, build_plan
 from sealwright.signing.spool import KEPT, KeptFiles, Spool
@@ -307,7 +308,7 @@ def main(arguments: list[str]) -> None:
 
 def _out_of_memory() -> ArtifactError:
     message = "Processing the artifact needs more memory than is allowed."
-    return ArtifactError(message, advice="Submit a smaller artifact, or have the limit raised.")
+    return ArtifactError(message, advice="Submit a smaller artifact.")
 
 
 def _unexpected(error: Exception) -> SealwrightError:

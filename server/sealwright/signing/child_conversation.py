@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from sealwright.errors import InternalError
 from sealwright.signing import child_protocol as protocol
 from sealwright.signing.artifact import SignatureResult
-from sealwright.signing.deep_sign import PendingSignature
+from sealwright.signing.pending_signatures import PendingSignature
 from sealwright.signing.plan import Plan
 
 Answer = Callable[[Sequence[PendingSignature]], Awaitable[Sequence[SignatureResult]]]
@@ -35,7 +35,7 @@ class Conversation:
                 for directive in node.signs
             }
         )
-        self._files = sum(1 for node in plan.root.walk() if node.signs)
+        self._files = plan.files_to_sign
         self._seen: set[int] = set()
 
     def take(self, reply: protocol.Message) -> list[PendingSignature]:

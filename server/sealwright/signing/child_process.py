@@ -25,9 +25,8 @@ from sealwright.errors import (
     UnavailableError,
 )
 from sealwright.signing import child_protocol as protocol
-from sealwright.signing.budget import Limits
+from sealwright.signing.budget import Limits, Pace
 from sealwright.signing.confinement import OUTPUT, WORK, ChildLimits
-from sealwright.signing.deep_sign import Pace
 from sealwright.signing.nursery import ENVIRONMENT, ForkedChild, Nursery
 
 #: Layers that can be required; see `confinement.confine`.

@@ -36,9 +36,9 @@ from sealwright.signing.artifact import (
     TimestampForm,
 )
 from sealwright.signing.authenticode_trust import Trust
-from sealwright.signing.deep_sign import PendingSignature
 from sealwright.signing.file_result import FileDigest, StageReport
 from sealwright.signing.parts import Part, PartMember, PartOutput
+from sealwright.signing.pending_signatures import PendingSignature
 from sealwright.signing.shard import Shard
 from sealwright.signing.verify_result import (
     MOST_MEMBERS,

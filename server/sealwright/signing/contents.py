@@ -7,9 +7,10 @@ from typing import BinaryIO
 from sealwright.errors import ArtifactError, InternalError
 from sealwright.signing.budget import Budget
 from sealwright.signing.elements import Language
-from sealwright.signing.plan import INSIDE, at
+from sealwright.signing.plan import at
 from sealwright.signing.signing_task import Opened, Task
-from sealwright.signing.spool import KeptFiles, Spool, sha256_of
+from sealwright.signing.spool import KeptFiles, Spool
+from sealwright.signing.streams import sha256_of
 
 
 class Contents:
@@ -53,16 +54,12 @@ class Contents:
 
     def open_container(self, task: Task) -> None:
         """Open the file as a container, for its members to be worked on."""
-        kind = self._language.types[task.node.element]
-        if kind.container is None:
-            message = f"<{kind.name}> cannot be opened."
-            raise InternalError(message)
+        opener = self._language.types[task.node.element].opener
         file = self.open(task)
         if task.parent is None and self._kept is not None and self._kept.opened is not None:
             task.opened = Opened(file, *self._budget.reopen(self._kept.opened))
             return
-        depth = task.node.path.count(INSIDE) + 1
-        task.opened = Opened(file, *self._budget.open_container(kind.container.open, file, depth))
+        task.opened = Opened(file, *self._budget.open_container(opener, file, task.node.depth))
 
     def open(self, task: Task) -> BinaryIO:
         """Open the file's present content, extracting it first where it lies in a container.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -20,10 +20,9 @@ from sealwright.signing.artifact import (
     Directive,
     Identity,
     Outcome,
-    SignatureRequest,
     SignatureResult,
 )
-from sealwright.signing.budget import Budget, Limits
+from sealwright.signing.budget import Budget, Limits, Pace
 from sealwright.signing.contents import Contents
 from sealwright.signing.elements import (
     LANGUAGE,
@@ -34,51 +33,21 @@ from sealwright.signing.elements import (
 from sealwright.signing.file_result import REPACK, FileDigest, StageReport
 from sealwright.signing.parameters import FILE_NAME
 from sealwright.signing.parts import Part, PartWriter
+from sealwright.signing.pending_signatures import PendingSignature, PendingSignatures
 from sealwright.signing.plan import Plan, at
 from sealwright.signing.signing_task import (
     Opened,
     Packed,
     Signing,
     Task,
-    file_name,
     find_equals,
     key_of,
     made_by,
 )
-from sealwright.signing.spool import KeptFiles, OneAtATime, Spool, SpoolFile, sha256_of
-from sealwright.signing.streams import copy_range, size_of
+from sealwright.signing.spool import KeptFiles, OneAtATime, Spool, SpoolFile
+from sealwright.signing.streams import copy_range
 
 _SIGNATURE_ROOM = 64 << 10  # bytes that a signature may add, for the spool's account
-
-
-@dataclass(frozen=True)
-class PendingSignature:
-    """A signature that a file waits for.
-
-    Attributes:
-        number: handle for the answer, unique within one `DeepSign`.
-        path: of the file, as in the plan.
-        directive: that asks for it.
-        request: what is to be signed.
-    """
-
-    number: int
-    path: str
-    directive: str
-    request: SignatureRequest
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How much may be under way at once.
-
-    Attributes:
-        requests: signature requests that wait for an answer.
-        spool: bytes of temporary files at which no further leaf is started while others wait.
-    """
-
-    requests: int = 256
-    spool: int = 4 << 30
 
 
 class DeepSign:
@@ -130,9 +99,7 @@ class DeepSign:
         # changed files are extracted first; others in their folder are read when it is rebuilt
         budget = Budget(limits or Limits(), plan.root.size, passes=2)
         self._contents = Contents(source, source_sha256, spool, budget, language, kept)
-        self._next_number = 0
-        self._untaken: list[PendingSignature] = []
-        self._waiting: dict[int, Task] = {}
+        self._pending = PendingSignatures()
         self._answered: list[Task] = []
         self._ready: list[Task] = []
         self._reports: list[tuple[int, list[StageReport]]] = []
@@ -150,7 +117,7 @@ class DeepSign:
     @property
     def unanswered(self) -> int:
         """Requests that wait for an answer, taken or not."""
-        return len(self._waiting)
+        return len(self._pending)
 
     @property
     def finished_files(self) -> int:
@@ -185,19 +152,13 @@ class DeepSign:
 
     def take(self) -> list[PendingSignature]:
         """The requests that have arisen since the last call."""
-        taken, self._untaken = self._untaken, []
-        return taken
+        return self._pending.take()
 
     def supply(self, number: int, result: SignatureResult) -> None:
         """Give the answer to the request with this number."""
-        task = self._waiting.pop(number, None)
-        if task is None or task.signing is None:
-            message = f"There is no open signature request {number}."
-            raise InternalError(message)
-        signing = task.signing
-        signing.answers[signing.waiting.pop(number)] = result
-        if not signing.waiting:
-            self._answered.append(task)
+        answered = self._pending.supply(number, result)
+        if answered is not None:
+            self._answered.append(answered)
 
     def batches(
         self,
@@ -223,11 +184,11 @@ class DeepSign:
     # Walking
 
     def _may_start(self) -> bool:
-        if not self._waiting and not self._unpacked:
+        if not self._pending and not self._unpacked:
             return True
         # packing can wait as long as the answers of others would be waited for
         enough = self._pace.requests // (4 if self._unpacked else 1)
-        return len(self._waiting) < enough and self._spool.used < self._pace.spool
+        return len(self._pending) < enough and self._spool.used < self._pace.spool
 
     def _start(self) -> Iterator[Task]:
         root = Task(self.plan.root, None, 0)
@@ -321,7 +282,7 @@ class DeepSign:
         if not _is_last(task):
             target = self._contents.hold(self._spool.start(size + _SIGNATURE_ROOM))
         source.seek(0)
-        engine_options = {"timestamp": self.plan.timestamp, FILE_NAME: file_name(task.node)}
+        engine_options = {"timestamp": self.plan.timestamp, FILE_NAME: task.node.file_name}
         options = {**directive.options, **engine_options}
         timed = replace(directive, options=options)
         generator = kind.format.sign(source, timed, self._identity, target)
@@ -331,7 +292,6 @@ class DeepSign:
         """Run the generator to its next batch (False) or its end (True)."""
         signing = task.signing
         assert signing is not None  # noqa: S101 - set by the caller
-        signing.answers = {}
         try:
             requests = (
                 next(signing.generator) if results is None else signing.generator.send(results)
@@ -341,15 +301,7 @@ class DeepSign:
         except StopIteration as stop:
             self._finish_stage(task, stop.value)
             return True
-        signing.requests += requests
-        directive = task.node.directives[task.stage].name
-        for position, request in enumerate(requests):
-            number = self._next_number
-            self._next_number += 1
-            signing.waiting[number] = position
-            self._waiting[number] = task
-            pending = PendingSignature(number, task.node.path, directive, request)
-            self._untaken.append(pending)
+        self._pending.ask(task, requests)
         return False
 
     def _finish_stage(self, task: Task, outcome: Outcome) -> None:
@@ -363,7 +315,7 @@ class DeepSign:
             if task.content is not None:
                 self._spool.release(task.content)
             if any(map(is_embedded, later)):
-                passing = _digest_of(signing.target)
+                passing = FileDigest.of(signing.target)
             task.replaced = True
             task.content = self._keep(signing.target)
         elif signing.target is not self._output:
@@ -390,9 +342,8 @@ class DeepSign:
         return None
 
     def _keep_outputs(self, task: Task, outcome: Outcome) -> None:
-        folder = task.node.member.rpartition("/")[0]
         for name, content in sorted(outcome.side_files.items()):
-            path = f"{folder}/{name}" if folder else name
+            path = task.node.beside(name)
             if task.parent is None or path not in task.node.outputs or path in task.outputs:
                 message = f'The format made a file "{name}" that was not planned.'
                 raise InternalError(message)
@@ -417,12 +368,10 @@ class DeepSign:
         """Give an equal file what the leader got; the leader has reserved a use of it."""
         assert task.parent is not None  # noqa: S101 - the artifact itself equals no other file
         self._contents.release_kept(task)
-        folder = task.node.member.rpartition("/")[0]
         task.replaced = leader.replaced
         task.content = leader.content if leader.replaced else None
         for path, file in leader.outputs.items():
-            name = path.rpartition("/")[2]
-            task.outputs[f"{folder}/{name}" if folder else name] = file
+            task.outputs[task.node.beside(path.rpartition("/")[2])] = file
         task.reports = [replace(report, path=task.node.path) for report in leader.reports]
         self._hand_over(task)
 
@@ -513,7 +462,7 @@ class DeepSign:
             rebuilt = self._spool.create(fill, expected)
             if any(map(is_embedded, task.node.directives)):
                 with rebuilt.open() as content:
-                    passing = _digest_of(content)
+                    passing = FileDigest.of(content)
         for open_files in (added, packed):
             open_files.close()
         for file in files:
@@ -543,10 +492,6 @@ def _is_last(task: Task) -> bool:
     directive, *later = task.node.directives[task.stage :]
     last = is_embedded(directive) and all(is_verification(each.name) for each in later)
     return last and task.parent is None
-
-
-def _digest_of(content: BinaryIO) -> FileDigest:
-    return FileDigest(sha256_of(content), size_of(content))
 
 
 def _write(content: bytes, target: BinaryIO) -> None:

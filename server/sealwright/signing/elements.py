@@ -7,11 +7,19 @@ here changes for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import BinaryIO
 
-from sealwright.signing.artifact import ComparedFormat, Directive, Format, MemberSigningFormat
+from sealwright.errors import InternalError
+from sealwright.signing.artifact import (
+    ComparedFormat,
+    Container,
+    Directive,
+    Format,
+    MemberSigningFormat,
+)
 from sealwright.signing.containers import CONTAINERS, ContainerType
 from sealwright.signing.formats import FORMATS
 
@@ -102,6 +110,14 @@ class ElementType:
     def holds_members(self) -> bool:
         """Whether other elements may stand inside."""
         return self.container is not None or self.name == DIRECTORY
+
+    @property
+    def opener(self) -> Callable[[BinaryIO, int], Container]:
+        """See `ContainerType.open`. Raises InternalError unless there is a container."""
+        if self.container is None:
+            message = f"<{self.name}> cannot be opened."
+            raise InternalError(message)
+        return self.container.open
 
     # Python takes its time to look whether an object keeps to a protocol, and files are many.
     @cached_property

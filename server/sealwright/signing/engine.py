@@ -28,13 +28,13 @@ from sealwright.signing.artifact import (
 from sealwright.signing.authenticode_trust import Trust
 from sealwright.signing.budget import Budget, Limits
 from sealwright.signing.configuration import parse_configuration
-from sealwright.signing.deep_sign import DeepSign, PendingSignature
+from sealwright.signing.deep_sign import DeepSign
 from sealwright.signing.elements import LANGUAGE, Language
 from sealwright.signing.file_result import FileDigest, FileResult, StageReport
+from sealwright.signing.pending_signatures import PendingSignature
 from sealwright.signing.plan import INSIDE, Plan, at
 from sealwright.signing.planner import build_plan
-from sealwright.signing.spool import KEPT, KeptFiles, Spool, sha256_of
-from sealwright.signing.streams import size_of
+from sealwright.signing.spool import KEPT, KeptFiles, Spool
 from sealwright.signing.verify_result import verify_result
 
 SignCallback = Callable[[Sequence[PendingSignature]], Sequence[SignatureResult]]
@@ -146,8 +146,7 @@ def sign_file(
                 language=language,
                 trust=trust,
             )
-            delivered = FileDigest(sha256_of(target), size_of(target))
-            agreed = agree(plan, reports, verdict, delivered)
+            agreed = agree(plan, reports, verdict, FileDigest.of(target))
         finished.replace(output)
     return tuple(each.result for each in agreed)
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import BinaryIO, Self
+
+from sealwright.signing.streams import sha256_of, size_of
 
 REPACK = "repack"  #: the directive of a container that was rebuilt
 
@@ -18,6 +21,11 @@ class FileDigest:
 
     sha256: str
     size: int
+
+    @classmethod
+    def of(cls, file: BinaryIO) -> Self:
+        """Read the whole file."""
+        return cls(sha256_of(file), size_of(file))
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from sealwright.signing.elements import (
     is_embedded,
     is_verification,
 )
+from sealwright.signing.file_result import FileDigest
 from sealwright.signing.wheel_record import stale
 from sealwright.signing.wildcard import fold
 
@@ -65,6 +66,21 @@ class PlanNode:
         return _node_to_json(self)
 
     @property
+    def file_name(self) -> str:
+        """The file's own name."""
+        return self.path.rpartition("/")[2]
+
+    @property
+    def depth(self) -> int:
+        """Containers that it is opened inside, itself included."""
+        return self.path.count(INSIDE) + 1
+
+    @property
+    def content(self) -> FileDigest:
+        """What it holds before anything is done to it."""
+        return FileDigest(self.sha256, self.size)
+
+    @property
     def signs(self) -> tuple[Directive, ...]:
         """Directives that make a signature."""
         return tuple(d for d in self.directives if not is_verification(d.name))
@@ -86,9 +102,8 @@ class PlanNode:
     @property
     def outputs(self) -> tuple[str, ...]:
         """Paths, inside the same container, of the files that signing adds."""
-        folder = self.member.rpartition("/")[0]
         names = [d.options.get(OUTPUT_FILE_NAME, "") for d in self.directives]
-        return tuple(f"{folder}/{name}" if folder else name for name in names if name)
+        return tuple(self.beside(name) for name in names if name)
 
     @property
     def has_work(self) -> bool:
@@ -100,6 +115,11 @@ class PlanNode:
         """Whether its content changes (a detached signature leaves it alone)."""
         embedded = any(map(is_embedded, self.directives))
         return embedded or any(c.is_replaced or c.outputs for c in self.children)
+
+    def beside(self, name: str) -> str:
+        """Path, inside the same container, of a file in the same folder."""
+        folder = self.member.rpartition("/")[0]
+        return f"{folder}/{name}" if folder else name
 
     def walk(self) -> Iterator[PlanNode]:
         """This node and all below, parents first."""
@@ -175,6 +195,11 @@ class Plan:
             for node in self.root.walk()
             if node.record and any(child.is_replaced for child in node.children)
         )
+
+    @property
+    def files_to_sign(self) -> int:
+        """How many files are signed themselves, not only below."""
+        return sum(1 for node in self.root.walk() if node.signs)
 
     @property
     def plan_hash(self) -> str:

@@ -9,16 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import BinaryIO
 
-from sealwright.errors import InternalError
-from sealwright.signing.artifact import Container, Entry, NotingContainer
+from sealwright.signing.artifact import Container, Entry
 from sealwright.signing.authenticode_trust import Judge
 from sealwright.signing.budget import Budget
 from sealwright.signing.configuration import Configuration, Element, Include
 from sealwright.signing.elements import Language
+from sealwright.signing.file_result import FileDigest
 from sealwright.signing.matching import Claim, claims_on, for_file
 from sealwright.signing.plan import INSIDE, Plan, PlanNode, at, require
-from sealwright.signing.spool import Spool, sha256_of
-from sealwright.signing.streams import size_of
+from sealwright.signing.spool import Spool
 from sealwright.signing.terms import check_terms
 from sealwright.signing.wheel_record import record_among
 
@@ -50,21 +49,19 @@ class PlanCheck:
         place = (plan.artifact_name, "", 0)
         require((node.path, node.member, node.order) == place, _OTHERWISE)
         require(include.pattern is None or include.pattern.matches(node.path), _OTHERWISE)
-        self.terms(node, configuration.root, include)
+        self.directives(node, configuration.root, include)
 
-    def terms(self, node: PlanNode, element: Element, include: Include) -> None:
+    def directives(self, node: PlanNode, element: Element, include: Include) -> None:
         """Done to a file must be what the element says that means it."""
-        name = node.path.rpartition("/")[2]
-        directives = tuple(for_file(each, name) for each in element.directives)
+        directives = tuple(for_file(each, node.file_name) for each in element.directives)
         planned = (node.element, node.where, node.directives)
         require(planned == (element.name, include.where, directives), _OTHERWISE)
 
     def content(self, node: PlanNode, element: Element, include: Include, file: BinaryIO) -> None:
         """A file must hold what is told of it, and be what its element asks for."""
-        told = (node.sha256, node.size)
-        require((sha256_of(file), size_of(file)) == told, "The file is not the planned one.")
-        name = node.path.rpartition("/")[2]
-        check_terms(file, name, self._language.types[node.element], element, include, self._judge)
+        require(FileDigest.of(file) == node.content, "The file is not the planned one.")
+        kind = self._language.types[node.element]
+        check_terms(file, node.file_name, kind, element, include, self._judge)
 
     def claims(
         self, node: PlanNode, element: Element, entries: Sequence[Entry]
@@ -89,14 +86,8 @@ class PlanCheck:
         """Nothing is signed in the file: nothing in it may be meant to be."""
         if not element.children:
             return
-        kind = self._language.types[node.element].container
-        if kind is None:
-            message = f"<{node.element}> cannot be opened."
-            raise InternalError(message)
-        depth = node.path.count(INSIDE) + 1
-        container, entries = self._budget.open_container(kind.open, file, depth)
-        if isinstance(container, NotingContainer):
-            container.only_read()
+        opener = self._language.types[node.element].opener
+        container, entries = self._budget.open_to_read(opener, file, node.depth)
         claims = self.claims(node, element, entries)
         for child in node.children:
             with at(child.path):
@@ -104,7 +95,7 @@ class PlanCheck:
 
     def member(self, node: PlanNode, claim: Claim, container: Container) -> None:
         """A member in which nothing is signed."""
-        self.terms(node, claim.element, claim.include)
+        self.directives(node, claim.element, claim.include)
         extracted = self._budget.extract(container, claim.entry, self._spool)
         try:
             with extracted.open() as file:

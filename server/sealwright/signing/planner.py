@@ -35,8 +35,8 @@ from sealwright.signing.plan import (
 )
 from sealwright.signing.shard import WHOLE, Shard
 from sealwright.signing.signable import check_signable
-from sealwright.signing.spool import KeptFiles, Spool, sha256_of
-from sealwright.signing.streams import size_of
+from sealwright.signing.spool import KeptFiles, Spool
+from sealwright.signing.streams import sha256_of, size_of
 from sealwright.signing.terms import check_terms
 from sealwright.signing.wheel_record import record_among
 

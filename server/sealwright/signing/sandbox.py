@@ -36,9 +36,9 @@ from sealwright.signing.child_conversation import Answer, Conversation, Progress
 from sealwright.signing.child_process import ChildProcess
 from sealwright.signing.configuration import parse_configuration
 from sealwright.signing.confinement import INPUT, OUTPUT
-from sealwright.signing.deep_sign import PendingSignature
 from sealwright.signing.file_result import StageReport
 from sealwright.signing.parts import Part
+from sealwright.signing.pending_signatures import PendingSignature
 from sealwright.signing.plan import Plan
 from sealwright.signing.shard import WHOLE, Shard
 from sealwright.signing.verify_result import Verdict

@@ -90,13 +90,8 @@ def made_by(task: Task) -> list[SpoolFile]:
 def key_of(node: PlanNode) -> Key:
     """What files must have in common to be signed only once."""
     directives = tuple((d.name, tuple(sorted(d.options.items()))) for d in node.directives)
-    extension = file_name(node).lower().rpartition(".")[2]
+    extension = node.file_name.lower().rpartition(".")[2]
     return node.element, extension, node.sha256, directives
-
-
-def file_name(node: PlanNode) -> str:
-    """The file's own name."""
-    return node.path.rpartition("/")[2]
 
 
 def find_equals(root: PlanNode) -> dict[Key, Equals]:

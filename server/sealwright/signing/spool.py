@@ -10,7 +10,6 @@ from typing import BinaryIO, TypeVar
 
 from sealwright.errors import ArtifactError
 from sealwright.signing.artifact import Container, Entry
-from sealwright.signing.streams import digest_of
 
 Key = TypeVar("Key", int, str)
 
@@ -39,6 +38,14 @@ class SpoolFile:
         if isinstance(self.content, bytes):
             return io.BytesIO(self.content)
         return self.content.open("rb")
+
+
+class _InMemory(io.BytesIO):
+    """A small file that is being written; until it is finished, `expected` bytes count for it."""
+
+    def __init__(self, expected: int) -> None:
+        super().__init__()
+        self.expected = expected
 
 
 class Spool:
@@ -83,15 +90,16 @@ class Spool:
             advice = "Submit a smaller artifact, or have the server's limit raised."
             raise ArtifactError(message, advice=advice)
         if expected <= _SMALL and self._in_memory + expected <= _MEMORY:
-            return io.BytesIO()
+            self._in_memory += expected
+            return _InMemory(expected)
         self._number += 1
         return (self.folder / f"{self._number:08d}").open("x+b")
 
     def adopt(self, file: BinaryIO) -> SpoolFile:
         """Close a finished file and count it."""
-        if isinstance(file, io.BytesIO):
+        if isinstance(file, _InMemory):
             data = file.getvalue()
-            self._in_memory += len(data)
+            self._in_memory += len(data) - file.expected
             made = SpoolFile(data, len(data))
         else:
             made = SpoolFile(Path(file.name), file.seek(0, 2))
@@ -102,7 +110,9 @@ class Spool:
     def abandon(self, file: BinaryIO) -> None:
         """Close and delete a file that nobody needs."""
         file.close()
-        if not isinstance(file, io.BytesIO):
+        if isinstance(file, _InMemory):
+            self._in_memory -= file.expected
+        else:
             Path(file.name).unlink()
 
     def release(self, file: SpoolFile) -> None:
@@ -179,8 +189,3 @@ class OneAtATime(Mapping[Key, BinaryIO]):
         if self._open is not None:
             self._open.close()
             self._open = None
-
-
-def sha256_of(file: BinaryIO) -> str:
-    """SHA-256 of the whole file, hexadecimal."""
-    return digest_of(file, "sha256").hex()

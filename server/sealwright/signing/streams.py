@@ -47,6 +47,11 @@ def digest_of(file: BinaryIO, hash_algorithm: str) -> bytes:
     return hasher.digest()
 
 
+def sha256_of(file: BinaryIO) -> str:
+    """SHA-256 of the whole file, hexadecimal."""
+    return digest_of(file, "sha256").hex()
+
+
 def copy_range(source: BinaryIO, offset: int, length: int, target: BinaryIO) -> None:
     """Append `length` bytes of `source` at `offset` to `target` at its position.
 

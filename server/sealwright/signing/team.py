@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from sealwright.errors import ArtifactError, InternalError
 from sealwright.model.member_tree import Member
+from sealwright.signing.advice import RAISE_LIMIT, SUBMIT_APART
 from sealwright.signing.artifact import Identity, TimestampForm
 from sealwright.signing.budget import Limits, allowance
 from sealwright.signing.child_conversation import Answer, Progress
@@ -106,7 +107,7 @@ class Team:
         """See `FormatChild.deep_sign`."""
         if len(self.children) == 1:
             return await self.first.deep_sign(plan, identity, answer, progress)
-        files = sum(1 for node in plan.root.walk() if node.signs)
+        files = plan.files_to_sign
         done = [0] * len(self.children)
 
         def count(number: int, of_shard: int, _files: int) -> None:
@@ -164,12 +165,10 @@ class Team:
         extracted = sum(share.extracted for share in shares)
         if members > self._limits.members:
             message = f"The containers have {members} members; {self._limits.members} are accepted."
-        elif extracted > allowance(self._limits, plan.root.size):
+            raise ArtifactError(message, advice=RAISE_LIMIT, where=plan.root.path)
+        if extracted > allowance(self._limits, plan.root.size):
             message = f"Extracting what is to be signed takes {extracted} bytes, more than allowed."
-        else:
-            return
-        advice = "This looks like an archive bomb; have the server's limits raised if it is not."
-        raise ArtifactError(message, advice=advice, where=plan.root.path)
+            raise ArtifactError(message, advice=SUBMIT_APART, where=plan.root.path)
 
 
 @contextlib.asynccontextmanager

@@ -24,7 +24,6 @@ from sealwright.signing.artifact import (
     FollowingContainer,
     Format,
     MemberSigningFormat,
-    NotingContainer,
     SignatureFact,
     TimestampForm,
 )
@@ -35,7 +34,6 @@ from sealwright.signing.elements import LANGUAGE, ElementType, Language, is_embe
 from sealwright.signing.file_result import FileDigest
 from sealwright.signing.matching import Claim
 from sealwright.signing.plan import (
-    INSIDE,
     Plan,
     PlanNode,
     at,
@@ -45,8 +43,8 @@ from sealwright.signing.plan import (
 )
 from sealwright.signing.plan_check import PlanCheck
 from sealwright.signing.shard import WHOLE, Shard
-from sealwright.signing.spool import Spool, SpoolFile, sha256_of
-from sealwright.signing.streams import size_of
+from sealwright.signing.spool import Spool, SpoolFile
+from sealwright.signing.streams import sha256_of, size_of
 
 OpenedBoth: TypeAlias = tuple[tuple[Container, list[Entry]], tuple[Container, list[Entry]]]
 
@@ -292,13 +290,9 @@ class _Check:
 
     def open_both(self, node: PlanNode, source: BinaryIO, output: BinaryIO) -> OpenedBoth:
         """Open two versions of a container."""
-        kind = self.language.types[node.element].container
-        if kind is None:
-            message = f"<{node.element}> cannot be opened."
-            raise InternalError(message)
-        depth = node.path.count(INSIDE) + 1
-        before, old = _open(self.before, kind.open, source, depth)
-        after, new = _open(self.after, kind.open, output, depth)
+        opener = self.language.types[node.element].opener
+        before, old = self.before.open_to_read(opener, source, node.depth)
+        after, new = self.after.open_to_read(opener, output, node.depth)
         if isinstance(after, FollowingContainer) and isinstance(before, type(after)):
             after.follow(before)
         return (before, old), (after, new)
@@ -348,7 +342,7 @@ class _Check:
             with at(node.path), at(child.path):
                 claim = claims[entry.order]
                 if child.has_work:
-                    self.planned.terms(child, claim.element, claim.include)
+                    self.planned.directives(child, claim.element, claim.include)
                     versions = (before, entry), (after, entry_after)
                     self.member(child, claim, *versions, outputs)
                 else:
@@ -412,15 +406,6 @@ class _Check:
 
 def _member(format_: MemberSigningFormat, entry: Entry, change: Change) -> SignedMember:
     return SignedMember(plain(entry.path), entry.size, change, format_.member_role(entry.path))
-
-
-def _open(
-    budget: Budget, open_: Callable[[BinaryIO, int], Container], file: BinaryIO, depth: int
-) -> tuple[Container, list[Entry]]:
-    container, entries = budget.open_container(open_, file, depth)
-    if isinstance(container, NotingContainer):
-        container.only_read()
-    return container, entries
 
 
 def _same_content(kind: ElementType, format_: Format, before: BinaryIO, after: BinaryIO) -> bool:

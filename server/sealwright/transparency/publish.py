@@ -51,8 +51,7 @@ async def publish(database: Database, store: TileStore) -> int:
             database's last leaves are not.
         UnavailableError: the database or the store does not answer.
     """
-    async with database.read() as tx:
-        await tx.freeze()
+    async with database.read(frozen=True) as tx:
         row = await _head(tx)
         key = VerifierKey.parse(row.verifier_key)
         current = read_head(row, key)
@@ -79,8 +78,7 @@ async def read_tile(database: Database, path: str) -> bytes | None:
     """
     tile = Tile.parse(path)
     full = Tile(tile.level, tile.index)
-    async with database.read() as tx:
-        await tx.freeze()
+    async with database.read(frozen=True) as tx:
         stored = await db_log.tiles(tx, [full.path])
         if stored:
             return _cut(stored[full.path], full, tile.width)
@@ -108,8 +106,7 @@ async def proof_for(
         UnavailableError: it is not in the tree yet; ask the signer for a checkpoint first.
         VerificationError: the database's tiles, leaf and checkpoint do not belong together.
     """
-    async with database.read() as tx:
-        await tx.freeze()
+    async with database.read(frozen=True) as tx:
         entry = await db_log.get(tx, entry_id)
         if entry is None or organization_id not in (None, entry.organization_id):
             message = f"There is no log entry {entry_id}."

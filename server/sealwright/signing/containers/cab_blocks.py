@@ -93,7 +93,7 @@ class KeptBlocks:
 
 
 class LastBlocks:
-    """Blocks of the file that was read last in one version of a cabinet, for reading a later one.
+    """Blocks by MSZIP of the file that was read last in a cabinet, for reading its later version.
 
     Nothing is believed of where they are: a block is found only if all that decides its content is
     equal, byte for byte. Of a very long file only the first blocks are kept.

@@ -167,13 +167,15 @@ class FolderReader:
 
     def _content(self, record: bytes, *, is_read: bool) -> bytes:
         """What a block holds."""
+        if self._folder.kind != MSZIP:
+            return self._decoded(record, is_checked=is_read)
         history, place = self._inflater.history, self._start - self._file_at
         known = self._before.find(place, record, history) if self._before is not None else None
         if known is None:
             content = self._decoded(record, is_checked=is_read)
         else:
             content = self._inflater.history = known
-        if self._last is not None and is_read and self._folder.kind == MSZIP:
+        if self._last is not None and is_read:
             self._last.keep(place, record, history, content)
         return content
 

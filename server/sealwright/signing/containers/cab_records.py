@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO, NamedTuple
 
 from sealwright.errors import ArtifactError
-from sealwright.signing.advice import MAKE_ANEW
+from sealwright.signing.advice import MAKE_ANEW, RAISE_LIMIT
 from sealwright.signing.streams import read_at, size_of
 
 CFHEADER = struct.Struct("<4s5I2B5H")  # without its optional fields
@@ -177,7 +177,7 @@ def read_records(file: BinaryIO, max_members: int) -> Records:
         raise ArtifactError(message, advice="Make a single cabinet.")
     if count > max_members:
         message = f"The cabinet has {count} files, more than {max_members}."
-        raise ArtifactError(message, advice="Have the server's limit raised if this is meant.")
+        raise ArtifactError(message, advice=RAISE_LIMIT)
     at, reserve, sizes = CFHEADER.size, None, (0, 0, 0)
     if flags & RESERVE_PRESENT:
         sizes = CFRESERVE.unpack(read_at(file, at, CFRESERVE.size))

@@ -65,12 +65,14 @@ class Leap:
     """A stretch of content that is the same in both streams.
 
     Attributes:
-        pieces: the content.
+        pieces: the content,
+        size: and its bytes.
         offset: bytes of the new stream up to the first that is to be fed after it,
         inflating: to this.
     """
 
     pieces: Iterator[bytes]
+    size: int
     offset: int
     inflating: Inflater
 
@@ -114,7 +116,7 @@ class Follower:
         self._tail = self._window(last.content)
         self.inflating = self._inflater(Start(last.content, end, shared, self._tail))
         pieces = self._old.content(content, last.content)
-        return Leap(pieces, -(-end // 8), self.inflating)
+        return Leap(pieces, last.content - content, -(-end // 8), self.inflating)
 
     def _window(self, content: int) -> bytes:
         return b"".join(self._old.content(max(0, content - WINDOW), content))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from sealwright.errors import ArtifactError
+from sealwright.signing.advice import RAISE_LIMIT
 from sealwright.signing.containers.member_paths import check_distinct, check_path, folded
 from sealwright.signing.containers.msi_database import Database, Table
 
@@ -188,7 +189,7 @@ def binary_rows(database: Database, taken: Mapping[str, object], most: int) -> l
 def _check_count(table: Table, most: int) -> None:
     if table.rows > most:
         message = f"The package has more than {most} members."
-        raise ArtifactError(message, advice="Have the server's limit raised if this is meant.")
+        raise ArtifactError(message, advice=RAISE_LIMIT)
 
 
 def _refuse(what: str) -> NoReturn:

@@ -134,11 +134,10 @@ def _inflated(
             raise _damaged(record, "it inflates to more than its declared size")
         yield out
         if following is not None and (leap := following.leap(out)) is not None:
-            for piece in leap.pieces:
-                left -= len(piece)
-                yield piece
+            left -= leap.size
             if left < 0:
                 raise _damaged(record, "it inflates to more than its declared size")
+            yield from leap.pieces
             at, waiting, inflating = leap.offset, b"", leap.inflating
             pieces = chunks(file, record.data + at, record.compressed - at)
     if inflating.unused_data or next(pieces, b""):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from sealwright.errors import ArtifactError
+from sealwright.signing.advice import RAISE_LIMIT
 from sealwright.signing.containers.member_paths import REPACK, check_distinct, check_path
 from sealwright.signing.streams import read_at
 
@@ -169,7 +170,7 @@ def read_records(file: BinaryIO, end: End, max_members: int) -> list[Record]:
     """
     if end.count > max_members:
         message = f"The archive has {end.count} members; at most {max_members} are accepted."
-        raise _fail(message)
+        raise _fail(message, RAISE_LIMIT)
     if end.size > MAX_CENTRAL_DIRECTORY:
         message = f"The central directory has {end.size} bytes, which is too many."
         raise _fail(message)

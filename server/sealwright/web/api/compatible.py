@@ -226,7 +226,7 @@ async def my_signing_policies(call: Call) -> Response:
     _check_organization(call)
     query = {name.lower(): value for name, value in call.request.query_params.items()}
     wanted = (query.get("projectslug"), query.get("signingpolicyslug"))
-    async with call.services.database.read() as tx:
+    async with call.services.database.read(frozen=True) as tx:
         organization = call.grant.organization_id
         slugs = {one.id: one.slug for one in await projects.every(tx, organization)}
         keys = {one.id: one for one in await certificates.every(tx, organization)}

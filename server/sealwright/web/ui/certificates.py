@@ -310,7 +310,7 @@ async def _detail(
     call: Call, certificate: Certificate, forms: Mapping[str, Form], status: int = 200
 ) -> Response:
     principal = call.grant.principal
-    async with call.services.database.read() as tx:
+    async with call.services.database.read(frozen=True) as tx:
         others = {one.id: one for one in await certificates.every(tx, certificate.organization_id)}
         used = await _policies(tx, call, certificate, others)
         server = None

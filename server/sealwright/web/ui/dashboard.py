@@ -40,7 +40,7 @@ async def home(call: Call) -> Response:
     grant = call.grant
     now = utc_now()
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    async with call.services.database.read() as tx:
+    async with call.services.database.read(frozen=True) as tx:
         visible = await project_ids(tx, grant)
         waiting, more_wait = await _waiting(tx, grant, visible)
         failed = await _find(

@@ -37,7 +37,7 @@ async def builds(call: Call) -> Response:
 
 async def _page(call: Call, link: Form, trigger: Form, status: int = 200) -> Response:
     grant = call.grant
-    async with call.services.database.read() as tx:
+    async with call.services.database.read(frozen=True) as tx:
         project = await find_project(tx, grant, call.path("project"))
         organization = grant.organization_id
         systems = await build_systems.every(tx, organization)
