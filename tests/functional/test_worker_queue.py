@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from redis.asyncio.client import PubSub
 from tests.database import add_request, seed
 from tests.system import QueueServer
 
@@ -209,6 +210,31 @@ async def test_many_who_wait_share_a_subscription_that_is_renewed(
         await queue.announce("last")
         assert await last
     assert not queue._announcements._waiters, "whoever has gone is forgotten"
+
+
+async def test_nobody_waits_for_a_queue_that_does_not_answer_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(announcements, "_AGAIN_SECONDS", 0)
+    attempts = 0
+    second = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def subscribe(_pattern: str) -> AsyncIterator[PubSub]:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
+            raise ConnectionRefusedError
+        second.set()
+        await asyncio.Event().wait()
+        yield PubSub(redis.asyncio.ConnectionPool())
+
+    heard = announcements.Announcements(subscribe)
+    async with asyncio.timeout(20):
+        await heard.ready(60)
+        await second.wait()
+        await heard.ready(60)
+    await heard.close()
 
 
 async def test_consumer_comes_back_after_the_queue_was_killed(

@@ -64,11 +64,12 @@ class Announcements:
         self._subscribe = subscribe
         self._waiters: dict[bytes, set[Waiter]] = {}  # by channel
         self._listening: asyncio.Task[None] | None = None
-        self._tried = asyncio.Event()  # set once it is known how the attempt to subscribe went
+        self._tried = asyncio.Event()  # set once the first attempt to subscribe has ended
         self.heard = False  #: whether changes are heard of
 
     async def ready(self, seconds: float) -> None:
-        """Wait, for so long at most, until changes are heard of or cannot be."""
+        """Wait, for so long at most, until changes are heard of or cannot be. Nobody waits for a
+        queue that came or went later: who waits reads meanwhile."""
         if self._listening is None:
             self._listening = asyncio.create_task(self._listen())
         if not self._tried.is_set():
@@ -100,7 +101,6 @@ class Announcements:
             self._listening.cancel()
             await asyncio.gather(self._listening, return_exceptions=True)
             self._listening = None
-            self._tried.clear()
 
     async def _listen(self) -> None:
         while True:
@@ -114,7 +114,6 @@ class Announcements:
                 self._tried.set()
                 self._tell_all()
             await asyncio.sleep(_AGAIN_SECONDS)
-            self._tried.clear()
 
     async def _hear(self, channel: PubSub) -> None:
         while True:
