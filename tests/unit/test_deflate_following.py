@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import random
 import struct
 import zipfile
 import zlib
@@ -11,6 +10,7 @@ import zlib
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.deflated import RAW, code, compressed
 
 from sealwright.errors import ArtifactError
 from sealwright.signing.containers import deflate_following, deflate_seams
@@ -19,30 +19,17 @@ from sealwright.signing.containers.deflate_seams import DeflateStream, seam_infl
 from sealwright.signing.containers.deflate_splice import splice
 from sealwright.signing.containers.zip import ZipContainer
 
-_RAW = -zlib.MAX_WBITS
 _LEAD = b"what is in front"
-
-
-def _code(seed: int, size: int) -> bytes:
-    """What compresses about as machine code does."""
-    source = random.Random(seed)
-    words = [source.randbytes(source.randrange(2, 24)) for _ in range(800)]
-    return b"".join(source.choices(words, k=size // 8))[:size]
-
-
-def _compressed(content: bytes, level: int = 6, history: bytes = b"") -> bytes:
-    made = zlib.compressobj(level, zlib.DEFLATED, _RAW, 8, zdict=history)
-    return made.compress(content) + made.flush()
 
 
 def _blocks(content: bytes, history: bytes = b"") -> bytes:
     """Compressed blocks that end at a byte, and none of which is the last."""
-    made = zlib.compressobj(6, zlib.DEFLATED, _RAW, 8, zdict=history)
+    made = zlib.compressobj(6, zlib.DEFLATED, RAW, 8, zdict=history)
     return made.compress(content) + made.flush(zlib.Z_SYNC_FLUSH)
 
 
 def _inflated(stream: bytes) -> bytes:
-    return zlib.decompress(stream, _RAW)
+    return zlib.decompress(stream, RAW)
 
 
 def _old(stream: bytes) -> InflatedStream:
@@ -92,8 +79,8 @@ def _spliced(stream: bytes, content: bytes) -> bytes:
 @pytest.mark.parametrize("level", [1, 6, 9])
 @pytest.mark.parametrize("pieces", [1 << 20, 1000])
 def test_what_signing_keeps_is_not_inflated_again(level: int, pieces: int) -> None:
-    content = _code(1, 1_000_000)
-    old = _compressed(content, level)
+    content = code(1, 1_000_000)
+    old = compressed(content, level)
     signed = _signed(content)
     made, taken = _followed(_old(old), _spliced(old, signed), pieces)
     assert made == signed
@@ -101,29 +88,29 @@ def test_what_signing_keeps_is_not_inflated_again(level: int, pieces: int) -> No
 
 
 def test_the_same_stream() -> None:
-    content = _code(2, 500_000)
-    stream = _compressed(content)
+    content = code(2, 500_000)
+    stream = compressed(content)
     made, taken = _followed(_old(stream), stream)
     assert made == content
     assert taken > 300_000
 
 
 def test_another_stream_of_the_same_content() -> None:
-    content = _code(3, 300_000)
-    made, _ = _followed(_old(_compressed(content, 9)), _compressed(content, 1))
+    content = code(3, 300_000)
+    made, _ = _followed(_old(compressed(content, 9)), compressed(content, 1))
     assert made == content
 
 
 def test_nothing_in_common() -> None:
-    made, taken = _followed(_old(_compressed(_code(4, 300_000))), _compressed(_code(5, 300_000)))
-    assert (made, taken) == (_code(5, 300_000), 0)
+    made, taken = _followed(_old(compressed(code(4, 300_000))), compressed(code(5, 300_000)))
+    assert (made, taken) == (code(5, 300_000), 0)
 
 
 def test_the_same_blocks_behind_another_content() -> None:
     """They refer to what is in front of them, and give something else."""
-    before, other = _code(6, 64 << 10), _code(7, 64 << 10)
+    before, other = code(6, 64 << 10), code(7, 64 << 10)
     middle = _blocks(before[1000:20_000] * 9, before[-(32 << 10) :])
-    end = _compressed(b"end")
+    end = compressed(b"end")
     old, new = _blocks(before) + middle + end, _blocks(other) + middle + end
     assert _inflated(old)[64 << 10 :] != _inflated(new)[64 << 10 :]
     made, taken = _followed(_old(old), new)
@@ -132,11 +119,11 @@ def test_the_same_blocks_behind_another_content() -> None:
 
 
 def test_one_byte_of_the_window_is_another() -> None:
-    before = _code(8, 64 << 10)
+    before = code(8, 64 << 10)
     at = (64 << 10) - 100
     other = before[:at] + bytes([before[at] ^ 1]) + before[at + 1 :]
     middle = _blocks(before[-2000:] * 60, before[-(32 << 10) :])
-    end = _compressed(b"end")
+    end = compressed(b"end")
     new = _blocks(other) + middle + end
     made, _ = _followed(_old(_blocks(before) + middle + end), new)
     assert made == _inflated(new)
@@ -144,9 +131,9 @@ def test_one_byte_of_the_window_is_another() -> None:
 
 def test_blocks_that_differ_far_behind() -> None:
     """What is equal is taken up to the last block that is equal to its last bit."""
-    content = _code(9, 900_000)
+    content = code(9, 900_000)
     changed = content[:600_000] + b"\0" * 5 + content[600_005:]
-    start, end = _blocks(content[:100_000]), _compressed(b"end")
+    start, end = _blocks(content[:100_000]), compressed(b"end")
     window = content[100_000 - (32 << 10) : 100_000]
     old = start + _blocks(content[100_000:], window) + end
     new = start + _blocks(changed[100_000:], window) + end
@@ -158,8 +145,8 @@ def test_blocks_that_differ_far_behind() -> None:
 def test_only_the_first_content_of_a_long_stream_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """And no short piece at its end, behind longer ones for which there is no room."""
     monkeypatch.setattr(deflate_following, "_MAX_KEPT", 380_000)
-    content = _code(10, 850_000)
-    stream = _compressed(content)
+    content = code(10, 850_000)
+    stream = compressed(content)
     made, taken = _followed(_old(stream), stream)
     assert made == content
     assert 100_000 < taken <= 300_000
@@ -168,8 +155,8 @@ def test_only_the_first_content_of_a_long_stream_is_kept(monkeypatch: pytest.Mon
 @pytest.mark.parametrize("many", [100, 5000])
 def test_many_empty_blocks(many: int) -> None:
     """Each ends where an old block ends, and none is worth a look for ever."""
-    content = _code(11, 200_000)
-    start, end = _blocks(content[:100_000]), _compressed(content[100_000:])
+    content = code(11, 200_000)
+    start, end = _blocks(content[:100_000]), compressed(content[100_000:])
     empty = b"\0\0\0\xff\xff" * many
     made, _ = _followed(_old(start + end), start + empty + end)
     assert made == content
@@ -186,7 +173,7 @@ def test_whatever_the_streams_are(
     seed: int, changes: list[tuple[int, bytes]], some: list[int], others: list[int]
 ) -> None:
     """Two contents in blocks of any lengths."""
-    content = _code(seed, 400_000)
+    content = code(seed, 400_000)
     changed = bytearray(content)
     for at, data in changes:
         changed[at : at + len(data)] = data
@@ -197,7 +184,7 @@ def test_whatever_the_streams_are(
 
 
 def _in_blocks(content: bytes, lengths: list[int]) -> bytes:
-    made = zlib.compressobj(6, zlib.DEFLATED, _RAW)
+    made = zlib.compressobj(6, zlib.DEFLATED, RAW)
     stream, at = b"", 0
     for length in lengths:
         stream += made.compress(content[at : at + length]) + made.flush(zlib.Z_BLOCK)
@@ -236,14 +223,14 @@ def _compared(before: bytes, after: bytes) -> tuple[bytes, bytes]:
 
 @pytest.mark.parametrize("size", [1000, 128 << 10, 700_000])
 def test_both_versions_of_a_member_are_read(size: int) -> None:
-    content = _code(12, size)
+    content = code(12, size)
     before = _archive(content)
     after = _resigned(before, _signed(content))
     assert _compared(before, after) == (content, _signed(content))
 
 
 def test_without_the_library_both_are_inflated(monkeypatch: pytest.MonkeyPatch) -> None:
-    content = _code(13, 300_000)
+    content = code(13, 300_000)
     before = _archive(content)
     after = _resigned(before, _signed(content))
     monkeypatch.setattr(deflate_following, "LIBRARY", None)
@@ -253,7 +240,7 @@ def test_without_the_library_both_are_inflated(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("place", [0.05, 0.3, 0.5, 0.9])
 def test_damage_in_the_later_version_is_found(place: float) -> None:
-    content = _code(14, 600_000)
+    content = code(14, 600_000)
     before = _archive(content)
     after = bytearray(_resigned(before, _signed(content)))
     after[int(len(after) * place)] ^= 4
@@ -262,7 +249,7 @@ def test_damage_in_the_later_version_is_found(place: float) -> None:
 
 
 def test_more_than_declared_is_found_where_it_is_known_already() -> None:
-    content = _code(15, 600_000)
+    content = code(15, 600_000)
     before = _archive(content)
     after = bytearray(before)
     for signature, offset in ((b"PK\3\4", 22), (b"PK\1\2", 24)):
