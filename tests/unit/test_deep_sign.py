@@ -7,6 +7,7 @@ import random
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ from sealwright.signing.deep_sign import DeepSign
 from sealwright.signing.engine import sign_file, verify_file
 from sealwright.signing.file_result import FileResult, StageReport
 from sealwright.signing.pending_signatures import PendingSignature
-from sealwright.signing.plan import Plan
+from sealwright.signing.plan import INSIDE, Plan
 from sealwright.signing.planner import build_plan
 from sealwright.signing.spool import Spool
 from sealwright.signing.verify_result import Verdict, VerifiedSignature, verify_result
@@ -454,13 +455,14 @@ def test_every_single_byte_counts(tmp_path: Path) -> None:
     """
     run = _signed(tmp_path)
     signed = run.output.getvalue()
-    unnoticed = []
+    unnoticed, places = [], set()
     for at in range(0, len(signed), 1 if spool._SMALL > 0 else 7):
         spoilt = bytearray(signed)
         spoilt[at] ^= 0x20
         try:
             run.verify(bytes(spoilt))
-        except (VerificationError, ArtifactError):
+        except (VerificationError, ArtifactError) as error:
+            places.add(error.where)
             continue
         unnoticed.append(at)
     ends = [
@@ -469,6 +471,8 @@ def test_every_single_byte_counts(tmp_path: Path) -> None:
     ]
     assert all(any(end - 2 <= at < end for end in ends) for at in unnoticed)
     assert len(unnoticed) <= len(ends)
+    steps = [place.split(INSIDE) for place in places]
+    assert all(one != other for each in steps for one, other in pairwise(each)), places
 
 
 # Any archive, any nesting.

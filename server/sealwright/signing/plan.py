@@ -244,6 +244,17 @@ def at(path: str) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def at_member(node: PlanNode) -> Iterator[None]:
+    """As `at`, for a planned member, of which its container speaks by its path in there."""
+    with at(node.path):
+        try:
+            yield
+        except (ArtifactError, VerificationError) as error:
+            error.where = "" if error.where == node.member else error.where
+            raise
+
+
 def require(condition: bool, message: str, where: str = "") -> None:  # noqa: FBT001
     """Refuse a result that is not what was planned, or a plan that is not what was asked for.
 

@@ -37,6 +37,7 @@ from sealwright.signing.plan import (
     Plan,
     PlanNode,
     at,
+    at_member,
     in_order,
     member_signing_format,
     require,
@@ -339,7 +340,7 @@ class _Check:
             require(same, "The member was changed, against the plan.", entry.path)
             if child is None:
                 continue
-            with at(node.path), at(child.path):
+            with at(node.path), at_member(child):
                 claim = claims[entry.order]
                 if child.has_work:
                     self.planned.directives(child, claim.element, claim.include)
