@@ -113,7 +113,7 @@ class ChildProcess:
         try:
             async with asyncio.timeout(_START_SECONDS):
                 await child._greet()
-            if not child.is_alive:  # its hello lay in the pipe already
+            if not child.is_alive:  # its hello lay in the stream already
                 raise await child._died()
         except TimeoutError:
             await child.kill()
@@ -173,7 +173,7 @@ class ChildProcess:
         return reply
 
     async def _send(self, message: protocol.Message) -> None:
-        assert self._process.stdin is not None  # noqa: S101 - started with a pipe
+        assert self._process.stdin is not None  # noqa: S101 - a child has it
         try:
             self._process.stdin.write(protocol.encode(message))
             await self._process.stdin.drain()
@@ -181,7 +181,7 @@ class ChildProcess:
             raise await self._died() from None
 
     async def _receive(self) -> protocol.Message:
-        assert self._process.stdout is not None  # noqa: S101 - started with a pipe
+        assert self._process.stdout is not None  # noqa: S101 - a child has it
         try:
             header = await self._process.stdout.readexactly(protocol.HEADER)
             length = protocol.body_length(header)
@@ -198,7 +198,7 @@ class ChildProcess:
         return self._process.returncode is None
 
     async def _died(self) -> SealwrightError:
-        await self._end(patience=1.0)  # the pipe closes a moment before the process has ended
+        await self._end(patience=1.0)  # its streams close a moment before the process has ended
         code = self._process.returncode or 0
         if code == -signal.SIGKILL:
             # its own limits end it otherwise: this came from outside, and may not come again
@@ -219,7 +219,7 @@ class ChildProcess:
 
     async def _keep_complaints(self) -> None:
         """Keep the end of what the child says on standard error, for the operator's log."""
-        assert self._process.stderr is not None  # noqa: S101 - started with a pipe
+        assert self._process.stderr is not None  # noqa: S101 - a child has it
         while part := await self._process.stderr.read(_ERROR_TAIL):
             self._complaints = (self._complaints + part)[-_ERROR_TAIL:]
 

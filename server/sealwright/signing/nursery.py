@@ -22,7 +22,8 @@ import sealwright
 from sealwright.errors import UnavailableError
 from sealwright.signing.forker import MAX_MESSAGE
 
-_PIPE_LIMIT = 1 << 20  # bytes that a stream buffers
+_STREAMS = ("stdin", "stdout", "stderr")  # of a child, in the order of their descriptors
+_STREAM_LIMIT = 1 << 20  # bytes that one buffers
 
 #: What children find in their environment, and nothing else. Their C library (glibc; others ignore
 #: it) keeps the memory of buffers that are freed: given back and taken anew for each, it would cost
@@ -92,29 +93,22 @@ class Nursery:
         Raises:
             UnavailableError: the forker has ended, or does not start; the next one may.
         """
-        child_ends, own_ends = [], []
-        for towards_child in (True, False, False):
-            reading, writing = os.pipe2(os.O_CLOEXEC)
-            child_ends.append(reading if towards_child else writing)
-            own_ends.append(writing if towards_child else reading)
-        try:
-            async with self._one_at_a_time:
-                pid, handle, channel = await self._order(folder, limits, child_ends)
-        except BaseException:
-            for each in own_ends:
-                os.close(each)
-            raise
-        finally:
-            for each in child_ends:
-                os.close(each)
-        stdin, stdout, stderr = own_ends
-        try:
-            pipes = await _writer(stdin), await _reader(stdout), await _reader(stderr)
-        except BaseException:
-            if channel is self._channel:
-                self._disown(pid, handle)
-            raise
-        child = ForkedChild(pid, handle, *pipes)
+        streams: list[tuple[asyncio.StreamReader, asyncio.Transport]] = []
+        with contextlib.ExitStack() as child_ends:
+            try:
+                theirs = []
+                for _ in _STREAMS:
+                    ours, its = socket.socketpair()
+                    theirs.append(child_ends.enter_context(its).fileno())
+                    streams.append(await _opened(ours))
+                async with self._one_at_a_time:
+                    pid, handle, channel = await self._order(folder, limits, theirs)
+            except BaseException:
+                for _, transport in streams:
+                    transport.abort()
+                raise
+        stdin, (stdout, _), (stderr, _) = streams
+        child = ForkedChild(pid, handle, _writer(*stdin), stdout, stderr)
         status = self._early.pop(pid, None)
         if channel is not self._channel:
             child.end(-signal.SIGKILL)  # the forker ended meanwhile, and its children with it
@@ -232,17 +226,36 @@ class Nursery:
         self._lose()
 
 
-async def _reader(descriptor: int) -> asyncio.StreamReader:
-    loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader(limit=_PIPE_LIMIT)
-    protocol = asyncio.StreamReaderProtocol(reader)
-    await loop.connect_read_pipe(lambda: protocol, os.fdopen(descriptor, "rb", buffering=0))
-    return reader
+class _Stream(asyncio.StreamReaderProtocol):
+    """Closes its socket when the other end is closed."""
+
+    def eof_received(self) -> bool:
+        """See `asyncio.Protocol`; False closes."""
+        super().eof_received()
+        return False
 
 
-async def _writer(descriptor: int) -> asyncio.StreamWriter:
+async def _opened(end: socket.socket) -> tuple[asyncio.StreamReader, asyncio.Transport]:
+    """A stream on a socket, which is the stream's from now on.
+
+    Sockets and not pipes: uvloop closes the descriptor of a pipe twice, and what another thread has
+    opened in between is closed with it. A socket it closes twice if opening is cancelled.
+    """
+    opening = asyncio.create_task(_open(end))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(lambda opened: opened.result()[1].abort())
+        raise
+
+
+async def _open(end: socket.socket) -> tuple[asyncio.StreamReader, asyncio.Transport]:
+    reader = asyncio.StreamReader(limit=_STREAM_LIMIT)
     loop = asyncio.get_running_loop()
-    transport, protocol = await loop.connect_write_pipe(
-        asyncio.streams.FlowControlMixin, os.fdopen(descriptor, "wb", buffering=0)
-    )
-    return asyncio.StreamWriter(transport, protocol, None, loop)
+    transport, _ = await loop.create_unix_connection(lambda: _Stream(reader), sock=end)
+    return reader, transport
+
+
+def _writer(reader: asyncio.StreamReader, transport: asyncio.Transport) -> asyncio.StreamWriter:
+    protocol, loop = transport.get_protocol(), asyncio.get_running_loop()
+    return asyncio.StreamWriter(transport, protocol, reader, loop)
