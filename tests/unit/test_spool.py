@@ -16,14 +16,36 @@ def _little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool, "_MEMORY", 100)
 
 
-def test_files_that_are_written_at_a_time_count(tmp_path: Path) -> None:
-    """They are as many as signatures that are waited for."""
+def test_files_count_from_their_first_byte_on(tmp_path: Path) -> None:
+    """As many as signatures that are waited for are started before the first is written."""
     files = Spool(tmp_path, 1000)
     started = [files.start(30) for _ in range(5)]
-    assert [isinstance(each, io.BytesIO) for each in started] == [True] * 3 + [False] * 2
-    for each in started:
-        files.abandon(each)
-    assert not list(tmp_path.iterdir())
+    assert [isinstance(each, io.BytesIO) for each in started] == [True] * 5
+    started[0].writelines([bytes(30), bytes(30)])
+    started[0].seek(10)
+    started[0].write(bytes(20))  # it does not grow
+    assert isinstance(files.start(40), io.BytesIO)
+    assert not isinstance(files.start(41), io.BytesIO)
+    started[1].write(bytes(11))
+    assert not isinstance(files.start(30), io.BytesIO)
+    files.abandon(started[0])
+    assert isinstance(files.start(89), io.BytesIO)
+
+
+def test_what_has_grown_beyond_memory_goes_to_the_disk(tmp_path: Path) -> None:
+    files = Spool(tmp_path, 1000)
+    started = [files.start(30) for _ in range(5)]
+    for number, each in enumerate(started):
+        each.write(bytes([number]) * 30)
+    made = [files.adopt(each) for each in started]
+    assert [isinstance(each.content, bytes) for each in made] == [False] * 2 + [True] * 3
+    for number, each in enumerate(made):
+        with each.open() as content:
+            assert content.read() == bytes([number]) * 30
+    assert files.used == 150
+    for each in made:
+        files.release(each)
+    assert (files.used, list(tmp_path.iterdir())) == (0, [])
 
 
 def test_what_a_file_has_counts_and_not_what_was_expected(tmp_path: Path) -> None:

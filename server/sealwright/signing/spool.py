@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from sealwright.errors import ArtifactError
 from sealwright.signing.artifact import Container, Entry
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 Key = TypeVar("Key", int, str)
 
@@ -41,11 +44,31 @@ class SpoolFile:
 
 
 class _InMemory(io.BytesIO):
-    """A small file that is being written; until it is finished, `expected` bytes count for it."""
+    """A small file that is being written. What it holds counts from its first byte on: many wait
+    for a signature before anything is written to them.
 
-    def __init__(self, expected: int) -> None:
+    Args:
+        count: told of each byte more.
+    """
+
+    def __init__(self, count: Callable[[int], None]) -> None:
         super().__init__()
-        self.expected = expected
+        self._count = count
+        self.counted = 0
+
+    def write(self, data: Buffer, /) -> int:
+        """See `io.BytesIO`."""
+        written = super().write(data)
+        grown = self.tell() - self.counted
+        if grown > 0:
+            self.counted += grown
+            self._count(grown)
+        return written
+
+    def writelines(self, lines: Iterable[Buffer], /) -> None:
+        """See `io.BytesIO`."""
+        for each in lines:
+            self.write(each)
 
 
 class Spool:
@@ -90,19 +113,21 @@ class Spool:
             advice = "Submit a smaller artifact, or have the server's limit raised."
             raise ArtifactError(message, advice=advice)
         if expected <= _SMALL and self._in_memory + expected <= _MEMORY:
-            self._in_memory += expected
-            return _InMemory(expected)
-        self._number += 1
-        return (self.folder / f"{self._number:08d}").open("x+b")
+            return _InMemory(self._count)
+        return self._on_disk()
 
     def adopt(self, file: BinaryIO) -> SpoolFile:
         """Close a finished file and count it."""
         if isinstance(file, _InMemory):
             data = file.getvalue()
-            self._in_memory += len(data) - file.expected
-            made = SpoolFile(data, len(data))
+            self._in_memory += len(data) - file.counted
+            if self._in_memory <= _MEMORY:
+                made = SpoolFile(data, len(data))
+            else:  # others have grown since it was started
+                self._in_memory -= len(data)
+                made = self._adopt_on_disk(self._on_disk(data))
         else:
-            made = SpoolFile(Path(file.name), file.seek(0, 2))
+            made = self._adopt_on_disk(file)
         file.close()
         self.used += made.size
         return made
@@ -111,9 +136,23 @@ class Spool:
         """Close and delete a file that nobody needs."""
         file.close()
         if isinstance(file, _InMemory):
-            self._in_memory -= file.expected
+            self._in_memory -= file.counted
         else:
             Path(file.name).unlink()
+
+    def _on_disk(self, content: bytes = b"") -> BinaryIO:
+        self._number += 1
+        file = (self.folder / f"{self._number:08d}").open("x+b")
+        file.write(content)
+        return file
+
+    @staticmethod
+    def _adopt_on_disk(file: BinaryIO) -> SpoolFile:
+        with file:
+            return SpoolFile(Path(file.name), file.seek(0, 2))
+
+    def _count(self, size: int) -> None:
+        self._in_memory += size
 
     def release(self, file: SpoolFile) -> None:
         """Give up one use; the last one deletes the file."""
