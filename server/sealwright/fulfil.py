@@ -14,10 +14,9 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, BinaryIO
 
-from sealwright import decided
+from sealwright import decided, storage
 from sealwright.answer import Answerer, patiently
 from sealwright.db import file_results
 from sealwright.db import log as db_log
@@ -33,7 +32,7 @@ from sealwright.errors import (
 )
 from sealwright.failure import fail, is_expected, pause_after
 from sealwright.model.certificate import CertificateKind
-from sealwright.model.identifiers import utc_now
+from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.mechanism import Mechanism
 from sealwright.model.passkey import relying_party
 from sealwright.model.request import (
@@ -56,7 +55,7 @@ from sealwright.signing.artifact import Identity, SignatureRequest
 from sealwright.signing.file_result import FileDigest, StageReport
 from sealwright.signing.plan import Plan
 from sealwright.signing.signature_value import verify_signature_value
-from sealwright.signing.streams import sha256_of
+from sealwright.signing.streams import size_of
 from sealwright.signing.team import Team, is_divisible, team_of
 from sealwright.signing.verify_result import Verdict
 from sealwright.transparency.leaf import ARTIFACT_RELEASED
@@ -219,7 +218,7 @@ async def _judge(
         # whether it succeeds is seen at the end, when it is asked for again and has little left
         sequencing = asyncio.create_task(bench.signer.checkpoint())
         try:
-            output = await _store(bench, request, judging.output, signed, judgement)
+            output = await _store(bench, request, signed, judgement)
             return await judgement, output
         finally:
             judgement.cancel()
@@ -228,32 +227,28 @@ async def _judge(
 
 
 async def _store(
-    bench: Workbench,
-    request: SigningRequest,
-    path: Path,
-    file: BinaryIO,
-    judgement: asyncio.Future[Any],
+    bench: Workbench, request: SigningRequest, signed: BinaryIO, judgement: asyncio.Future[Any]
 ) -> StoredArtifact:
-    """Put the signed artifact into the store, under a name that no other content can have. It is
+    """Put the signed artifact into the store, under a name that no other attempt gives. It is
     copied while it is judged, and visible there only if the judges agree.
 
     Args:
-        file: `path`, opened before the judges had it.
+        signed: opened before the judges had it.
     """
     assert request.input is not None  # noqa: S101 - checked by the caller
-    sha256 = await asyncio.to_thread(sha256_of, file)
-    size = file.tell()
-    key = f"requests/{request.organization_id}/{request.id}/output-{sha256}"
+    size = await asyncio.to_thread(size_of, signed)
+    key = f"requests/{request.organization_id}/{request.id}/output-{new_id()}"
 
-    async def put() -> None:
+    async def put() -> storage.StoredArtifact | None:
         try:
-            await bench.store.put(key, path, sha256=sha256, size=size, approval=judgement)
+            return await bench.store.put(key, signed, size=size, approval=judgement)
         except UnavailableError:
             if not judgement.done() or judgement.exception() is None:
                 raise  # the store's; a judgement that failed fails whoever waits for it, at once
+            return None
 
-    await patiently("storing the artifact", put)
-    return StoredArtifact(key, request.input.file_name, size, sha256)
+    stored = await patiently("storing the artifact", put) or judgement.result()
+    return StoredArtifact(key, request.input.file_name, stored.size, stored.sha256)
 
 
 def _settle(

@@ -55,11 +55,13 @@ class DyingDatabase(Database):
 class DyingPool(sessions.SessionPool):
     """Dies while a batch is being signed, or just after."""
 
-    async def sign_batch(self, items: Sequence[sessions.SignItem]) -> list[sessions.Answer]:
+    async def sign_batch(
+        self, items: Sequence[sessions.SignItem], owner: str = ""
+    ) -> list[sessions.Answer]:
         half = len(items) // 2
-        answers = await super().sign_batch(items[:half])
+        answers = await super().sign_batch(items[:half], owner)
         reach("half-signed")
-        answers += await super().sign_batch(items[half:])
+        answers += await super().sign_batch(items[half:], owner)
         reach("signed")
         return answers
 

@@ -71,6 +71,17 @@ async def test_a_forked_child_works_and_is_confined_as_a_new_interpreter(
     assert plans[0] == plans[1]
 
 
+async def test_children_leave_the_processors_to_others(nursery: Nursery, tmp_path: Path) -> None:
+    child = await born(nursery, tmp_path / "1")
+    pid = child._process.pid
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert os.getpriority(os.PRIO_PROCESS, pid) == min(own + 10, 19)
+    group = Path(f"/proc/{pid}/autogroup")
+    if group.exists() and os.geteuid() == 0:  # others may be refused it now and then
+        assert group.read_text().endswith("nice 10\n")
+    await child.kill()
+
+
 async def test_no_descriptor_is_inherited(nursery: Nursery, tmp_path: Path) -> None:
     first = await born(nursery, tmp_path / "1")
     second = await born(nursery, tmp_path / "2")

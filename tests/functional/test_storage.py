@@ -89,6 +89,27 @@ async def test_a_file_is_put_and_put_again(store: ArtifactStore, tmp_path: Path)
     assert await keys(store) == {KEY}
 
 
+async def test_an_open_file_is_put_whatever_it_holds(store: ArtifactStore, tmp_path: Path) -> None:
+    """From its start, and whatever its path leads to by then."""
+    data = content(3 * MIB)
+    source = tmp_path / "source"
+    source.write_bytes(data)
+    with source.open("rb") as file:
+        source.unlink()
+        source.write_bytes(b"other")
+        file.read(100)
+        put = await store.put(KEY, file, size=len(data))
+        assert put == StoredArtifact(KEY, len(data), sha256(data))
+        with pytest.raises(ConflictError):
+            await store.put(KEY, source, size=5)
+        with pytest.raises(VerificationError, match="more bytes than"):
+            await store.put(f"{KEY}/2", file, size=5)
+        with pytest.raises(VerificationError):
+            await store.put(f"{KEY}/2", file, size=len(data) + 1)
+    assert await read(store, KEY) == data
+    assert await keys(store) == {KEY}
+
+
 async def test_a_file_is_visible_only_once_it_is_approved(
     store: ArtifactStore, tmp_path: Path
 ) -> None:

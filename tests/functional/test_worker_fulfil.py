@@ -10,8 +10,7 @@ import json
 import os
 import zipfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from tests.chaos.shim import Shim
@@ -143,8 +142,8 @@ async def test_second_attempt_gives_the_same_bytes_and_signs_nothing(
     outputs = []
     store = works.bench.store
 
-    async def remember(key: str, source: Path, **named: Any) -> Any:
-        outputs.append(source.read_bytes())
+    async def remember(key: str, source: BinaryIO, **named: Any) -> Any:
+        outputs.append(source.read())
         if len(outputs) == 1:
             message = "The store is away."
             raise UnavailableError(message)
@@ -216,7 +215,7 @@ async def test_a_killed_judge_is_not_a_store_that_is_away(
     puts = []
     store = works.bench.store
 
-    async def count(key: str, source: Path, **named: Any) -> Any:
+    async def count(key: str, source: BinaryIO, **named: Any) -> Any:
         puts.append(key)
         return await store.put(key, source, **named)
 

@@ -217,6 +217,22 @@ def test_answers_may_come_in_any_order_and_late(tmp_path: Path) -> None:
         assert run.output.getvalue() == expected
 
 
+def test_files_are_started_before_answers_are_worked_on(tmp_path: Path) -> None:
+    """The token has its work as early as can be, and all of it is known to be there."""
+    data = archive({f"{number}.toy": toy(b"%d" % number) for number in range(3)})
+    run = Run(data, zip_element(toys("*", SIGN * 2)), tmp_path)
+    signing = run.driver()
+    for _ in range(3):
+        assert not signing.all_started
+        assert signing.step()
+        [pending] = signing.take()
+        signing.supply(pending.number, answer(pending.request))
+    assert signing.step()
+    assert signing.all_started
+    assert signing.finished_files == 0
+    assert len(signing.take()) == 1  # the second directive of one
+
+
 def test_no_more_requests_are_open_than_allowed(tmp_path: Path) -> None:
     data = archive({f"{number}.toy": toy(b"%d" % number) for number in range(50)})
     run = Run(data, zip_element(toys("*")), tmp_path, pace=Pace(requests=8))

@@ -31,6 +31,7 @@ from sealwright.keystores.uri import Pkcs11Uri
 from sealwright.model.certificate import CertificateUsage
 from sealwright.model.mechanism import KeyAlgorithm
 from sealwright.signer import wire
+from sealwright.signer.turns import Ticket, Turns
 from sealwright.signer.wire import Json, SignItem
 
 __all__ = ["Answer", "SessionPool", "SignItem"]
@@ -243,7 +244,7 @@ class SessionPool:
             uri, pin_file, state_folder, environment or {}, network, stall_timeout
         )
         self._slots: list[_Slot] = []
-        self._idle: asyncio.Queue[_Slot] = asyncio.Queue()
+        self._turns: Turns[_Slot] = Turns()
         self._opening = asyncio.Lock()
         self._writing = asyncio.Lock()
         self._exchanges: set[asyncio.Task[Any]] = set()
@@ -265,19 +266,23 @@ class SessionPool:
             raise
         for slot in slots:
             self._slots.append(slot)
-            self._idle.put_nowait(slot)
+            self._turns.give(slot)
 
     async def close(self) -> None:
         """Wait for what is being signed, then log out and end the processes."""
         self._closed = True
+        last = Ticket()
         for _ in self._slots:
-            await self._idle.get()
+            await self._turns.take(last)
         await asyncio.gather(*(slot.end() for slot in self._slots))
         for slot in self._slots:
-            self._idle.put_nowait(slot)  # whoever waits for one finds that the pool is closed
+            self._turns.give(slot)  # whoever waits for one finds that the pool is closed
 
-    async def sign_batch(self, items: Sequence[SignItem]) -> list[Answer]:
+    async def sign_batch(self, items: Sequence[SignItem], owner: str = "") -> list[Answer]:
         """Sign, spread over the sessions.
+
+        Args:
+            owner: whose batch it is; see `turns`.
 
         Returns:
             For each item its signature or the error that `Token.sign` describes. Of an item with
@@ -287,10 +292,11 @@ class SessionPool:
         pending = deque(enumerate(items))
         answers: dict[int, Answer] = {}
         workers = min(len(self._slots), len(items))
-        size = -(-len(items) // (_CHUNKS_PER_SESSION * max(workers, 1)))
+        size = min(-(-len(items) // (_CHUNKS_PER_SESSION * max(workers, 1))), wire.MAX_ITEMS)
+        ticket = Ticket(owner)
         try:
             failures = await asyncio.gather(
-                *(self._work(pending, answers, min(size, wire.MAX_ITEMS)) for _ in range(workers))
+                *(self._work(pending, answers, size, ticket) for _ in range(workers))
             )
         finally:
             pending.clear()  # if canceled: what has not been begun is not begun
@@ -393,38 +399,48 @@ class SessionPool:
         return bytes.fromhex(await self.call(operation, **arguments))
 
     async def _work(
-        self, pending: deque[tuple[int, SignItem]], answers: dict[int, Answer], size: int
+        self,
+        pending: deque[tuple[int, SignItem]],
+        answers: dict[int, Answer],
+        size: int,
+        ticket: Ticket,
     ) -> SealwrightError | None:
         """Sign chunks of `pending` until none is left; or say why no session can be had."""
 
         async def exchange(slot: _Slot) -> None:
-            session = await slot.session(self._settings, self._opening)
-            chunk = [pending.popleft() for _ in range(min(size, len(pending)))]
-            received: list[Answer] = []
-            try:
-                await session.sign(
-                    [item for _, item in chunk], received, self._settings.stall_timeout
-                )
-            except _LostSessionError:
-                received.append(_uncertain())
-            answers.update(zip((index for index, _ in chunk), received, strict=False))
-            pending.extendleft(reversed(chunk[len(received) :]))
-            if any(isinstance(answer, bytes) for answer in received):
-                slot.succeeded()
+            while pending:
+                session = await slot.session(self._settings, self._opening)
+                chunk = [pending.popleft() for _ in range(min(size, len(pending)))]
+                received: list[Answer] = []
+                try:
+                    await session.sign(
+                        [item for _, item in chunk], received, self._settings.stall_timeout
+                    )
+                except _LostSessionError:
+                    received.append(_uncertain())
+                answers.update(zip((index for index, _ in chunk), received, strict=False))
+                pending.extendleft(reversed(chunk[len(received) :]))
+                if any(isinstance(answer, bytes) for answer in received):
+                    slot.succeeded()
+                is_whole = len(received) == len(chunk)
+                if self._closed or not is_whole or not self._turns.may_go_on(ticket):
+                    return
 
         while pending:
             try:
-                await self._with_slot(exchange)
+                await self._with_slot(exchange, ticket)
             except SealwrightError as error:
                 return error
         return None
 
-    async def _with_slot(self, exchange: Callable[[_Slot], Awaitable[T]]) -> T:
+    async def _with_slot(
+        self, exchange: Callable[[_Slot], Awaitable[T]], ticket: Ticket | None = None
+    ) -> T:
         """Run an exchange in the next idle slot; to its end, even if the caller is canceled: to
         stop it half-way would cost the session, and with it a log-in."""
         if not self._slots:
             raise _closed()
-        slot = await self._idle.get()
+        slot = await self._turns.take(ticket or Ticket())
 
         async def run() -> T:
             try:
@@ -432,7 +448,7 @@ class SessionPool:
                     raise _closed()
                 return await exchange(slot)
             finally:
-                self._idle.put_nowait(slot)
+                self._turns.give(slot)
 
         task = asyncio.create_task(run())
         self._exchanges.add(task)

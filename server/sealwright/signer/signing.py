@@ -74,8 +74,8 @@ Answer = bytes | SealwrightError
 class Sessions(Protocol):
     """What is needed of a `SessionPool`."""
 
-    async def sign_batch(self, items: Sequence[SignItem]) -> list[Answer]:
-        """Sign; each item's signature, or why there is none."""
+    async def sign_batch(self, items: Sequence[SignItem], owner: str = "") -> list[Answer]:
+        """Sign; each item's signature, or why there is none. Owners take turns."""
         ...
 
 
@@ -218,7 +218,7 @@ class Signing:
             SignItem(batch.key_id, item.mechanism, item.hash_algorithm, item.digest)
             for item in batch.intended
         ]
-        answers = await self._sessions.sign_batch(asked)
+        answers = await self._sessions.sign_batch(asked, batch.grant.request.id)
         return dict(zip(batch.intended, answers, strict=True))
 
     async def _settle(

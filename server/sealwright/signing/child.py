@@ -52,7 +52,7 @@ from sealwright.signing.spool import KEPT, KeptFiles, Spool
 from sealwright.signing.verify_result import verify_result
 
 _TELL_SECONDS = 0.5  # between two messages about progress
-_BATCH = 32  # requests that are passed on while there is still other work
+_BATCH = 32  # requests that are passed on while more are to come
 
 
 class Pipe:
@@ -241,13 +241,16 @@ class Server:
         """Work while there is work, and pass requests and answers on in between."""
         untold: list[PendingSignature] = []
         told = time.monotonic()
+        starting = True
         while not signing.done:
             if time.monotonic() - told > _TELL_SECONDS:
                 told = time.monotonic()
                 self.pipe.send({"type": "progress", "done": signing.finished_files})
             works = signing.step()
             untold += signing.take()
-            if untold and (not works or len(untold) >= _BATCH):
+            last_was_started = starting and signing.all_started
+            starting = not signing.all_started
+            if untold and (not works or last_was_started or len(untold) >= _BATCH):
                 pending = protocol.pending_to_json(untold)
                 self.pipe.send(
                     {"type": "requests", "pending": pending, "done": signing.finished_files}

@@ -66,6 +66,11 @@ class DeepSign:
         parts: what all shards have made, with the files that hold it. They are put together and
             the outermost container is signed; nothing else is done.
 
+    Attributes:
+        done: the artifact is signed.
+        all_started: all files without members have been, so that further requests arise only from
+            answers.
+
     Use: while not `done`, call `step` until it returns False, pass on what `take` returns and give
     the answers to `supply`; or let `batches` do that.
     """
@@ -88,6 +93,7 @@ class DeepSign:
     ) -> None:
         self.plan = plan
         self.done = False
+        self.all_started = False
         self._parts = parts
         self._part = PartWriter(output) if is_part else None
         self._unpacked: deque[Task] = deque()
@@ -138,12 +144,13 @@ class DeepSign:
         Raises:
             ArtifactError, VerificationError: about a member, see `where`.
         """
+        # Files are started first: the token and the authority work while others are written.
         if self._ready:
             self._finish_container(self._ready.pop())
+        elif (task := self._next_to_start()) is not None:
+            self._begin(task)
         elif self._answered:
             self._resume(self._answered.pop())
-        elif self._may_start() and (task := next(self._walk, None)) is not None:
-            self._begin(task)
         elif self._unpacked:
             self._pack(self._unpacked.popleft())
         else:
@@ -182,6 +189,13 @@ class DeepSign:
         self._contents.close()
 
     # Walking
+
+    def _next_to_start(self) -> Task | None:
+        if self.all_started or not self._may_start():
+            return None
+        task = next(self._walk, None)
+        self.all_started = task is None
+        return task
 
     def _may_start(self) -> bool:
         if not self._pending and not self._unpacked:

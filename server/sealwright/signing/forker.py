@@ -20,6 +20,7 @@ import selectors
 import signal
 import socket
 import sys
+from pathlib import Path
 from typing import Any, NoReturn
 
 from sealwright.signing import child
@@ -28,6 +29,7 @@ from sealwright.signing.confinement import die_with_parent
 MAX_MESSAGE = 16 << 10
 _DESCRIPTORS = 3
 _FIRST_OTHER = 3  # descriptors from here on are no standard ones
+_NICE = 10  # less of a processor, by 9 to 1, where others of this machine want it as well
 
 
 def serve(channel: socket.socket) -> None:
@@ -79,7 +81,6 @@ def _become_child(parent: int, order: dict[str, Any], descriptors: list[int]) ->
     try:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        os.setsid()
         for number, descriptor in enumerate(descriptors):
             os.dup2(descriptor, number)
         os.closerange(_FIRST_OTHER, os.sysconf("SC_OPEN_MAX"))
@@ -108,11 +109,20 @@ def main(arguments: list[str]) -> None:
         arguments: the parent's process id.
     """
     die_with_parent(int(arguments[0]))
+    _step_back()
     channel = socket.socket(fileno=os.dup(0))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     gc.collect()
     gc.freeze()  # what is there is shared with the children for good
     serve(channel)
+
+
+def _step_back() -> None:
+    """Leave processors to the token and to what answers people, which format children wait for or
+    hold up: where the kernel weighs sessions (sched(7), autogroup), the children's as a whole."""
+    os.nice(_NICE)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(_NICE))
 
 
 if __name__ == "__main__":

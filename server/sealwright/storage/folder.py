@@ -24,7 +24,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from io import FileIO
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from sealwright.errors import InternalError, NotFoundError, UnavailableError
 from sealwright.storage.store import (
@@ -70,9 +70,9 @@ class FolderStore:
     async def put(
         self,
         key: str,
-        source: Path,
+        source: Path | BinaryIO,
         *,
-        sha256: str,
+        sha256: str | None = None,
         size: int,
         approval: asyncio.Future[Any] | None = None,
     ) -> StoredArtifact:

@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, ParamSpec, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 import boto3
@@ -133,9 +133,9 @@ class S3Store:
     async def put(
         self,
         key: str,
-        source: Path,
+        source: Path | BinaryIO,
         *,
-        sha256: str,
+        sha256: str | None = None,
         size: int,
         approval: asyncio.Future[Any] | None = None,
     ) -> StoredArtifact:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from io import FileIO, RawIOBase
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from sealwright.errors import (
     ConflictError,
@@ -98,9 +98,9 @@ class ArtifactStore(Protocol):
     async def put(
         self,
         key: str,
-        source: Path,
+        source: Path | BinaryIO,
         *,
-        sha256: str,
+        sha256: str | None = None,
         size: int,
         approval: asyncio.Future[Any] | None = None,
     ) -> StoredArtifact:
@@ -109,6 +109,8 @@ class ArtifactStore(Protocol):
         The same content under the same key again is accepted and changes nothing.
 
         Args:
+            source: a path, or an open file, which is read from its start and stays open.
+            sha256: None accepts any.
             approval: the copy is made meanwhile, but becomes visible only once this is done; what
                 it raises is raised here, and nothing becomes visible.
 
@@ -356,20 +358,19 @@ def explained(what: str) -> Iterator[None]:
 async def put_file(
     store: ArtifactStore,
     key: str,
-    source: Path,
+    source: Path | BinaryIO,
     *,
-    sha256: str,
+    sha256: str | None,
     size: int,
     approval: asyncio.Future[Any] | None = None,
 ) -> StoredArtifact:
     """`ArtifactStore.put` by way of `stat` and `put_stream`."""
-    with contextlib.suppress(NotFoundError):
-        return require_same(await store.stat(key), sha256, size)
+    if sha256 is not None:
+        with contextlib.suppress(NotFoundError):
+            return require_same(await store.stat(key), sha256, size)
     writer = await store.put_stream(key, limit=size)
     try:
-        with explained(f"{source.name} could not be read"):
-            file = await asyncio.to_thread(source.open, "rb", buffering=0)
-        with file:
+        async with _opened(source) as file:
             while chunk := await _next_chunk(file):
                 await writer.write(chunk)
         if approval is not None:
@@ -411,7 +412,19 @@ async def fetch_file(
     return actual
 
 
-async def _next_chunk(file: RawIOBase) -> bytes:
+@contextlib.asynccontextmanager
+async def _opened(source: Path | BinaryIO) -> AsyncIterator[RawIOBase | BinaryIO]:
+    if isinstance(source, Path):
+        with explained(f"{source.name} could not be read"):
+            file = await asyncio.to_thread(source.open, "rb", buffering=0)
+        with file:
+            yield file
+    else:
+        await asyncio.to_thread(source.seek, 0)
+        yield source
+
+
+async def _next_chunk(file: RawIOBase | BinaryIO) -> bytes:
     with explained("The file could not be read"):
         return await asyncio.to_thread(file.read, CHUNK_SIZE) or b""
 
