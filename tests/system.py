@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -254,14 +255,19 @@ class System:
 
 
 def children(pid: int) -> list[int]:
-    """Ids of a process's living children (proc(5): the fourth field of ``stat``)."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if folder.name.isdecimal():
-                state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
-                if int(parent) == pid and state != "Z":
-                    found.append(int(folder.name))
+    """Ids of a process's living children."""
+    return all_children()[pid]
+
+
+def all_children() -> Mapping[int, list[int]]:
+    """Ids of the living children of every process (proc(5): the fourth field of ``stat``)."""
+    found: dict[int, list[int]] = defaultdict(list)
+    for entry in os.scandir("/proc"):
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError), open(f"{entry.path}/stat") as file:  # noqa: PTH123
+                state, parent = file.read().rpartition(")")[2].split(None, 2)[:2]
+                if state != "Z":
+                    found[int(parent)].append(int(entry.name))
     return found
 
 

@@ -17,7 +17,7 @@ import httpx
 
 from sealwright.keystores.pkcs11 import Token
 from tests.softhsm import SoftHsmToken, make_token
-from tests.system import Api, Setup, System, children, command_line, set_up
+from tests.system import Api, Setup, System, all_children, command_line, set_up
 
 AUTHORITY_CALLS = 64  #: requests under way at the authority
 _CHILD = "format child"
@@ -179,9 +179,10 @@ class Watch:
     def _sample(self) -> None:
         seen = set()
         parents = [(self._root, "")]
+        found = all_children()  # once: looking is work that the measured have not
         while parents:
             parent, parent_kind = parents.pop()
-            for pid in children(parent):
+            for pid in found[parent]:
                 kind = self._kind(pid, parent_kind)
                 parents.append((pid, kind))
                 if kind:
