@@ -117,6 +117,12 @@ async def test_a_file_is_visible_only_once_it_is_approved(
     source.write_bytes(b"signed" * 1000)
     digest = hashlib.sha256(b"signed" * 1000).hexdigest()
     loop = asyncio.get_running_loop()
+    # it may be smaller than a block
+    writer = await store.put_stream("a/c", limit=6000)
+    await writer.write(source.read_bytes())
+    await writer.sync()
+    assert (await writer.commit(sha256=digest, size=6000)).size == 6000
+    await store.delete("a/c")
 
     async def put(approval: asyncio.Future[None]) -> StoredArtifact:
         return await store.put("a/b", source, sha256=digest, size=6000, approval=approval)
@@ -189,6 +195,8 @@ async def test_a_missing_source_is_explained(store: ArtifactStore, tmp_path: Pat
 async def test_nothing_is_visible_before_commit_and_after_abort(store: ArtifactStore) -> None:
     writer = await store.put_stream(KEY, limit=20 * MIB)
     await writer.write(content(17 * MIB))
+    assert await keys(store) == set()
+    await writer.sync()
     assert await keys(store) == set()
     with pytest.raises(NotFoundError):
         await store.stat(KEY)

@@ -20,6 +20,7 @@ from sealwright.errors import (
     VerificationError,
 )
 from sealwright.storage import ArtifactStore, StoredArtifact, open_store
+from sealwright.storage.folder import _Upload
 
 MIB = 1024 * 1024
 KEY = "requests/acme/1/input"
@@ -75,6 +76,31 @@ async def test_a_full_disk_shows_nothing_partial(small_disk: Path, tmp_path: Pat
     assert files_in(small_disk) == [kept.sha256]
     await store.delete("kept")
     assert (await store.put(KEY, source, sha256=digest, size=6 * MIB)).sha256 == digest
+
+
+async def test_the_disk_has_what_waits_for_approval(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the last step, which somebody waits for, need not write it."""
+    synced = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    flush = _Upload.flush
+
+    def told(upload: _Upload) -> None:
+        flush(upload)
+        loop.call_soon_threadsafe(synced.set)
+
+    monkeypatch.setattr(_Upload, "flush", told)
+    store = open_store((tmp_path / "store").as_uri())
+    source = tmp_path / "source"
+    source.write_bytes(bytes(5 * MIB))
+    approval: asyncio.Future[None] = loop.create_future()
+    putting = asyncio.create_task(store.put(KEY, source, size=5 * MIB, approval=approval))
+    async with asyncio.timeout(30):
+        await synced.wait()
+    assert [key async for key in store.list()] == []
+    approval.set_result(None)
+    assert (await putting).size == 5 * MIB
 
 
 async def test_a_disk_without_free_inodes(small_disk: Path) -> None:

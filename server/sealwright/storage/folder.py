@@ -198,6 +198,9 @@ class _FolderSink:
     async def append(self, block: bytes | bytearray) -> None:
         await asyncio.to_thread(self._upload.append, block)
 
+    async def sync(self) -> None:
+        await asyncio.to_thread(self._upload.flush)
+
     async def publish(self, sha256: str, size: int) -> StoredArtifact:
         return await asyncio.to_thread(self._publish, sha256, size)
 

@@ -69,6 +69,14 @@ class ArtifactWriter(Protocol):
         """
         ...
 
+    async def sync(self) -> None:
+        """Everything has been written: have it stored, so that `commit` takes less time.
+
+        Raises:
+            UnavailableError: the store cannot take more (full, away).
+        """
+        ...
+
     async def commit(self, *, sha256: str | None = None, size: int | None = None) -> StoredArtifact:
         """Make everything written visible under the key, durably, in one step.
 
@@ -193,6 +201,10 @@ class Sink(Protocol):
         """Add a block. The last one is shorter; an empty artifact has none."""
         ...
 
+    async def sync(self) -> None:
+        """After the last block: do of `publish` what can be done before."""
+        ...
+
     async def publish(self, sha256: str, size: int) -> StoredArtifact:
         """Make the whole visible in one step."""
         ...
@@ -231,6 +243,13 @@ class StreamWriter:
             view = view[room:]
             if len(self._buffer) == self._sink.block_size:
                 await self._flush()
+
+    async def sync(self) -> None:
+        self._require_open()
+        if self._buffer:
+            await self._flush()
+        await self._settle()
+        await self._sink.sync()
 
     async def commit(self, *, sha256: str | None = None, size: int | None = None) -> StoredArtifact:
         self._require_open()
@@ -374,6 +393,7 @@ async def put_file(
             while chunk := await _next_chunk(file):
                 await writer.write(chunk)
         if approval is not None:
+            await writer.sync()
             await asyncio.wait({approval})
             approval.result()
         return await writer.commit(sha256=sha256, size=size)

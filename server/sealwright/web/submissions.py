@@ -85,6 +85,9 @@ class _Noted:
     ) -> StoredArtifact:
         return StoredArtifact("", self._size, self._sha256.hexdigest())
 
+    async def sync(self) -> None:
+        """Nothing is kept."""
+
     async def abort(self) -> None:
         """Nothing was kept."""
 
