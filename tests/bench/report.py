@@ -92,8 +92,8 @@ def _archive(title: str, figures: Figures) -> str:
     told = (
         f"{figures['files']} signatures, {figures['bytes'] / 1e6:.1f} MB submitted, "
         f"{figures['signed_bytes'] / 1e6:.1f} MB signed. {figures['times_bound']:.2f} times the "
-        f"bound (target 1.3), {figures['times_bound_without_deflating']:.2f} times the one that "
-        "leaves out deflating."
+        f"bound{' (target 1.3)' if figures['peers'] else ''}, "
+        f"{figures['times_bound_without_deflating']:.2f} times the one that leaves out deflating."
     )
     if "times_faster" in figures:
         told += (
@@ -101,8 +101,10 @@ def _archive(title: str, figures: Figures) -> str:
             f"{figures['times_faster_than_loop_alone']:.1f} times leaving out what that needs to "
             "unpack and pack."
         )
+    seconds = ", ".join(f"{each:.2f}" for each in sorted(figures["all_seconds"]))
+    runs = f"The best run counts, as with the bound's rates; all of them took {seconds} s."
     used = f"Processor seconds a request: {_by_kind(figures['cpu_seconds'])}."
-    lines += ["", told, "", _explained(bound), "", used, ""]
+    lines += ["", told, "", runs, "", _explained(bound), "", used, ""]
     return "\n".join(lines)
 
 
