@@ -78,6 +78,9 @@ async def test_nothing_is_lost_with_who_gives_up() -> None:
     assert await second == "slot"
     [third] = await asked(turns, Ticket())
     third.cancel()
+    turns.give("other")  # before it has noticed
+    assert turns.may_go_on(Ticket())
+    assert await turns.take(Ticket()) == "other"
     with pytest.raises(asyncio.CancelledError):
         await third
     turns.give("slot")

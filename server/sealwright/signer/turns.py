@@ -67,13 +67,13 @@ class Turns(Generic[T]):
         """Whether nobody else comes before who has one now."""
         return all(
             waiting.owner == ticket.owner and waiting.number >= ticket.number
-            for waiting, _ in self._waiting
+            for waiting, turn in self._waiting
+            if not turn.done()
         )
 
     def _next(self) -> tuple[Ticket, asyncio.Future[T]] | None:
+        waiting = [place for place in self._waiting if not place[1].done()]  # others have given up
         oldest: dict[str, int] = {}
-        for ticket, _ in self._waiting:
+        for ticket, _ in waiting:
             oldest[ticket.owner] = min(ticket.number, oldest.get(ticket.owner, ticket.number))
-        return next(
-            (place for place in self._waiting if place[0].number == oldest[place[0].owner]), None
-        )
+        return next((each for each in waiting if each[0].number == oldest[each[0].owner]), None)
