@@ -4,11 +4,12 @@ the same checks."""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from sealwright.db import Transaction, certificates, projects
 from sealwright.errors import PolicyViolationError
 from sealwright.model.certificate import Certificate, current
+from sealwright.model.project import SigningPolicy
 from sealwright.policy.decide import check_restrictions
 
 _MAX_NAMED = 10  #: policies that an error names
@@ -30,9 +31,17 @@ async def restrict(
         PolicyViolationError: its key is too weak, or policies without approval use it.
     """
     organization_id = certificate.organization_id
+    # what refers to others is read before them: each statement may see a later state
+    policies = await projects.policies(tx, organization_id)
+    slugs = {one.id: one.slug for one in await projects.every(tx, organization_id)}
     others = {one.id: one for one in await certificates.every(tx, organization_id)}
     check_restrictions(dataclasses.replace(certificate, release=True), quorum=1)
-    await _check_policies(tx, certificate, others, visible)
+    using = [
+        policy
+        for policy in policies
+        if policy.quorum < 1 and current(others[policy.certificate_id], others).id == certificate.id
+    ]
+    _refuse_open(certificate, using, slugs, visible)
     waiting = [
         one
         for one in others.values()
@@ -43,27 +52,25 @@ async def restrict(
     return [certificate, *waiting]
 
 
-async def _check_policies(
-    tx: Transaction,
+def _refuse_open(
     certificate: Certificate,
-    others: Mapping[str, Certificate],
+    using: Sequence[SigningPolicy],
+    slugs: Mapping[str, str],
     visible: Collection[str] | None,
 ) -> None:
-    """Refuse while policies without approval use it; names those that the caller may see."""
-    slugs = {one.id: one.slug for one in await projects.every(tx, certificate.organization_id)}
-    open_ones = [
-        policy
-        for policy in await projects.policies(tx, certificate.organization_id)
-        if policy.quorum < 1 and current(others[policy.certificate_id], others).id == certificate.id
-    ]
-    if not open_ones:
+    """Refuse if policies without approval use it; names those that the caller may see.
+
+    Args:
+        slugs: of the projects, by id.
+    """
+    if not using:
         return
     named = [
         f"{slugs[one.project_id]}/{one.slug}"
-        for one in open_ones
+        for one in using
         if visible is None or one.project_id in visible
     ][:_MAX_NAMED]
-    if rest := len(open_ones) - len(named):
+    if rest := len(using) - len(named):
         named.append(f"{rest} more" if named else f"{rest} that you cannot see")
     message = f"Signing policies without approval use {certificate.slug}: {', '.join(named)}."
     raise PolicyViolationError(

@@ -15,6 +15,7 @@ from sealwright.db import Transaction, build_systems, certificates, projects, pr
 from sealwright.model.build_system import BuildSystemKind, RepositoryLink, TrustedBuildSystem
 from sealwright.model.identifiers import new_id, utc_now
 from sealwright.model.proposal import Proposal
+from sealwright.model.user import Role
 
 
 async def add(tx: Transaction, web: Web) -> None:
@@ -71,6 +72,25 @@ async def test_readers_see_one_state(postgresql_web: WebServer, path: str, table
             await add(tx, web)
         assert (await reading).status_code == 200
         assert (await reader.get(path)).status_code == 200
+
+
+async def test_a_restriction_looks_at_what_was_added_meanwhile(
+    postgresql_web: WebServer,
+) -> None:
+    """It stands before the policies; those that come refer to a certificate as new as they are."""
+    async with opened(postgresql_web) as web:
+        keeper = await web.client(await web.add_user(role=Role.CERTIFICATE_ADMINISTRATOR))
+        path = "/api/v1/certificates/test-certificate"
+        async with web.database.transaction() as tx:
+            await tx.connection.execute(
+                sa.text("LOCK TABLE signing_policies IN ACCESS EXCLUSIVE MODE")
+            )
+            patching = asyncio.create_task(keeper.patch(path, json={"release": True}))
+            await _waits(web, "signing_policies", patching)
+            await add(tx, web)
+        refused = await patching
+        assert refused.status_code == 403, refused.text
+        assert "Signing policies without approval use" in refused.json()["detail"]
 
 
 async def _waits(web: Web, table: str, reading: asyncio.Task[httpx.Response]) -> None:

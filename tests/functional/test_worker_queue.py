@@ -174,8 +174,12 @@ async def test_who_waits_for_the_end_does_not_read_before(
 
 
 async def test_many_who_wait_share_a_subscription_that_is_renewed(
-    queue: Queue, server: QueueServer, monkeypatch: pytest.MonkeyPatch
+    queue: Queue,
+    server: QueueServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level("INFO", announcements.__name__)
     monkeypatch.setattr(queueing, "POLL_SECONDS", 60)
     monkeypatch.setattr(queueing, "AWAY_SECONDS", 0.1)
     monkeypatch.setattr(announcements, "_AGAIN_SECONDS", 0.1)
@@ -202,6 +206,7 @@ async def test_many_who_wait_share_a_subscription_that_is_renewed(
         server.kill()
         ended.add("second")  # nobody says so: who waits reads while nothing can be heard
         assert await second
+        await asyncio.sleep(0.5)  # several attempts
         server.start()
         while not queue._announcements.heard:
             await asyncio.sleep(0.01)
@@ -210,6 +215,8 @@ async def test_many_who_wait_share_a_subscription_that_is_renewed(
         await queue.announce("last")
         assert await last
     assert not queue._announcements._waiters, "whoever has gone is forgotten"
+    said = [one.message for one in caplog.records if one.name == announcements.__name__]
+    assert ["not heard" in one for one in said] == [True, False], "once, whatever the attempts"
 
 
 async def test_nobody_waits_for_a_queue_that_does_not_answer_any_more(

@@ -65,6 +65,7 @@ class Announcements:
         self._waiters: dict[bytes, set[Waiter]] = {}  # by channel
         self._listening: asyncio.Task[None] | None = None
         self._tried = asyncio.Event()  # set once the first attempt to subscribe has ended
+        self._is_away = False  # what was logged last
         self.heard = False  #: whether changes are heard of
 
     async def ready(self, seconds: float) -> None:
@@ -108,7 +109,9 @@ class Announcements:
                 async with self._subscribe(f"{_PREFIX}*") as channel:
                     await self._hear(channel)
             except (RedisError, OSError) as error:
-                _log.info("changes are not heard of (%s); who waits reads instead", error)
+                if not self._is_away:
+                    _log.info("changes are not heard of (%s); who waits reads instead", error)
+                self._is_away = True
             finally:
                 self.heard = False
                 self._tried.set()
@@ -121,6 +124,9 @@ class Announcements:
             if message is None:
                 continue
             if message["type"] == "psubscribe":
+                if self._is_away:
+                    _log.info("changes are heard of again")
+                self._is_away = False
                 self.heard = True
                 self._tried.set()
                 self._tell_all()  # of what was missed meanwhile

@@ -125,7 +125,7 @@ class Courier:
 
     async def _call(self, message: Notification) -> int:
         """POST to the webhook; the status of its answer, which is 2xx."""
-        async with self.database.read() as tx:
+        async with self.database.read(frozen=True) as tx:
             webhook = await outgoing_webhooks.get(tx, message.organization_id, message.target_id)
             sealed = await outgoing_webhooks.secrets(tx, message.target_id)
         if webhook is None or not webhook.enabled:

@@ -117,7 +117,7 @@ class Enroller:
         """When it is due again, and what went wrong."""
         now = utc_now()
         try:
-            async with self._database.read() as tx:
+            async with self._database.read(frozen=True) as tx:
                 server = await enrolment.find(
                     tx, certificate.organization_id, certificate.enrolment_id or ""
                 )
