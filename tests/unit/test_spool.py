@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sealwright.errors import ArtifactError
 from sealwright.signing import spool
 from sealwright.signing.spool import Spool
 
@@ -57,3 +58,18 @@ def test_what_a_file_has_counts_and_not_what_was_expected(tmp_path: Path) -> Non
         files.release(each)
     assert isinstance(files.start(100), io.BytesIO)
     assert files.used == 0
+
+
+def test_the_limit_holds_for_files_that_are_being_written(tmp_path: Path) -> None:
+    files = Spool(tmp_path, 1000)
+    first, second = files.start(400), files.start(400)
+    assert files.used == 800
+    with pytest.raises(ArtifactError, match="1000 bytes of temporary space"):
+        files.start(201)
+    first.write(bytes(500))  # a little more than was expected
+    made = files.adopt(first)
+    assert files.used == 900
+    files.abandon(second)
+    assert files.used == 500
+    files.release(made)
+    assert (files.used, list(tmp_path.iterdir())) == (0, [])

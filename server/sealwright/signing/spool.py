@@ -77,6 +77,10 @@ class Spool:
     Args:
         folder: exists, belongs to this request alone.
         limit: most bytes that may lie in it at a time.
+
+    Attributes:
+        used: bytes of all files, in memory or not; of those that are being written on the disk,
+            what is expected of them.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
@@ -84,6 +88,7 @@ class Spool:
         self.limit = limit
         self.used = 0
         self._in_memory = 0
+        self._expected: dict[str, int] = {}  # of files on the disk that are being written
         self._number = 0
 
     def create(self, fill: Callable[[BinaryIO], object], expected: int) -> SpoolFile:
@@ -114,7 +119,7 @@ class Spool:
             raise ArtifactError(message, advice=advice)
         if expected <= _SMALL and self._in_memory + expected <= _MEMORY:
             return _InMemory(self._count)
-        return self._on_disk()
+        return self._on_disk(expected)
 
     def adopt(self, file: BinaryIO) -> SpoolFile:
         """Close a finished file and count it."""
@@ -125,7 +130,7 @@ class Spool:
                 made = SpoolFile(data, len(data))
             else:  # others have grown since it was started
                 self._in_memory -= len(data)
-                made = self._adopt_on_disk(self._on_disk(data))
+                made = self._adopt_on_disk(self._on_disk(len(data), data))
         else:
             made = self._adopt_on_disk(file)
         file.close()
@@ -138,17 +143,20 @@ class Spool:
         if isinstance(file, _InMemory):
             self._in_memory -= file.counted
         else:
+            self.used -= self._expected.pop(file.name)
             Path(file.name).unlink()
 
-    def _on_disk(self, content: bytes = b"") -> BinaryIO:
+    def _on_disk(self, expected: int, content: bytes = b"") -> BinaryIO:
         self._number += 1
         file = (self.folder / f"{self._number:08d}").open("x+b")
+        self._expected[file.name] = expected
+        self.used += expected
         file.write(content)
         return file
 
-    @staticmethod
-    def _adopt_on_disk(file: BinaryIO) -> SpoolFile:
+    def _adopt_on_disk(self, file: BinaryIO) -> SpoolFile:
         with file:
+            self.used -= self._expected.pop(file.name)
             return SpoolFile(Path(file.name), file.seek(0, 2))
 
     def _count(self, size: int) -> None:
