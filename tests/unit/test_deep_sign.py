@@ -28,6 +28,7 @@ from tests.toy import (
 
 from sealwright.errors import ArtifactError, InternalError, VerificationError
 from sealwright.signing import spool
+from sealwright.signing.advice import REPORT
 from sealwright.signing.agreement import agree
 from sealwright.signing.artifact import SignatureResult, TimestampForm
 from sealwright.signing.budget import Pace
@@ -454,6 +455,7 @@ def test_a_wrong_result_is_refused(kind: str, tmp_path: Path) -> None:
     with pytest.raises((VerificationError, ArtifactError)) as caught:
         run.verify(output)
     assert where in caught.value.where
+    assert caught.value.advice == REPORT, "it is not the submitter's to mend"
 
 
 def test_the_submission_must_be_the_planned_one(tmp_path: Path) -> None:

@@ -9,11 +9,12 @@ have been added but the planned files.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import BinaryIO, TypeAlias
 
-from sealwright.errors import InternalError, VerificationError
+from sealwright.errors import ArtifactError, InternalError, VerificationError
 from sealwright.model.signed_member import Change, SignedMember, plain
 from sealwright.signing.advice import REPORT
 from sealwright.signing.artifact import (
@@ -212,7 +213,9 @@ class _Check:
             # What is replaced need not have been valid.
             appends = all(d.options.get("append") == "true" for d in embedded)
             kept = format_.verify(source) if appends else []
-            self.embedded(node, kept, format_.verify(output))
+            with _of_output():
+                made = format_.verify(output)
+            self.embedded(node, kept, made)
             if kind.member_signing is not None:
                 versions = opened or self.open_both(node, source, output)
                 self.list_members(kind.member_signing, versions)
@@ -223,7 +226,8 @@ class _Check:
             require(file.size <= _MAX_OUTPUT, "The signature file is too large.")
             with file.open() as stream:
                 content = stream.read()
-            facts = format_.verify_detached(output, directive, content, self.certificate)
+            with _of_output():
+                facts = format_.verify_detached(output, directive, content, self.certificate)
             require(len(facts) == 1, f"{len(facts)} signatures were found, not one.")
             member = SignedMember(plain(path), file.size, Change.ADDED, "detached signature")
             self.accept(node, directive, facts[0], (member,))
@@ -293,7 +297,8 @@ class _Check:
         """Open two versions of a container."""
         opener = self.language.types[node.element].opener
         before, old = self.before.open_to_read(opener, source, node.depth)
-        after, new = self.after.open_to_read(opener, output, node.depth)
+        with _of_output():
+            after, new = self.after.open_to_read(opener, output, node.depth)
         if isinstance(after, FollowingContainer) and isinstance(before, type(after)):
             after.follow(before)
         return (before, old), (after, new)
@@ -353,7 +358,8 @@ class _Check:
 
     def unchanged(self, node: PlanNode, container: Container, entry: Entry) -> None:
         """A member in which nothing is signed, in the output."""
-        extracted = self.after.extract(container, entry, self.spool)
+        with _of_output():
+            extracted = self.after.extract(container, entry, self.spool)
         try:
             with extracted.open() as output:
                 same = sha256_of(output) == node.sha256
@@ -393,16 +399,28 @@ class _Check:
         container, entry = new
         extracted = [self.before.extract(*old, self.spool)]
         try:
-            extracted.extend(
-                self.after.extract(container, each, self.spool)
-                for each in (entry, *(outputs[path] for path in node.outputs))
-            )
+            with _of_output():
+                extracted.extend(
+                    self.after.extract(container, each, self.spool)
+                    for each in (entry, *(outputs[path] for path in node.outputs))
+                )
             with extracted[0].open() as source, extracted[1].open() as output:
                 self.planned.content(node, claim.element, claim.include, source)
                 self.file(node, claim.element, source, output, extracted[2:])
         finally:
             for file in extracted:
                 self.spool.release(file)
+
+
+@contextmanager
+def _of_output() -> Iterator[None]:
+    """What is wrong with the result is not the submitter's to mend, whatever the advice is for
+    files that were submitted so."""
+    try:
+        yield
+    except (ArtifactError, VerificationError) as error:
+        error.advice = REPORT
+        raise
 
 
 def _member(format_: MemberSigningFormat, entry: Entry, change: Change) -> SignedMember:
