@@ -30,7 +30,7 @@ def release(files: int, name: str = "release.zip") -> Plan:
     inner = tuple(_exe(msi, f"bin/{stem}.dll", number) for number, stem in enumerate("ab"))
     children = (
         PlanNode(msi, "setup.msi", 0, 5_000_000, digest(msi), "msi-file", "line 3, column 5",
-                 (_SIGN,), inner, 40),
+                 (_SIGN,), inner, 40, depth=2),
         *(_exe(name, f"tools/{number:05}.exe", number + 1) for number in range(files)),
     )  # fmt: skip
     root = PlanNode(name, "", 0, 9_000_000, digest(name), "zip-file", "line 2, column 3", (),
@@ -42,7 +42,7 @@ def release(files: int, name: str = "release.zip") -> Plan:
 def _exe(container: str, member: str, order: int) -> PlanNode:
     path = f"{container}!/{member}"
     return PlanNode(path, member, order, 100_000 + order, digest(path), "pe-file",
-                    "line 5, column 9", (_SIGN,))  # fmt: skip
+                    "line 5, column 9", (_SIGN,), depth=path.count("!/") + 1)  # fmt: skip
 
 
 def results(plan: Plan) -> Iterator[FileResult]:

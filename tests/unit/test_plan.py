@@ -261,6 +261,13 @@ def test_depth_at_the_limit(tmp_path: Path) -> None:
     assert len(paths(plan(data, body, tmp_path, limits=Limits(depth=3)))) == 4
 
 
+def test_names_of_folders_make_nothing_deeper(tmp_path: Path) -> None:
+    data = archive({"bin!/app.zip": archive({"app.toy": toy()})})
+    planned = plan(data, inside(inside(sign("app.toy"), 'path="bin!/app.zip"')), tmp_path)
+    assert [node.depth for node in planned.root.walk()] == [1, 2, 3]
+    assert Plan.from_json(planned.to_json()) == planned
+
+
 def test_members_that_no_element_means_are_not_opened(tmp_path: Path) -> None:
     """A bomb that nobody asks for is only carried along."""
     data = archive({"bomb": bytes(200 << 20), "a.toy": toy()})

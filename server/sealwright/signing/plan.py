@@ -47,6 +47,8 @@ class PlanNode:
         children: files inside that the configuration means, in the container's order.
         members: number of all members inside, 0 for a file that is not opened.
         record: path of the member with the digests of the others, of a wheel; else empty.
+        depth: containers that it is opened inside, itself included. Not told by the path: names of
+            folders may hold what stands between containers.
     """
 
     path: str
@@ -60,6 +62,7 @@ class PlanNode:
     children: tuple[PlanNode, ...] = ()
     members: int = 0
     record: str = ""
+    depth: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """As it is in the plan's JSON."""
@@ -69,11 +72,6 @@ class PlanNode:
     def file_name(self) -> str:
         """The file's own name."""
         return self.path.rpartition("/")[2]
-
-    @property
-    def depth(self) -> int:
-        """Containers that it is opened inside, itself included."""
-        return self.path.count(INSIDE) + 1
 
     @property
     def content(self) -> FileDigest:
@@ -181,7 +179,7 @@ class Plan:
                 parameters={_text(k): _text(v) for k, v in value["parameters"].items()},
                 signing_time=_number(value["signingTime"]),
                 timestamp=TimestampForm(value["timestamp"]),
-                root=_node_from_json(value["root"], 0),
+                root=_node_from_json(value["root"], 1),
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             message = "The plan is malformed."
@@ -339,6 +337,7 @@ def _node_from_json(value: Mapping[str, Any], depth: int) -> PlanNode:
         children=tuple(_node_from_json(child, depth + 1) for child in value["children"]),
         members=_number(value["members"]),
         record=_text(value.get("record", "")),
+        depth=depth,
     )
 
 

@@ -182,6 +182,7 @@ class Planner:
             element=element.name,
             where=include.where,
             directives=tuple(for_file(d, place.name) for d in element.directives),
+            depth=place.depth,
         )
         if kind.format is not None and self._leads(place):
             check_signable(file, kind.format, node.signs, place.name, self.identity)
