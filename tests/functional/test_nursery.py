@@ -138,6 +138,29 @@ async def test_a_child_that_dies_at_its_birth_is_not_handed_out(tmp_path: Path) 
         await pool.discard(child)
 
 
+async def test_a_child_whose_taker_is_cancelled_is_ended(tmp_path: Path) -> None:
+    """Just as it is there, and has not been had yet; and while it is given back."""
+    async with ChildPool(tmp_path, size=1) as pool:
+        spare = await pool.take()
+        given = await pool.take()
+        starting = asyncio.get_running_loop().create_future()
+        pool._waiting.appendleft(starting)  # type: ignore[arg-type]
+        taking = asyncio.create_task(pool.take())
+        await asyncio.sleep(0)
+        starting.set_result(spare)
+        taking.cancel()
+        giving = asyncio.create_task(pool.discard(given))
+        await asyncio.sleep(0)
+        giving.cancel()
+        for cancelled in (taking, giving):
+            with pytest.raises(asyncio.CancelledError):
+                await cancelled
+    for child in (spare, given):
+        assert not child.is_alive
+        assert child._handle == -1
+    assert list(tmp_path.iterdir()) == []
+
+
 async def test_a_forker_that_dies_at_a_birth_leaves_nobody_waiting(
     nursery: Nursery, tmp_path: Path
 ) -> None:

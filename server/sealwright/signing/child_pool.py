@@ -6,9 +6,11 @@ import asyncio
 import shutil
 import tempfile
 from collections import deque
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
-from sealwright.errors import ConfigurationError, InternalError, UnavailableError
+from sealwright.errors import UnavailableError
 from sealwright.signing.child_process import SandboxSettings
 from sealwright.signing.nursery import Nursery
 from sealwright.signing.sandbox import FormatChild
@@ -37,7 +39,7 @@ class ChildPool:
         self._nursery = Nursery()
         self._waiting: deque[asyncio.Task[FormatChild]] = deque()
         self._refilling: asyncio.TimerHandle | None = None
-        self._deletions: set[asyncio.Task[None]] = set()
+        self._endings: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> ChildPool:
         self._refill()
@@ -48,12 +50,10 @@ class ChildPool:
             self._refilling.cancel()
         while self._waiting:
             starting = self._waiting.popleft()
-            try:
-                child = await starting
-            except (ConfigurationError, InternalError, UnavailableError):
-                continue
-            await self.discard(child)
-        await asyncio.gather(*self._deletions)
+            await asyncio.wait({starting})
+            self._give_up(starting)
+        while self._endings:
+            await asyncio.gather(*self._endings, return_exceptions=True)
         self._nursery.close()
 
     async def take(self) -> FormatChild:
@@ -66,6 +66,9 @@ class ChildPool:
             self._refill_later()
             try:
                 child = await starting
+            except asyncio.CancelledError:
+                starting.add_done_callback(self._give_up)  # it may have started by now
+                raise
             except UnavailableError:
                 if spares == 0:
                     raise
@@ -78,13 +81,24 @@ class ChildPool:
     async def discard(self, child: FormatChild) -> None:
         """End a child and delete its folder. It has nothing to finish: it is killed, which takes
         a fraction of the time. Nobody waits for the deletion but the pool, at its end: to free a
-        large file takes a while."""
+        large file takes a while. It is ended also if the caller is cancelled."""
+        await asyncio.shield(self._in_background(self._end(child)))
+
+    async def _end(self, child: FormatChild) -> None:
         await child.kill()
-        deletion = asyncio.create_task(
-            asyncio.to_thread(shutil.rmtree, child.folder, ignore_errors=True)
-        )
-        self._deletions.add(deletion)
-        deletion.add_done_callback(self._deletions.discard)
+        deletion = asyncio.to_thread(shutil.rmtree, child.folder, ignore_errors=True)
+        self._in_background(deletion)
+
+    def _give_up(self, starting: asyncio.Task[FormatChild]) -> None:
+        """End a child that nobody takes any more, if it has started."""
+        if not starting.cancelled() and starting.exception() is None:
+            self._in_background(self._end(starting.result()))
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._endings.add(task)
+        task.add_done_callback(self._endings.discard)
+        return task
 
     def child(self) -> _Borrowed:
         """A child for an ``async with`` block."""
