@@ -104,7 +104,8 @@ class Works:
 
     async def left_over(self) -> list[Path]:
         """What lies in the scratch folder, beside the children that wait for work."""
-        await asyncio.gather(*self.bench.children._endings)
+        while endings := self.bench.children._endings:
+            await asyncio.gather(*endings)
         files = [
             Path(folder) / name
             for folder, _, names in os.walk(self.bench.scratch.folder)
