@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import socket
 import zipfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+import uvloop
 from tests.clamd import EICAR, STREAM_MAX, ClamDaemon
 
 from sealwright.connectors.clamd import Clamd
@@ -77,6 +81,38 @@ REPLIES = [
     b"stream: ok\0",
     b"x" * 100_000,
 ]
+
+
+@pytest.mark.parametrize("factory", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_an_answer_in_the_middle_is_heard(
+    factory: Callable[[], asyncio.AbstractEventLoop], tmp_path: Path
+) -> None:
+    """clamd answers that it is too much, hangs up, and is written to meanwhile."""
+    path = str(tmp_path / "clamd")
+
+    def serve(listener: socket.socket) -> None:
+        for _ in range(40):
+            version, _ = listener.accept()
+            with version:
+                version.recv(100)
+                version.sendall(b"ClamAV 0\0")
+            scan, _ = listener.accept()
+            with scan:
+                scan.recv(1000)
+                scan.sendall(b"INSTREAM size limit exceeded. ERROR\0")
+
+    async def scan() -> None:
+        for _ in range(40):
+            with pytest.raises(TooLargeError, match="larger than the malware scanner takes"):
+                await Clamd(f"unix:{path}").scan(chunks(bytes(1 << 20), 1 << 12))
+
+    with socket.socket(socket.AF_UNIX) as listener, ThreadPoolExecutor(1) as threads:
+        listener.bind(path)
+        listener.listen()
+        serving = threads.submit(serve, listener)
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(scan())
+        serving.result()
 
 
 @pytest.mark.parametrize("reply", REPLIES, ids=range(len(REPLIES)))

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import struct
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from sealwright.errors import ConfigurationError, TooLargeError, UnavailableError
@@ -58,9 +60,9 @@ class Clamd:
         Raises:
             UnavailableError: it does not answer.
         """
-        async with self._connection() as (reader, writer):
-            writer.write(b"zVERSION\0")
-            return await _reply(reader)
+        async with self._connection() as connection:
+            await _send(connection, b"zVERSION\0")
+            return await _reply(connection)
 
     async def scan(self, chunks: AsyncIterator[bytes]) -> Scanned:
         """Have bytes scanned.
@@ -70,74 +72,90 @@ class Clamd:
             UnavailableError: clamd does not answer, or could not scan them.
         """
         engine = await self.version()
-        async with self._connection() as (reader, writer):
-            # clamd answers and hangs up as soon as it has had too much: who begins to read only
-            # then is told of the broken connection and not of the answer
-            replied = asyncio.create_task(_reply(reader))
+        async with self._connection() as connection:
+            # clamd answers and hangs up as soon as it has had too much
+            replied = asyncio.create_task(_reply(connection))
             try:
                 with contextlib.suppress(ConnectionError):
-                    await _send(writer, chunks, replied)
+                    await _stream(connection, chunks, replied)
                 return Scanned(engine, _finding(await replied))
             finally:
                 replied.cancel()
                 await asyncio.gather(replied, return_exceptions=True)
 
     @contextlib.asynccontextmanager
-    async def _connection(
-        self,
-    ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    async def _connection(self) -> AsyncIterator[socket.socket]:
+        """A socket, and no stream: one forgets the answer that has come if writing fails."""
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
-                reader, writer = (
-                    await asyncio.open_unix_connection(self._path)
-                    if self._path
-                    else await asyncio.open_connection(self._host, self._port)
-                )
+                connection = await self._connect()
         except (OSError, TimeoutError) as error:
             reason = getattr(error, "strerror", None) or "no answer"
             message = f"The malware scanner (clamd) cannot be reached: {reason}."
             raise UnavailableError(message, advice="Check that it runs, and 'clamd'.") from None
         try:
-            yield reader, writer
+            yield connection
         except (OSError, TimeoutError) as error:
             message = "The malware scanner (clamd) broke off."
             raise UnavailableError(message, advice="See clamd's log.") from error
         finally:
-            writer.close()
+            connection.close()
+
+    async def _connect(self) -> socket.socket:
+        loop = asyncio.get_running_loop()
+        addresses: list[tuple[int, Any]] = [(socket.AF_UNIX, self._path)]
+        if not self._path:
+            found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+            addresses = [(family, address) for family, _, _, _, address in found]
+        for number, (family, address) in enumerate(addresses, 1):
+            connection = socket.socket(family, socket.SOCK_STREAM)
+            connection.setblocking(False)  # noqa: FBT003
+            try:
+                await loop.sock_connect(connection, address)
+            except BaseException as error:
+                connection.close()
+                if number == len(addresses) or not isinstance(error, OSError):
+                    raise
+            else:
+                return connection
+        raise ConnectionError
 
 
-async def _send(
-    writer: asyncio.StreamWriter, chunks: AsyncIterator[bytes], replied: asyncio.Task[str]
+async def _stream(
+    connection: socket.socket, chunks: AsyncIterator[bytes], replied: asyncio.Task[str]
 ) -> None:
     """Send everything, or until clamd has answered."""
-    writer.write(b"zINSTREAM\0")
+    await _send(connection, b"zINSTREAM\0")
     async for chunk in chunks:
         for start in range(0, len(chunk), _CHUNK):
             if replied.done():
                 return
             part = chunk[start : start + _CHUNK]
-            writer.write(_LENGTH.pack(len(part)) + part)
-            await _drained(writer)
-    writer.write(_LENGTH.pack(0))
-    await _drained(writer)
+            await _send(connection, _LENGTH.pack(len(part)) + part)
+    await _send(connection, _LENGTH.pack(0))
 
 
-async def _drained(writer: asyncio.StreamWriter) -> None:
+async def _send(connection: socket.socket, data: bytes) -> None:
     async with asyncio.timeout(_SEND_SECONDS):
-        await writer.drain()
+        await asyncio.get_running_loop().sock_sendall(connection, data)
 
 
-async def _reply(reader: asyncio.StreamReader) -> str:
+async def _reply(connection: socket.socket) -> str:
     """One answer, which ends with NUL."""
-    try:
+    loop = asyncio.get_running_loop()
+    raw = b""
+    with contextlib.suppress(ConnectionError):
         async with asyncio.timeout(_REPLY_SECONDS):
-            raw = await reader.readuntil(b"\0")
-    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
-        raw = b""
-    if not raw or len(raw) > _MAX_REPLY:
+            while b"\0" not in raw and len(raw) <= _MAX_REPLY:
+                part = await loop.sock_recv(connection, _MAX_REPLY)
+                if not part:
+                    break
+                raw += part
+    text, end, _ = raw.partition(b"\0")
+    if not end or len(text) >= _MAX_REPLY:
         message = "The malware scanner (clamd) hung up without an answer."
         raise UnavailableError(message, advice="See clamd's log.")
-    return raw[:-1].decode("utf-8", "replace").strip()
+    return text.decode("utf-8", "replace").strip()
 
 
 def _finding(reply: str) -> str:
