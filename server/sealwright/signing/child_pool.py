@@ -65,7 +65,10 @@ class ChildPool:
             starting = self._waiting.popleft()
             self._refill_later()
             try:
-                child = await starting
+                child = await asyncio.shield(starting)
+            except asyncio.CancelledError:
+                self._waiting.appendleft(starting)  # perhaps it was there already: for the next
+                raise
             except UnavailableError:
                 if spares == 0:
                     raise
@@ -78,13 +81,13 @@ class ChildPool:
     async def discard(self, child: FormatChild) -> None:
         """End a child and delete its folder. It has nothing to finish: it is killed, which takes
         a fraction of the time. Nobody waits for the deletion but the pool, at its end: to free a
-        large file takes a while."""
-        await child.kill()
-        deletion = asyncio.create_task(
-            asyncio.to_thread(shutil.rmtree, child.folder, ignore_errors=True)
-        )
+        large file takes a while. Both go on if who waits is cancelled: it may be ending its work
+        for another reason already, as when a request is canceled."""
+        killing = asyncio.create_task(child.kill())
+        deletion = asyncio.create_task(_delete(child.folder, killing))
         self._deletions.add(deletion)
         deletion.add_done_callback(self._deletions.discard)
+        await asyncio.shield(killing)
 
     def child(self) -> _Borrowed:
         """A child for an ``async with`` block."""
@@ -108,6 +111,12 @@ class ChildPool:
         except BaseException:
             shutil.rmtree(name, ignore_errors=True)
             raise
+
+
+async def _delete(folder: Path, killing: asyncio.Task[None]) -> None:
+    """Delete a child's folder as soon as nothing writes to it."""
+    await asyncio.wait({killing})
+    await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
 
 class _Borrowed:
