@@ -393,6 +393,49 @@ async def test_a_waiting_child_that_was_killed_is_not_handed_out(tmp_path: Path)
             assert second is not waiting
 
 
+@pytest.mark.parametrize("turns", range(4))
+async def test_who_is_cancelled_leaves_no_child(turns: int, tmp_path: Path) -> None:
+    """Also while ending one already, at whatever step of it."""
+    async with ChildPool(tmp_path, size=1) as pool:
+        taken: list[FormatChild] = []
+        waits = asyncio.Event()
+
+        async def hold() -> None:
+            async with pool.child() as child:
+                taken.append(child)
+                await waits.wait()
+                await child.kill()
+
+        holding = asyncio.create_task(hold())
+        while not taken:
+            await asyncio.sleep(0.02)
+        waits.set()
+        for _ in range(turns + 1):
+            await asyncio.sleep(0)
+        holding.cancel()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        holding.cancel()
+        await asyncio.wait({holding})
+        [child] = taken
+        async with asyncio.timeout(20):
+            await child._process.wait()
+            while child.folder.exists() or child._handle >= 0:
+                await asyncio.sleep(0.02)
+
+
+async def test_a_child_that_nobody_waits_for_any_more_is_the_next_ones(tmp_path: Path) -> None:
+    async with ChildPool(tmp_path, size=1) as pool:
+        starting = pool._waiting[0]
+        taking = asyncio.create_task(pool.take())
+        await asyncio.sleep(0)
+        starting.add_done_callback(lambda _: taking.cancel())  # before it has got it
+        await asyncio.wait({taking})
+        assert taking.cancelled()
+        async with pool.child() as child:
+            assert child is starting.result()
+
+
 async def test_too_little_memory_or_space(tmp_path: Path) -> None:
     many = archive({f"{n}" * 200: b"" for n in range(60_000)})
     settings = SandboxSettings(child=ChildLimits(address_space=100 << 20))

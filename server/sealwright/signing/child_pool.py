@@ -65,9 +65,9 @@ class ChildPool:
             starting = self._waiting.popleft()
             self._refill_later()
             try:
-                child = await starting
+                child = await asyncio.shield(starting)
             except asyncio.CancelledError:
-                starting.add_done_callback(self._give_up)  # it may have started by now
+                self._waiting.appendleft(starting)  # perhaps it was there already: for the next
                 raise
             except UnavailableError:
                 if spares == 0:
@@ -81,7 +81,8 @@ class ChildPool:
     async def discard(self, child: FormatChild) -> None:
         """End a child and delete its folder. It has nothing to finish: it is killed, which takes
         a fraction of the time. Nobody waits for the deletion but the pool, at its end: to free a
-        large file takes a while. It is ended also if the caller is cancelled."""
+        large file takes a while. Both go on if who waits is cancelled: it may be ending its work
+        for another reason already, as when a request is canceled."""
         await asyncio.shield(self._in_background(self._end(child)))
 
     async def _end(self, child: FormatChild) -> None:

@@ -144,7 +144,7 @@ class ChildProcess:
             await self._process.wait()
         if self._process.stdin is not None:
             self._process.stdin.close()
-        await self._listening
+        await asyncio.shield(self._listening)  # who is cancelled here may end it once more
         if self._handle >= 0:
             os.close(self._handle)
             self._handle = -1
