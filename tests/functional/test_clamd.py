@@ -109,6 +109,7 @@ def test_an_answer_in_the_middle_is_heard(
     with socket.socket(socket.AF_UNIX) as listener, ThreadPoolExecutor(1) as threads:
         listener.bind(path)
         listener.listen()
+        listener.settimeout(20)
         serving = threads.submit(serve, listener)
         with asyncio.Runner(loop_factory=factory) as runner:
             runner.run(scan())

@@ -86,9 +86,11 @@ class ChildPool:
         await asyncio.shield(self._in_background(self._end(child)))
 
     async def _end(self, child: FormatChild) -> None:
-        await child.kill()
-        deletion = asyncio.to_thread(shutil.rmtree, child.folder, ignore_errors=True)
-        self._in_background(deletion)
+        try:
+            await child.kill()
+        finally:
+            deletion = asyncio.to_thread(shutil.rmtree, child.folder, ignore_errors=True)
+            self._in_background(deletion)
 
     def _give_up(self, starting: asyncio.Task[FormatChild]) -> None:
         """End a child that nobody takes any more, if it has started."""
