@@ -13,7 +13,6 @@ import socket
 import struct
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 
 from sealwright.errors import ConfigurationError, TooLargeError, UnavailableError
@@ -88,8 +87,9 @@ class Clamd:
         """A socket, and no stream: one forgets the answer that has come if writing fails."""
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
-                connection = await self._connect()
-        except (OSError, TimeoutError) as error:
+                connection = await asyncio.to_thread(self._connect)
+            connection.setblocking(False)  # noqa: FBT003
+        except OSError as error:
             reason = getattr(error, "strerror", None) or "no answer"
             message = f"The malware scanner (clamd) cannot be reached: {reason}."
             raise UnavailableError(message, advice="Check that it runs, and 'clamd'.") from None
@@ -101,24 +101,17 @@ class Clamd:
         finally:
             connection.close()
 
-    async def _connect(self) -> socket.socket:
-        loop = asyncio.get_running_loop()
-        addresses: list[tuple[int, Any]] = [(socket.AF_UNIX, self._path)]
+    def _connect(self) -> socket.socket:
         if not self._path:
-            found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-            addresses = [(family, address) for family, _, _, _, address in found]
-        for number, (family, address) in enumerate(addresses, 1):
-            connection = socket.socket(family, socket.SOCK_STREAM)
-            connection.setblocking(False)  # noqa: FBT003
-            try:
-                await loop.sock_connect(connection, address)
-            except BaseException as error:
-                connection.close()
-                if number == len(addresses) or not isinstance(error, OSError):
-                    raise
-            else:
-                return connection
-        raise ConnectionError
+            return socket.create_connection((self._host, self._port), _CONNECT_SECONDS)
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.settimeout(_CONNECT_SECONDS)
+            connection.connect(self._path)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
 
 async def _stream(

@@ -1,7 +1,7 @@
 """The format child: the process that opens what users have submitted.
 
 Started by `child_process` as ``python -m sealwright.signing.child FOLDER SETTINGS``. It confines
-itself, says hello, and then serves one request at a time from its pipe: ``analyze``, ``plan``,
+itself, says hello, and then serves one request at a time from its parent: ``analyze``, ``plan``,
 ``sign``, ``assemble``, ``verify``. Everything it needs has been imported before, so that a child
 that waits is warm.
 """
@@ -55,7 +55,7 @@ _TELL_SECONDS = 0.5  # between two messages about progress
 _BATCH = 32  # requests that are passed on while more are to come
 
 
-class Pipe:
+class Parent:
     """Frames over two descriptors."""
 
     def __init__(self, reading: int, writing: int) -> None:
@@ -73,7 +73,7 @@ class Pipe:
             data = data[os.write(self._writing, data) :]
 
     def receive(self) -> protocol.Message | None:
-        """Read one frame; None when the parent has closed the pipe."""
+        """Read one frame; None when the parent has closed the stream."""
         header = self._read(protocol.HEADER)
         if len(header) < protocol.HEADER:
             return None
@@ -97,8 +97,8 @@ class Pipe:
 class Server:
     """Serves the parent's requests on the files of one folder."""
 
-    def __init__(self, pipe: Pipe, folder: Path) -> None:
-        self.pipe = pipe
+    def __init__(self, parent: Parent, folder: Path) -> None:
+        self.parent = parent
         self.folder = folder
         self.spooled: Spool | None = None
         self.kept: KeptFiles | None = None
@@ -106,8 +106,8 @@ class Server:
         self.source_sha256 = ""  # of the input, once it was computed here
 
     def serve(self) -> None:
-        """Answer requests until the pipe is closed."""
-        while (message := self.pipe.receive()) is not None:
+        """Answer requests until the parent closes its stream."""
+        while (message := self.parent.receive()) is not None:
             try:
                 frame = protocol.encode(self.answer(message))
             except SealwrightError as error:
@@ -117,7 +117,7 @@ class Server:
             except Exception as error:  # noqa: BLE001 - whatever hostile input may provoke
                 traceback.print_exc()
                 frame = protocol.encode(protocol.error_to_json(_unexpected(error)))
-            self.pipe.send_frame(frame)
+            self.parent.send_frame(frame)
 
     def answer(self, message: protocol.Message) -> protocol.Message:
         """Do what one request asks for."""
@@ -245,26 +245,26 @@ class Server:
         while not signing.done:
             if time.monotonic() - told > _TELL_SECONDS:
                 told = time.monotonic()
-                self.pipe.send({"type": "progress", "done": signing.finished_files})
+                self.parent.send({"type": "progress", "done": signing.finished_files})
             works = signing.step()
             untold += signing.take()
             last_was_started = starting and signing.all_started
             starting = not signing.all_started
             if untold and (not works or last_was_started or len(untold) >= _BATCH):
                 pending = protocol.pending_to_json(untold)
-                self.pipe.send(
+                self.parent.send(
                     {"type": "requests", "pending": pending, "done": signing.finished_files}
                 )
                 untold = []
             if not works and not signing.unanswered and not signing.done:
                 message = "Signing came to a halt."
                 raise InternalError(message)
-            while signing.unanswered and (not works or self.pipe.has_message()):
+            while signing.unanswered and (not works or self.parent.has_message()):
                 self.take_answers(signing)
                 works = True
 
     def take_answers(self, signing: DeepSign) -> None:
-        message = self.pipe.receive()
+        message = self.parent.receive()
         if message is None or message.get("op") != "answers":
             sys.exit(1)  # the parent is gone, or gave up
         for number, result in protocol.answers_from_json(message["results"]):
@@ -299,14 +299,14 @@ def main(arguments: list[str]) -> None:
     folder = Path(arguments[0])
     settings: dict[str, Any] = json.loads(arguments[1])
     die_with_parent(settings["parent"])
-    pipe = Pipe(os.dup(0), os.dup(1))
+    parent = Parent(os.dup(0), os.dup(1))
     # What a library may print must not get between the frames.
     os.dup2(2, 1)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.chdir(folder / WORK)
     confinement = confine(folder, ChildLimits(**settings["limits"]))
-    pipe.send({"type": "hello", "confinement": dict(confinement)})
-    Server(pipe, folder).serve()
+    parent.send({"type": "hello", "confinement": dict(confinement)})
+    Server(parent, folder).serve()
 
 
 def _out_of_memory() -> ArtifactError:

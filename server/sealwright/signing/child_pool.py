@@ -51,7 +51,8 @@ class ChildPool:
         while self._waiting:
             starting = self._waiting.popleft()
             await asyncio.wait({starting})
-            self._give_up(starting)
+            if not starting.cancelled() and starting.exception() is None:
+                await self.discard(starting.result())
         while self._endings:
             await asyncio.gather(*self._endings, return_exceptions=True)
         self._nursery.close()
@@ -67,7 +68,8 @@ class ChildPool:
             try:
                 child = await asyncio.shield(starting)
             except asyncio.CancelledError:
-                self._waiting.appendleft(starting)  # perhaps it was there already: for the next
+                if not starting.cancelled():
+                    self._waiting.appendleft(starting)  # perhaps it was there already: for the next
                 raise
             except UnavailableError:
                 if spares == 0:
@@ -91,11 +93,6 @@ class ChildPool:
         finally:
             deletion = asyncio.to_thread(shutil.rmtree, child.folder, ignore_errors=True)
             self._in_background(deletion)
-
-    def _give_up(self, starting: asyncio.Task[FormatChild]) -> None:
-        """End a child that nobody takes any more, if it has started."""
-        if not starting.cancelled() and starting.exception() is None:
-            self._in_background(self._end(starting.result()))
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

@@ -1,4 +1,4 @@
-"""A format child as a process: started, greeted, talked to over its pipe, and ended.
+"""A format child as a process: started, greeted, talked to over its streams, and ended.
 
 It is confined and never trusted: what it says is checked for its shape, and no operation takes
 longer than it may.

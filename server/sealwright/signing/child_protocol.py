@@ -120,7 +120,7 @@ def decode(body: bytes) -> Message:
 
 def malformed() -> InternalError:
     """The peer does not keep to the protocol."""
-    text = "The format child's pipe carried something that is not a message."
+    text = "The format child said something that is not a message."
     return InternalError(text)
 
 

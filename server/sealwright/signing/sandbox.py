@@ -1,7 +1,7 @@
 """The parent's side of format children: use once, never trust, never wait forever.
 
 A child opens what users have submitted, in a process (`child_process`) without network, keys or
-credentials (`confinement`), and asks for signatures over its pipe. Use each for one request::
+credentials (`confinement`), and asks for signatures over its streams. Use each for one request::
 
     child = await FormatChild.start(folder)          # ahead of time, or take one from a ChildPool
     ...put the artifact at child.input...
