@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import shutil
 import signal
@@ -29,6 +30,9 @@ from click.testing import CliRunner, Result
 
 from sealwright.cli import cli
 from sealwright.supervisor.parts import queue_command
+
+_log = logging.getLogger(__name__)
+_log.setLevel(logging.INFO)
 
 START_SECONDS = 90.0
 PASSWORD = "correct horse battery staple"
@@ -190,6 +194,7 @@ class System:
         assert process.stderr is not None
         for line in process.stderr:
             self.lines.append(line.rstrip("\n"))
+            _log.info("%s", self.lines[-1])  # in the report of the test that fails meanwhile
 
     def pid(self, part: str) -> int:
         """Process id of a part."""
